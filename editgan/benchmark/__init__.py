@@ -1,0 +1,1 @@
+"""The smile benchmark: metrics, protocol, report."""

@@ -1,0 +1,108 @@
+"""Metrics in three steps, features -> statistics -> metric, and the intervals of means over heads.
+
+FID (Heusel et al., NeurIPS 2017, eq. 6) and KID (Binkowski et al., ICLR 2018, section 4) are computed by package
+clean-fid from features that its caller chose; each KID is computed a second time by torchmetrics.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from cleanfid import fid as cleanfid
+from torch import Tensor
+from torchmetrics.image.kid import poly_mmd
+
+from editgan.training import generator_for
+
+KID_TOLERANCE = 1e-8  # of the largest value of the kernel: both packages do the same sums in float64, in another order
+CONFIDENCE = 0.95
+
+
+class MetricDisagreement(RuntimeError):
+    """Two libraries computed the same metric from the same features and got different numbers."""
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Mean [D] and covariance [D, D] (unbiased) of features, float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def features_to_statistics(features: Tensor) -> FeatureStatistics:
+    """Features [N, D] with N >= 2 -> their Gaussian."""
+    if features.ndim != 2 or len(features) < 2:
+        raise ValueError(f"statistics need at least two feature rows [N, D], got {list(features.shape)}")
+    rows = features.to(torch.float64).numpy()
+    return FeatureStatistics(mean=rows.mean(0), covariance=np.cov(rows, rowvar=False))
+
+
+def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
+    """FID: |mu1 - mu2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)). Biased upwards where there are few samples."""
+    return float(cleanfid.frechet_distance(first.mean, first.covariance, second.mean, second.covariance))
+
+
+def kernel_distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0) -> float:
+    """KID: unbiased MMD^2 with the kernel (x.y / D + 1)^3, mean over random subsets of at most 1,000 rows a side.
+
+    Args:
+        features, reference: [N, D] and [M, D], M and N at least 2; the order of the two does not matter.
+
+    Raises:
+        MetricDisagreement: torchmetrics gets another value on the same subsets.
+    """
+    if min(len(features), len(reference)) < 2:
+        raise ValueError(f"KID needs two rows a side, got {len(features)} and {len(reference)}")
+    x, y = features.to(torch.float64).numpy(), reference.to(torch.float64).numpy()
+    with _numpy_seeded(seed):
+        value = cleanfid.kernel_distance(x, y, num_subsets=subsets)
+    _check_kernel_distance(value, x, y, subsets, seed)
+    return value
+
+
+def _check_kernel_distance(value: float, x: np.ndarray, y: np.ndarray, subsets: int, seed: int) -> None:
+    """Compute KID with torchmetrics on the subsets that clean-fid draws: first rows of `y`, then rows of `x`."""
+    size = min(len(x), len(y), 1000)
+    total, largest = 0.0, 0.0
+    with _numpy_seeded(seed):
+        for _ in range(subsets):
+            rows_y = torch.from_numpy(y[np.random.choice(len(y), size, replace=False)])
+            rows_x = torch.from_numpy(x[np.random.choice(len(x), size, replace=False)])
+            total += float(poly_mmd(rows_y, rows_x))
+            norm = max(float(rows_x.square().sum(1).max()), float(rows_y.square().sum(1).max()))
+            largest = max(largest, (norm / x.shape[1] + 1) ** 3)
+    if not abs(total / subsets - value) <= KID_TOLERANCE * largest:
+        raise MetricDisagreement(
+            f"KID is {value!r} by clean-fid and {total / subsets!r} by torchmetrics on the same features;"
+            f" they may differ by {KID_TOLERANCE * largest:.3g}. Check the installed versions against constraints.txt"
+        )
+
+
+@contextlib.contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """clean-fid draws from numpy's global generator: seed it, and give it back as it was."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def bootstrap_interval(values: Tensor, *, resamples: int, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of the mean of `values` [N] over heads (Efron & Tibshirani 1993, chapter 13)."""
+    draws = torch.randint(len(values), (resamples, len(values)), generator=generator_for(seed, "bootstrap"))
+    means = values.to(torch.float64)[draws].mean(1)  # [resamples]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def outside_error(first: Tensor, second: Tensor, region: Tensor) -> Tensor:
+    """Mean squared error over the pixels outside a bool region [N, H, W], images in [-1, 1] -> [N]."""
+    outside = ~region
+    error = (first - second).square().mean(1)  # [N, H, W]
+    return (error * outside).sum((1, 2)) / outside.sum((1, 2)).clamp(min=1)

@@ -1,0 +1,162 @@
+"""The benchmark as a Markdown table with what a reader must know beside it, and as a picture."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+
+from editgan.benchmark.scores import Scores
+from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
+from editgan.images import labelled_grid
+from editgan.judges.quality import SMILE_THRESHOLD
+
+TITLES = {
+    INPUT: "input",
+    RECONSTRUCTION: "reconstruction",
+    EDITGAN: "EditGAN",
+    TRULY_SMILING: "truly smiling (ceiling)",
+}
+PREFIX_TITLES = (  # longest first: a column is named by the first prefix that fits
+    ("smiling_", "% smiling, "),
+    ("identity_to_reconstruction_", "identity to the reconstruction, "),
+    ("identity_relative_", "relative identity, "),
+    ("identity_", "identity to the photo, "),
+    ("fid", "FID"),
+    ("kid", "KID"),
+)
+COLUMN_TITLES = {
+    "lpips_alex": "LPIPS-Alex to truth",
+    "l2": "L2 to truth",
+    "leak_to_input": "leak to input",
+    "leak_to_reconstruction": "leak to reconstruction",
+}
+THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the table must say about how it was made."""
+
+    heads: int
+    reference_heads: int
+    vector: str
+    source: str
+    scale: float
+    refine_steps: int
+    feature_networks: tuple[str, ...]
+    identity_networks: tuple[str, ...]
+    different_people: dict[str, float]  # mean cosine of different people by identity network
+    kid_subsets: int
+    bootstrap: int
+
+
+def title_of(row: str) -> str:
+    """Name of a row as the paper writes it: editgan_30 -> EditGAN+30."""
+    return TITLES.get(row) or row.replace(f"{EDITGAN}_", "EditGAN+")
+
+
+def column_title(column: str) -> str:
+    """Heading of a column; the sample count and the network stay in it."""
+    title = COLUMN_TITLES.get(column)
+    if title is None:
+        title = next(
+            words + column.removeprefix(prefix) for prefix, words in PREFIX_TITLES if column.startswith(prefix)
+        )
+    return f"{title} x1e3" if column.startswith(THOUSANDTHS) else title
+
+
+def table(scores: dict[str, Scores]) -> str:
+    """One Markdown table: a row a method, a column a figure, 95 % intervals in brackets, a dash where none applies."""
+    columns = list(dict.fromkeys(column for row in scores.values() for column in row.values))
+    columns.sort(key=_column_order)
+    lines = [
+        "| | " + " | ".join(column_title(column) for column in columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for name, row in scores.items():
+        lines.append(f"| {title_of(name)} | " + " | ".join(_cell(row, column) for column in columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def report(scores: dict[str, Scores], setting: Setting, quality: str) -> str:
+    """table.md: the judges' own quality, the table, and how to read it."""
+    strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
+    notes = [
+        f"The vector `{setting.vector}` was learned from one head ({setting.source}) and is applied at scale"
+        f" {setting.scale:g}; EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of self-supervised"
+        " refinement. Heads and people of this table were used for nothing else.",
+        f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
+        " own. The row *truly smiling* shows what each judge can see at all, the row *input* its false alarms.",
+        f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference heads of other people,"
+        f" half of them smiling; features: {', '.join(setting.feature_networks)}, resized inside the network."
+        + _inception_note(setting)
+        + f" At {setting.heads} samples FID is biased upwards by much of its value (Chong & Forsyth 2020): compare it"
+        " down the column, with the rows of real heads (*input*, *truly smiling*) as its floor. KID is unbiased and"
+        f" may be negative; mean over {setting.kid_subsets} subsets. Neither rewards a smile as such: the reference is"
+        " half neutral. Package clean-fid computes both, torchmetrics confirms each KID.",
+        f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
+        f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
+        "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
+        " is the distance of doing nothing.",
+        "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
+        " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
+        " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
+        "Squared errors are of pixel values in [-1, 1]. Brackets: 95 % bootstrap intervals of the mean over heads"
+        f" ({setting.bootstrap} resamples).",
+    ]
+    return "\n".join(
+        [
+            f"# Smile benchmark on {setting.heads} test heads",
+            "",
+            "## The judges",
+            "",
+            quality.strip(),
+            "",
+            "## The edits",
+            "",
+            table(scores),
+            *[f"- {note}" for note in notes],
+            "",
+        ]
+    )
+
+
+def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: int) -> Image.Image:
+    """The first `heads` heads down the rows, one captioned column a row of the table, masks beside what they are of.
+
+    Args:
+        rows, masks: row name -> uint8 [N, 3, H, W]
+    """
+    columns = {}
+    for name, pictures in rows.items():
+        columns[title_of(name).removesuffix(" (ceiling)")] = pictures[:heads]
+        if name in masks:
+            columns[f"mask of {title_of(name)}"] = masks[name][:heads]
+    width = next(iter(rows.values())).shape[-1]
+    return labelled_grid(columns, scale=max(1, round(128 / width)))
+
+
+def _inception_note(setting: Setting) -> str:
+    if "inception" in setting.feature_networks:
+        return " Only the columns of inception are comparable with published figures, at equal sample counts."
+    return " None is the Inception of published figures, so no figure here compares with those."
+
+
+def _column_order(column: str) -> int:
+    order = [
+        *("smiling_judge", "smiling_", "fid", "kid", "identity_relative_", "identity_to_reconstruction_", "identity_"),
+        *("lpips_alex", "l2", "leak_to_input", "leak_to_reconstruction"),
+    ]
+    return next(rank for rank, prefix in enumerate(order) if column.startswith(prefix))
+
+
+def _cell(row: Scores, column: str) -> str:
+    if column not in row.values:
+        return "–"
+    factor = 1000.0 if column.startswith(THOUSANDTHS) else 1.0
+    digits = 1 if column.startswith("smiling_") else 2 if column.startswith(("fid", *THOUSANDTHS)) else 3
+    text = f"{factor * row.values[column]:.{digits}f}"
+    if column in row.intervals:
+        low, high = row.intervals[column]
+        text += f" [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
+    return text

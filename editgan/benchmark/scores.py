@@ -1,0 +1,150 @@
+"""From pictures to the figures of a row: first what every network says about them, then the metrics."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from editgan.benchmark.metrics import (
+    FeatureStatistics,
+    bootstrap_interval,
+    features_to_statistics,
+    frechet_distance,
+    kernel_distance,
+    outside_error,
+)
+from editgan.benchmark.smile import INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.images import mean_squared_error, to_float
+from editgan.judges import SMILE_JUDGES, Judges
+from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """The networks of the table. A name is part of its columns' names, so that networks never share one."""
+
+    judges: Judges
+    identity: dict[str, nn.Module]  # name -> images -> [N, D], for cosines
+    features: dict[str, nn.Module]  # name -> images -> [N, D], for FID and KID
+    batch: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Features [M, D] of the reference heads by one network, and their statistics."""
+
+    features: Tensor
+    statistics: FeatureStatistics
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of pictures and what the networks say about each of them."""
+
+    pictures: Tensor  # uint8 [N, 3, H, W]
+    smile: Tensor  # [N, 3], in the order of SMILE_JUDGES
+    identity: dict[str, Tensor]  # [N, D] by network
+    features: dict[str, Tensor]  # [N, D] by network
+    lpips_alex: Tensor  # [N], to the truly smiling heads
+
+
+@dataclass
+class Scores:
+    """Figures of one row. What cannot be said of a row is absent."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # of those that are means over heads
+
+
+def measure_reference(pictures: Tensor, yardsticks: Yardsticks) -> dict[str, Reference]:
+    """The reference heads, uint8 [M, 3, H, W], seen by each feature network."""
+    references = {}
+    for name, network in yardsticks.features.items():
+        features = measure(network, pictures, device=yardsticks.device, batch=yardsticks.batch)
+        references[name] = Reference(features=features, statistics=features_to_statistics(features))
+    return references
+
+
+def measure_row(pictures: Tensor, smiling: Tensor, yardsticks: Yardsticks) -> Measured:
+    """Show pictures, uint8 [N, 3, H, W], and the same heads truly smiling to every network."""
+
+    def seen_by(function) -> Tensor:
+        return measure(function, pictures, device=yardsticks.device, batch=yardsticks.batch)
+
+    return Measured(
+        pictures=pictures,
+        smile=seen_by(yardsticks.judges.smile_probabilities),
+        identity={name: seen_by(network) for name, network in yardsticks.identity.items()},
+        features={name: seen_by(network) for name, network in yardsticks.features.items()},
+        lpips_alex=_lpips(yardsticks.judges.lpips, to_float(pictures), to_float(smiling), yardsticks),
+    )
+
+
+def score_row(
+    name: str,
+    rows: dict[str, Measured],
+    heads: SmileHeads,
+    references: dict[str, Reference],
+    *,
+    kid_subsets: int,
+    bootstrap: int,
+    seed: int,
+) -> Scores:
+    """All figures of row `name`; what a row is decides which figures make sense for it.
+
+    Returns:
+        smiling_* in percent; identity_* as cosines to the photo, identity_to_reconstruction_* to the reconstruction,
+        identity_relative_* with different people at 0 and the photo at 1; lpips_alex and l2 to the truly smiling head;
+        leak_to_* as mean squared error outside the region; fidN_* and kidN_* against the reference heads.
+        Squared errors are of images in [-1, 1].
+    """
+    row, photo, reconstruction = rows[name], rows[INPUT], rows[RECONSTRUCTION]
+    x, edited = to_float(row.pictures), name not in (INPUT, RECONSTRUCTION, TRULY_SMILING)
+    per_head: dict[str, Tensor] = {}
+    for column, judge in enumerate(SMILE_JUDGES):
+        per_head[f"smiling_{judge}"] = 100.0 * (row.smile[:, column] >= SMILE_THRESHOLD).double()
+    for network, features in row.identity.items():
+        if name != INPUT:
+            per_head[f"identity_{network}"] = cosines(features, photo.identity[network]).diagonal()
+        if edited:
+            to_reconstruction = cosines(features, reconstruction.identity[network]).diagonal()
+            per_head[f"identity_to_reconstruction_{network}"] = to_reconstruction
+    if name != TRULY_SMILING:
+        per_head["lpips_alex"] = row.lpips_alex
+        per_head["l2"] = mean_squared_error(x, to_float(heads.smiling))
+    if name != INPUT:
+        per_head["leak_to_input"] = outside_error(x, to_float(heads.photos), heads.region)
+    if edited:
+        per_head["leak_to_reconstruction"] = outside_error(x, to_float(reconstruction.pictures), heads.region)
+
+    scores = Scores()
+    for column, values in per_head.items():
+        scores.values[column] = float(values.double().mean())
+        scores.intervals[column] = bootstrap_interval(values, resamples=bootstrap, seed=seed)
+    for network in row.identity if name != INPUT else ():
+        stranger = different_people_cosine(photo.identity[network], heads.identities)
+        cosine = scores.values[f"identity_{network}"]
+        scores.values[f"identity_relative_{network}"] = (cosine - stranger) / (1 - stranger)
+    for network, features in row.features.items():
+        reference, count = references[network], len(features)
+        statistics = features_to_statistics(features)
+        scores.values[f"fid{count}_{network}"] = frechet_distance(statistics, reference.statistics)
+        scores.values[f"kid{count}_{network}"] = kernel_distance(
+            features, reference.features, subsets=kid_subsets, seed=seed
+        )
+    return scores
+
+
+def different_people_cosine(features: Tensor, identities: list[int]) -> float:
+    """Mean cosine between pictures of different people, features [N, D]: where "another person" lies."""
+    people = torch.tensor(identities)
+    different = people[:, None] != people[None, :]  # [N, N]
+    return float(cosines(features, features)[different].mean())
+
+
+@torch.no_grad()
+def _lpips(network: nn.Module, first: Tensor, second: Tensor, yardsticks: Yardsticks) -> Tensor:
+    pairs = zip(first.split(yardsticks.batch), second.split(yardsticks.batch), strict=True)
+    device = yardsticks.device
+    return torch.cat([network(a.to(device), b.to(device)).flatten().cpu() for a, b in pairs])  # [N]

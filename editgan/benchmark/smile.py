@@ -1,0 +1,95 @@
+"""The smile protocol (EditGAN, section 4.2): neutral test heads are made to smile, then judged.
+
+Rows: the input photo, its reconstruction, the edit by vector alone, the edit after refinement, and the same head truly
+smiling, which no method can beat. All rows are rounded to 8 bits first, as pictures on disk are.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.editing.params import OptimizationParams
+from editgan.editing.refine import refine
+from editgan.editing.vectors import EditingVector
+from editgan.images import to_uint8
+from editgan.weights import load_tensors, save_tensors
+
+INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
+
+
+def refined_name(steps: int) -> str:
+    """Name of the row after refinement, e.g. `editgan_30`."""
+    return f"{EDITGAN}_{steps}"
+
+
+@dataclass(frozen=True)
+class SmileHeads:
+    """The heads of the benchmark, all in the same order."""
+
+    photos: Tensor  # uint8 [N, 3, H, W], neutral
+    smiling: Tensor  # uint8 [N, 3, H, W], the same heads truly smiling
+    region: Tensor  # bool [N, H, W], what a smile may change: the mouth before and after, dilated
+    identities: list[int]  # who is on picture i
+
+
+@torch.no_grad()
+def synthesise(G: nn.Module, w_plus: Tensor, *, batch: int, device: torch.device) -> Tensor:
+    """Latents [N, num_ws, w_dim] -> pictures, uint8 [N, 3, H, W]."""
+    parts = w_plus.split(batch)
+    return torch.cat([to_uint8(G.synthesis(part.to(device), noise_mode="const")).cpu() for part in parts])
+
+
+def refine_resumably(
+    G: nn.Module,
+    S: nn.Module,
+    lpips_vgg: nn.Module,
+    w_plus: Tensor,
+    vector: EditingVector,
+    *,
+    scale: float,
+    params: OptimizationParams,
+    identity: nn.Module | None,
+    batch: int,
+    work: Path,
+    device: torch.device,
+    on_batch: Callable[[int, int], None],
+) -> tuple[Tensor, float | None]:
+    """The refinement of EditGAN section 3.3 on all heads; each finished batch is kept in `work`.
+
+    Args:
+        identity: face features for the identity term, None where its weight is 0
+        on_batch: gets (heads done, heads in all).
+
+    Returns:
+        refined latents [N, num_ws, w_dim], and milliseconds a head of the batches not found in `work` (None: all were).
+    """
+    refined, seconds, computed = [], 0.0, 0
+    for start in range(0, len(w_plus), batch):
+        path = work / "refined" / f"{start:05d}_{batch}.safetensors"
+        if path.exists():
+            refined.append(load_tensors(path)[0]["w_plus"])
+        else:
+            started = time.monotonic()
+            part = w_plus[start : start + batch].to(device)
+            result = refine(
+                G,
+                S,
+                lpips_vgg,
+                part,
+                vector,
+                scale,
+                steps=params.steps,
+                learning_rate=params.learning_rate,
+                weights=params.weights,
+                identity=identity,
+                batch=batch,
+            ).cpu()
+            seconds, computed = seconds + time.monotonic() - started, computed + len(part)
+            save_tensors(path, {"w_plus": result})
+            refined.append(result)
+        on_batch(min(start + batch, len(w_plus)), len(w_plus))
+    return torch.cat(refined), 1000 * seconds / computed if computed else None

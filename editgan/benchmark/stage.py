@@ -1,0 +1,214 @@
+"""Stage `benchmark`: edits the test heads, lets the judges look, writes the table."""
+
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.assets.load import load_network
+from editgan.assets.networks.winograd import use_winograd
+from editgan.assets.reference import load_ir_se50, load_reference_inception
+from editgan.benchmark.report import Setting, grid, report
+from editgan.benchmark.scores import (
+    Scores,
+    Yardsticks,
+    different_people_cosine,
+    measure_reference,
+    measure_row,
+    score_row,
+)
+from editgan.benchmark.smile import (
+    EDITGAN,
+    INPUT,
+    RECONSTRUCTION,
+    TRULY_SMILING,
+    SmileHeads,
+    refine_resumably,
+    refined_name,
+    synthesise,
+)
+from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.editing.masks import edit_region
+from editgan.editing.vectors import EditingVector, apply_vector, load_vector
+from editgan.encoder.encoder import load_latents
+from editgan.errors import UserError
+from editgan.generator.generator import load_generator
+from editgan.images import colourize, save_png
+from editgan.judges import load_judges
+from editgan.segmentation.ensemble import load_segmentation
+from editgan.stage import StageContext
+from editgan.weights import write_bytes, write_json
+
+MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # what a smile may change; everything outside is leakage
+DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
+OTHER_DIGITS = 6
+
+
+def run(context: StageContext) -> None:
+    """Make the rows of the table, measure them, write metrics.json, table.md and grid.png."""
+    params, seed = context.params.benchmark, context.params.seed
+    data = context.input("data")
+    vector = load_vector(context.input("editing") / "vectors" / f"{params.vector}.safetensors")
+    heads = load_heads(data)
+    G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
+    rows, masks = make_rows(context, G, heads, vector)
+
+    yardsticks = load_yardsticks(context)
+    references = measure_reference(torch.as_tensor(load_images(data / "reference.zip")), yardsticks)
+    measured = {}
+    for done, (name, pictures) in enumerate(rows.items()):
+        context.run.progress(done, len(rows), "rows", f"judging {name}")
+        measured[name] = measure_row(pictures, heads.smiling, yardsticks)
+    scores = {}
+    for done, name in enumerate(rows):
+        context.run.progress(done, len(rows), "rows", f"scoring {name}")
+        scores[name] = score_row(
+            name,
+            measured,
+            heads,
+            references,
+            kid_subsets=params.kid_subsets,
+            bootstrap=params.bootstrap,
+            seed=seed,
+        )
+
+    strangers = {
+        name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
+    }
+    setting = Setting(
+        heads=len(heads.photos),
+        reference_heads=len(next(iter(references.values())).features),
+        vector=vector.name,
+        source=vector.source,
+        scale=params.scale,
+        refine_steps=context.params.editing.refine.steps,
+        feature_networks=tuple(yardsticks.features),
+        identity_networks=tuple(yardsticks.identity),
+        different_people=strangers,
+        kid_subsets=params.kid_subsets,
+        bootstrap=params.bootstrap,
+    )
+    write_outputs(context, scores, setting, grid(rows, masks, params.grid_heads))
+
+
+def load_heads(data: Path) -> SmileHeads:
+    """The test heads, neutral and truly smiling, and the exact region that a smile may change.
+
+    Raises:
+        UserError: the two archives hold different heads.
+    """
+    attributes = load_attributes(data / "test.zip")
+    identities = [row["identity"] for row in attributes]
+    if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
+        raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
+    classes = load_classes(data / "classes.json")
+    mouth = [classes.index(name) for name in MOUTH]
+    before, after = (torch.as_tensor(load_masks(data / name)) for name in ("test.zip", "test_smiling.zip"))
+    return SmileHeads(
+        photos=torch.as_tensor(load_images(data / "test.zip")),
+        smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
+        region=edit_region(before, after, mouth),
+        identities=identities,
+    )
+
+
+def make_rows(
+    context: StageContext, G: nn.Module, heads: SmileHeads, vector: EditingVector
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Pictures of every row, uint8 [N, 3, H, W], and coloured predicted masks of the rows that grid.png shows."""
+    params, refinement, device = context.params.benchmark, context.params.editing.refine, context.device
+    S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
+    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]  # [N, num_ws, w_dim]
+    if len(w_plus) != len(heads.photos):
+        raise UserError(
+            f"{context.input('encoder') / 'latents.safetensors'}: {len(w_plus)} test latents for {len(heads.photos)}"
+            " test heads; run stage encoder again"
+        )
+    assets = context.input("assets")
+    face = load_network("dlib_resnet", assets).to(device) if refinement.weights.identity > 0 else None
+    refined, refine_ms = refine_resumably(
+        G,
+        S,
+        use_winograd(load_network("lpips_vgg", assets)).to(device),
+        w_plus,
+        vector,
+        scale=params.scale,
+        params=refinement,
+        identity=face,
+        batch=params.refine_batch,
+        work=context.work,
+        device=device,
+        on_batch=lambda done, total: context.run.progress(done, total, "heads refined"),
+    )
+    latents = {
+        RECONSTRUCTION: w_plus,
+        EDITGAN: apply_vector(w_plus, vector, params.scale),
+        refined_name(refinement.steps): refined,
+    }
+    started = time.monotonic()
+    generated = {name: synthesise(G, w, batch=params.refine_batch, device=device) for name, w in latents.items()}
+    timings = {"synthesis_ms_per_head": 1000 * (time.monotonic() - started) / (len(latents) * len(w_plus))}
+    if refine_ms is not None:
+        timings["refine_ms_per_head"] = refine_ms
+    context.run.log_metrics(timings)
+    print("benchmark: " + ", ".join(f"{name} {value:.1f}" for name, value in timings.items()), flush=True)
+
+    palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
+    masks = {}
+    for name in (RECONSTRUCTION, refined_name(refinement.steps)):
+        masks[name] = colourize(predict_masks(G, S, latents[name][: params.grid_heads].to(device)).cpu(), palette)
+    return {INPUT: heads.photos, **generated, TRULY_SMILING: heads.smiling}, masks
+
+
+@torch.no_grad()
+def predict_masks(G: nn.Module, S: nn.Module, w_plus: Tensor) -> Tensor:
+    """What S sees in the pictures of latents [N, num_ws, w_dim]: labels [N, H, W]."""
+    images, features = G.synthesis_features(w_plus, noise_mode="const")
+    return S.predict(features, images.shape[-1])
+
+
+def load_yardsticks(context: StageContext) -> Yardsticks:
+    """The judges, and beside them the published reference networks where the user supplied their files."""
+    assets, device = context.params.assets, context.device
+    judges = load_judges(context.input("assets"), context.input("judges"), device)
+    identity, features = {"mobilefacenet": judges.identity}, {"efflite0": judges.features}
+    if assets.ir_se50 is not None:
+        identity["ir_se50"] = load_ir_se50(assets.ir_se50, assets.ir_se50_sha256).to(device)
+    if assets.reference_inception is not None:
+        inception = load_reference_inception(assets.reference_inception, assets.reference_inception_sha256)
+        features["inception"] = inception.to(device)
+    return Yardsticks(
+        judges=judges, identity=identity, features=features, batch=context.params.benchmark.batch, device=device
+    )
+
+
+def write_outputs(context: StageContext, scores: dict[str, Scores], setting: Setting, picture) -> None:
+    """metrics.json (values), intervals.json, table.md and grid.png; mirrored to the run."""
+    values = {
+        row: {column: _rounded(column, value) for column, value in of_row.values.items()}
+        for row, of_row in scores.items()
+    }
+    intervals = {
+        row: {column: [_rounded(column, bound) for bound in bounds] for column, bounds in of_row.intervals.items()}
+        for row, of_row in scores.items()
+    }
+    strangers = {name: _rounded(name, value) for name, value in setting.different_people.items()}
+    group = f"smile_test{setting.heads}"  # the heads that every figure of it is a mean over
+    counts = {"heads": setting.heads, "reference_heads": setting.reference_heads}
+    write_json(context.out / "metrics.json", {group: values, "different_people": strangers} | counts)
+    write_json(context.out / "intervals.json", intervals)
+    quality = (context.input("judges") / "quality.md").read_text()
+    write_bytes(context.out / "table.md", report(scores, setting, quality).encode())
+    save_png(context.out / "grid.png", picture)
+
+    context.run.log_metrics(
+        {f"{group}.{row}.{name}": value for row, of in values.items() for name, value in of.items()}
+    )
+    context.run.log_file(context.out / "table.md")
+    context.run.log_file(context.out / "intervals.json")
+    context.run.log_image(context.out / "grid.png", "grid")
+
+
+def _rounded(column: str, value: float) -> float:
+    return round(value, DIGITS.get(column[:3], OTHER_DIGITS))

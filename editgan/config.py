@@ -1,0 +1,117 @@
+"""Reads a params file into frozen, typed sections. The only reader of params."""
+
+import functools
+import importlib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+
+from editgan.errors import UserError
+from editgan.section import Section
+
+STAGES = ("assets", "data", "judges", "generator", "encoder", "segmentation", "editing", "benchmark")
+
+
+# (key, key): the value of the first must not exceed that of the second.
+FITS = (
+    ("data.few_shot", "data.pool"),
+    ("encoder.val_images", "data.val"),
+    ("segmentation.labelled_images", "data.few_shot"),
+    ("benchmark.grid_heads", "data.test"),
+    ("resolution", "generator.channel_base"),
+    ("resolution", "generator.d_channel_base"),
+    ("resolution", "generator.warm_start.encoder_channel_base"),
+    ("resolution", "encoder.channel_base"),
+)
+
+
+class RuntimeParams(Section):
+    """Where to compute; no result depends on it."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+
+
+class BaseParams(Section):
+    """The keys that every stage sees."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    resolution: int = Field(ge=32, le=1024)
+    runtime: RuntimeParams = RuntimeParams()
+
+    @field_validator("resolution")
+    @classmethod
+    def _power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError("must be a power of two")
+        return value
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> "BaseParams":
+        """What one section asks of another is checked here, not after hours by the stage that misses it."""
+        for small, large in FITS:
+            if (value := _value(self, small)) > (limit := _value(self, large)):
+                raise ValueError(f"{small} {value} must not exceed {large} {limit}")
+        return self
+
+
+def _value(params: Section, key: str) -> Any:
+    return functools.reduce(getattr, key.split("."), params)
+
+
+def section_class(stage: str) -> type[Section]:
+    """The params class of a stage: the one `...Params` class defined in `editgan/STAGE/params.py`."""
+    return getattr(importlib.import_module(f"editgan.{stage}.params"), f"{stage.capitalize()}Params")
+
+
+Params: Any = create_model("Params", __base__=BaseParams, **{stage: (section_class(stage), ...) for stage in STAGES})
+
+
+def load_params(path: str | Path = "params.yaml") -> "Params":
+    """Read and check a params file.
+
+    Raises:
+        UserError: the file is missing or no YAML, a key is unknown or missing, or a value is out of range; the message
+            lists every fault with its key and the value given.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such params file (found here: {_params_files()})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}, found {content!r}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}:\n" + "\n".join(_fault(detail) for detail in error.errors())) from None
+
+
+def flatten(section: Section, prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one level of dotted keys, e.g. {"generator.r1_gamma": 1.0}."""
+    flat = {}
+    for key, value in section:
+        if isinstance(value, Section):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _params_files() -> str:
+    found = [*Path().glob("params.yaml"), *sorted(Path().glob("params/*.yaml"))]
+    return ", ".join(str(path) for path in found) or "none"
+
+
+def _fault(detail: dict[str, Any]) -> str:
+    """One line for one fault of pydantic's list: the dotted key, what is wrong, the value given."""
+    key = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
+    if detail["type"] == "extra_forbidden":
+        return f"  {key}: unknown key (given {detail['input']!r}); remove it or correct its spelling"
+    if detail["type"] == "missing":
+        return f"  {key}: missing"
+    return f"  {key}: {detail['msg']} (given {detail['input']!r})"

@@ -1,0 +1,197 @@
+"""Image archives: one zip holds the images, part masks and attributes of a split.
+
+Layout (the one of NVIDIA's dataset tool, plus masks and attributes):
+
+    dataset.json         {"labels": null}
+    img/00000.png        RGB
+    mask/00000.png       indexed PNG, pixel value = class number, palette = that of classes.json
+    attributes.json      list of dicts, one per image
+
+Every archive is byte-stable: entries are stored uncompressed (PNG is compressed already), in a fixed order, with a
+fixed time. The same images give the same bytes in every process.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from editgan.errors import UserError
+
+ENTRY_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
+
+
+class ArchiveError(UserError):
+    """An archive is absent, damaged or does not hold what is asked of it."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names of the part classes in order of class number, and a colour for each: palette is uint8 [K, 3]."""
+
+    names: list[str]
+    palette: np.ndarray
+
+    def index(self, name: str) -> int:
+        """Class number of `name`. Raises KeyError that lists the known names."""
+        if name not in self.names:
+            raise KeyError(f"no part class {name!r}; known: {', '.join(self.names)}")
+        return self.names.index(name)
+
+
+def save_classes(path: Path | str, classes: Classes) -> None:
+    """Write classes.json."""
+    pairs = zip(classes.names, classes.palette, strict=True)
+    rows = [{"name": name, "colour": [int(c) for c in colour]} for name, colour in pairs]
+    Path(path).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def load_classes(path: Path | str) -> Classes:
+    """Read classes.json. Raises ArchiveError when the file is absent or is not a list of names and colours."""
+    path = Path(path)
+    try:
+        rows = json.loads(path.read_text())
+        names = [row["name"] for row in rows]
+        palette = np.array([row["colour"] for row in rows], np.uint8).reshape(len(names), 3)
+    except FileNotFoundError:
+        raise ArchiveError(f"{path} does not exist; `python -m editgan data` makes it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArchiveError(f"{path} is no list of {{name, colour}} entries ({error}); make it again") from error
+    return Classes(names=names, palette=palette)
+
+
+def encode_image(image: np.ndarray) -> bytes:
+    """uint8 RGB [H, W, 3] -> PNG bytes."""
+    return _png(Image.fromarray(image, "RGB"))
+
+
+def encode_mask(mask: np.ndarray, palette: np.ndarray) -> bytes:
+    """uint8 class numbers [H, W] and palette uint8 [K, 3] -> bytes of an indexed PNG."""
+    picture = Image.fromarray(mask, "P")
+    picture.putpalette(np.asarray(palette, np.uint8).tobytes())
+    return _png(picture)
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def write_archive(
+    path: Path | str,
+    images: Iterable[bytes] | None = None,
+    masks: Iterable[bytes] | None = None,
+    attributes: Sequence[dict] | None = None,
+) -> None:
+    """Write an archive; it appears under `path` only when it is complete.
+
+    Args:
+        images: PNG bytes by index (see `encode_image`), or None for an archive of labels alone.
+        masks: PNG bytes by index (see `encode_mask`), or None.
+        attributes: one dict an image, JSON values only, or None.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        if images is not None:
+            _add(archive, "dataset.json", json.dumps({"labels": None}).encode())
+        for folder, pictures in (("img", images), ("mask", masks)):
+            for index, png in enumerate(pictures or ()):
+                _add(archive, f"{folder}/{index:05d}.png", png)
+        if attributes is not None:
+            _add(archive, "attributes.json", json.dumps(list(attributes), sort_keys=True).encode())
+    os.replace(partial, path)
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    entry = zipfile.ZipInfo(name, ENTRY_TIME)
+    entry.create_system = 3  # else the system that writes would be recorded
+    entry.external_attr = 0o644 << 16
+    archive.writestr(entry, content)
+
+
+def count(path: Path | str) -> int:
+    """How many images (or, in an archive of labels, masks) the archive holds."""
+    with _open(path) as archive:
+        return max(len(_members(archive, "img")), len(_members(archive, "mask")))
+
+
+def load_images(path: Path | str, indices: Sequence[int] | None = None) -> np.ndarray:
+    """Images of an archive as uint8 [N, 3, H, W]; all of them, or those at `indices` in that order."""
+    pictures = _load(path, "img", "RGB", indices)  # [N, H, W, 3]
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+
+
+def load_masks(path: Path | str, indices: Sequence[int] | None = None) -> np.ndarray:
+    """Part masks of an archive as uint8 [N, H, W]; all of them, or those at `indices` in that order."""
+    return _load(path, "mask", "P", indices)
+
+
+def load_attributes(path: Path | str) -> list[dict]:
+    """Attributes of an archive, one dict an image."""
+    with _open(path) as archive:
+        try:
+            return json.loads(archive.read("attributes.json"))
+        except KeyError:
+            raise ArchiveError(f"{path} holds no attributes.json; those of train.zip are in train_labels.zip") from None
+
+
+def load_encoded(path: Path | str) -> tuple[list[bytes], list[bytes], list[dict]]:
+    """What `write_archive` was given: PNG bytes of the images and of the masks, and the attributes."""
+    with _open(path) as archive:
+        images, masks = ([archive.read(name) for name in _members(archive, folder)] for folder in ("img", "mask"))
+    return images, masks, load_attributes(path)
+
+
+def _open(path: Path | str) -> zipfile.ZipFile:
+    if not Path(path).is_file():
+        raise ArchiveError(f"{path} does not exist; `python -m editgan data` renders it")
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ArchiveError(f"{path} is damaged ({error}); delete it and run `python -m editgan data`") from error
+
+
+def _members(archive: zipfile.ZipFile, folder: str) -> list[str]:
+    return sorted(n for n in archive.namelist() if n.startswith(f"{folder}/") and n.endswith(".png"))
+
+
+def _load(path: Path | str, folder: str, mode: str, indices: Sequence[int] | None) -> np.ndarray:
+    with _open(path) as archive:
+        names = _members(archive, folder)
+        if not names:
+            kind = {"img": "images", "mask": "part masks"}[folder]
+            raise ArchiveError(f"{path} holds no {kind}: it has no entry {folder}/00000.png")
+        wanted = range(len(names)) if indices is None else [int(i) for i in indices]
+        pictures = None
+        for row, index in enumerate(wanted):
+            if not 0 <= index < len(names):
+                raise ArchiveError(f"{path} holds {len(names)} entries in {folder}/, there is no index {index}")
+            picture = _decode(archive, names[index], mode, path)
+            if pictures is None:
+                pictures = np.empty((len(wanted), *picture.shape), np.uint8)
+            if picture.shape != pictures.shape[1:]:
+                raise ArchiveError(f"{path}: {names[index]} is {picture.shape}, the first one {pictures.shape[1:]}")
+            pictures[row] = picture
+    if pictures is None:
+        raise ArchiveError(f"{path}: no index was asked for")
+    return pictures
+
+
+def _decode(archive: zipfile.ZipFile, name: str, mode: str, path: Path | str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(archive.read(name))) as picture:
+            if picture.mode != mode:
+                raise ArchiveError(f"{path}: {name} is a {picture.mode} picture, expected {mode}")
+            return np.array(picture)
+    except (OSError, zipfile.BadZipFile, SyntaxError) as error:
+        raise ArchiveError(f"{path}: {name} is damaged ({error}); delete the archive and make it again") from error

@@ -1,0 +1,146 @@
+"""The head mesh of `data/heads.npz` and its shape: a base, and displacements ("targets") that are added to it.
+
+Positions are in decimetres, x to the person's left, y up, z forward. `rest` is the base shape; because every target
+moves the same vertices, a place on the skin is named by its rest position whatever the head looks like.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+MESH_PATH = Path(__file__).parents[2] / "data" / "heads.npz"
+BODY, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, LASHES, HAIR, GLASSES = range(8)  # materials; the file lacks the last two
+OPPOSITES = {
+    "incr": "decr",
+    "up": "down",
+    "in": "out",
+    "convex": "concave",
+    "forward": "backward",
+    "uncompress": "compress",
+}
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles that are drawn together."""
+
+    points: np.ndarray  # float32 [V, 3], where the vertices are
+    rest: np.ndarray  # float32 [V, 3], where they are on the base head
+    faces: np.ndarray  # int [F, 3]
+    material: np.ndarray  # uint8 [F]
+    cover: np.ndarray  # float32 [V], the surface is a hole where this is negative
+    occlusion: np.ndarray  # float32 [V] in 0..1, how open the place is to the sky
+
+
+def join(meshes: list[Mesh]) -> Mesh:
+    """One mesh out of several."""
+    starts = np.cumsum([0] + [len(m.points) for m in meshes[:-1]])
+    return Mesh(
+        points=np.concatenate([m.points for m in meshes]),
+        rest=np.concatenate([m.rest for m in meshes]),
+        faces=np.concatenate([m.faces + start for m, start in zip(meshes, starts, strict=True)]),
+        material=np.concatenate([m.material for m in meshes]),
+        cover=np.concatenate([m.cover for m in meshes]),
+        occlusion=np.concatenate([m.occlusion for m in meshes]),
+    )
+
+
+def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals [V, 3], each the area-weighted mean of the triangles around its vertex."""
+    x, y, z = (points[:, k][faces].T for k in range(3))  # [3, F] each
+    (ux, uy, uz), (vx, vy, vz) = ((x[k] - x[0], y[k] - y[0], z[k] - z[0]) for k in (1, 2))
+    corners = faces.ravel()
+    flat = (uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx)
+    normals = [np.bincount(corners, np.repeat(f, 3), len(points)) for f in flat]
+    length = np.sqrt(normals[0] ** 2 + normals[1] ** 2 + normals[2] ** 2) + 1e-9
+    return np.stack([n / length for n in normals], 1).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadMesh:
+    """The file, ready for use."""
+
+    rest: np.ndarray  # float32 [V, 3]
+    faces: np.ndarray  # int [F, 3]
+    material: np.ndarray  # uint8 [F]
+    occlusion: np.ndarray  # float32 [V]
+    parts: dict[str, np.ndarray]  # name -> float32 [V] in 0..1: lips, ears, mouth_inside, eyelids
+    targets: dict[str, int]  # name -> column of `deltas`
+    deltas: scipy.sparse.csr_array  # float32 [3 V, T], displacements
+    axes: list[tuple[str, str | None]] = field(default_factory=list)  # (positive, negative) target of each shape axis
+
+    def displacement(self, weights: dict[str, float]) -> np.ndarray:
+        """Sum of weighted targets, float32 [V, 3]. Raises KeyError for a target that the mesh does not have."""
+        chosen = np.zeros(len(self.targets), np.float32)
+        for name, weight in weights.items():
+            chosen[self.targets[name]] = weight
+        return (self.deltas @ chosen).reshape(-1, 3)
+
+    def shape(self, weights: dict[str, float]) -> np.ndarray:
+        """Vertices float32 [V, 3] of the head with these target weights."""
+        return self.rest + self.displacement(weights)
+
+    def eye_vertices(self, side: int) -> np.ndarray:
+        """Vertices of one eyeball; side is LEFT_EYE or RIGHT_EYE."""
+        return self._eyes[side]
+
+    @cached_property
+    def mouth_vertices(self) -> np.ndarray:
+        """Vertices of teeth and tongue."""
+        return np.unique(self.faces[np.isin(self.material, (TEETH, TONGUE))])
+
+    @cached_property
+    def _eyes(self) -> dict[int, np.ndarray]:
+        return {side: np.unique(self.faces[self.material == side]) for side in (LEFT_EYE, RIGHT_EYE)}
+
+
+@cache
+def load_head_mesh(path: Path = MESH_PATH) -> HeadMesh:
+    """Read heads.npz. Raises FileNotFoundError when it is absent."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; it is in git, and scripts/build_head_mesh.py makes it again")
+    with np.load(path, allow_pickle=False) as data:
+        arrays = {name: data[name] for name in data.files}
+    targets = {str(name): number for number, name in enumerate(arrays["target_names"])}
+    column = np.repeat(np.arange(len(targets)), np.diff(arrays["target_starts"]))  # [M]
+    values = arrays["target_deltas"].astype(np.float32) * arrays["target_scales"][column, None]  # [M, 3]
+    row = 3 * arrays["target_vertices"].astype(np.int64)[:, None] + np.arange(3)  # [M, 3]
+    deltas = scipy.sparse.csr_array(
+        (values.ravel(), (row.ravel(), np.repeat(column, 3))), shape=(3 * len(arrays["vertices"]), len(targets))
+    )
+    return HeadMesh(
+        rest=arrays["vertices"],
+        faces=arrays["triangles"].astype(np.int64),
+        material=arrays["material"],
+        occlusion=arrays["occlusion"].astype(np.float32) / 255,
+        parts={k.removeprefix("part_"): v.astype(np.float32) / 255 for k, v in arrays.items() if k.startswith("part_")},
+        targets=targets,
+        deltas=deltas,
+        axes=shape_axes(list(targets)),
+    )
+
+
+def shape_axes(names: list[str]) -> list[tuple[str, str | None]]:
+    """Pair targets that are each other's opposite; a target without one makes an axis with a positive side only."""
+    axes = []
+    for name in names:
+        if name.startswith(("macro/", "unit/")):
+            continue
+        stem, _, end = name.rpartition("-")
+        opposite = f"{stem}-{OPPOSITES[end]}" if end in OPPOSITES else None
+        if opposite in names:
+            axes.append((name, opposite))
+        elif end not in OPPOSITES.values() or not any(f"{stem}-{k}" in names for k in OPPOSITES):
+            axes.append((name, None))
+    return axes
+
+
+def axis_folder(name: str) -> str:
+    """Part of the face that a target shapes: nose, mouth, ..."""
+    return re.match(r"[a-z]+", name).group()

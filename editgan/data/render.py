@@ -1,0 +1,178 @@
+"""One picture and its part mask: camera, light and background around the painted mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from editgan.data.hair import glasses_mesh, hair_meshes, smoothstep
+from editgan.data.identity import Identity
+from editgan.data.mesh import BODY, HAIR, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, HeadMesh, Mesh, join, vertex_normals
+from editgan.data.paint import CLASSES, Samples, beard_field, paint
+from editgan.data.raster import rasterise
+from editgan.data.scene import Expression, View
+from editgan.framing import EYE_CENTRE, EYE_DISTANCE
+
+VERSION = 1  # raised when the same parameters would give other pictures
+OPEN_MOUTH_DEPTH, CLOSED_MOUTH_DEPTH = 0.05, 0.25  # decimetres: how far teeth and tongue stand back
+GUMS = (6.47, 6.75)  # decimetres on the base head: teeth and tongue are cut off below and above
+CAMERA_DISTANCE = 11.0  # decimetres before the eyes
+TYPICAL_EYE_DISTANCE = 0.6155  # decimetres, of the base head
+
+
+def build_head(mesh: HeadMesh, who: Identity, expression: Expression, still: np.ndarray) -> Mesh:
+    """The person's head with hair, beard and glasses, showing the expression.
+
+    `still` [V, 3] is the person's shape without expression.
+    """
+    face = smoothstep((mesh.rest[:, 1:2] - 5.95) / 0.22)  # no expression moves the shoulders
+    points = (still + face * mesh.displacement(expression.units())).astype(np.float32)
+    points[mesh.mouth_vertices] += _seat_teeth(mesh, still, expression)
+    body = mesh.faces[mesh.material == BODY]
+    if who.beard != "none":
+        grown = np.clip(beard_field(mesh.rest, mesh.parts["lips"], who) / 0.10, 0, 1)
+        depth = grown * (0.015 + 0.045 * who.beard_length)
+        points = (points + depth[:, None] * vertex_normals(points, body)).astype(np.float32)
+    cover = np.ones(len(points), np.float32)
+    height = mesh.rest[mesh.mouth_vertices, 1]
+    cover[mesh.mouth_vertices] = np.minimum(height - GUMS[0], GUMS[1] - height)
+    head = Mesh(
+        points=points, rest=mesh.rest, faces=mesh.faces, material=mesh.material, cover=cover, occlusion=mesh.occlusion
+    )
+    # Hair hangs from the still head, so that a smile moves no strand of it.
+    return join([head, *hair_meshes(mesh, still, vertex_normals(still, body), who), *glasses_mesh(mesh, still, who)])
+
+
+def _seat_teeth(mesh: HeadMesh, still: np.ndarray, expression: Expression) -> np.ndarray:
+    """Move teeth and tongue [M, 3] to where a person's lips are: many targets shape the lips alone.
+
+    They stand back a little, and further behind closed lips, which may be thin.
+    """
+    opened = min(1.0, 3 * (expression.smile * expression.teeth + expression.mouth_open))
+    back = OPEN_MOUTH_DEPTH * opened + CLOSED_MOUTH_DEPTH * (1 - opened)
+    lips = mesh.parts["lips"] > 0.5
+    teeth, rest = still[mesh.mouth_vertices], mesh.rest[mesh.mouth_vertices]
+    stretch = np.ptp(still[lips, 0]) / np.ptp(mesh.rest[lips, 0])
+    moved = (still[lips] - mesh.rest[lips]).mean(0) - (teeth - rest).mean(0)
+    centre = teeth.mean(0)
+    wider = (np.clip(stretch, 0.8, 1.2) - 1) * (teeth - centre) * np.float32([1, 0, 0])
+    return (wider + moved - np.float32([0, 0, back])).astype(np.float32)
+
+
+def render(
+    mesh: HeadMesh, who: Identity, expression: Expression, view: View, *, resolution: int, supersample: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a head.
+
+    Args:
+        resolution: side of the picture in pixels.
+        supersample: samples per pixel and axis; the class of a pixel is that of most of its samples.
+
+    Returns:
+        image uint8 [resolution, resolution, 3] and part mask uint8 [resolution, resolution].
+    """
+    size = resolution * supersample
+    still = mesh.shape(who.weights)
+    head = build_head(mesh, who, expression, still)
+    eyes = np.stack([still[mesh.eye_vertices(side)].mean(0) for side in (LEFT_EYE, RIGHT_EYE)])
+    turned = _turn(head.points, eyes, view)
+    points = _project(turned, view, size)
+    pierced = (head.cover < 0)[head.faces].any(1)
+
+    def discard(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        outside = np.zeros(len(face), bool)
+        some = np.flatnonzero(pierced[face])
+        outside[some] = np.einsum("qk,qk->q", weights[some], head.cover[head.faces[face[some]]]) < 0
+        return outside
+
+    surface = rasterise(points, head.faces, size, discard=discard)
+    normals = vertex_normals(turned, head.faces)
+    parts = {
+        name: np.concatenate([w, np.zeros(len(head.points) - len(w), np.float32)]) for name, w in mesh.parts.items()
+    }
+    columns = np.column_stack([head.rest, normals, head.occlusion, *parts.values()]).astype(np.float32)
+    seen = surface.interpolate(columns, head.faces)  # [P, 7 + parts]
+    material = head.material[surface.face]
+    samples = Samples(rest=seen[:, :3], material=material, parts={name: seen[:, 7 + k] for k, name in enumerate(parts)})
+    albedo, gloss, label = paint(mesh, samples, who)
+    colour = shade(albedo, gloss, seen[:, 3:6], seen[:, 6], material, view)
+
+    picture = backdrop(view, size).reshape(-1, 3)
+    picture[surface.pixel] = colour
+    labels = np.zeros(size * size, np.uint8)
+    labels[surface.pixel] = label
+    picture = picture.reshape(resolution, supersample, resolution, supersample, 3)
+    picture = picture.transpose(1, 3, 0, 2, 4).reshape(supersample**2, resolution, resolution, 3).mean(0)
+    image = np.uint8(np.clip(np.sqrt(picture), 0, 1) * 255 + 0.5)
+    return image, majority(labels.reshape(size, size), resolution)
+
+
+def _turn(points: np.ndarray, eyes: np.ndarray, view: View) -> np.ndarray:
+    """Vertices [V, 3] turned about the point between the eyes [2, 3], nearly scaled to a typical distance of them."""
+    scale = TYPICAL_EYE_DISTANCE / (0.7 * np.linalg.norm(eyes[0] - eyes[1]) + 0.3 * TYPICAL_EYE_DISTANCE)
+    (sy, cy), (sp, cp), (sr, cr) = ((np.sin(a), np.cos(a)) for a in (view.yaw, view.pitch, view.roll))
+    yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return ((points - eyes.mean(0)) @ (scale * roll @ pitch @ yaw).T).astype(np.float32)
+
+
+def _project(turned: np.ndarray, view: View, size: int) -> np.ndarray:
+    """Turned vertices [V, 3] -> x right and y down in samples, and depth."""
+    unit = view.zoom * EYE_DISTANCE / TYPICAL_EYE_DISTANCE  # of the side, for a decimetre
+    near = CAMERA_DISTANCE / (CAMERA_DISTANCE - turned[:, 2])
+    x = EYE_CENTRE[0] + view.shift[0] + turned[:, 0] * near * unit
+    y = EYE_CENTRE[1] + view.shift[1] - turned[:, 1] * near * unit
+    return np.stack([x * size, y * size, turned[:, 2]], 1).astype(np.float32)
+
+
+def shade(
+    albedo: np.ndarray, gloss: np.ndarray, normals: np.ndarray, openness: np.ndarray, material: np.ndarray, view: View
+) -> np.ndarray:
+    """Linear colour [P, 3]: a key light that wraps a little around skin, light from the sky, and highlights."""
+    linear = albedo * albedo
+    normals = normals / np.sqrt(np.einsum("pk,pk->p", normals, normals) + 1e-9)[:, None]
+    light = np.float32(view.light)
+    facing = normals @ light  # [P]
+    skin = (material == BODY)[:, None]
+    wrap = np.where(skin, np.float32([0.32, 0.20, 0.16]), np.float32(0.12))
+    lit = np.clip((facing[:, None] + wrap) / (1 + wrap), 0, 1)
+    sky = 0.75 + 0.25 * normals[:, 1:2]
+    eye = (material == LEFT_EYE) | (material == RIGHT_EYE)
+    openness = np.where(eye, 0.55 + 0.45 * openness, openness)
+    openness = np.where(material == TEETH, 1.1, np.where(material == TONGUE, 0.5, openness))  # in an open mouth
+    open_air = openness[:, None] ** np.float32(1.3)
+    direct = np.float32(view.key) * lit * (0.35 + 0.65 * open_air)
+    colour = linear * (direct + np.float32(view.ambient) * sky * open_air)
+    half = light + np.float32([0, 0, 1])
+    half = half / np.linalg.norm(half)
+    shine = np.clip(normals @ half, 0, 1)
+    sharp = np.where(eye, 180, np.where(material == HAIR, 12, 16))
+    highlight = gloss * shine**sharp * (0.3 + 0.7 * np.clip(facing, 0, 1)) * openness * 0.6
+    return (colour + highlight[:, None] * np.float32(view.key)).astype(np.float32)
+
+
+def backdrop(view: View, size: int) -> np.ndarray:
+    """Linear colour [size, size, 3] of the background."""
+    first, second = (np.float32(c) ** 2 for c in view.colours)
+    grid = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+    x, y = grid[None, :], grid[:, None]
+    along = np.cos(view.angle) * x + np.sin(view.angle) * y  # [size, size]
+    if view.backdrop == "plain":
+        mix = np.zeros((size, size), np.float32)
+    elif view.backdrop == "gradient":
+        mix = np.clip(0.5 + 0.45 * along, 0, 1)
+    elif view.backdrop == "two-tone":
+        mix = np.clip((along - view.offset) * size / 4 + 0.5, 0, 1)
+    else:
+        mix = np.clip(np.hypot(x, y + 0.1) / 1.3, 0, 1)
+    return first + mix[:, :, None].astype(np.float32) * (second - first)
+
+
+def majority(labels: np.ndarray, resolution: int) -> np.ndarray:
+    """Class of most samples of each pixel: uint8 [size, size] -> [resolution, resolution]; a tie goes to the part."""
+    count = len(CLASSES.names)
+    step = labels.shape[0] // resolution
+    blocks = labels.reshape(resolution, step, resolution, step).transpose(0, 2, 1, 3).reshape(-1, step * step)
+    votes = np.bincount((np.arange(len(blocks))[:, None] * count + blocks).ravel(), minlength=len(blocks) * count)
+    votes = votes.reshape(-1, count)[:, ::-1]
+    return np.uint8(count - 1 - votes.argmax(1)).reshape(resolution, resolution)

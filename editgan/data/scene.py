@@ -1,0 +1,133 @@
+"""What differs between pictures of one head: the expression of the face, and the view of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from editgan.data.identity import Colour, hsv
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Graded face units; everything 0 is a neutral face."""
+
+    smile: float = 0.0  # 0..1
+    teeth: float = 0.0  # 0..1, how far a smile opens the lips
+    mouth_open: float = 0.0  # 0..1
+    brow_raise: float = 0.0  # 0..1
+    frown: float = 0.0  # 0..1
+    blink: float = 0.0  # 0 open, 1 closed
+    gaze_x: float = 0.0  # -1..1, to the person's left
+    gaze_y: float = 0.0  # -1..1, up
+
+    def units(self) -> dict[str, float]:
+        """Weights of the mesh's face units."""
+        s = self.smile
+        part = s * self.teeth
+        both = {
+            "mouthSmile": 1.6 * s,
+            "cheekSquint": 1.1 * s,
+            "eyeSquint": 0.3 * s,
+            "mouthUpperUp": 1.1 * part,
+            "mouthLowerDown": 0.85 * part,
+            "mouthStretch": 0.3 * s,
+            "mouthFrown": 0.8 * self.frown,
+            "browDown": 0.8 * self.frown,
+            "browOuterUp": 0.8 * self.brow_raise,
+            "eyeBlink": self.blink,
+            "eyeWide": 0.45 + 0.4 * self.brow_raise,
+            "eyeLookUp": max(0.0, self.gaze_y),
+            "eyeLookDown": max(0.0, -self.gaze_y),
+        }
+        weights = {f"unit/{name}{side}": w for name, w in both.items() for side in ("Left", "Right") if w > 0}
+        left, right = max(0.0, self.gaze_x), max(0.0, -self.gaze_x)
+        gaze = {"eyeLookOutLeft": left, "eyeLookInRight": left, "eyeLookInLeft": right, "eyeLookOutRight": right}
+        jaw = {"jawOpen": 0.3 * part + 0.55 * self.mouth_open, "browInnerUp": 0.4 * self.brow_raise}
+        return weights | {f"unit/{name}": w for name, w in (gaze | jaw).items() if w > 0}
+
+
+@dataclass(frozen=True)
+class View:
+    """Pose of the head, framing, light and background."""
+
+    yaw: float  # radians, positive turns the face to the right of the picture
+    pitch: float  # radians, positive looks down
+    roll: float  # radians
+    shift: tuple[float, float]  # fractions of the side
+    zoom: float
+    light: tuple[float, float, float]  # towards the light: right, up, to the viewer
+    key: Colour
+    ambient: Colour
+    backdrop: str  # plain, gradient, two-tone, spot
+    colours: tuple[Colour, Colour]
+    angle: float  # radians, of the gradient or the border
+    offset: float  # -1..1, of the border
+
+
+def sample_expression(rng: np.random.Generator) -> Expression:
+    """The expressions to learn from: about half smile, to every degree; most of the others have the mouth closed."""
+    kind = rng.random()
+    smile, teeth, mouth_open, frown = 0.0, 0.0, 0.0, 0.0
+    strength, width, gap = rng.uniform(0.15, 1.0), rng.uniform(0.2, 1), rng.uniform(0.1, 1)
+    if kind < 0.55:
+        smile, teeth = strength, width
+    elif kind < 0.65:
+        mouth_open = gap
+    elif kind < 0.72:
+        frown = gap
+    raised, blinking = max(0.0, rng.normal(-0.15, 0.45)), rng.random()
+    lids = rng.uniform(0.85, 1.0) if blinking < 0.04 else rng.uniform(0, 0.12)
+    gaze_x, gaze_y = np.clip(rng.normal(0, [0.35, 0.2]), -0.9, 0.9)
+    return Expression(
+        smile=float(smile),
+        teeth=float(teeth),
+        mouth_open=float(mouth_open),
+        frown=float(frown),
+        brow_raise=float(min(1.0, raised)) * (frown == 0),
+        blink=float(lids),
+        gaze_x=float(gaze_x),
+        gaze_y=float(gaze_y),
+    )
+
+
+def sample_neutral(rng: np.random.Generator) -> tuple[Expression, Expression]:
+    """A neutral face and the same face truly smiling: equal but for the smile."""
+    raised, lids = max(0.0, rng.normal(-0.2, 0.2)), rng.uniform(0, 0.1)
+    gaze_x, gaze_y = np.clip(rng.normal(0, [0.3, 0.15]), -0.7, 0.7)
+    calm = {
+        "brow_raise": float(min(0.4, raised)),
+        "blink": float(lids),
+        "gaze_x": float(gaze_x),
+        "gaze_y": float(gaze_y),
+    }
+    smile, teeth = rng.uniform(0.9, 1.0), rng.uniform(0.8, 1.0)
+    return Expression(**calm), Expression(smile=float(smile), teeth=float(teeth), **calm)
+
+
+def sample_view(rng: np.random.Generator) -> View:
+    """Draw pose, framing, light and background."""
+    yaw, pitch, roll = np.clip(rng.normal(0, [0.19, 0.06, 0.03]), [-0.45, -0.18, -0.07], [0.45, 0.18, 0.07])
+    turn, height = rng.normal(0, 0.7), rng.uniform(0.15, 0.8)
+    light = np.array([np.sin(turn) * np.cos(height), np.sin(height), np.cos(turn) * np.cos(height)])
+    warmth, level = rng.normal(0, 0.05), rng.uniform(0.85, 1.1)
+    key = np.array([1 + warmth, 1.0, 1 - warmth]) * level
+    ambient = np.array([1 - warmth / 2, 1.0, 1 + warmth / 2]) * rng.uniform(0.34, 0.55)
+    hue = rng.random()
+    first = hsv(hue, rng.uniform(0, 0.55), rng.uniform(0.2, 0.95))
+    second = hsv(hue + rng.normal(0, 0.12), rng.uniform(0, 0.6), rng.uniform(0.15, 0.95))
+    return View(
+        yaw=float(yaw),
+        pitch=float(pitch),
+        roll=float(roll),
+        shift=tuple(float(x) for x in rng.uniform(-0.012, 0.012, 2)),
+        zoom=float(rng.uniform(0.97, 1.03)),
+        light=tuple(float(x) for x in light),
+        key=tuple(float(x) for x in key),
+        ambient=tuple(float(x) for x in ambient),
+        backdrop=str(rng.choice(["plain", "gradient", "two-tone", "spot"], p=[0.2, 0.4, 0.15, 0.25])),
+        colours=(first, second),
+        angle=float(rng.uniform(0, 2 * np.pi)),
+        offset=float(rng.uniform(-0.5, 0.5)),
+    )

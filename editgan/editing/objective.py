@@ -1,0 +1,110 @@
+"""The editing objective (EditGAN, section 3.2): follow the edited mask inside a region, change nothing outside.
+
+L = l_lpips LPIPS(x' (1 - r), x (1 - r)) + l_mse MSE(same) + l_ce CE(S(w_plus), y_edited) on r + l_id (1 - cos)
+
+x' = G(w_plus), x the image to keep, r the region of the edit. The paper gives LPIPS and the squared error one common
+weight; the released code weighs them 10 : 5. Here both are free. Images are masked in [-1, 1], so the region is grey
+rather than black in both.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from editgan.editing.params import ObjectiveWeights
+from editgan.segmentation.ensemble import SegmentationEnsemble
+from editgan.segmentation.pixels import pixel_sampler
+
+
+@dataclass(frozen=True)
+class EditLoss:
+    """The terms of the objective for each image of a batch, unweighted; `total` is their weighted sum.  # each [N]"""
+
+    total: Tensor
+    lpips: Tensor  # LPIPS-VGG outside the region
+    mse: Tensor  # squared error outside the region, of images in [0, 1], averaged over all pixels
+    ce: Tensor  # cross-entropy to the edited mask, averaged over the region
+    identity: Tensor  # 1 - cosine of the identity features; 0 where they are switched off
+    followed: Tensor  # share of the region's pixels whose predicted label is the wanted one; not minimised
+
+
+class EditObjective:
+    """What a batch of edits should reach; call it with latents to learn how far they are from it.
+
+    Every image has its own target and loss and is independent of the others in the batch. What does not depend on the
+    latents (features of the kept image, sampling of the region) is computed here, once. The segmentation is read out
+    only at the pixels of the region.
+
+    Args:
+        generator: G, frozen
+        segmentation: S, frozen
+        lpips: LPIPS-VGG with `features` and `distance`
+        weights: of the terms
+        images: what must stay outside the region, normally G's own reconstruction, in [-1, 1]  # [N, 3, H, W]
+        masks: the edited masks y_edited, labels  # [N, H, W]
+        region: r, where the masks are to be followed; may be empty for an image  # bool [N, H, W]
+        identity: face features [N, D] of images in [-1, 1]; needed where weights.identity > 0
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: nn.Module,
+        segmentation: SegmentationEnsemble,
+        lpips: nn.Module,
+        weights: ObjectiveWeights,
+        images: Tensor,
+        masks: Tensor,
+        region: Tensor,
+        identity: nn.Module | None = None,
+    ) -> None:
+        if masks.shape != region.shape or images.shape[2:] != masks.shape[1:] or len(images) != len(masks):
+            raise ValueError(
+                f"images {images.shape}, masks {masks.shape} and region {region.shape} do not fit together"
+            )
+        if weights.identity > 0 and identity is None:
+            raise ValueError(f"the identity term has weight {weights.identity} but no identity network was given")
+        self.generator, self.segmentation, self.lpips, self.weights = generator, segmentation, lpips, weights
+        self.identity = identity if weights.identity > 0 else None
+        size = masks.shape[-1]
+        self.masks, self.region = masks, region
+        self.keep = (~region)[:, None].to(images.dtype)  # 1 - r: [N, 1, H, W]
+        with torch.no_grad():
+            self.kept = images * self.keep  # [N, 3, H, W]
+            self.kept_features = lpips.features(self.kept)
+            self.kept_identity = None if self.identity is None else self.identity(images)  # [N, D]
+        pixels = region.flatten().nonzero()[:, 0]  # [P]
+        self.image_of = pixels // (size * size)  # [P]
+        self.labels = masks.flatten()[pixels].long()  # [P]
+        self.share = 1 / region.flatten(1).sum(1).to(images.dtype)[self.image_of]  # 1 / |r| of each pixel's image: [P]
+        self.sampler = pixel_sampler(pixels, size, map_sides(len(segmentation.feature_channels)))
+
+    def __call__(self, w_plus: Tensor) -> EditLoss:
+        """Losses of latents [N, num_ws, w_dim], differentiable."""
+        images, features = self.generator.synthesis_features(w_plus, noise_mode="const")
+        kept = images * self.keep  # [N, 3, H, W]
+        lpips = self.lpips.distance(self.lpips.features(kept), self.kept_features)  # [N]
+        mse = ((kept - self.kept) / 2).square().mean((1, 2, 3))  # [N]; / 2: images in [0, 1]
+        logits = self.segmentation.pixel_logits(features, self.sampler).mean(1)  # [P, K]
+        ce = self._per_image(F.cross_entropy(logits, self.labels, reduction="none"))  # [N]
+        followed = self._per_image((logits.detach().argmax(1) == self.labels).to(ce.dtype))  # [N]
+        weights = self.weights
+        total = weights.lpips * lpips + weights.mse * mse + weights.ce * ce  # [N]
+        identity = torch.zeros_like(total)
+        if self.identity is not None:
+            identity = 1 - F.cosine_similarity(self.identity(images), self.kept_identity)  # [N]
+            total = total + weights.identity * identity
+        return EditLoss(total=total, lpips=lpips, mse=mse, ce=ce, identity=identity, followed=followed)
+
+    def _per_image(self, values: Tensor) -> Tensor:
+        """Mean over each image's region; 0 where it is empty: [P] -> [N]"""
+        return torch.zeros(len(self.keep), dtype=values.dtype, device=values.device).index_add(
+            0, self.image_of, values * self.share
+        )
+
+
+def map_sides(count: int) -> list[int]:
+    """Sides of the `count` feature maps of a StyleGAN2: 4, 4, 8, 8, 16, 16, ..."""
+    return [4 * 2 ** (index // 2) for index in range(count)]

@@ -1,0 +1,119 @@
+"""Optimisation of latents towards an edited mask, a whole batch of images at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from editgan.editing.objective import EditLoss, EditObjective
+from editgan.editing.params import EDIT_WEIGHTS, ObjectiveWeights
+from editgan.errors import UserError
+from editgan.segmentation.ensemble import SegmentationEnsemble
+
+Report = Callable[[int, int, EditLoss], None]  # (step, steps, losses)
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """Result of an optimisation."""
+
+    w_plus: Tensor  # the iterate of least total loss, chosen for each image alone  # [N, num_ws, w_dim]
+    start: EditLoss  # losses at the start, detached
+    best: EditLoss  # losses at `w_plus`, detached
+
+
+def optimize(
+    objective: Callable[[Tensor], EditLoss],
+    w_start: Tensor,
+    *,
+    steps: int = 100,
+    learning_rate: float = 0.02,
+    report: Report | None = None,
+) -> Optimized:
+    """Adam with a constant rate on all rows of w_plus; the best of the steps + 1 iterates is kept (released code).
+
+    The loss is the sum over the batch and Adam works element by element, so an image moves as if it were alone,
+    whatever the batch size, and has its own best iterate.
+
+    Args:
+        objective: an `EditObjective` for the batch
+        w_start: where to start  # [N, num_ws, w_dim]
+        steps: Adam updates
+        report: called after each evaluation with (step, steps, losses)
+
+    Raises:
+        UserError: the loss is no number from the start.
+    """
+    w_plus = w_start.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([w_plus], lr=learning_rate)
+    best_w_plus, start, best = w_plus.detach().clone(), None, None
+    for step in range(steps + 1):
+        with torch.set_grad_enabled(step < steps):
+            loss = objective(w_plus)
+        now = detached(loss)
+        if best is None:
+            if not now.total.isfinite().all():
+                raise UserError(
+                    f"the loss of an edit starts at {now.total.tolist()}; its latents or networks are damaged"
+                )
+            start = best = now
+        else:
+            better = now.total < best.total  # [N]; never true for NaN
+            best = choose(better, now, best)
+            best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
+        if report is not None:
+            report(step, steps, now)
+        if step < steps:
+            (w_plus.grad,) = torch.autograd.grad(loss.total.sum(), w_plus)
+            optimizer.step()
+    return Optimized(w_plus=best_w_plus, start=start, best=best)
+
+
+def edit(
+    G: nn.Module,
+    S: SegmentationEnsemble,
+    lpips: nn.Module,
+    w_plus: Tensor,
+    target_masks: Tensor,
+    region: Tensor,
+    *,
+    weights: ObjectiveWeights = EDIT_WEIGHTS,
+    steps: int = 100,
+    learning_rate: float = 0.02,
+    identity: nn.Module | None = None,
+    report: Report | None = None,
+) -> Optimized:
+    """Edit images by their masks: optimise W+ from each image's own latent towards its edited mask.
+
+    Args:
+        w_plus: latents of the images  # [N, num_ws, w_dim]
+        target_masks: edited masks, labels  # [N, H, W]
+        region: where the masks are to be followed (`masks.edit_region`)  # bool [N, H, W]
+        identity: face features for the identity term, where weights.identity > 0
+    """
+    with torch.no_grad():
+        images = G.synthesis(w_plus, noise_mode="const")  # the paper's x: G's own reconstruction
+    objective = EditObjective(
+        generator=G,
+        segmentation=S,
+        lpips=lpips,
+        weights=weights,
+        images=images,
+        masks=target_masks,
+        region=region,
+        identity=identity,
+    )
+    return optimize(objective, w_plus, steps=steps, learning_rate=learning_rate, report=report)
+
+
+def detached(loss: EditLoss) -> EditLoss:
+    """The same numbers without their graph."""
+    return EditLoss(**{field.name: getattr(loss, field.name).detach() for field in fields(EditLoss)})
+
+
+def choose(where: Tensor, first: EditLoss, second: EditLoss) -> EditLoss:
+    """For each image the losses of `first` where True, else of `second`; where: bool [N]"""
+    return EditLoss(
+        **{f.name: torch.where(where, getattr(first, f.name), getattr(second, f.name)) for f in fields(EditLoss)}
+    )

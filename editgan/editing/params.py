@@ -1,0 +1,38 @@
+"""The `editing` section of a params file."""
+
+from pydantic import Field
+
+from editgan.section import Section
+
+
+class ObjectiveWeights(Section):
+    """Weights of the terms of the editing objective (EditGAN, section 3.2)."""
+
+    lpips: float = Field(ge=0)  # LPIPS-VGG outside the region
+    mse: float = Field(ge=0)  # mean squared error of images in [0, 1], zero inside the region
+    ce: float = Field(ge=0)  # cross-entropy to the edited mask inside the region
+    identity: float = Field(default=0.0, ge=0)  # 1 - cosine of dlib face features; 0 switches the network off
+
+
+# The released code's 15 * (10 LPIPS + 5 MSE) + CE; the paper's refinement lowers its 15 to 5 (supplement).
+EDIT_WEIGHTS = ObjectiveWeights(lpips=150, mse=75, ce=1)
+REFINE_WEIGHTS = ObjectiveWeights(lpips=50, mse=25, ce=1)
+
+
+class OptimizationParams(Section):
+    """One kind of optimisation of delta_w_plus."""
+
+    steps: int = Field(ge=1)  # Adam updates; the best of the steps + 1 iterates is kept
+    learning_rate: float = Field(gt=0)
+    weights: ObjectiveWeights
+
+
+class EditingParams(Section):
+    """The smile vector and how edits are made and refined."""
+
+    source_index: int | None = Field(ge=0)  # embedded validation head to learn from; null: the most frontal neutral one
+    donor_index: int | None = Field(ge=0)  # labelled head whose mouth is transplanted; null: the widest frontal smile
+    edit: OptimizationParams  # learning a vector from an edited mask
+    refine: OptimizationParams  # self-supervised refinement of an applied vector
+    preview_heads: int = Field(ge=1)  # validation heads that the vector is tried on
+    preview_scales: tuple[float, ...]  # strengths shown in edits.png; metrics are taken at the vector's own

@@ -1,0 +1,91 @@
+"""Inversion: where in W+ is this image? The encoder's guess, then Adam with the schedule of the released code."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from editgan.encoder.encoder import Encoder, check_images
+from editgan.encoder.losses import l2_distance, reconstruction_loss
+from editgan.generator.generator import Generator
+
+WARMUP = 0.05  # share of the steps in which the learning rate rises linearly
+RAMPDOWN = 0.25  # share of the steps in which it falls along a cosine
+
+
+def learning_rate_at(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over the first 5 % of the steps, cosine ramp-down over the last 25 % (StyleGAN2's projector)."""
+    t = (step + 0.5) / steps
+    rampdown = min(1.0, (1 - t) / RAMPDOWN)
+    return peak * (0.5 - 0.5 * math.cos(math.pi * rampdown)) * min(1.0, t / WARMUP)
+
+
+def invert(
+    G: Generator,
+    E: Encoder,
+    lpips_vgg: nn.Module,
+    images: Tensor,
+    *,
+    steps: int,
+    batch: int = 16,
+    learning_rate: float = 0.05,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Embed images: start at E(x), minimise 10 LPIPS + 1 L2 over W+, keep the best iterate of each image.
+
+    The losses of a batch are added, and Adam acts on each entry alone, so an image's result does not depend on the
+    images beside it (up to rounding). The noise maps stay fixed. The paper takes 500 steps of Adam with Lookahead at a
+    constant rate; this is the released code's Adam with ramps, without its encoder-consistency term, which the paper
+    does not have.
+
+    Args:
+        G, E, lpips_vgg: frozen; lpips_vgg needs `features(x)` and `distance(fx, fy) -> [N]`.
+        images: float [N, 3, H, W] in [-1, 1], H = W = G.img_resolution
+        steps: updates of Adam; 0 returns the encoder's guess
+        batch: images at a time; changes speed and memory only
+        learning_rate: its peak
+        progress: called with (images done, images in all) after each batch
+    Returns:
+        w_plus [N, num_ws, w_dim]
+    Raises:
+        ValueError: images of another size, or values that are no numbers.
+    """
+    check_images(images, G.img_resolution)
+    if not torch.isfinite(images).all():
+        raise ValueError("images hold NaN or infinite values; inversion needs numbers in [-1, 1]")
+    results = []
+    for start in range(0, len(images), batch):
+        results.append(_invert_batch(G, E, lpips_vgg, images[start : start + batch], steps, learning_rate))
+        if progress is not None:
+            progress(min(start + batch, len(images)), len(images))
+    return torch.cat(results)  # [N, num_ws, w_dim]
+
+
+def _invert_batch(
+    G: Generator, E: Encoder, lpips_vgg: nn.Module, images: Tensor, steps: int, learning_rate: float
+) -> Tensor:
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        w_plus = E(images)  # [N, num_ws, w_dim]
+        if steps == 0:
+            return w_plus
+        target = lpips_vgg.features(images)
+    w_plus.requires_grad_()
+    optimizer = torch.optim.Adam([w_plus], lr=learning_rate)
+    best_loss = images.new_full((len(images),), math.inf)  # [N]
+    best_w_plus = w_plus.detach().clone()
+    for step in range(steps + 1):  # the last round only looks at the result of the last update
+        with torch.set_grad_enabled(step < steps):
+            fakes = G.synthesis(w_plus, noise_mode="const")
+            lpips = lpips_vgg.distance(lpips_vgg.features(fakes), target)
+            losses = reconstruction_loss(lpips, l2_distance(fakes, images))  # [N]
+        better = losses.detach() < best_loss  # [N]; False for NaN, so a diverged image keeps its best iterate
+        best_loss = torch.where(better, losses.detach(), best_loss)
+        best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
+        if step < steps:
+            optimizer.param_groups[0]["lr"] = learning_rate_at(step, steps, learning_rate)
+            optimizer.zero_grad()
+            (w_plus.grad,) = torch.autograd.grad(losses.sum(), w_plus)
+            optimizer.step()
+    return best_w_plus

@@ -1,0 +1,36 @@
+"""Parameters of stage `encoder`."""
+
+from pydantic import Field, model_validator
+
+from editgan.section import Section
+
+
+class EncoderParams(Section):
+    """How E is trained, and how images are embedded with it. All counts are images or steps."""
+
+    recipe: int = Field(ge=1)  # raise it when a change of the code should train E again
+    channel_base: int = Field(ge=1)  # the trunk has min(channel_base / r, channel_max) channels at resolution r
+    channel_max: int = Field(ge=1)
+    pyramid_width: int = Field(ge=1)  # channels of the feature pyramid
+    head_width: int = Field(ge=1)  # channels of the heads
+    kimg: float = Field(gt=0)  # images seen in all, thousands
+    warmup_kimg: float = Field(ge=0)  # of these, the first so many are samples with known latents only
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)  # of Adam at the start; decays to 0 along a cosine
+    truncation_psi: float = Field(gt=0, le=1)  # of the samples
+    lpips_weight: float = Field(ge=0)
+    l2_weight: float = Field(ge=0)
+    latent_weight: float = Field(ge=0)  # samples only
+    status_kimg: float = Field(gt=0)  # one line of stats.jsonl each
+    snapshot_kimg: float = Field(gt=0)  # one validation loss and picture each
+    state_kimg: float = Field(gt=0)  # one complete state on disk each
+    val_images: int = Field(ge=1)  # validation heads that are embedded and measured
+    inversion_steps: int = Field(ge=0)  # steps of Adam in W+ after the encoder
+    inversion_learning_rate: float = Field(gt=0)  # peak of the schedule
+    inversion_batch: int = Field(ge=1)  # changes speed, not results
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EncoderParams":
+        if self.warmup_kimg > self.kimg:
+            raise ValueError(f"warmup_kimg ({self.warmup_kimg}) must not exceed kimg ({self.kimg})")
+        return self

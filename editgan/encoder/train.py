@@ -1,0 +1,126 @@
+"""Training of the encoder: samples with known latents first, then real images and samples in turns."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.encoder.encoder import Encoder
+from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_loss
+from editgan.encoder.params import EncoderParams
+from editgan.generator.generator import Generator
+from editgan.images import to_float
+from editgan.training import STATE_FILE, batch_indices, check_finite, generator_for, load_state, save_state
+
+ADAM_BETAS = (0.9, 0.99)
+
+
+def learning_rate_at(cur_nimg: int, total_nimg: int, start: float) -> float:
+    """Cosine from `start` to 0. The paper's 3e-5 is constant, for layers that are not equalised."""
+    return start * 0.5 * (1 + math.cos(math.pi * min(cur_nimg / total_nimg, 1)))
+
+
+def is_sample_step(cur_nimg: int, batch: int, warmup_nimg: int) -> bool:
+    """Samples only during the warm-up, then every second step."""
+    return cur_nimg < warmup_nimg or (cur_nimg // batch) % 2 == 0
+
+
+def train_encoder(
+    E: Encoder,
+    G: Generator,
+    lpips_vgg: nn.Module,
+    images: Tensor,
+    params: EncoderParams,
+    *,
+    seed: int,
+    work: Path,
+    device: torch.device | str = "cpu",
+    on_status: Callable[[int, dict[str, float]], None],
+    on_snapshot: Callable[[int, Encoder], dict[str, float]] | None = None,
+) -> Encoder:
+    """Minimise 10 LPIPS + 1 L2 on real images, and the same + 5 latent distance on samples (EditGAN supplement).
+
+    The complete state is written to `work` every `state_kimg` and read back where there is one. Every random draw
+    depends on (seed, images seen) alone: a resumed run equals the unbroken one bit for bit.
+
+    Args:
+        E: trained in place; G, lpips_vgg: frozen.
+        images: uint8 [M, 3, H, W], the training split.
+        on_status: gets (images seen, means of the losses since the last status) every `status_kimg`.
+        on_snapshot: gets (images seen, E) every `snapshot_kimg`; what it returns joins the next status.
+    Returns:
+        E in eval mode, frozen.
+    Raises:
+        UserError: a loss or the gradient is no number any more.
+    """
+    if images.shape[1:] != (3, G.img_resolution, G.img_resolution) or images.dtype != torch.uint8:
+        raise ValueError(
+            f"training images must be uint8 [M, 3, {G.img_resolution}, {G.img_resolution}], got {images.dtype}"
+            f" {list(images.shape)}"
+        )
+    E = E.to(device, memory_format=torch.channels_last).requires_grad_(True)
+    optimizer = torch.optim.Adam(E.parameters(), lr=params.learning_rate, betas=ADAM_BETAS)
+    batch, total_nimg, warmup_nimg = params.batch, round(params.kimg * 1000), round(params.warmup_kimg * 1000)
+    cur_nimg, sums = 0, {}
+    state = load_state(work)
+    if state is not None:
+        cur_nimg, sums = state["cur_nimg"], state["sums"]
+        E.load_state_dict(state["E"])
+        optimizer.load_state_dict(state["optimizer"])
+    started, timed_from = time.monotonic(), cur_nimg
+
+    while cur_nimg < total_nimg:
+        # One batch: samples with their latents, or real images.
+        if is_sample_step(cur_nimg, batch, warmup_nimg):
+            kind = "sample"
+            z = torch.randn(batch, G.z_dim, generator=generator_for(seed, "encoder", "z", cur_nimg)).to(device)
+            with torch.no_grad():
+                w_plus = G.mapping(z, truncation_psi=params.truncation_psi)  # [N, num_ws, w_dim]
+                reals = G.synthesis(w_plus, noise_mode="const")  # [N, 3, H, W]
+        else:
+            kind, w_plus = "real", None
+            reals = to_float(images[batch_indices(seed, cur_nimg, batch, len(images))].to(device))  # [N, 3, H, W]
+
+        # One step.
+        w_hat = E(reals)  # [N, num_ws, w_dim]
+        fakes = G.synthesis(w_hat, noise_mode="const")  # [N, 3, H, W]
+        terms = {"lpips": lpips_vgg(fakes, reals).mean(), "l2": l2_distance(fakes, reals).mean()}
+        weights = {"lpips_weight": params.lpips_weight, "l2_weight": params.l2_weight}
+        loss = reconstruction_loss(terms["lpips"], terms["l2"], **weights)
+        if w_plus is not None:
+            terms["latent"] = latent_distance(w_plus, w_hat).mean()
+            loss = loss + params.latent_weight * terms["latent"]
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(cur_nimg, total_nimg, params.learning_rate)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradient = nn.utils.get_total_norm([p.grad for p in E.parameters() if p.grad is not None])
+        values = {f"{kind}_{name}": term.item() for name, term in terms.items()} | {"gradient": gradient.item()}
+        check_finite(values, f"{cur_nimg / 1000:.1f} kimg of the encoder", work / STATE_FILE)
+        optimizer.step()
+        for name, value in values.items():
+            total, count = sums.get(name, (0.0, 0))
+            sums[name] = (total + value, count + 1)
+
+        # Three intervals: snapshot, status, state.
+        before, cur_nimg = cur_nimg, cur_nimg + batch
+        last = cur_nimg >= total_nimg
+
+        def due(kimg: float, before: int = before, now: int = cur_nimg, last: bool = last) -> bool:
+            return last or before // round(kimg * 1000) != now // round(kimg * 1000)
+
+        if on_snapshot is not None and due(params.snapshot_kimg):
+            with torch.no_grad():
+                measured = on_snapshot(cur_nimg, E)
+            sums |= {name: (value, 1) for name, value in measured.items()}
+        if due(params.status_kimg):
+            means = {name: total / count for name, (total, count) in sums.items()}
+            on_status(cur_nimg, means | {"img_per_s": (cur_nimg - timed_from) / (time.monotonic() - started)})
+            sums, started, timed_from = {}, time.monotonic(), cur_nimg
+        if due(params.state_kimg):
+            state = {"cur_nimg": cur_nimg, "sums": sums, "E": E.state_dict(), "optimizer": optimizer.state_dict()}
+            save_state(work, state)
+    return E.eval().requires_grad_(False)

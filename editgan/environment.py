@@ -1,0 +1,80 @@
+"""Where the project keeps things: environment variables that hold every tool inside the project folder, in one place.
+
+Imports the standard library alone, so that the Makefile can call it before anything is installed:
+`eval "$(python3 editgan/environment.py)"` sets the environment of a shell.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+# A tracking address given here or in MLFLOW_TRACKING_URI replaces the project's own sqlite file.
+TRACKING_VARIABLES = ("EDITGAN_TRACKING_URI", "MLFLOW_TRACKING_URI")
+
+
+def home_project(root: Path = PROJECT_ROOT) -> Path:
+    """The project that `root` belongs to: itself, or for a checkout inside another one (runs/NAME, DVC's temporary
+    experiment folders) the outermost, whose caches and MLflow store it shares."""
+    home = root
+    for parent in root.parents:
+        if (parent / "dvc.yaml").exists() and (parent / "editgan").is_dir():
+            home = parent
+    return home
+
+
+def tracking_uri(root: Path = PROJECT_ROOT, environment: Mapping[str, str] = os.environ) -> str:
+    """Address of the MLflow store: the user's, else an absolute path to mlflow.db in the home project."""
+    given = [environment[name] for name in TRACKING_VARIABLES if environment.get(name)]
+    return given[0] if given else f"sqlite:///{home_project(root) / 'mlflow.db'}"
+
+
+def artifact_folder(root: Path = PROJECT_ROOT) -> Path:
+    """Folder of the files that MLflow keeps beside its sqlite store."""
+    return home_project(root) / "mlartifacts"
+
+
+def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
+    """Variables for every process of the project: telemetry off, caches inside `.cache/`, short timeouts.
+
+    Telemetry is switched off whatever the caller's environment says; a cache the caller has placed stays where it is.
+    """
+    cache = home_project(root) / ".cache"
+    caches = {
+        "XDG_CACHE_HOME": cache,
+        "EDITGAN_ASSET_CACHE": cache / "assets",
+        "PIP_CACHE_DIR": cache / "pip",
+        "npm_config_cache": cache / "npm",
+        "MPLCONFIGDIR": cache / "matplotlib",
+        "TORCH_HOME": cache / "torch",
+        "TORCHINDUCTOR_CACHE_DIR": cache / "inductor",
+        "TRITON_CACHE_DIR": cache / "triton",
+        "PREFECT_HOME": cache / "prefect",
+        "DVC_SITE_CACHE_DIR": cache / "dvc-site",
+        "DVC_GLOBAL_CONFIG_DIR": cache / "dvc-config",
+    }
+    settings = {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
+    chosen = {name: os.environ.get(name) or str(value) for name, value in {**caches, **settings}.items()}
+    telemetry_off = {
+        "DO_NOT_TRACK": "true",  # MLflow takes no other word than "true"
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    return chosen | telemetry_off
+
+
+def apply_environment(root: Path = PROJECT_ROOT) -> None:
+    """Give this process and its children the project's environment; call before importing the tools concerned."""
+    os.environ.update(project_environment(root))
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in project_environment().items())

@@ -1,0 +1,9 @@
+"""Where a face stands in a picture: the one framing that renderer and identity networks share.
+
+All positions are fractions of the side of a square picture, x to the right and y down, for a head seen from the front.
+"""
+
+from __future__ import annotations
+
+EYE_DISTANCE = 0.215  # between the centres of the two eyeballs
+EYE_CENTRE = (0.5, 0.45)  # the point midway between them

@@ -1,0 +1,71 @@
+"""The `generator` section of params.yaml."""
+
+from pydantic import Field, model_validator
+
+from editgan.section import Section
+
+
+class WarmStartParams(Section):
+    """Phase 1: the synthesis network as the decoder of a variational autoencoder in W."""
+
+    kimg: float = Field(ge=0)  # 0 leaves the phase out
+    batch: int = Field(ge=1)
+    lr: float = Field(gt=0)  # falls to 0 along a half cosine
+    encoder_channel_base: int = Field(ge=8)
+    kl_weight: float = Field(ge=0)
+    perceptual_weight: float = Field(ge=0)
+    perceptual_images: int = Field(ge=1)  # images of each batch that the perceptual loss looks at
+
+
+class GeneratorParams(Section):
+    """StyleGAN2, its warm start and its adversarial training. Counts are images, in thousands (kimg)."""
+
+    recipe: int = Field(ge=1)  # raised by hand when a change of code should change the trained model
+    w_dim: int = Field(ge=2)  # also the size of z
+    channel_base: int = Field(ge=8)
+    channel_max: int = Field(ge=8)
+    d_channel_base: int = Field(ge=8)
+    num_mapping_layers: int = Field(ge=1)
+    mbstd_group: int = Field(ge=1)
+    warm_start: WarmStartParams
+    kimg: float = Field(gt=0)  # of the adversarial phase
+    batch: int = Field(ge=1)
+    anchor_images: int = Field(ge=0)  # fakes of each batch that reconstruct real images; 0: plain StyleGAN2
+    anchor_weight: float = Field(ge=0)  # of the autoencoder's loss on them, beside the adversarial one
+    g_lr: float = Field(gt=0)
+    d_lr: float = Field(gt=0)
+    lr_decay_from: float = Field(ge=0, le=1)  # part of the phase after which both rates fall linearly to a tenth
+    noise_lr_multiplier: float = Field(ge=0)  # of the noise strengths
+    d_first_kimg: float = Field(ge=0)  # the discriminator learns alone this long
+    r1_gamma: float = Field(ge=0)
+    r1_interval: int = Field(ge=1)  # steps
+    pl_weight: float = Field(ge=0)
+    pl_interval: int = Field(ge=1)  # steps
+    style_mixing_prob: float = Field(ge=0, le=1)
+    ema_kimg: float = Field(gt=0)
+    ema_rampup: float = Field(gt=0)
+    mirror: bool  # show every image flipped half of the time
+    tick_kimg: float = Field(gt=0)  # one line of stats.jsonl
+    snapshot_kimg: float = Field(gt=0)  # fakes and KID
+    state_kimg: float = Field(gt=0)  # resumable state, a multiple of tick_kimg
+    kid_images: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GeneratorParams":
+        group = min(self.mbstd_group, self.batch)
+        if self.batch % group:
+            raise ValueError(f"batch {self.batch} must be a multiple of mbstd_group {self.mbstd_group}")
+        for name in ("snapshot_kimg", "state_kimg"):
+            ratio = getattr(self, name) / self.tick_kimg
+            if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
+                raise ValueError(f"{name} {getattr(self, name)} must be a multiple of tick_kimg {self.tick_kimg}")
+        if self.warm_start.kimg > 0 and self.num_mapping_layers % 2:
+            raise ValueError(
+                f"num_mapping_layers {self.num_mapping_layers} must be even with a warm start, which fits pairs of "
+                "layers; choose an even number or set warm_start.kimg to 0"
+            )
+        if self.anchor_images >= self.batch:
+            raise ValueError(f"anchor_images {self.anchor_images} must be less than batch {self.batch}")
+        if self.warm_start.perceptual_images > self.warm_start.batch:
+            raise ValueError("warm_start.perceptual_images must not exceed warm_start.batch")
+        return self

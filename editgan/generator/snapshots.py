@@ -1,0 +1,154 @@
+"""What training leaves to look at: stats.jsonl, grids of samples, KID on samples."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.generator.generator import Generator
+from editgan.images import image_grid, save_png, to_float, to_uint8
+from editgan.tracking import Run
+from editgan.training import generator_for
+from editgan.weights import write_bytes
+
+GRID_COLUMNS, GRID_ROWS = 10, 4
+FORWARD_BATCH = 50
+
+
+def polynomial_mmd(x: Tensor, y: Tensor) -> float:
+    """KID of two feature sets [N, d] and [M, d]: unbiased squared MMD under the kernel (x.y / d + 1)^3.
+
+    Binkowski et al. 2018, equation 4, on all samples at once (no subsets), in float64.
+    """
+    x, y = x.double(), y.double()
+    n, m, d = len(x), len(y), x.shape[1]
+    xx, yy, xy = ((a @ b.t() / d + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    within_x = (xx.sum() - xx.diagonal().sum()) / (n * (n - 1))
+    within_y = (yy.sum() - yy.diagonal().sum()) / (m * (m - 1))
+    return float(within_x + within_y - 2 * xy.mean())
+
+
+@torch.no_grad()
+def sample_images(generator: Generator, z: Tensor, device: torch.device) -> Tensor:
+    """uint8 images [N, 3, res, res] of latents z [N, z_dim], without truncation, constant noise."""
+    return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(FORWARD_BATCH)])
+
+
+@torch.no_grad()
+def pooled_features(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    """VGG16 features [N, 512] of uint8 images, averaged over places."""
+    return torch.cat([network.pooled(to_float(part).to(device)).cpu() for part in images.split(FORWARD_BATCH)])
+
+
+class Recorder:
+    """Writes pictures and statistics, first beside the training state, then to the stage's outputs, then to MLflow.
+
+    `history` is the content of stats.jsonl; it belongs to the training state, so that a resumed run writes the file of
+    an unbroken one.
+    """
+
+    def __init__(
+        self,
+        *,
+        out: Path,
+        work: Path,
+        run: Run,
+        lpips_vgg: nn.Module,
+        reals: Tensor,  # uint8 [N, 3, res, res]
+        seed: int,
+        kid_images: int,
+        device: torch.device,
+        history: list[dict[str, float | str]],
+    ) -> None:
+        self.out, self.run = out, run
+        self.lpips_vgg, self.seed, self.device = lpips_vgg, seed, device
+        self.kid_images = min(kid_images, len(reals))
+        self.history = list(history)
+        self.pictures = (work / "snapshots", out / "snapshots")
+        for folder in self.pictures:
+            folder.mkdir(parents=True, exist_ok=True)
+        for picture in self.pictures[0].glob("*.png"):
+            shutil.copyfile(picture, self.pictures[1] / picture.name)
+        self._real_features = pooled_features(lpips_vgg, reals[: self.kid_images], device)
+        self._picture("reals", reals[: GRID_COLUMNS * GRID_ROWS])
+        self._write_history()
+
+    @property
+    def kid_name(self) -> str:
+        """The metric's name carries its sample count and its features, e.g. kid1k_vgg16."""
+        count = f"{self.kid_images // 1000}k" if self.kid_images % 1000 == 0 else str(self.kid_images)
+        return f"kid{count}_vgg16"
+
+    def tick(self, phase: str, cur_nimg: int, stats: dict[str, float]) -> None:
+        """Append one line to stats.jsonl and one point to every curve."""
+        kimg = round(cur_nimg / 1000, 3)
+        self.history.append({"kimg": kimg, "phase": phase, **{name: round(value, 6) for name, value in stats.items()}})
+        self._write_history()
+        self.run.log_metrics(stats, kimg)
+
+    def snapshot(self, generator: Generator, cur_nimg: int) -> dict[str, float]:
+        """Save a grid of fixed latents as fakes{kimg:06d}.png and measure KID on others; returns the measurement."""
+        self.grid(generator, f"fakes{cur_nimg // 1000:06d}")
+        z = torch.randn(self.kid_images, generator.z_dim, generator=generator_for(self.seed, "generator", "kid"))
+        fakes = sample_images(generator, z, self.device)
+        features = pooled_features(self.lpips_vgg, fakes, self.device)
+        return {self.kid_name: polynomial_mmd(features, self._real_features)}
+
+    def grid(self, generator: Generator, name: str) -> None:
+        """Save the images of the fixed latents."""
+        rng = generator_for(self.seed, "generator", "grid")
+        z = torch.randn(GRID_COLUMNS * GRID_ROWS, generator.z_dim, generator=rng)
+        self._picture(name, sample_images(generator, z, self.device))
+
+    def _picture(self, name: str, images: Tensor) -> None:
+        picture = image_grid(images, GRID_COLUMNS, scale=2 if images.shape[-1] <= 64 else 1)
+        for folder in self.pictures:
+            save_png(folder / f"{name}.png", picture)
+        self.run.log_image(picture, name)
+
+    def _write_history(self) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in self.history)
+        write_bytes(self.out / "stats.jsonl", text.encode())
+
+
+def curves(history: list[dict[str, float | str]]) -> dict[str, list[dict[str, float]]]:
+    """The history as tables for plots: rows of one table have the same columns, the first of them kimg."""
+    names = {name for line in history for name in line}
+    columns = {
+        "warm_start": sorted(name for name in names if name.startswith("loss/warm_")),
+        "adversarial": ["loss/G", "loss/D", "r_t", "logits/real", "logits/fake"],
+        "kid": sorted(name for name in names if name.startswith("kid")),
+    }
+    tables = {}
+    for table, wanted in columns.items():
+        rows = [line for line in history if all(name in line for name in wanted)]
+        if wanted and rows:
+            tables[table] = [{name: row[name] for name in ("kimg", *wanted)} for row in rows]
+    return tables
+
+
+class Averages:
+    """Running means of named losses between two ticks."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means so far; starts anew."""
+        means = {name: self._sums[name] / self._counts[name] for name in self._sums}
+        self.__init__()
+        return means
+
+
+def due(cur_nimg: int, batch: int, kimg: float) -> bool:
+    """True if the batch that ended at image `cur_nimg` crossed a multiple of `kimg` thousand images."""
+    interval = kimg * 1000
+    return int(cur_nimg / interval + 1e-9) > int((cur_nimg - batch) / interval + 1e-9)

@@ -1,0 +1,377 @@
+"""Training of StyleGAN2: the warm start, then the adversarial phase, each one loop that can stop anywhere and go on.
+
+Positions are counted in images. Every step seeds torch from (seed, phase, position), so that a resumed run is the
+unbroken one, bit for bit on a CPU.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from editgan.generator.discriminator import Discriminator
+from editgan.generator.generator import Generator
+from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
+from editgan.generator.optimizers import (
+    Muon,
+    cosine_decay,
+    lazy_adam,
+    linear_decay,
+    optimizer_step,
+    set_lr,
+    split_matrices,
+)
+from editgan.generator.params import GeneratorParams
+from editgan.generator.snapshots import Averages, Recorder, curves, due
+from editgan.generator.warm_start import (
+    PosteriorEncoder,
+    fit_mapping,
+    reconstruction_losses,
+    sample_posterior,
+)
+from editgan.images import to_float
+from editgan.tracking import Run
+from editgan.training import (
+    batch_indices,
+    check_finite,
+    ema_beta,
+    ema_update,
+    generator_for,
+    load_state,
+    save_state,
+    seed_everything,
+)
+from editgan.weights import write_json
+
+WARM_ADAM_BETAS = (0.9, 0.99)
+WARM_ADAM_RATE = 0.1  # of Adam in the warm start, as a part of Muon's
+PL_DECAY = 0.01  # of the running mean of path lengths
+PL_BATCH_SHRINK = 2  # path lengths are measured on a part of the batch
+W_AVG_SAMPLES = 10_000
+FIT_BATCH = 50
+FIT_POSITIONS = range(0, 2000, FIT_BATCH)  # the mapping's moments come from these images
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both phases work on and write to."""
+
+    params: GeneratorParams
+    resolution: int
+    seed: int
+    images: Tensor  # uint8 [N, 3, res, res], on the CPU
+    lpips_vgg: nn.Module
+    device: torch.device
+    work: Path
+    recorder: Recorder
+    run: Run
+    compile: Callable[[nn.Module], nn.Module]  # torch.compile or nothing
+
+    @property
+    def warm_start_nimg(self) -> int:
+        """Images of the warm start; the adversarial phase counts on from here."""
+        return round(self.params.warm_start.kimg * 1000)
+
+    @property
+    def total_nimg(self) -> int:
+        return self.warm_start_nimg + round(self.params.kimg * 1000)
+
+    def real_batch(self, cur_nimg: int, batch: int) -> Tensor:
+        """Images cur_nimg .. cur_nimg + batch of an endless shuffled sequence, in [-1, 1], half of them mirrored."""
+        images = self.images[batch_indices(self.seed, cur_nimg, batch, len(self.images))]  # uint8 [N, 3, res, res]
+        if self.params.mirror:
+            flip = torch.rand(batch, generator=generator_for(self.seed, "generator", "mirror", cur_nimg)) < 0.5
+            images = torch.where(flip[:, None, None, None], images.flip(3), images)
+        return to_float(images).to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def autoencoder_losses(self, fake: Tensor, real: Tensor, kl: Tensor) -> dict[str, Tensor]:
+        """The terms of the autoencoder's loss, unweighted."""
+        return reconstruction_losses(fake, real, self.lpips_vgg, self.params.warm_start.perceptual_images) | {"kl": kl}
+
+    def autoencoder_loss(self, losses: dict[str, Tensor]) -> Tensor:
+        options = self.params.warm_start
+        weights = {"l1": 1.0, "l2": 1.0, "lpips": options.perceptual_weight, "kl": options.kl_weight}
+        return sum(weights[name] * value for name, value in losses.items())
+
+    def save(self, phase: str, cur_nimg: int, **content: Any) -> None:
+        history = json.dumps(self.recorder.history)
+        save_state(self.work, {"phase": phase, "cur_nimg": cur_nimg, "history": history, **content})
+
+
+def train(
+    *,
+    params: GeneratorParams,
+    resolution: int,
+    seed: int,
+    images: Tensor,
+    lpips_vgg: nn.Module,
+    device: torch.device,
+    out: Path,
+    work: Path,
+    run: Run,
+    compile: bool = False,
+) -> tuple[Generator, Discriminator, dict[str, float]]:
+    """Train from scratch, or from the state in `work`.
+
+    Args:
+        images: uint8 [N, 3, resolution, resolution].
+        lpips_vgg: the training-side perceptual network, for the warm start's loss and for KID on snapshots.
+        out, work: folders for results and for resumable state.
+
+    Returns:
+        (G_ema with its w_avg, D, final statistics).
+
+    Raises:
+        UserError: a loss is no number any more; names the last good state.
+    """
+    state = load_state(work) or {}
+    recorder = Recorder(
+        out=out,
+        work=work,
+        run=run,
+        lpips_vgg=lpips_vgg,
+        reals=images,
+        seed=seed,
+        kid_images=params.kid_images,
+        device=device,
+        history=json.loads(state.get("history", "[]")),
+    )
+    task = Task(
+        params=params,
+        resolution=resolution,
+        seed=seed,
+        images=images,
+        lpips_vgg=lpips_vgg,
+        device=device,
+        work=work,
+        recorder=recorder,
+        run=run,
+        compile=(lambda module: torch.compile(module, dynamic=False)) if compile else (lambda module: module),
+    )
+    seed_everything(seed, "generator", "init")
+    generator = Generator(
+        z_dim=params.w_dim,
+        w_dim=params.w_dim,
+        img_resolution=resolution,
+        channel_base=params.channel_base,
+        channel_max=params.channel_max,
+        num_mapping_layers=params.num_mapping_layers,
+    ).to(device, memory_format=torch.channels_last)
+    encoder = PosteriorEncoder(
+        img_resolution=resolution,
+        channel_base=params.warm_start.encoder_channel_base,
+        channel_max=params.channel_max,
+        w_dim=params.w_dim,
+    ).to(device, memory_format=torch.channels_last)
+    if not state:
+        recorder.grid(generator, "fakes_init")
+    if params.warm_start.kimg > 0 and state.get("phase") != "adversarial":
+        warm_start(task, generator, encoder, state)
+        state = {}
+    generator_ema, discriminator = adversarial(task, generator, encoder, state)
+    generator_ema.w_avg.copy_(mean_w(generator_ema, seed))
+    for name, rows in curves(recorder.history).items():
+        write_json(out / "curves" / f"{name}.json", rows)
+    return generator_ema, discriminator, final_statistics(recorder.history)
+
+
+def warm_start(task: Task, generator: Generator, encoder: PosteriorEncoder, state: dict[str, Any]) -> None:
+    """Train `generator.synthesis` as the decoder of an autoencoder, and fit the mapping to the encoder's latents."""
+    params, options = task.params, task.params.warm_start
+    matrices, others = split_matrices([*generator.synthesis.parameters(), *encoder.parameters()])
+    muon = Muon(matrices, options.lr)
+    adam = torch.optim.Adam(others, betas=WARM_ADAM_BETAS)
+    cur_nimg, end = 0, task.warm_start_nimg
+    if state:
+        cur_nimg = state["cur_nimg"]
+        generator.load_state_dict(state["G"])
+        encoder.load_state_dict(state["encoder"])
+        muon.load_state_dict(state["muon"])
+        adam.load_state_dict(state["adam"])
+    synthesis, averages = task.compile(generator.synthesis), Averages()
+
+    while cur_nimg < end:
+        seed_everything(task.seed, "generator", "warm_start", cur_nimg)
+        set_lr(muon, options.lr * cosine_decay(cur_nimg / end))
+        set_lr(adam, WARM_ADAM_RATE * options.lr * cosine_decay(cur_nimg / end))
+        real = task.real_batch(cur_nimg, options.batch)
+        with mixed_precision(task.device):
+            ws, kl = sample_posterior(encoder, real, generator.num_ws)
+            losses = task.autoencoder_losses(synthesis(ws, noise_mode="none"), real, kl)
+        optimizer_step(task.autoencoder_loss(losses), muon, adam)
+        averages.add({f"loss/warm_{name}": value.item() for name, value in losses.items()})
+        cur_nimg += options.batch
+        finished = cur_nimg >= end
+
+        task.run.progress(cur_nimg / 1000, task.total_nimg / 1000, "kimg", "warm start")
+        if due(cur_nimg, options.batch, params.tick_kimg) or finished:
+            stats = averages.take()
+            check_finite(stats, f"{cur_nimg / 1000:.1f} kimg of the warm start", task.work)
+            if due(cur_nimg, options.batch, params.snapshot_kimg) or finished:
+                fit_mapping(generator.mapping, encoder, (task.real_batch(n, FIT_BATCH) for n in FIT_POSITIONS))
+                stats |= task.recorder.snapshot(generator, cur_nimg)
+            task.recorder.tick("warm_start", cur_nimg, stats)
+            if due(cur_nimg, options.batch, params.state_kimg) or finished:
+                task.save(
+                    "warm_start",
+                    cur_nimg,
+                    G=generator.state_dict(),
+                    encoder=encoder.state_dict(),
+                    muon=muon.state_dict(),
+                    adam=adam.state_dict(),
+                )
+
+
+def adversarial(
+    task: Task, generator: Generator, encoder: PosteriorEncoder, state: dict[str, Any]
+) -> tuple[Generator, Discriminator]:
+    """The losses of StyleGAN2 with lazy regularisation. Returns (G_ema, D).
+
+    The first `anchor_images` fakes of a batch are reconstructions of the first real images, from the encoder's
+    latents: D judges them like the others, and the autoencoder's loss holds them to their images.
+    Two steps differ from the released code. The discriminator sees the images that the generator was just judged on,
+    which saves making others. The running mean of path lengths starts at its first value, not at 0, since a warm
+    generator already has some.
+    """
+    params, batch = task.params, task.params.batch
+    seed_everything(task.seed, "generator", "discriminator")
+    discriminator = Discriminator(
+        img_resolution=task.resolution,
+        channel_base=params.d_channel_base,
+        channel_max=params.channel_max,
+        mbstd_group=params.mbstd_group,
+    ).to(task.device, memory_format=torch.channels_last)
+    generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
+    noise = [p for name, p in generator.named_parameters() if name.endswith("noise_strength")]
+    others = [p for name, p in generator.named_parameters() if not name.endswith("noise_strength")]
+    anchors = params.anchor_images
+    if anchors:
+        others += encoder.parameters()
+    g_optimizer = lazy_adam([others, noise], params.pl_interval if params.pl_weight > 0 else None)
+    d_optimizer = lazy_adam([list(discriminator.parameters())], params.r1_interval if params.r1_gamma > 0 else None)
+    start, end = task.warm_start_nimg, task.total_nimg
+    cur_nimg, pl_mean = start, torch.tensor(float("nan"), device=task.device)
+    if state:
+        cur_nimg, pl_mean = state["cur_nimg"], state["pl_mean"].to(task.device)
+        for name, part in (("G", generator), ("G_ema", generator_ema), ("D", discriminator), ("encoder", encoder)):
+            part.load_state_dict(state[name])
+        g_optimizer.load_state_dict(state["g_optimizer"])
+        d_optimizer.load_state_dict(state["d_optimizer"])
+    synthesis, critic, averages = task.compile(generator.synthesis), task.compile(discriminator), Averages()
+
+    while cur_nimg < end:
+        seed_everything(task.seed, "generator", "adversarial", cur_nimg)
+        step = (cur_nimg - start) // batch
+        decay = linear_decay((cur_nimg - start) / (end - start), params.lr_decay_from)
+        set_lr(g_optimizer, params.g_lr * decay, params.g_lr * decay * params.noise_lr_multiplier)
+        set_lr(d_optimizer, params.d_lr * decay)
+        real = task.real_batch(cur_nimg, batch)
+        generator_learns = cur_nimg - start >= params.d_first_kimg * 1000
+
+        # Gmain
+        discriminator.requires_grad_(False)
+        with torch.set_grad_enabled(generator_learns), mixed_precision(task.device):
+            ws = mixed_ws(generator, batch - anchors, params.style_mixing_prob, task.device)
+            if anchors:
+                anchor_ws, kl = sample_posterior(encoder, real[:anchors], generator.num_ws)
+                ws = torch.cat([anchor_ws, ws])
+            fake = synthesis(ws, noise_mode="random")
+            loss = generator_loss(critic(fake))
+            stats = {"loss/G": loss.item()}
+            if anchors and generator_learns:
+                losses = task.autoencoder_losses(fake[:anchors], real[:anchors], kl)
+                loss = loss + params.anchor_weight * task.autoencoder_loss(losses)
+                stats |= {f"loss/anchor_{name}": value.item() for name, value in losses.items()}
+        if generator_learns:
+            optimizer_step(loss, g_optimizer)
+            averages.add(stats)
+
+        # Greg
+        if generator_learns and params.pl_weight > 0 and step % params.pl_interval == 0:
+            ws = mixed_ws(generator, max(batch // PL_BATCH_SHRINK, 1), params.style_mixing_prob, task.device)
+            lengths = path_lengths(generator, ws)  # [N]
+            mean = lengths.mean().detach()
+            pl_mean = mean if pl_mean.isnan() else pl_mean.lerp(mean, PL_DECAY)
+            penalty = (lengths - pl_mean).square().mean()
+            optimizer_step(penalty * params.pl_weight * params.pl_interval, g_optimizer)
+            averages.add({"loss/path_penalty": penalty.item(), "path_length": mean.item()})
+
+        # Dmain
+        discriminator.requires_grad_(True)
+        with mixed_precision(task.device):
+            real_logits, fake_logits = critic(real), critic(fake.detach())  # [N, 1] each
+        loss = discriminator_loss(real_logits, fake_logits)
+        optimizer_step(loss, d_optimizer)
+        averages.add(
+            {
+                "loss/D": loss.item(),
+                "r_t": real_logits.sign().mean().item(),
+                "logits/real": real_logits.mean().item(),
+                "logits/fake": fake_logits.mean().item(),
+            }
+        )
+
+        # Dreg
+        if params.r1_gamma > 0 and step % params.r1_interval == 0:
+            penalty = r1_penalty(discriminator, real)
+            optimizer_step(penalty * (params.r1_gamma / 2) * params.r1_interval, d_optimizer)
+            averages.add({"loss/r1": penalty.item()})
+
+        cur_nimg += batch
+        ema_update(generator_ema, generator, ema_beta(batch, params.ema_kimg, cur_nimg - start, params.ema_rampup))
+        finished = cur_nimg >= end
+
+        task.run.progress(cur_nimg / 1000, end / 1000, "kimg", "adversarial")
+        if due(cur_nimg, batch, params.tick_kimg) or finished:
+            stats = averages.take() | {"noise_strength": torch.stack(noise).detach().abs().mean().item()}
+            check_finite(stats, f"{cur_nimg / 1000:.1f} kimg", task.work)
+            if due(cur_nimg, batch, params.snapshot_kimg) or finished:
+                stats |= task.recorder.snapshot(generator_ema, cur_nimg)
+            task.recorder.tick("adversarial", cur_nimg, stats)
+            if due(cur_nimg, batch, params.state_kimg) or finished:
+                task.save(
+                    "adversarial",
+                    cur_nimg,
+                    G=generator.state_dict(),
+                    G_ema=generator_ema.state_dict(),
+                    D=discriminator.state_dict(),
+                    encoder=encoder.state_dict(),
+                    g_optimizer=g_optimizer.state_dict(),
+                    d_optimizer=d_optimizer.state_dict(),
+                    pl_mean=pl_mean.cpu(),
+                )
+    return generator_ema, discriminator
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 for convolutions where the processor computes in it, else full precision.
+
+    The steps that differentiate twice (R1, path lengths) stay outside.
+    """
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
+
+
+@torch.no_grad()
+def mean_w(generator: Generator, seed: int) -> Tensor:
+    """Mean of w over W_AVG_SAMPLES latents.  # [w_dim]"""
+    z = torch.randn(W_AVG_SAMPLES, generator.z_dim, generator=generator_for(seed, "generator", "w_avg"))
+    return generator.mapping(z.to(generator.w_avg.device))[:, 0].mean(dim=0)
+
+
+def final_statistics(history: list[dict[str, float | str]]) -> dict[str, float]:
+    """The numbers of the last line of each phase, e.g. "r_t" and "warm_start/kid1k_vgg16"."""
+    last = {line["phase"]: line for line in history}
+    statistics = {}
+    for phase, line in last.items():
+        prefix = "" if phase == "adversarial" else f"{phase}/"
+        statistics |= {f"{prefix}{name}": value for name, value in line.items() if name != "phase"}
+    return statistics

@@ -1,0 +1,108 @@
+"""Warm start: the synthesis network learns as the decoder of a variational autoencoder in W.
+
+A GAN of this size needs days of CPU time to find the layout of a face; reconstructing images finds it in minutes. The
+synthesis network goes on into adversarial training, with a mapping network that begins as the affine map from z to the
+Gaussian that the encoder's latents fill. There the encoder may hold on: a part of each batch of fakes is then made
+from the latents of real images and held to these images, too, which keeps the short training from drifting into
+patterns that fool a young discriminator. All this is ours; neither StyleGAN2 nor EditGAN has it.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from editgan.generator.discriminator import ConvTrunk
+from editgan.generator.generator import Mapping
+from editgan.generator.layers import LRELU_GAIN, LRELU_SLOPE, EqualizedLinear
+
+LOGVAR_RANGE = (-8.0, 4.0)
+
+
+class PosteriorEncoder(ConvTrunk):
+    """Image [N, 3, res, res] -> mean and log variance of w, each [N, w_dim]."""
+
+    def __init__(self, *, img_resolution: int, channel_base: int, channel_max: int, w_dim: int) -> None:
+        super().__init__(img_resolution=img_resolution, channel_base=channel_base, channel_max=channel_max)
+        self.fc = EqualizedLinear(self.out_channels * 16, self.out_channels, lrelu=True)
+        self.out = EqualizedLinear(self.out_channels, 2 * w_dim)
+
+    def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
+        mean, logvar = self.out(self.fc(self.to_4x4(img).flatten(1))).chunk(2, dim=1)
+        return mean, logvar.clamp(*LOGVAR_RANGE)
+
+
+@torch.no_grad()
+def set_affine(mapping: Mapping, matrix: Tensor, offset: Tensor) -> None:
+    """Make the mapping network w = matrix @ z + offset on normalised z, exactly, within its published form.
+
+    Two leaky ReLUs with a sign change before each cancel: f(-f(-x)) = slope * x for f = leaky ReLU. So each pair of
+    layers is linear where the second holds a negative multiple of the unit matrix. What the mapping learns later is a
+    residual on top.
+
+    Args:
+        matrix: [w_dim, z_dim], square.
+        offset: [w_dim].
+
+    Raises:
+        ValueError: an odd number of layers, or a matrix that is not square or does not fit.
+    """
+    layers = mapping.layers
+    if len(layers) % 2 or any(layer.weight.shape != matrix.shape for layer in layers):
+        shapes = [tuple(layer.weight.shape) for layer in layers]
+        raise ValueError(f"set_affine needs an even number of layers {tuple(matrix.shape)}, got {shapes}")
+    scale = -1 / (math.sqrt(LRELU_SLOPE) * LRELU_GAIN)
+    unit = torch.eye(len(matrix), device=matrix.device)
+    for index, layer in enumerate(layers):
+        layer.weight.copy_((matrix if index == 0 else unit) * (scale / layer.weight_gain))
+        layer.bias.copy_(offset * (scale / layer.bias_gain) if index == 0 else torch.zeros_like(offset))
+
+
+def gaussian_root(covariance: Tensor) -> Tensor:
+    """The symmetric square root of a covariance matrix, so that root @ N(0, 1) has it.  # [d, d]"""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    return ((vectors * values.clamp(min=0).sqrt()) @ vectors.t()).to(covariance.dtype)
+
+
+@torch.no_grad()
+def fit_mapping(mapping: Mapping, encoder: PosteriorEncoder, batches: Iterable[Tensor]) -> None:
+    """Set the mapping to the affine map with the moments of the encoder's latents over `batches` of images.
+
+    The latents of all images together have the mean of the means, and the covariance of the means plus the mean of
+    the variances.
+    """
+    parts = [encoder(real) for real in batches]
+    means, logvars = (torch.cat(part) for part in zip(*parts, strict=True))  # [N, w_dim] each
+    covariance = means.t().cov() + logvars.exp().mean(dim=0).diag()  # [w_dim, w_dim]
+    set_affine(mapping, gaussian_root(covariance), means.mean(dim=0))
+
+
+def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mean, exp(logvar)) || N(0, 1)), summed over dimensions (Kingma and Welling 2014, appendix B).  # [N]"""
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1)
+
+
+def sample_posterior(encoder: PosteriorEncoder, real: Tensor, num_ws: int) -> tuple[Tensor, Tensor]:
+    """(one latent per image from its posterior, the same in every row [N, num_ws, w_dim]; mean KL divergence)."""
+    mean, logvar = encoder(real)  # [N, w_dim] each
+    w = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+    return w.unsqueeze(1).repeat(1, num_ws, 1), gaussian_kl(mean, logvar).mean()
+
+
+def reconstruction_losses(
+    fake: Tensor, real: Tensor, lpips_vgg: nn.Module, perceptual_images: int
+) -> dict[str, Tensor]:
+    """l1, l2 and lpips between images [N, 3, res, res] in [-1, 1], each a mean over the batch.
+
+    The perceptual distance looks at the first `perceptual_images` images, from 64 px upwards at half size: details are
+    left to the discriminator, and a pretrained network at full size would cost more than everything else together.
+    """
+    pair = [half_size(images[:perceptual_images]) for images in (fake, real)]
+    return {"l1": (fake - real).abs().mean(), "l2": (fake - real).square().mean(), "lpips": lpips_vgg(*pair).mean()}
+
+
+def half_size(images: Tensor) -> Tensor:
+    """Averages of 2x2 pixels, for images of at least 64 px.  # [N, 3, H/2, W/2]"""
+    return F.avg_pool2d(images, 2) if images.shape[-1] >= 64 else images

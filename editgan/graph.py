@@ -1,0 +1,102 @@
+"""Reads the graph of stages from dvc.yaml, the only place where it is written; needs neither DVC nor torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from editgan.errors import UserError
+
+IGNORED_PARTS = {"__pycache__"}  # as in .dvcignore
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of dvc.yaml: paths are relative to the project root, `params` are keys of the params file."""
+
+    name: str
+    cmd: str
+    deps: tuple[str, ...]
+    params: tuple[str, ...]
+    outs: tuple[str, ...]  # with metrics and plots
+
+
+def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
+    """The stages by name, in the order of the file, which is an order in which they can run.
+
+    Raises:
+        UserError: the file is missing or no YAML, or a stage stands before one whose output it needs.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable: {error}; run this in the project's folder") from None
+    graph = {name: _stage_spec(name, entry) for name, entry in content["stages"].items()}
+    made_by = {out: stage.name for stage in graph.values() for out in stage.outs}
+    done = set()
+    for stage in graph.values():
+        for dep in stage.deps:
+            if dep in made_by and made_by[dep] not in done:
+                raise UserError(f"{path}: stage {stage.name} needs {dep} of {made_by[dep]}, which stands after it")
+        done.add(stage.name)
+    return graph
+
+
+def ancestors(graph: Mapping[str, StageSpec], name: str) -> set[str]:
+    """Every stage whose outputs reach `name`, directly or through others."""
+    made_by = {out: stage.name for stage in graph.values() for out in stage.outs}
+    direct = {made_by[dep] for dep in graph[name].deps if dep in made_by}
+    return direct.union(*(ancestors(graph, parent) for parent in direct))
+
+
+def input_hash(stage: StageSpec, root: Path, params: Mapping[str, Any]) -> str:
+    """Hash of everything a stage's result depends on: the values of its params and the content of its dependencies.
+
+    Args:
+        params: the whole params as plain JSON-able values.
+
+    Raises:
+        UserError: a dependency is missing; says which stage would make it.
+    """
+    record = {
+        "stage": stage.name,
+        "params": {key: params[key] for key in stage.params},
+        "deps": {dep: content_hash(root / dep) for dep in stage.deps},
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def content_hash(path: Path) -> str:
+    """MD5 of a file, or of the sorted names and MD5s of the files in a folder.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: missing; make it with `dvc repro {path}` or fetch it with `dvc pull {path}`")
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not IGNORED_PARTS.intersection(file.parts))
+    listing = [[file.relative_to(path).as_posix(), content_hash(file)] for file in files]
+    return hashlib.md5(json.dumps(listing).encode()).hexdigest()
+
+
+def _stage_spec(name: str, entry: Mapping[str, Any]) -> StageSpec:
+    outs = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
+    return StageSpec(
+        name=name,
+        cmd=entry["cmd"],
+        deps=tuple(_key(dep) for dep in entry.get("deps", [])),
+        params=tuple(_key(param) for param in entry.get("params", [])),
+        outs=tuple(_key(out) for out in outs),
+    )
+
+
+def _key(item: str | Mapping[str, Any]) -> str:
+    """DVC writes an item with options as a mapping of one key."""
+    return item if isinstance(item, str) else next(iter(item))

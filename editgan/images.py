@@ -1,0 +1,111 @@
+"""Pictures: uint8 <-> [-1, 1], grids, palettes. The only conversions between what networks see and PNGs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from torch import Tensor
+
+from editgan.errors import UserError
+
+CAPTION_HEIGHT = 16
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 [N, 3, H, W] in 0..255 -> float32 in [-1, 1]."""
+    if images.dtype != torch.uint8:
+        raise TypeError(f"to_float expects uint8 images, got {images.dtype}")
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def mean_squared_error(first: Tensor, second: Tensor) -> Tensor:
+    """L2 as papers on StyleGAN inversion report it: mean over channels and pixels, images in [-1, 1].  # [N]"""
+    return (first - second).square().mean(dim=(1, 2, 3))
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float [N, 3, H, W], clamped to [-1, 1] -> uint8, rounded to nearest."""
+    return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """One uint8 image [3, H, W] -> PIL RGB."""
+    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
+
+
+def read_image(path: str | Path, resolution: int | None = None) -> Tensor:
+    """Read a PNG or JPEG as uint8 [3, H, W] RGB; with `resolution`, refuse any other size.
+
+    Raises:
+        UserError: the file is missing, is no image, or has the wrong size.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # [3, H, W]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); PNG and JPEG are understood") from error
+    if resolution is not None and pixels.shape[1:] != (resolution, resolution):
+        height, width = pixels.shape[1:]
+        needed = f"the model needs {resolution}x{resolution}; resize or crop it first"
+        raise UserError(f"{path}: is {width}x{height}, {needed}")
+    return pixels
+
+
+def save_png(path: str | Path, image: Image.Image) -> Path:
+    """Write a PNG with no date and no text chunks, so that equal pixels give equal bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    image.save(part, format="PNG", optimize=False)
+    part.replace(path)
+    return path
+
+
+def image_grid(images: Tensor, columns: int, scale: int = 1, gap: int = 0) -> Image.Image:
+    """uint8 [N, 3, H, W] -> one picture, row by row, each image enlarged `scale` times (nearest)."""
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    canvas = torch.full((3, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8)
+    for index, image in enumerate(images.cpu()):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        canvas[:, top : top + height, left : left + width] = image
+    picture = to_pil(canvas)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def labelled_grid(columns: dict[str, Tensor], scale: int = 2, gap: int = 2) -> Image.Image:
+    """One row an example, one captioned column a step: {"input": uint8 [N, 3, H, W], ...} -> one picture.
+
+    Captions are cut to the column's width, so keep them short or raise `scale`.
+    """
+    names, stacks = list(columns), [columns[name].cpu() for name in columns]
+    if len({stack.shape for stack in stacks}) != 1:
+        shapes = {name: tuple(stack.shape) for name, stack in columns.items()}
+        raise ValueError(f"labelled_grid needs equal shapes in every column, got {shapes}")
+    interleaved = torch.stack(stacks, dim=1).flatten(0, 1)  # [N * columns, 3, H, W]
+    body = image_grid(interleaved, len(names), scale, gap)
+    picture = Image.new("RGB", (body.width, body.height + CAPTION_HEIGHT), "white")
+    picture.paste(body, (0, CAPTION_HEIGHT))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=11)
+    step = (stacks[0].shape[-1] + gap) * scale
+    for index, name in enumerate(names):
+        while name and draw.textlength(name, font=font) > step - 4:
+            name = name[:-1]
+        draw.text((index * step + 2, 1), name, fill="black", font=font)
+    return picture
+
+
+def colourize(masks: Tensor, palette: Tensor) -> Tensor:
+    """Labels [N, H, W] and palette uint8 [K, 3] -> uint8 [N, 3, H, W]."""
+    return palette[masks.long()].permute(0, 3, 1, 2).contiguous()
+
+
+def heatmap(values: Tensor, maximum: float | None = None) -> Tensor:
+    """Non-negative [N, H, W] -> uint8 [N, 3, H, W]: black, red, yellow, white at `maximum` (default: the largest)."""
+    top = float(values.max()) if maximum is None else maximum
+    scaled = (values.float() / max(top, 1e-12)).clamp(0, 1) * 3  # [N, H, W]
+    channels = [scaled.clamp(0, 1), (scaled - 1).clamp(0, 1), (scaled - 2).clamp(0, 1)]
+    return (torch.stack(channels, dim=1) * 255).round().to(torch.uint8)

@@ -1,0 +1,126 @@
+"""Two smile classifiers of different layouts: ResNet-18 (He et al., CVPR 2016) and a small plain network.
+
+Both look at the lower face alone, where a smile is: in the framing that all heads share it is a fixed square. At the
+same cost the mouth then gets twice the pixels, which decides whether a small network learns to see it.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from editgan.framing import EYE_CENTRE, EYE_DISTANCE
+
+LOWER_FACE_CENTRE = (EYE_CENTRE[0], EYE_CENTRE[1] + EYE_DISTANCE)  # x, y: the mouth lies as deep as the eyes are apart
+LOWER_FACE_SIDE = 0.5  # of the picture's: room for turned heads and for cheeks and chin
+
+
+def lower_face(images: Tensor) -> Tensor:
+    """The square around the mouth: [N, 3, H, H] -> [N, 3, H / 2, H / 2]."""
+    size = images.shape[-1]
+    side = round(LOWER_FACE_SIDE * size)
+    left, top = (round((centre - LOWER_FACE_SIDE / 2) * size) for centre in LOWER_FACE_CENTRE)
+    return images[:, :, top : top + side, left : left + side]
+
+
+def resize_to(x: Tensor, resolution: int) -> Tensor:
+    """[N, 3, H, W] -> [N, 3, resolution, resolution], bilinear with anti-aliasing, differentiable."""
+    if x.shape[-2:] == (resolution, resolution):
+        return x
+    return F.interpolate(x, size=(resolution, resolution), mode="bilinear", align_corners=False, antialias=True)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; a 1x1 convolution where the shortcut changes its shape."""
+
+    def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + self.downsample(x))
+
+
+class SmileClassifier(nn.Module):
+    """What the guide and the judge share: `forward` gives logits, `smile` probabilities, both [N].
+
+    Images are float [N, 3, H, H] in [-1, 1] of any size; their lower face is brought to `input_resolution`.
+    """
+
+    input_resolution: int
+
+    def logits(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits(resize_to(lower_face(images), self.input_resolution)).squeeze(1)
+
+    def smile(self, images: Tensor) -> Tensor:
+        """Probability of a smile, [N] in 0..1."""
+        return self.forward(images).sigmoid()
+
+
+class SmileResNet(SmileClassifier):
+    """ResNet-18 layout (stem, four stages of two basic blocks) with one output. Width 64 is the published network."""
+
+    def __init__(self, *, input_resolution: int, width: int) -> None:
+        super().__init__()
+        self.input_resolution = input_resolution
+        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        stages, in_channels = [], width
+        for stage in range(4):
+            out_channels = width * 2**stage
+            stages.append(
+                nn.Sequential(
+                    BasicBlock(in_channels=in_channels, out_channels=out_channels, stride=1 if stage == 0 else 2),
+                    BasicBlock(in_channels=out_channels, out_channels=out_channels, stride=1),
+                )
+            )
+            in_channels = out_channels
+        self.stages = nn.Sequential(*stages)
+        self.fc = nn.Linear(in_channels, 1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))  # [N, width, H/2, W/2]
+        x = F.max_pool2d(x, 3, 2, 1)
+        x = self.stages(x)  # [N, 8 * width, H/32, W/32]
+        return self.fc(x.mean((2, 3)))  # [N, 1]
+
+
+class SmileConvNet(SmileClassifier):
+    """Four strided convolutions with group normalisation, global average, one output."""
+
+    def __init__(self, *, input_resolution: int, width: int) -> None:
+        super().__init__()
+        self.input_resolution = input_resolution
+        channels = [3, width, 2 * width, 4 * width, 4 * width]
+        layers: list[nn.Module] = []
+        for in_channels, out_channels in zip(channels, channels[1:], strict=False):
+            layers += [nn.Conv2d(in_channels, out_channels, 3, 2, 1), nn.GroupNorm(4, out_channels), nn.SiLU()]
+        self.body = nn.Sequential(*layers)
+        self.fc = nn.Linear(channels[-1], 1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).mean((2, 3)))  # [N, 1]
+
+
+def initialise(net: SmileClassifier, generator: torch.Generator) -> SmileClassifier:
+    """He initialisation of every convolution (He et al., ICCV 2015) and a zero last layer, from one generator."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.zeros_(net.fc.weight)
+    nn.init.zeros_(net.fc.bias)
+    return net

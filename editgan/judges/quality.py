@@ -1,0 +1,132 @@
+"""How good the judges are on our heads: the table that stands above every table they make."""
+
+from collections.abc import Callable
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_accuracy, binary_auroc
+
+from editgan.images import to_float
+
+SMILE_THRESHOLD = 0.5  # a head counts as smiling from this probability on
+
+
+@torch.no_grad()
+def measure(
+    function: Callable[[Tensor], Tensor],
+    images: Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    batch: int = 50,
+    on_batch: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Apply a network to uint8 images [N, 3, H, W] batch by batch -> float64 [N, ...] on the CPU.
+
+    `function` gets float [-1, 1]; `on_batch` the number of images done.
+    """
+    parts = []
+    for start in range(0, len(images), batch):
+        parts.append(function(to_float(images[start : start + batch]).to(device)).to("cpu", torch.float64))
+        if on_batch is not None:
+            on_batch(min(start + batch, len(images)))
+    return torch.cat(parts)
+
+
+def cosines(first: Tensor, second: Tensor) -> Tensor:
+    """Cosine similarity of every row of [N, D] with every row of [M, D] -> [N, M]."""
+    return torch.nn.functional.normalize(first, dim=1) @ torch.nn.functional.normalize(second, dim=1).T
+
+
+def identity_quality(neutral: Tensor, smiling: Tensor, identities: list[int]) -> dict[str, float]:
+    """Does a face feature tell people apart across a smile?
+
+    Args:
+        neutral, smiling: features [N, D] of the same N heads, without and with a smile.
+        identities: who is on picture i.
+
+    Returns:
+        Mean cosine of the N same-person pairs and of all different-person pairs, their gap, the area under the ROC
+        curve of "same person" by cosine, and both counts.
+    """
+    cosine = cosines(neutral, smiling)  # [N, N]
+    people = torch.tensor(identities)
+    different = people[:, None] != people[None, :]  # [N, N]
+    same_pairs, different_pairs = cosine.diagonal(), cosine[different]
+    scores = (torch.cat([same_pairs, different_pairs]) + 1) / 2  # torchmetrics wants scores in 0..1
+    target = torch.cat([torch.ones(len(same_pairs)), torch.zeros(len(different_pairs))]).long()
+    return {
+        "auc": float(binary_auroc(scores.clamp(0, 1), target)),
+        "same_mean": float(same_pairs.mean()),
+        "different_mean": float(different_pairs.mean()),
+        "gap": float(same_pairs.mean() - different_pairs.mean()),
+        "same_pairs": len(same_pairs),
+        "different_pairs": len(different_pairs),
+    }
+
+
+def smile_quality(probability: Tensor, smiling: Tensor) -> dict[str, float]:
+    """Does a probability of a smile [N] agree with what was rendered, bool [N]?
+
+    Returns:
+        Area under the ROC curve, and what SMILE_THRESHOLD makes of it: accuracy and shares called smiling.
+    """
+    called = probability >= SMILE_THRESHOLD
+    return {
+        "auc": float(binary_auroc(probability, smiling.long())),
+        "accuracy": float(binary_accuracy(called.long(), smiling.long())),
+        "called_smiling_of_neutral": float(called[~smiling].double().mean()),
+        "called_smiling_of_smiling": float(called[smiling].double().mean()),
+        "heads": len(probability),
+    }
+
+
+def agreement(probabilities: dict[str, Tensor]) -> dict[str, float]:
+    """Share of the heads on which each pair of smile networks says the same: {"fer/judge": 0.97, ...}."""
+    called = {name: probability >= SMILE_THRESHOLD for name, probability in sorted(probabilities.items())}
+    return {f"{a}/{b}": float((called[a] == called[b]).double().mean()) for a, b in combinations(called, 2)}
+
+
+def quality_table(metrics: dict) -> str:
+    """The metrics of stage `judges` as Markdown."""
+    lines = [
+        f"Judges measured on {metrics['test_heads']} test heads, each rendered neutral and smiling with all else equal,"
+        f" and on {metrics['val_heads']} clearly labelled validation heads"
+        f" (smile of at least {metrics['smile_threshold']:g} against none; the grades between are left out).",
+        "",
+        "| identity network | role | same person, neutral to smiling | different people | gap | AUC | pairs |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in metrics["identity"].items():
+        lines.append(
+            f"| {name} | {ROLES[name]} | {row['same_mean']:.3f} | {row['different_mean']:.3f} | {row['gap']:.3f} |"
+            f" {row['auc']:.4f} | {row['same_pairs']} / {row['different_pairs']} |"
+        )
+    lines += [
+        "",
+        f"Mean cosines. Smile networks call a head smiling from P >= {SMILE_THRESHOLD:g} on:",
+        "",
+        "| smile network | role | AUC test | accuracy test | neutral heads called smiling |"
+        " smiling heads called smiling | AUC validation | accuracy validation |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in metrics["smile"].items():
+        test, val = row["test"], row["val"]
+        lines.append(
+            f"| {name} | {ROLES[name]} | {test['auc']:.4f} | {100 * test['accuracy']:.1f} % |"
+            f" {100 * test['called_smiling_of_neutral']:.1f} % | {100 * test['called_smiling_of_smiling']:.1f} % |"
+            f" {val['auc']:.4f} | {100 * val['accuracy']:.1f} % |"
+        )
+    pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
+    lines += ["", f"The smile networks agree on the test heads, both kinds together: {pairs}."]
+    return "\n".join(lines) + "\n"
+
+
+ROLES = {
+    "mobilefacenet": "judges",
+    "dlib_resnet": "guides training",
+    "judge": "judges",
+    "face_api_expression": "judges",
+    "fer": "judges",
+    "guide": "guides training",
+}

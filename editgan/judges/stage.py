@@ -1,0 +1,162 @@
+"""Stage `judges`: trains the guide and the judge, measures every judge, writes the table of their quality."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from editgan.assets.load import load_network
+from editgan.data.archive import load_attributes, load_images
+from editgan.errors import UserError
+from editgan.judges import SMILE_JUDGES, load_guide, load_judge
+from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet, initialise
+from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
+from editgan.judges.train import LabelledHeads, select_clear, split_halves, train_classifier
+from editgan.stage import StageContext
+from editgan.training import count_parameters, generator_for
+from editgan.weights import save_module, write_bytes, write_json
+
+IDENTITY_NETWORKS = ("mobilefacenet", "dlib_resnet")
+DIGITS = 6  # of what is written: fewer than rounding differences between runs reach
+
+
+def run(context: StageContext) -> None:
+    """Train both classifiers, then measure them and the pretrained judges on validation and test heads."""
+    params, data = context.params.judges, context.input("data")
+    training: dict[str, dict[str, float]] = {}
+    for name, heads in training_halves(data, params.smile_threshold, context.params.seed).items():
+        training[name] = {"smiling": int(heads.smiling.sum()), "neutral": int((~heads.smiling).sum())}
+        print(f"{name}: {training[name]['smiling']} smiling and {training[name]['neutral']} neutral heads", flush=True)
+        train_and_save(context, name, heads)
+
+    metrics = measure_judges(context)
+    metrics["training_heads"] = training
+    write_json(context.out / "metrics.json", metrics)
+    write_bytes(context.out / "quality.md", quality_table(metrics).encode())
+    context.run.log_metrics(flat_numbers(metrics))
+    context.run.log_file(context.out / "quality.md")
+
+
+def training_halves(data: Path, threshold: float, seed: int) -> dict[str, LabelledHeads]:
+    """The clearly labelled training heads of half A of the people for the guide, those of half B for the judge."""
+    attributes = load_attributes(data / "train_labels.zip")
+    images = torch.as_tensor(load_images(data / "train.zip"))  # [N, 3, H, W]
+    if len(images) != len(attributes):
+        raise UserError(
+            f"{data}: train.zip holds {len(images)} images, train_labels.zip {len(attributes)} labels;"
+            " run stage data again"
+        )
+    identities = [row["identity"] for row in attributes]
+    clear, smiling = select_clear([row["smile"] for row in attributes], threshold)
+    halves = dict(zip(("guide", "judge"), split_halves(identities, seed), strict=True))
+    heads = {}
+    for name, people in halves.items():
+        mine = torch.tensor([identities[index] in people for index in clear.tolist()])
+        if not 0 < int(smiling[mine].sum()) < int(mine.sum()):
+            raise UserError(
+                f"judges.smile_threshold {threshold}: the half of {data / 'train.zip'} for the {name} lacks smiling"
+                " or neutral heads; lower the threshold or render more heads (data.train)"
+            )
+        heads[name] = LabelledHeads(images=images[clear[mine]], smiling=smiling[mine])
+    return heads
+
+
+def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> None:
+    """Train the guide or the judge and write outputs/judges/NAME.safetensors."""
+    params, seed = context.params.judges, context.params.seed
+    cls: type[SmileClassifier] = SmileConvNet if name == "guide" else SmileResNet
+    config = {
+        "input_resolution": params.input_resolution,
+        "width": params.guide_width if name == "guide" else params.judge_width,
+    }
+    net = initialise(cls(**config), generator_for(seed, "judges", name, "initial"))
+    total_nimg = round(params.kimg * 1000)
+    curve = context.work / f"stats_{name}.jsonl"
+
+    def on_status(cur_nimg: int, status: dict[str, float]) -> None:
+        with open(curve, "a") as file:
+            file.write(json.dumps({"kimg": cur_nimg / 1000} | status) + "\n")
+        context.run.log_metrics({f"{name}_{key}": value for key, value in status.items()}, step=cur_nimg / 1000)
+        context.run.progress(min(cur_nimg, total_nimg), total_nimg, "img", f"{name}, loss {status['loss']:.3f}")
+
+    net = train_classifier(
+        net,
+        heads,
+        name=name,
+        seed=seed,
+        total_nimg=total_nimg,
+        batch=params.batch,
+        learning_rate=params.learning_rate,
+        status_nimg=round(params.status_kimg * 1000),
+        state_nimg=round(params.state_kimg * 1000),
+        work=context.work / name,
+        device=context.device,
+        on_status=on_status,
+    )
+    save_module(context.out / f"{name}.safetensors", net, config, {"parameters": count_parameters(net)})
+    context.run.log_file(curve)
+
+
+def measure_judges(context: StageContext) -> dict:
+    """Quality of every judge and guide on test pairs (neutral, smiling) and on clearly labelled validation heads."""
+    params, data, assets, device = context.params.judges, context.input("data"), context.input("assets"), context.device
+    neutral = torch.as_tensor(load_images(data / "test.zip"))
+    smiling = torch.as_tensor(load_images(data / "test_smiling.zip"))
+    pairs = torch.cat([neutral, smiling])  # [2 N, 3, H, W]
+    identities = [row["identity"] for row in load_attributes(data / "test.zip")]
+    val_smile = [row["smile"] for row in load_attributes(data / "val.zip")]
+    clear, val_smiling = select_clear(val_smile, params.smile_threshold)
+    val = torch.as_tensor(load_images(data / "val.zip", clear.tolist()))
+    test_smiling = torch.arange(len(pairs)) >= len(neutral)
+
+    identity: dict[str, dict[str, float]] = {}
+    networks = [*IDENTITY_NETWORKS, *SMILE_JUDGES, "guide"]
+    for done, name in enumerate(IDENTITY_NETWORKS):
+        context.run.progress(done, len(networks), "networks measured", name)
+        features = measure(load_network(name, assets).to(device), pairs, device=device)
+        identity[name] = identity_quality(features[: len(neutral)], features[len(neutral) :], identities)
+
+    smile, probabilities = {}, {}
+    for done, name in enumerate(networks[len(IDENTITY_NETWORKS) :], start=len(IDENTITY_NETWORKS)):
+        context.run.progress(done, len(networks), "networks measured", name)
+        net = _smile_network(name, context).to(device)
+        probabilities[name] = measure(net.smile, pairs, device=device)
+        smile[name] = {
+            "test": smile_quality(probabilities[name], test_smiling),
+            "val": smile_quality(measure(net.smile, val, device=device), val_smiling),
+        }
+    context.run.progress(len(networks), len(networks), "networks measured")
+    return _rounded(
+        {
+            "identity": identity,
+            "smile": smile,
+            "agreement": agreement(probabilities),
+            "smile_threshold": params.smile_threshold,
+            "test_heads": len(neutral),
+            "val_heads": len(val),
+        }
+    )
+
+
+def _smile_network(name: str, context: StageContext) -> torch.nn.Module:
+    if name == "guide":
+        return load_guide(context.out)
+    return load_judge(context.out) if name == "judge" else load_network(name, context.input("assets"))
+
+
+def _rounded(content):
+    """Every float of nested dicts rounded to DIGITS."""
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    return round(content, DIGITS) if isinstance(content, float) else content
+
+
+def flat_numbers(metrics: dict, prefix: str = "") -> dict[str, float]:
+    """Nested numbers as {"smile.judge.test.auc": ...}."""
+    flat: dict[str, float] = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            flat |= flat_numbers(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = float(value)
+    return flat

@@ -1,0 +1,92 @@
+"""Generator features at chosen pixels, without ever building the full-resolution feature stack.
+
+EditGAN's features are all maps of the synthesis network brought to the working resolution by bilinear interpolation
+and concatenated. Most uses need only some pixels of that stack: the sampled training pixels, the region of an edit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def bilinear_taps(coordinates: Tensor, native: int, size: int) -> tuple[Tensor, Tensor]:
+    """The two native rows (or columns) that a full-size one is interpolated from, and their weights.
+
+    Same rule as `F.interpolate(mode="bilinear", align_corners=False)`.
+
+    Args:
+        coordinates: row or column numbers in 0..size-1  # [P]
+        native: side of the feature map in pixels
+        size: side of the full-size image in pixels
+    Returns:
+        taps  # [P, 2], weights in float64  # [P, 2]
+    """
+    centre = ((coordinates.double() + 0.5) * native / size - 0.5).clamp(min=0)  # [P]
+    low = centre.floor().long().clamp(max=native - 1)  # [P]
+    high = (low + 1).clamp(max=native - 1)  # [P]
+    fraction = centre - low  # [P]
+    return torch.stack([low, high], 1), torch.stack([1 - fraction, fraction], 1)
+
+
+@dataclass(frozen=True)
+class PixelSampler:
+    """Reads maps at fixed pixels of a batch of images; computed once, used at every step.
+
+    A map of side h is a table of N * h * h rows. Of each pixel we keep its four neighbours and their weights, and of
+    all pixels together the rows that any of them touches: a small region touches few, the fewer the coarser the map,
+    so a linear layer is best applied to those rows before they are interpolated.
+    """
+
+    used: dict[int, Tensor]  # side -> rows that are touched  # [U]
+    taps: dict[int, Tensor]  # side -> the four neighbours, as numbers into `used`  # [P, 4]
+    weights: dict[int, Tensor]  # side -> their weights, float64  # [P, 4]
+
+    def rows(self, maps: Sequence[Tensor]) -> Tensor:
+        """The touched rows of maps of one resolution, channels concatenated: [N, C_k, h, h] -> [U, sum C_k]"""
+        used = self.used[maps[0].shape[-1]]
+        tables = (one.permute(0, 2, 3, 1).flatten(0, 2) for one in maps)  # [N * h * h, C_k], a view if channels last
+        return torch.cat([table.index_select(0, used) for table in tables], 1)
+
+    def interpolate(self, rows: Tensor, side: int) -> Tensor:
+        """Rows of maps of one resolution, or linear functions of them, at the pixels: [U, C] -> [P, C]"""
+        weights = self.weights[side].to(rows.dtype)
+        return F.embedding_bag(self.taps[side], rows, per_sample_weights=weights, mode="sum")
+
+    def __call__(self, features: Sequence[Tensor]) -> Tensor:
+        """Maps [N, C_k, h_k, h_k] -> features of the pixels, channels in the order of the maps.  # [P, sum C_k]"""
+        return torch.cat([self.interpolate(self.rows(m), m[0].shape[-1]) for m in by_resolution(features)], 1)
+
+
+def pixel_sampler(pixels: Tensor, size: int, sides: Sequence[int]) -> PixelSampler:
+    """Prepare reading at `pixels`: numbers into a batch of masks [N, size, size] flattened.  # [P]"""
+    image, inside = pixels // (size * size), pixels % (size * size)  # [P]
+    used, taps, weights = {}, {}, {}
+    for side in sorted(set(sides)):
+        y, weight_y = bilinear_taps(inside // size, side, size)  # [P, 2]
+        x, weight_x = bilinear_taps(inside % size, side, size)  # [P, 2]
+        rows = ((image[:, None, None] * side + y[:, :, None]) * side + x[:, None, :]).flatten(1)  # [P, 4]
+        used[side], taps[side] = rows.unique(return_inverse=True)
+        weights[side] = (weight_y[:, :, None] * weight_x[:, None, :]).flatten(1)  # [P, 4]
+    return PixelSampler(used=used, taps=taps, weights=weights)
+
+
+def by_resolution(features: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Neighbouring maps of equal side together, order kept: one gather or one projection serves them all."""
+    groups: list[list[Tensor]] = []
+    for feature in features:
+        if groups and groups[-1][0].shape[-1] == feature.shape[-1]:
+            groups[-1].append(feature)
+        else:
+            groups.append([feature])
+    return groups
+
+
+def full_feature_stack(features: Sequence[Tensor], size: int) -> Tensor:
+    """The definition the fast ways are held against: every map up-sampled, concatenated.  # [N, sum C_k, size, size]
+
+    5.9 GiB an image for the 512 px generator of the paper: for tests and small sizes only.
+    """
+    return torch.cat([F.interpolate(f, size=(size, size), mode="bilinear", align_corners=False) for f in features], 1)

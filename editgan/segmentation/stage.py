@@ -1,0 +1,133 @@
+"""Stage `segmentation`: train S on the labelled heads and measure it on the exact masks of the test heads.
+
+The labelled images are embedded ones (encoder stage), so the features seen in training are of the kind that editing
+real images meets.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from editgan.data.archive import load_classes, load_images, load_masks
+from editgan.encoder.encoder import load_latents
+from editgan.errors import UserError
+from editgan.generator.generator import Generator, load_generator
+from editgan.images import colourize, heatmap, labelled_grid, save_png, to_uint8
+from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
+from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
+from editgan.segmentation.training import drop_small_labels, train_ensemble
+from editgan.segmentation.uncertainty import image_uncertainty, js_divergence
+from editgan.stage import StageContext
+from editgan.weights import write_json
+
+BATCH = 16  # images that G makes at a time
+SHOWN = 8  # heads in a picture
+
+
+def run(context: StageContext) -> None:
+    """outputs/segmentation: S.safetensors, metrics.json, predictions.png, uncertainty.png."""
+    params, data = context.params.segmentation, context.input("data")
+    classes = load_classes(data / "classes.json")
+    palette = torch.as_tensor(classes.palette)  # [K, 3]
+    generator = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
+    latents = load_latents(context.input("encoder") / "latents.safetensors")
+    few_shot, test = latents["few_shot"], latents["test"]
+    if params.labelled_images > len(few_shot):
+        raise UserError(
+            f"segmentation.labelled_images is {params.labelled_images}, but only {len(few_shot)} labelled heads "
+            "were embedded by the encoder stage"
+        )
+
+    few_shot = few_shot[: params.labelled_images]
+    masks = torch.as_tensor(load_masks(data / "pool.zip", range(len(few_shot))))  # [N, H, W]
+    masks = drop_small_labels(masks, params.min_label_pixels)
+    images, features = features_of(generator, few_shot, context.device)
+
+    def report(step: int, steps: int, losses: dict[str, float]) -> None:
+        context.run.log_metrics(losses, step)
+        context.run.progress(step, steps, "step", f"loss {losses['loss_ce']:.3f}")
+
+    ensemble = train_ensemble(
+        features,
+        masks.to(context.device),
+        class_names=classes.names,
+        members=params.members,
+        epochs=params.epochs,
+        batch=params.batch,
+        learning_rate=params.learning_rate,
+        seed=context.params.seed,
+        report=report,
+    )
+    save_segmentation(context.out / "S.safetensors", ensemble)
+
+    trained, _, _ = segment(generator, ensemble, few_shot, context.device)
+    predicted, divergence, images = segment(generator, ensemble, test, context.device)
+    truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))  # [N, H, W]
+    scores = segmentation_scores(predicted, truth, classes.names)
+    metrics = {
+        **named_scores(scores, f"test{len(test)}"),
+        f"uncertainty_test{len(test)}": float(image_uncertainty(divergence).mean()),
+        f"accuracy_fewshot{len(few_shot)}": segmentation_scores(trained, masks, classes.names).pixel_accuracy,
+    }
+    write_json(context.out / "metrics.json", metrics)
+    context.run.log_metrics({key: value for key, value in metrics.items() if isinstance(value, float)})
+    absent = metrics[f"absent_classes_test{len(test)}"]
+    print(f"mIoU {scores.miou:.3f} over {len(scores.iou)} classes of {len(test)} test heads (absent: {absent})")
+    context.run.set_tag("absent_classes", absent)
+
+    photos = torch.as_tensor(load_images(data / "test.zip", range(len(test))))  # [N, 3, H, W]
+
+    def picture(name: str, shown: Tensor) -> None:
+        columns = {
+            "image": photos[shown],
+            "embedded": images[shown],
+            "truth": colourize(truth[shown], palette),
+            "prediction": colourize(predicted[shown], palette),
+            "wrong": colourize((predicted[shown] != truth[shown]), torch.tensor([[0, 0, 0], [255, 255, 255]]).byte()),
+            "uncertainty": heatmap(divergence[shown], maximum=float(divergence.max())),
+        }
+        path = save_png(context.out / name, labelled_grid(columns))
+        context.run.log_image(path, name)
+
+    picture("predictions.png", torch.arange(min(SHOWN, len(test))))
+    picture("uncertainty.png", image_uncertainty(divergence).argsort(descending=True)[:SHOWN])
+
+
+def batches(w_plus: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Latents in chunks of `BATCH` on the device."""
+    for chunk in w_plus.split(BATCH):
+        yield chunk.to(device)
+
+
+@torch.no_grad()
+def features_of(generator: Generator, w_plus: Tensor, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    """Images uint8 [N, 3, H, W] and feature maps [N, C_k, h_k, h_k] of latents [N, num_ws, w_dim]."""
+    images, features = zip(*(generator.synthesis_features(chunk) for chunk in batches(w_plus, device)), strict=True)
+    return to_uint8(torch.cat(images)), [torch.cat(maps) for maps in zip(*features, strict=True)]
+
+
+@torch.no_grad()
+def segment(
+    generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of latents, on the CPU: predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8."""
+    rows = []
+    for chunk in batches(w_plus, device):
+        images, features = generator.synthesis_features(chunk)
+        for image, *maps in zip(images.split(1), *(feature.split(1) for feature in features), strict=True):
+            logits = ensemble(maps, image.shape[-1])  # [1, M, K, H, W]
+            masks = logits.mean(1).argmax(1).to(torch.uint8)  # [1, H, W]
+            rows.append((masks.cpu(), js_divergence(logits).cpu(), to_uint8(image).cpu()))
+    masks, divergence, images = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return masks, divergence, images
+
+
+def named_scores(scores: SegmentationScores, suffix: str) -> dict:
+    """Scores as they stand in metrics.json; a class absent from the truth has no entry under `iou_`."""
+    return {
+        f"miou_{suffix}": scores.miou,
+        f"pixel_accuracy_{suffix}": scores.pixel_accuracy,
+        f"iou_{suffix}": scores.iou,
+        f"absent_classes_{suffix}": ", ".join(scores.absent) or "none",
+    }

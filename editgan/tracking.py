@@ -1,0 +1,292 @@
+"""The record of every run in MLflow, and the only importer of mlflow.
+
+MLflow is a mirror: stages write their files first, and nothing here can fail a stage. Where the store cannot be reached
+the run goes on with local files alone and says so once.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from PIL import Image
+
+from editgan.environment import PROJECT_ROOT, apply_environment, artifact_folder, tracking_uri
+from editgan.progress import Progress
+
+EXPERIMENT = "editgan"
+PARENT_VARIABLE = "MLFLOW_PARENT_RUN_ID"
+RECORD_FILE = "tracking.json"  # in the work folder: what a resumed stage needs to continue its run
+FLUSH_SECONDS = 5.0
+MAX_VALUE = 500  # characters of a parameter's value that any MLflow server takes
+
+
+class Run:
+    """One MLflow run; with `client=None` it records nothing there and all methods still work."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        client: Any = None,
+        run_id: str | None = None,
+        progress: Progress | None = None,
+        work: Path | None = None,
+        seconds_before: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.run_id = run_id
+        self._client = client
+        self._progress = progress or Progress(name)
+        self._work = work
+        self._seconds_before = seconds_before  # spent by earlier attempts that this one resumes
+        self._started = time.monotonic()
+        self._metrics: list[tuple[str, float, int, int]] = []
+        self._flushed = self._started
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the stage, with the attempts it resumes."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def log_metrics(self, metrics: Mapping[str, float], step: float = 0) -> None:
+        """Add a point to the curves.
+
+        Args:
+            step: an int (a step number) is taken as it is. A float counts kimg and is recorded in images, since MLflow
+                takes whole steps only.
+        """
+        kimg = isinstance(step, float)
+        whole = round(step * 1000) if kimg else int(step)
+        if kimg:
+            metrics = {**metrics, "kimg": step}
+        now = int(time.time() * 1000)
+        self._metrics += [(_key(name), float(value), now, whole) for name, value in metrics.items()]
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record parameters; values that were recorded before (a resumed run) stay as they are."""
+
+        def mirror(client):
+            from mlflow.entities import Param
+
+            known = client.get_run(self.run_id).data.params
+            new = [Param(_key(k), str(v)[:MAX_VALUE]) for k, v in params.items() if _key(k) not in known]
+            client.log_batch(self.run_id, params=new)
+
+        self._mirror(mirror)
+
+    def log_image(self, image: str | Path | Image.Image, name: str) -> None:
+        """Record a picture under images/, e.g. `log_image(context.out / "fakes000010.png", "fakes000010")`."""
+        if isinstance(image, Image.Image):
+            self._mirror(lambda client: client.log_image(self.run_id, image, artifact_file=f"images/{_png(name)}"))
+        else:
+            self._mirror(lambda client: client.log_artifact(self.run_id, str(image), "images"))
+
+    def log_file(self, path: str | Path) -> None:
+        """Record a file (or folder) of the stage."""
+        self._mirror(lambda client: client.log_artifact(self.run_id, str(path)))
+
+    def log_text(self, text: str, name: str) -> None:
+        """Record a text under a file name, e.g. a markdown table as "table.md"."""
+        self._mirror(lambda client: client.log_text(self.run_id, text, name))
+
+    def set_tag(self, key: str, value: object) -> None:
+        """Label the run."""
+        self._mirror(lambda client: client.set_tag(self.run_id, _key(key), str(value)))
+
+    def progress(self, done: float, total: float, unit: str, message: str = "") -> None:
+        """Say how far the stage is: a line now and then, and work/STAGE/progress.json for whoever watches."""
+        if self._progress.update(done, total, unit, message):
+            self._save_record()
+
+    def flush(self) -> None:
+        """Send the collected metrics."""
+        points, self._metrics, self._flushed = self._metrics, [], time.monotonic()
+        if not points:
+            return
+
+        def mirror(client):
+            from mlflow.entities import Metric
+
+            for first in range(0, len(points), 1000):  # MLflow's limit for one request
+                client.log_batch(self.run_id, metrics=[Metric(*point) for point in points[first : first + 1000]])
+
+        self._mirror(mirror)
+
+    def close(self, status: str = "FINISHED") -> None:
+        """Send what is left and end the run as FINISHED, FAILED or KILLED."""
+        self.flush()
+        self._save_record()
+        self._mirror(lambda client: client.set_terminated(self.run_id, status))
+        self._client = None
+
+    def _save_record(self) -> None:
+        if self._work is not None and self._work.exists():
+            from editgan.weights import write_json  # brings torch, which the flow does without
+
+            write_json(self._work / RECORD_FILE, {"run_id": self.run_id, "seconds": round(self.seconds, 1)})
+
+    def _mirror(self, action: Callable[[Any], object]) -> None:
+        """Do something in MLflow; after two failures in a row record locally only from here on."""
+        for last_try in (False, True):
+            if self._client is None:
+                return
+            try:
+                action(self._client)
+                return
+            except Exception as error:
+                if last_try:
+                    self._client = None
+                    _say_local_only(error)
+                else:
+                    time.sleep(1)  # sqlite may be busy with another stage
+
+
+def offline_run(name: str = "offline") -> Run:
+    """A run that records nothing, for tests and notebooks."""
+    return Run(name=name)
+
+
+def start_run(
+    name: str,
+    *,
+    root: Path = PROJECT_ROOT,
+    work: Path | None = None,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Run:
+    """Open a run, or continue the one whose id stands in the work folder.
+
+    Its parent is the run named by the variable MLFLOW_PARENT_RUN_ID, if any. Runs that a killed process left open are
+    closed as KILLED first. Git commit, whether files differ from it, and the process are recorded as tags.
+
+    Args:
+        root: the project or checkout; decides the store and the commit.
+        work: the stage's work folder; without one the run cannot be resumed.
+        params: flat parameters.
+    """
+    record = _read_record(work)
+    progress = Progress(name, root / "work" / name / "progress.json" if work is not None else None)
+    client = run_id = None
+    try:
+        client, experiment_id = _connect(root)
+        close_dead_runs(client, experiment_id)
+        run_id = _resume(client, record.get("run_id"))
+        labels = _process_tags() | _git_tags(root) | dict(tags or {})
+        if os.environ.get(PARENT_VARIABLE):
+            labels["mlflow.parentRunId"] = os.environ[PARENT_VARIABLE]
+        if run_id is None:
+            run_id = client.create_run(experiment_id, tags=labels, run_name=name).info.run_id
+        else:
+            for key, value in labels.items():
+                client.set_tag(run_id, key, value)
+    except Exception as error:
+        _say_local_only(error)
+        client = None
+    run = Run(
+        name=name, client=client, run_id=run_id, progress=progress, work=work,
+        seconds_before=record.get("seconds", 0.0),
+    )  # fmt: skip
+    if params:
+        run.log_params(params)
+    run._save_record()
+    return run
+
+
+def close_dead_runs(client: Any, experiment_id: str) -> list[str]:
+    """End runs still RUNNING whose process on this machine is gone, as KILLED; returns their ids."""
+    closed = []
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000):
+        tags = run.data.tags
+        if tags.get("host") == socket.gethostname() and not _alive(tags.get("pid"), tags.get("process_start")):
+            client.set_terminated(run.info.run_id, "KILLED")
+            closed.append(run.info.run_id)
+    return closed
+
+
+def _connect(root: Path) -> tuple[Any, str]:
+    """A client and the experiment's id; makes the sqlite store and the experiment at first use."""
+    apply_environment(root)
+    import logging
+
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    uri = tracking_uri(root)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        location = artifact_folder(root).as_uri() if uri.startswith("sqlite:") else None
+        try:
+            return client, client.create_experiment(EXPERIMENT, artifact_location=location)
+        except MlflowException:  # another process was first
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+    return client, experiment.experiment_id
+
+
+def _resume(client: Any, run_id: str | None) -> str | None:
+    """Set an earlier run to RUNNING again; None where the store no longer knows it."""
+    if run_id is None:
+        return None
+    try:
+        client.update_run(run_id, status="RUNNING")
+        return run_id
+    except Exception:
+        return None
+
+
+def _read_record(work: Path | None) -> dict[str, Any]:
+    try:
+        return json.loads((work / RECORD_FILE).read_text()) if work is not None else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _process_tags() -> dict[str, str]:
+    process = psutil.Process()
+    return {"host": socket.gethostname(), "pid": str(process.pid), "process_start": f"{process.create_time():.0f}"}
+
+
+def _alive(pid: str | None, started: str | None) -> bool:
+    """Whether that very process still runs; a process id alone may belong to a newer one."""
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 2
+    except (psutil.NoSuchProcess, TypeError, ValueError):
+        return False
+
+
+def _git_tags(root: Path) -> dict[str, str]:
+    def git(*arguments: str) -> str:
+        command = ("git", "-C", root, *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # What runs write themselves (DVC removes outputs before it runs a stage) does not make the code another one.
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!outputs", ":!dvc.lock"))
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git_dirty": str(dirty).lower()}
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_dirty": "unknown"}
+
+
+def _key(name: str) -> str:
+    """Only characters that MLflow takes in a name."""
+    return re.sub(r"[^\w\-./ ]", "_", name)
+
+
+def _png(name: str) -> str:
+    return name if name.endswith(".png") else f"{name}.png"
+
+
+def _say_local_only(error: Exception) -> None:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    print(f"MLflow cannot be reached, this run is recorded in local files only ({reason})", flush=True)

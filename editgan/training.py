@@ -1,0 +1,116 @@
+"""What every training loop shares: seeding, EMA, complete state on disk, data order, checks on losses."""
+
+import hashlib
+import io
+import math
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from editgan.errors import UserError
+from editgan.weights import write_bytes
+
+STATE_FILE = "state.pt"
+
+
+def seed_for(seed: int, *keys: object) -> int:
+    """A 63-bit seed for one purpose, e.g. `seed_for(params.seed, "generator", "batch", cur_nimg)`.
+
+    Seeding each step from (seed, purpose, position) makes a resumed run follow the unbroken one with no RNG state
+    to carry (edm2's habit), and keeps purposes independent of each other.
+    """
+    text = "/".join(str(key) for key in (seed, *keys))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def seed_everything(seed: int, *keys: object) -> None:
+    """Seed torch's global generators (CPU and GPU) for one purpose."""
+    torch.manual_seed(seed_for(seed, *keys))
+
+
+def generator_for(seed: int, *keys: object) -> torch.Generator:
+    """A CPU generator of its own for one purpose."""
+    return torch.Generator().manual_seed(seed_for(seed, *keys))
+
+
+def batch_indices(seed: int, cur_nimg: int, batch: int, dataset_size: int) -> Tensor:
+    """Indices of images cur_nimg .. cur_nimg + batch of an endless sequence of seeded shuffles.  # [batch]
+
+    A function of the position alone, so that resuming needs no sampler state; every image is seen once an epoch.
+    """
+    parts, position = [], cur_nimg
+    while position < cur_nimg + batch:
+        epoch, offset = divmod(position, dataset_size)
+        order = torch.randperm(dataset_size, generator=generator_for(seed, "epoch", epoch))
+        take = min(cur_nimg + batch - position, dataset_size - offset)
+        parts.append(order[offset : offset + take])
+        position += take
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def ema_update(ema: nn.Module, net: nn.Module, beta: float) -> None:
+    """ema <- beta * ema + (1 - beta) * net for parameters; buffers are copied."""
+    for slow, fast in zip(ema.parameters(), net.parameters(), strict=True):
+        slow.lerp_(fast, 1 - beta)
+    for slow, fast in zip(ema.buffers(), net.buffers(), strict=True):
+        slow.copy_(fast)
+
+
+def ema_beta(batch: int, ema_kimg: float, cur_nimg: int, rampup: float | None = 0.05) -> float:
+    """Decay per step with a half-life of `ema_kimg`, at most `rampup` of the images seen (StyleGAN2-ADA)."""
+    half_life = ema_kimg * 1000
+    if rampup is not None:
+        half_life = min(half_life, cur_nimg * rampup)
+    return 0.5 ** (batch / max(half_life, 1e-8))
+
+
+def save_state(folder: str | Path, state: Mapping[str, Any]) -> Path:
+    """Write the complete training state atomically: a full disk or a kill leaves the previous one whole."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return write_bytes(Path(folder) / STATE_FILE, buffer.getvalue())
+
+
+def load_state(folder: str | Path) -> dict[str, Any] | None:
+    """The state written last, or None where training starts afresh.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = Path(folder) / STATE_FILE
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        remedy = "delete this folder to train from the start"
+        raise UserError(f"{path}: damaged training state ({error}); {remedy}") from error
+
+
+def check_finite(losses: Mapping[str, float], where: str, last_good: str | Path | None = None) -> None:
+    """Stop a run whose losses are no numbers any more.
+
+    Raises:
+        UserError: names the losses, the position and the last good state.
+    """
+    bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+    if bad:
+        kept = f"; last good state: {last_good}" if last_good else ""
+        raise UserError(f"training diverged at {where}: {bad}{kept}. Lower the learning rate or change the seed")
+
+
+def sanitize_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """NaN -> 0, +-inf -> +-1e5 in every gradient (StyleGAN2-ADA)."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            torch.nan_to_num(parameter.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable and frozen scalars in `module`."""
+    return sum(parameter.numel() for parameter in module.parameters())

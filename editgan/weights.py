@@ -1,0 +1,104 @@
+"""Tensors on disk: safetensors with constructor arguments in the metadata, the same bytes for the same content."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from editgan.errors import UserError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+# safetensors writes several metadata keys in random order; one key holding sorted JSON keeps files byte-stable.
+METADATA_KEY = "editgan"
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write by temporary file, fsync and rename: a reader sees the old file or the new one, never a part of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Sorted keys, two-space indent, trailing newline; refuses NaN, which is no JSON and hides a failure."""
+    return write_bytes(path, (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> Path:
+    """Write named tensors and JSON-able metadata; equal content gives equal bytes."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    header = {METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True)}
+    return write_bytes(path, save(content, metadata=header))
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote: (tensors, metadata).
+
+    Raises:
+        UserError: the file is missing, truncated or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; run the stage that makes it (`dvc repro`) or `dvc pull`") from error
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        remedy = "delete it and restore it with `dvc checkout` or `dvc repro`"
+        raise UserError(f"{path}: damaged ({error}); {remedy}") from error
+
+
+def save_module(
+    path: str | Path, module: nn.Module, config: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a network's parameters and buffers with the constructor arguments `config` that rebuild it."""
+    metadata = {**(extra or {}), "class": type(module).__name__, "config": dict(config)}
+    return save_tensors(path, module.state_dict(), metadata)
+
+
+def load_module(path: str | Path, cls: type[ModuleT]) -> ModuleT:
+    """Rebuild a network written by `save_module`: in eval mode, on the CPU, no parameter asking for gradients.
+
+    Raises:
+        UserError: missing or damaged file, another class inside, or tensors that do not fit the class.
+    """
+    tensors, metadata = load_tensors(path)
+    if metadata.get("class") != cls.__name__ or "config" not in metadata:
+        raise UserError(f"{path}: holds {metadata.get('class', 'no network')!r}, expected {cls.__name__!r}")
+    try:
+        module = cls(**metadata["config"])
+        module.load_state_dict(tensors)
+    except (TypeError, RuntimeError) as error:
+        raise UserError(f"{path}: does not fit this version of {cls.__name__} ({error}); train it again") from error
+    return module.eval().requires_grad_(False)
+
+
+def tensors_equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """True if both hold the same names and bit-identical tensors."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

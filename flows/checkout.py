@@ -1,0 +1,116 @@
+"""Checkouts under runs/NAME: other runs of the same project that leave the default one untouched.
+
+A checkout is a git clone that borrows the project's objects, brought to the state of the project's working tree, with
+one params file in the place of its params.yaml. It shares the DVC cache, the downloads and the MLflow store, and keeps
+its own outputs, dvc.lock and resumable state.
+"""
+
+import configparser
+import filecmp
+import shutil
+import subprocess
+from pathlib import Path
+
+from editgan.errors import UserError
+
+# What a checkout has of its own once it exists: results of its own parameters.
+OWN = ("outputs/", "dvc.lock", "params.yaml")
+
+
+def prepare_checkout(project: Path, checkout: Path, params: Path, cache: Path | None = None) -> Path:
+    """Make a checkout, or bring it up to date with the project's working tree (git-ignored files stay behind).
+
+    Args:
+        project: the project to copy, a git repository.
+        checkout: the folder, e.g. runs/ci.
+        params: params file, relative to the project or absolute.
+        cache: folder of its DVC cache, None for the project's.
+
+    Raises:
+        UserError: no such params file, the project is no git repository, or the folder is something else.
+    """
+    params = params if params.is_absolute() else project / params
+    if not params.is_file():
+        raise UserError(f"{params}: no such params file")
+    if checkout.exists() and not (checkout / ".git").exists():
+        raise UserError(f"{checkout}: exists and is no checkout; remove it or choose another --name")
+    new = not checkout.exists()
+    if new:
+        checkout.parent.mkdir(parents=True, exist_ok=True)
+        _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(project), str(checkout))
+    _follow_commit(project, checkout)
+    _copy_working_tree(project, checkout, keep_own=not new)
+    shutil.copyfile(params, checkout / "params.yaml")
+    _share_cache(project, checkout, cache or _cache_dir(project))
+    return checkout
+
+
+def _follow_commit(project: Path, checkout: Path) -> None:
+    """Point the checkout's HEAD at the project's commit without touching its files."""
+    commit = subprocess.run(
+        ["git", "-C", project, "rev-parse", "--verify", "--quiet", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    if commit:
+        _git(checkout, "fetch", "--quiet", str(project), "HEAD")
+        _git(checkout, "reset", "--quiet", commit)
+
+
+def _copy_working_tree(project: Path, checkout: Path, keep_own: bool) -> None:
+    """Copy tracked files and those git does not ignore; delete what the project no longer has."""
+    files = {name for name in _listed(project) if (project / name).is_file()}
+    for name in sorted(files):
+        if keep_own and name.startswith(OWN):
+            continue
+        source, target = project / name, checkout / name
+        if not target.exists() or not filecmp.cmp(source, target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    for name in _listed(checkout):
+        if name not in files and not name.startswith(OWN):
+            (checkout / name).unlink(missing_ok=True)
+
+
+def _share_cache(project: Path, checkout: Path, cache: Path) -> None:
+    """Give the checkout the project's private DVC settings, the cache folder and the project's own store."""
+    config = _dvc_config(project, "config.local")
+    _set(config, "cache", "dir", str(cache))
+    _set(config, "'remote \"store\"'", "url", str(project / "data" / "store"))
+    with (checkout / ".dvc" / "config.local").open("w") as file:
+        config.write(file)
+
+
+def _cache_dir(project: Path) -> Path:
+    """Where the project keeps its DVC cache: as configured, else .dvc/cache."""
+    for name in ("config.local", "config"):
+        given = _dvc_config(project, name).get("cache", "dir", fallback=None)
+        if given:
+            return (project / ".dvc" / given).resolve()
+    return project / ".dvc" / "cache"
+
+
+def _dvc_config(project: Path, name: str) -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(project / ".dvc" / name)
+    return config
+
+
+def _set(config: configparser.ConfigParser, section: str, key: str, value: str) -> None:
+    if not config.has_section(section):
+        config.add_section(section)
+    config.set(section, key, value)
+
+
+def _listed(repository: Path) -> list[str]:
+    """Files that git tracks or would track."""
+    names = _git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return [name for name in names.split("\0") if name]
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError("git is needed for a checkout of its own; it is not on PATH") from None
+    if done.returncode:
+        raise UserError(f"{repository}: `git {' '.join(arguments)}` failed: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,71 @@
+"""One pipeline per checkout: a file lock that the kernel drops with its holder, and a note of who held it."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from editgan.errors import UserError
+
+
+class PipelineLock:
+    """The held lock. `left_behind` is the note of a pipeline that was killed here, None after a clean end."""
+
+    def __init__(self, file, left_behind: dict[str, str] | None) -> None:
+        self._file = file
+        self.left_behind = left_behind
+
+    def note(self, **facts: str) -> None:
+        """Write down who holds the lock and what would have to be closed if it were killed."""
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._write(json.dumps({"pid": str(os.getpid()), "started": started, **facts}))
+
+    def clear(self) -> None:
+        """A clean end: nothing is left to close."""
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(text)
+        self._file.flush()
+
+
+@contextmanager
+def sole_pipeline(project: Path, name: str | None) -> Iterator[PipelineLock]:
+    """Hold the lock of a checkout: `work/pipeline.lock` of the project itself, `runs/NAME.lock` of runs/NAME.
+
+    It lies beside the checkout and not in it, to be held before the checkout is made or brought up to date.
+
+    Raises:
+        UserError: another pipeline holds it; names its process and since when.
+    """
+    path = project / "work" / "pipeline.lock" if name is None else project / "runs" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        note = _read(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{path}: another pipeline runs in this checkout (process {note.get('pid', 'unknown')}, since "
+                f"{note.get('started', 'unknown')}); wait for it, stop it with `kill {note.get('pid', 'PID')}`, "
+                "or run in a checkout of its own with --name"
+            ) from None
+        lock = PipelineLock(file, _read(file) or None)
+        lock.note()
+        try:
+            yield lock
+        finally:
+            lock.clear()
+
+
+def _read(file) -> dict[str, str]:
+    file.seek(0)
+    try:
+        return json.loads(file.read() or "{}")
+    except ValueError:
+        return {}

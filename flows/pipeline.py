@@ -1,0 +1,213 @@
+"""`python -m flows.pipeline`: the whole pipeline through Prefect, one task per DVC stage.
+
+The order of the stages is read from dvc.yaml and DVC decides what is stale; Prefect runs it, with retries, a time
+limit, progress and artifacts; the stages record themselves in MLflow under one parent run.
+"""
+
+import argparse
+import re
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.context import get_run_context
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
+
+from editgan import tracking
+from editgan.environment import PROJECT_ROOT, home_project, tracking_uri
+from editgan.errors import UserError
+from editgan.graph import load_graph
+from flows import servers, stages
+from flows.checkout import prepare_checkout
+from flows.lock import PipelineLock, sole_pipeline
+from flows.summary import run_record, stage_rows, summary
+
+DEFAULT_PARAMS = "params.yaml"
+SHOW_SECONDS = 5.0  # between two updates of a progress artifact
+CHECKOUT_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+STAGE_HOURS = 24.0  # a stage that takes longer is stopped
+
+
+@task(name="checkout", cache_policy=NO_CACHE)
+def checkout(params: str, name: str) -> Path:
+    """Make or update the checkout runs/NAME with the given params file."""
+    folder = prepare_checkout(PROJECT_ROOT, PROJECT_ROOT / "runs" / name, Path(params))
+    get_run_logger().info("working in %s", folder)
+    return folder
+
+
+@task(name="restore", cache_policy=NO_CACHE, retries=1)
+def restore(root: Path) -> None:
+    """Fetch outputs that are missing here from the store in the repository, as far as it has them."""
+    stages.fetch_missing(root, say=get_run_logger().info)
+
+
+def worth_retrying(task, task_run, state) -> bool:
+    """Whether another attempt may help; it goes on from the stage's own saved state."""
+    return not isinstance(state.result(raise_on_failure=False), stages.TimedOut | stages.Refused)
+
+
+@task(name="stage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=worth_retrying)
+def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, limit_hours: float):
+    """Bring one stage up to date with DVC."""
+    log = get_run_logger()
+    artifact, shown = create_progress_artifact(0.0, key=f"{stage}-progress", description=stage), time.monotonic()
+
+    def show(progress: stages.Progress) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > SHOW_SECONDS:
+            shown = time.monotonic()
+            update_progress_artifact(artifact, progress.percent, description=f"{stage}: {progress.text}")
+
+    with stages.gpu_slot(home_project(root), log.info):
+        result = stages.reproduce(
+            stage,
+            root,
+            force=force,
+            limit_seconds=limit_hours * 3600,
+            environment={tracking.PARENT_VARIABLE: parent_run_id} if parent_run_id else {},
+            say=log.info,
+            show=show,
+        )
+    update_progress_artifact(artifact, 100.0, description=f"{stage}: {result.outcome}")
+    if result.outcome == "skipped":
+        made_by = run_record(root, stage).get("run_id") or "a run that was not recorded"
+        log.info("%s: skipped, nothing changed; its output was made by %s", stage, made_by)
+    return result
+
+
+@flow(name="pipeline", validate_parameters=True)
+def pipeline(
+    params: str = DEFAULT_PARAMS,
+    name: str | None = None,
+    only: list[str] | None = None,
+    force: list[str] | None = None,
+    limit_hours: float = STAGE_HOURS,
+) -> str:
+    """Run the pipeline and return its closing page.
+
+    Args:
+        params: params file. Another one than params.yaml runs in the checkout runs/NAME.
+        name: of the checkout; without one the params file's own name, and none for the default run.
+        only: stages to run, all by default.
+        force: stages to run even if nothing changed.
+        limit_hours: time limit of each stage.
+
+    Raises:
+        UserError: bad names or params, or another pipeline in the same checkout.
+        StageFailed: a stage failed for good; later stages were not started.
+    """
+    start = time.monotonic()
+    name = checkout_name(params, name)
+    chosen = choose_stages(list(load_graph(PROJECT_ROOT / "dvc.yaml")), only, force)
+    with sole_pipeline(PROJECT_ROOT, name) as lock:
+        close_left_behind(lock)
+        lock.note(flow_run=str(get_run_context().flow_run.id))
+        root = PROJECT_ROOT if name is None else checkout(params, name)
+        restore(root)
+        parent = tracking.start_run("pipeline", root=root, tags={"params_file": params, "checkout": name or "default"})
+        status, results = "FAILED", []
+        try:
+            for stage in chosen:
+                one = run_stage.with_options(name=stage)
+                results.append(one(stage, root, parent.run_id, stage in (force or ()), limit_hours))
+                parent.set_tag(f"stage.{stage}.run_id", run_record(root, stage).get("run_id", ""))
+                parent.set_tag(f"stage.{stage}.outcome", results[-1].outcome)
+            status = "FINISHED"
+        except (KeyboardInterrupt, SystemExit):
+            status = "KILLED"
+            raise
+        finally:
+            page = summary(
+                root, results, (time.monotonic() - start) / 60, servers.running(PROJECT_ROOT), tracking_uri(root)
+            )
+            parent.log_text(page, "summary.md")
+            parent.close(status)
+        create_table_artifact(stage_rows(root, results), key="stages", description=f"stages of {name or 'the default'}")
+        create_markdown_artifact(page, key="summary", description=f"summary of {name or 'the default'}")
+    return page
+
+
+def checkout_name(params: str, name: str | None) -> str | None:
+    """The folder under runs/ to work in: as given, else the params file's own name; None for the default run.
+
+    Raises:
+        UserError: the name is no plain folder name.
+    """
+    if name is None:
+        return None if params == DEFAULT_PARAMS else Path(params).stem
+    if not CHECKOUT_NAME.fullmatch(name):
+        raise UserError(f"--name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit")
+    return name
+
+
+def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Sequence[str] | None) -> list[str]:
+    """The stages to run, in the order of dvc.yaml.
+
+    Raises:
+        UserError: a name is unknown, or a stage is to be forced that is not to be run.
+    """
+    for stage in [*(only or ()), *(force or ())]:
+        if stage not in known:
+            raise UserError(f"unknown stage {stage!r}; the stages are {', '.join(known)}")
+    chosen = [stage for stage in known if not only or stage in only]
+    for stage in force or ():
+        if stage not in chosen:
+            raise UserError(f"--force {stage}: this stage is not among those to run ({', '.join(chosen)})")
+    return chosen
+
+
+def close_left_behind(lock: PipelineLock) -> None:
+    """Mark the flow run of a pipeline that was killed here as crashed; it would show as running for ever."""
+    flow_run = (lock.left_behind or {}).get("flow_run")
+    if flow_run is None:
+        return
+    log = get_run_logger()
+    try:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run, Crashed(message="its process was killed"), force=True)
+        log.info("closed the flow run %s, whose process was killed", flow_run)
+    except Exception as error:  # another server's run, or one deleted since
+        log.info("could not close the flow run %s: %s", flow_run, error)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 1 failed, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the pipeline through Prefect.")
+    parser.add_argument("--params", default=DEFAULT_PARAMS, help="params file; another one runs under runs/NAME")
+    parser.add_argument("--name", help="name of the checkout under runs/ (default: the params file's own)")
+    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="run only these")
+    parser.add_argument("--force", nargs="*", metavar="STAGE", help="run these, or all, even if nothing changed")
+    parser.add_argument("--limit-hours", type=float, default=STAGE_HOURS, help="time limit of each stage")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        known = list(load_graph(PROJECT_ROOT / "dvc.yaml"))
+        chosen = choose_stages(known, options.stages, options.force)
+        force = chosen if options.force == [] else options.force
+        with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
+            page = pipeline(options.params, options.name, options.stages, force, options.limit_hours)
+    except (UserError, stages.StageFailed) as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run again to go on where it was", file=sys.stderr, flush=True)
+        return 130
+    print(f"\n{page}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""One stage through DVC: `dvc repro --single-item STAGE` as a process whose output is followed line by line."""
+
+import fcntl
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from editgan.graph import load_graph
+from flows import processes
+
+POLL_SECONDS = 1.0
+BUSY_WAIT_SECONDS = 5.0
+BUSY_LIMIT_SECONDS = 300.0
+REFUSED = re.compile(r"exited with 1\b")  # a stage's own exit status for errors that its user can mend
+BUSY = re.compile(r"Unable to acquire lock|is busy, it is being blocked")
+OUTCOMES = {  # what DVC says -> what became of the stage
+    "skipped": re.compile(r"Stage '.*' didn't change, skipping"),
+    "restored": re.compile(r"Stage '.*' is cached - skipping run"),
+    "ran": re.compile(r"Running stage '.*':"),
+}
+HINTS = re.compile(r"^(To track the changes with git|\s*git add |To enable auto staging|\s*dvc config |Use `dvc push`)")
+
+
+class StageFailed(RuntimeError):
+    """The stage ended with an error; the message holds its last lines."""
+
+
+class Refused(StageFailed):
+    """The stage ended by itself and said what the user has to put right."""
+
+
+class TimedOut(StageFailed):
+    """The stage reached its time limit and was stopped."""
+
+
+class Busy(StageFailed):
+    """Another DVC command held the repository for too long."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What became of a stage."""
+
+    stage: str
+    outcome: str  # ran, restored (from DVC's cache of earlier runs), skipped (nothing changed)
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is, as it says itself."""
+
+    percent: float
+    text: str
+
+
+def reproduce(
+    stage: str,
+    root: Path,
+    *,
+    force: bool = False,
+    limit_seconds: float | None = None,
+    environment: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = print,
+    show: Callable[[Progress], None] = lambda progress: None,
+) -> StageResult:
+    """Bring one stage up to date; while DVC's repository is locked by another command, wait for it.
+
+    Args:
+        stage: a stage of dvc.yaml.
+        root: the checkout.
+        force: run it even if nothing changed.
+        limit_seconds: after this time the stage and all its processes are ended.
+        environment: further variables for the stage.
+        say: takes every line of output.
+        show: takes the stage's progress.
+
+    Raises:
+        StageFailed: the stage failed; the message holds its last lines.
+        Refused: it told what the user has to put right.
+        TimedOut: it reached its limit.
+        Busy: the repository stayed locked for `BUSY_LIMIT_SECONDS`.
+    """
+    command = ["python", "-m", "dvc", "repro", "--single-item", stage, *(["--force"] if force else [])]
+    start = time.monotonic()
+    while True:
+        lines = []
+        process = processes.start(
+            command, root=root, environment=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        )  # fmt: skip
+        progress = _ProgressFile(root / "work" / stage / "progress.json")
+        deadline = None if limit_seconds is None else start + limit_seconds
+        try:
+            for line in _follow(process):
+                if line and not HINTS.match(line):
+                    lines.append(line)
+                    say(line)
+                if (report := progress.read()) is not None:
+                    show(report)
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimedOut(f"{stage}: not done after its limit of {limit_seconds / 60:g} minutes; stopped")
+            status = process.wait()
+        finally:
+            processes.stop(process)
+        text = "\n".join(lines)
+        if status == 0:
+            return StageResult(stage=stage, outcome=outcome(text), seconds=time.monotonic() - start)
+        if not BUSY.search(text):
+            last = "\n".join(lines[-12:])
+            kind = Refused if REFUSED.search(last) and "Traceback" not in text else StageFailed
+            raise kind(f"{stage}: `dvc repro --single-item {stage}` ended with status {status}:\n{last}")
+        if time.monotonic() - start > BUSY_LIMIT_SECONDS:
+            raise Busy(
+                f"{stage}: another DVC command is at work in {root} for minutes; wait for it or stop it:\n{text}"
+            )
+        say(f"{stage}: another DVC command is at work here, trying again in {BUSY_WAIT_SECONDS:g} s")
+        time.sleep(BUSY_WAIT_SECONDS)
+
+
+def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
+    """Bring outputs that are missing here from the store in the repository, as far as it has them.
+
+    What cannot be fetched is made by its stage. Returns the stages of which something was missing.
+    """
+    store = root / "data" / "store"
+    if not (root / "dvc.lock").exists() or not (store / "files").exists():
+        return []
+    graph = load_graph(root / "dvc.yaml").values()
+    missing = [stage.name for stage in graph if any(not (root / out).exists() for out in stage.outs)]
+    if missing:
+        say(f"fetching what the store has of {', '.join(missing)}")
+        process = processes.start(
+            ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", *missing],
+            root=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace",
+        )  # fmt: skip
+        try:
+            lines = [line for line in _follow(process) if line]
+            process.wait()
+        finally:
+            processes.stop(process)
+        if process.returncode:
+            say("\n".join(["the store could not give everything; the stages make what is missing:", *lines[-5:]]))
+    return missing
+
+
+def outcome(text: str) -> str:
+    """What became of the stage, from DVC's output; the last word counts."""
+    found = [(match.start(), name) for name, pattern in OUTCOMES.items() for match in pattern.finditer(text)]
+    return max(found)[1] if found else "ran"
+
+
+def _follow(process: subprocess.Popen) -> Iterator[str | None]:
+    """Lines of output as they come, None at least every `POLL_SECONDS`; ends with the process.
+
+    It ends with the process and not with its output, which a left-behind grandchild could hold open.
+    """
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        for line in process.stdout:
+            lines.put(line.rstrip())
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        ended = process.poll() is not None
+        try:
+            line = lines.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            if ended:
+                return
+            yield None
+            continue
+        if line is None:
+            return
+        yield line
+
+
+class _ProgressFile:
+    """Reads work/STAGE/progress.json whenever it has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._stamp()  # what an earlier run left is no news
+
+    def read(self) -> Progress | None:
+        stamp = self._stamp()
+        if stamp is None or stamp == self._seen:
+            return None
+        self._seen = stamp
+        try:
+            report = json.loads(self._path.read_text())
+            percent = 100 * report["done"] / report["total"] if report["total"] else 0.0
+            text = f"{report['done']:g}/{report['total']:g} {report['unit']}  {report['message']}".rstrip()
+            return Progress(percent=min(max(percent, 0.0), 100.0), text=text)
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _stamp(self) -> int | None:
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return None
+
+
+def has_gpu() -> bool:
+    """Whether NVIDIA's driver lists a GPU that this process may use; asks the driver, since torch stays out of here."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
+        return False
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return listing.returncode == 0 and "GPU" in listing.stdout
+
+
+@contextmanager
+def gpu_slot(home: Path, say: Callable[[str], None] = print) -> Iterator[None]:
+    """Where there is a GPU: hold its one slot, waiting until no other pipeline of the project uses it.
+
+    A file lock and not Prefect's concurrency limit, because the kernel frees it when its holder is killed.
+    """
+    if not has_gpu():
+        yield
+        return
+    path = home / ".cache" / "gpu.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for the GPU, which another pipeline uses")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

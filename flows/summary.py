@@ -1,0 +1,96 @@
+"""What a pipeline says at its end: the benchmark, what became of each stage, and where to look."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from editgan.errors import UserError
+from editgan.graph import content_hash
+from flows.stages import StageResult
+
+TABLE = Path("outputs/benchmark/table.md")
+
+
+def run_record(root: Path, stage: str) -> dict:
+    """outputs/STAGE/run.json: the MLflow run that made the stage's output, and how long it took.
+
+    Empty if the output came from elsewhere, from DVC's cache or the store: the metrics that the record names are
+    others then.
+    """
+    out = root / "outputs" / stage
+    try:
+        record = json.loads((out / "run.json").read_text())
+        return record if record["metrics"] == content_hash(out / "metrics.json") else {}
+    except (OSError, ValueError, KeyError, UserError):
+        return {}
+
+
+def stage_rows(root: Path, results: Sequence[StageResult]) -> list[dict[str, str]]:
+    """One row a stage: what happened, minutes of this pipeline, minutes and MLflow run of what made its output."""
+    rows = []
+    for result in results:
+        record = run_record(root, result.stage)
+        made_in = f"{record['seconds'] / 60:.1f}" if "seconds" in record else "?"
+        rows.append(
+            {
+                "stage": result.stage,
+                "outcome": result.outcome,
+                "minutes": f"{result.seconds / 60:.1f}",
+                "minutes to make": made_in,
+                "mlflow run": (record.get("run_id") or "not recorded")[:12],
+            }
+        )
+    return rows
+
+
+def markdown_table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows as a markdown table with aligned columns, which is readable in a terminal too."""
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    width = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width[column]) for column, cell in zip(columns, cells, strict=True)) + " |"
+
+    rule = "|" + "|".join("-" * (width[column] + 2) for column in columns) + "|"
+    return "\n".join([line(columns), rule, *(line([row[column] for column in columns]) for row in rows)])
+
+
+def pictures(root: Path) -> list[Path]:
+    """Every picture among the outputs, as paths relative to `root`."""
+    return sorted(path.relative_to(root) for path in (root / "outputs").rglob("*.png"))
+
+
+def summary(root: Path, results: Sequence[StageResult], minutes: float, servers: dict[str, str], store: str) -> str:
+    """The closing page, in markdown.
+
+    Args:
+        servers: addresses of running servers by name.
+        store: address of the MLflow store.
+    """
+    parts = [_benchmark(root), "# Stages", markdown_table(stage_rows(root, results))]
+    unchanged = [result.stage for result in results if result.outcome == "skipped"]
+    if results and len(unchanged) == len(results):
+        parts.append(f"Nothing changed: every stage was skipped. {minutes:.1f} minutes in all.")
+    else:
+        parts.append(f"{minutes:.1f} minutes in all; skipped: {', '.join(unchanged) or 'none'}.")
+    parts += ["# Where things are", _places(root, servers, store)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _benchmark(root: Path) -> str:
+    path = root / TABLE
+    return path.read_text().strip() if path.exists() else f"No table yet: {TABLE} is made by the stage benchmark."
+
+
+def _places(root: Path, servers: dict[str, str], store: str) -> str:
+    lines = [f"- folder: {root}"]
+    if (root / TABLE).exists():
+        lines.append(f"- report: {TABLE}, with its numbers in {TABLE.with_name('metrics.json')}")
+    found = [str(picture) for picture in pictures(root)]
+    shown = found if len(found) <= 12 else [*found[:12], f"and {len(found) - 12} more"]
+    lines.append(f"- pictures: {', '.join(shown) or 'none yet'}")
+    lines.append(f"- MLflow: {servers.get('mlflow', 'start its pages with `make ui`')} (store: {store})")
+    lines.append(f"- Prefect: {servers.get('prefect', 'start its pages with `make ui`')}")
+    return "\n".join(lines)

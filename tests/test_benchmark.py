@@ -1,0 +1,321 @@
+"""The smile protocol end to end on tiny random networks, with stand-ins for the judges that read planted pixels."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from editgan import tracking
+from editgan.benchmark import smile, stage
+from editgan.benchmark.params import BenchmarkParams
+from editgan.benchmark.report import column_title, table, title_of
+from editgan.benchmark.scores import (
+    Scores,
+    Yardsticks,
+    different_people_cosine,
+    measure_reference,
+    measure_row,
+    score_row,
+)
+from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
+from editgan.editing.params import ObjectiveWeights, OptimizationParams
+from editgan.editing.vectors import EditingVector, save_vector
+from editgan.errors import UserError
+from editgan.generator.generator import Generator
+from editgan.judges import SMILE_JUDGES, Judges
+from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
+from editgan.weights import save_module, save_tensors
+
+SIZE, HEADS, REFERENCE = 16, 6, 20
+NAMES = ["background", "skin", "upper_lip", "lower_lip", "mouth_interior"]
+MOUTH = (slice(10, 13), slice(5, 11))  # rows, columns
+
+
+class RedMouth(nn.Module):
+    """Calls a head smiling where its mouth is redder than `level`."""
+
+    def __init__(self, level: float = 0.0) -> None:
+        super().__init__()
+        self.level = level
+
+    def smile(self, images: Tensor) -> Tensor:
+        return (8 * (images[:, 0, MOUTH[0], MOUTH[1]].mean((1, 2)) - self.level)).sigmoid()
+
+
+class Pooled(nn.Module):
+    """Means of 4x4 patches: features that see where something is."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(images, 4).flatten(1)
+
+
+class PixelDistance(nn.Module):
+    """The interface of LPIPS over plain pixels."""
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        return [images]
+
+    def distance(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
+        return (first[0] - second[0]).square().mean((1, 2, 3))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.distance([first], [second])
+
+
+def stand_ins() -> Judges:
+    networks = {name: RedMouth(level) for name, level in zip(SMILE_JUDGES, (0.0, 0.2, -0.2), strict=True)}
+    return Judges(smile=networks, identity=Pooled(), features=Pooled(), lpips=PixelDistance())
+
+
+def yardsticks(batch: int = 4) -> Yardsticks:
+    judges = stand_ins()
+    return Yardsticks(
+        judges=judges,
+        identity={"mobilefacenet": judges.identity},
+        features={"efflite0": judges.features},
+        batch=batch,
+        device=torch.device("cpu"),
+    )
+
+
+def planted_heads(count: int = HEADS, seed: int = 0) -> SmileHeads:
+    """Noise with a dark mouth, and the same noise with a red one."""
+    generator = torch.Generator().manual_seed(seed)
+    photos = torch.randint(60, 200, (count, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+    photos[:, :, MOUTH[0], MOUTH[1]] = 20
+    smiling = photos.clone()
+    smiling[:, 0, MOUTH[0], MOUTH[1]] = 250
+    region = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
+    region[:, MOUTH[0], MOUTH[1]] = True
+    return SmileHeads(photos=photos, smiling=smiling, region=region, identities=list(range(count)))
+
+
+def score(pictures: Tensor, heads: SmileHeads, reconstruction: Tensor, name: str = EDITGAN) -> Scores:
+    rulers = yardsticks()
+    references = measure_reference(planted_heads(REFERENCE, seed=9).smiling, rulers)
+    pictures_of = {INPUT: heads.photos, RECONSTRUCTION: reconstruction, name: pictures}
+    rows = {row: measure_row(images, heads.smiling, rulers) for row, images in pictures_of.items()}
+    return score_row(name, rows, heads, references, kid_subsets=3, bootstrap=200, seed=0)
+
+
+def test_a_perfect_edit_scores_as_one():
+    heads = planted_heads()
+    values = score(heads.smiling, heads, heads.photos).values
+    assert all(values[f"smiling_{judge}"] == 100 for judge in SMILE_JUDGES)
+    assert values["l2"] == values["lpips_alex"] == values["leak_to_input"] == values["leak_to_reconstruction"] == 0
+    assert values["identity_mobilefacenet"] == values["identity_to_reconstruction_mobilefacenet"] < 1
+    assert {f"fid{HEADS}_efflite0", f"kid{HEADS}_efflite0"} <= values.keys()
+
+
+def test_each_figure_notices_its_own_fault():
+    heads = planted_heads()
+    perfect = score(heads.smiling, heads, heads.photos)
+
+    neutral = score(heads.photos, heads, heads.photos).values
+    assert neutral["smiling_judge"] == 0 and neutral["l2"] > 0.01
+
+    leaking = heads.smiling.clone()
+    leaking[:, :, 0, 0] = 255 - leaking[:, :, 0, 0]
+    leak = score(leaking, heads, heads.photos).values
+    assert leak["leak_to_input"] > 0 and leak["smiling_judge"] == 100
+
+    blurred = nn.functional.avg_pool2d(heads.smiling.float(), 5, 1, 2).to(torch.uint8)
+    fid, kid = f"fid{HEADS}_efflite0", f"kid{HEADS}_efflite0"
+    soft = score(blurred, heads, heads.photos).values
+    assert soft[fid] > perfect.values[fid] and soft[kid] > perfect.values[kid]
+
+    strangers = score(heads.photos.roll(1, 0), heads, heads.photos).values
+    assert neutral["identity_mobilefacenet"] == pytest.approx(1) == neutral["identity_relative_mobilefacenet"]
+    assert strangers["identity_mobilefacenet"] < 0.999
+    assert abs(strangers["identity_relative_mobilefacenet"]) < 0.5  # as far as different people are on the whole
+
+
+def test_leak_to_the_reconstruction_leaves_its_error_out():
+    heads = planted_heads()
+    reconstruction = heads.photos.clone()
+    reconstruction[:, :, 0] = 0  # a bad reconstruction, and an edit that changes nothing else but the mouth
+    edited = reconstruction.clone()
+    edited[:, 0, MOUTH[0], MOUTH[1]] = 250
+    values = score(edited, heads, reconstruction).values
+    assert values["leak_to_reconstruction"] == 0 < values["leak_to_input"]
+
+
+def test_smile_networks_are_kept_apart():
+    heads = planted_heads()
+    pictures = heads.smiling.clone()
+    pictures[:, 0, MOUTH[0], MOUTH[1]] = 140  # 0.098 in [-1, 1]: over 0 and -0.2, under 0.2
+    values = score(pictures, heads, heads.photos).values
+    assert [values[f"smiling_{judge}"] for judge in SMILE_JUDGES] == [100, 0, 100]
+
+
+def test_rows_show_only_what_makes_sense_for_them():
+    heads = planted_heads()
+    photo = score(heads.photos, heads, heads.photos, INPUT)
+    ceiling = score(heads.smiling, heads, heads.photos, TRULY_SMILING)
+    assert not {"leak_to_input", "identity_mobilefacenet"} & photo.values.keys()
+    assert not {"l2", "lpips_alex", "leak_to_reconstruction"} & ceiling.values.keys()
+    assert "leak_to_input" in ceiling.values
+    for scores in (photo, ceiling):
+        for column, (low, high) in scores.intervals.items():
+            assert low - 1e-9 <= scores.values[column] <= high + 1e-9
+
+
+def test_figures_do_not_depend_on_the_batch():
+    heads = planted_heads()
+    first, second = (measure_row(heads.photos, heads.smiling, yardsticks(batch)) for batch in (2, 6))
+    torch.testing.assert_close(first.features["efflite0"], second.features["efflite0"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(first.smile, second.smile, rtol=0, atol=1e-6)
+    torch.testing.assert_close(first.lpips_alex, second.lpips_alex, rtol=0, atol=1e-6)
+
+
+def test_different_people_leave_out_the_same_person():
+    features = torch.eye(3, dtype=torch.float64)[[0, 0, 1]]
+    assert different_people_cosine(features, [7, 7, 8]) == 0
+    assert different_people_cosine(features, [1, 2, 3]) == pytest.approx(1 / 3)
+
+
+def test_table_has_a_dash_where_a_figure_makes_no_sense():
+    rows = {
+        INPUT: Scores(values={"smiling_judge": 1.0, "kid6_efflite0": 0.0123}),
+        "editgan_30": Scores(
+            values={"smiling_judge": 91.5, "kid6_efflite0": -0.001, "leak_to_input": 0.002},
+            intervals={"smiling_judge": (88.7, 94.2), "leak_to_input": (0.001, 0.003)},
+        ),
+    }
+    lines = table(rows).splitlines()
+    assert lines[0] == "| | % smiling, judge | KID6_efflite0 x1e3 | leak to input x1e3 |"
+    assert lines[2] == "| input | 1.0 | 12.30 | – |"
+    assert lines[3] == "| EditGAN+30 | 91.5 [88.7, 94.2] | -1.00 | 2.00 [1.00, 3.00] |"
+    assert title_of("editgan_10") == "EditGAN+10" and column_title("fid400_inception") == "FID400_inception"
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    """A project with the outputs of all earlier stages, as small as they can be."""
+    outputs = tmp_path / "outputs"
+    for name in ("data", "judges", "generator", "encoder", "segmentation", "editing/vectors", "benchmark"):
+        (outputs / name).mkdir(parents=True)
+    write_data(outputs / "data")
+    torch.manual_seed(0)
+    config = dict(z_dim=8, w_dim=8, img_resolution=SIZE, channel_base=64, channel_max=8, num_mapping_layers=1)
+    G = Generator(**config)
+    save_module(outputs / "generator" / "G_ema.safetensors", G, config)
+    S = SegmentationEnsemble(
+        feature_channels=G.feature_channels, num_classes=len(NAMES), members=2, class_names=tuple(NAMES)
+    )
+    nn.init.normal_(S.weight3)  # predictions that differ from pixel to pixel
+    save_segmentation(outputs / "segmentation" / "S.safetensors", S)
+    w_plus = torch.randn(HEADS, G.num_ws, G.w_dim)
+    save_tensors(outputs / "encoder" / "latents.safetensors", {name: w_plus for name in ("few_shot", "test", "val")})
+    vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
+    save_vector(outputs / "editing" / "vectors" / "smile.safetensors", vector)
+    (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
+    monkeypatch.setattr(stage, "load_network", lambda *_: PixelDistance())
+    monkeypatch.setattr(stage, "load_judges", lambda *_: stand_ins())
+
+    refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
+    params = SimpleNamespace(
+        seed=0,
+        assets=SimpleNamespace(ir_se50=None, reference_inception=None),
+        editing=SimpleNamespace(refine=refinement),
+        benchmark=BenchmarkParams(
+            vector="smile", scale=1.0, batch=4, refine_batch=2, kid_subsets=3, bootstrap=100, grid_heads=3
+        ),
+    )
+    return SimpleNamespace(
+        params=params,
+        out=outputs / "benchmark",
+        work=tmp_path / "work",
+        run=tracking.offline_run(),
+        device=torch.device("cpu"),
+        input=lambda name: outputs / name,
+    )
+
+
+def write_data(folder) -> None:
+    heads, reference = planted_heads(), planted_heads(REFERENCE, seed=9)
+    classes = Classes(names=NAMES, palette=np.arange(15, dtype=np.uint8).reshape(5, 3) * 16)
+    save_classes(folder / "classes.json", classes)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[MOUTH] = NAMES.index("lower_lip")
+    labels = [{"identity": index, "smile": 0.0} for index in range(HEADS)]
+    for name, images in (("test.zip", heads.photos), ("test_smiling.zip", heads.smiling)):
+        pngs = [encode_image(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
+        write_archive(folder / name, pngs, [encode_mask(mask, classes.palette)] * HEADS, labels)
+    write_archive(
+        folder / "reference.zip", [encode_image(x.permute(1, 2, 0).contiguous().numpy()) for x in reference.smiling]
+    )
+
+
+def contents(context) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(context.out.iterdir())}
+
+
+def test_protocol_end_to_end_is_byte_stable(context):
+    stage.run(context)
+    first = contents(context)
+    assert first.keys() == {"metrics.json", "intervals.json", "table.md", "grid.png"}
+    metrics = json.loads(first["metrics.json"])
+    assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
+        [INPUT, RECONSTRUCTION, EDITGAN, "editgan_2", TRULY_SMILING]
+    )
+    assert (
+        metrics[f"smile_test{HEADS}"][INPUT]["smiling_judge"] == 0
+        and metrics[f"smile_test{HEADS}"][TRULY_SMILING]["smiling_judge"] == 100
+    )
+    assert (
+        metrics[f"smile_test{HEADS}"][EDITGAN]
+        != metrics[f"smile_test{HEADS}"][RECONSTRUCTION]
+        != metrics[f"smile_test{HEADS}"]["editgan_2"]
+    )
+    assert metrics["heads"] == HEADS and metrics["reference_heads"] == REFERENCE
+    text = first["table.md"].decode()
+    assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
+    assert "ms" not in json.dumps(metrics)
+
+    for path in (context.work / "refined").iterdir():
+        path.unlink()
+    stage.run(context)
+    assert contents(context) == first
+
+
+def test_refinement_goes_on_where_it_was_killed(context, monkeypatch):
+    stage.run(context)
+    unbroken = contents(context)
+    batches = sorted((context.work / "refined").iterdir())
+    assert len(batches) == 3
+    batches[1].unlink()
+
+    refined = []
+    real = smile.refine
+    monkeypatch.setattr(smile, "refine", lambda *args, **kwargs: refined.append(len(args[3])) or real(*args, **kwargs))
+    stage.run(context)
+    assert refined == [2] and contents(context) == unbroken
+
+
+def test_missing_and_mismatched_inputs_are_named(context):
+    save_tensors(
+        context.input("encoder") / "latents.safetensors",
+        {name: torch.zeros(HEADS - 1, 6, 8) for name in ("few_shot", "test", "val")},
+    )
+    with pytest.raises(UserError, match=f"{HEADS - 1} test latents for {HEADS} test heads; run stage encoder"):
+        stage.run(context)
+    context.params.benchmark = context.params.benchmark.model_copy(update={"vector": "frown"})
+    with pytest.raises(UserError, match="frown.safetensors: missing"):
+        stage.run(context)
+
+
+@pytest.mark.assets
+def test_features_of_the_real_network_do_not_depend_on_the_batch(assets_dir):
+    from editgan.assets.load import load_network
+    from editgan.judges.quality import measure
+
+    network = load_network("efflite0", assets_dir)
+    images = planted_heads(6).photos
+    whole, parts = measure(network, images, batch=6), measure(network, images, batch=4)
+    assert whole.shape == (6, 1280) and whole.dtype == torch.float64
+    torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,121 @@
+"""dvc.yaml against the layout: names, order, parameters, outputs, and what makes a trained stage stale."""
+
+import configparser
+
+import pytest
+import yaml
+
+from editgan.config import STAGES, load_params
+from editgan.environment import PROJECT_ROOT
+from editgan.errors import UserError
+from editgan.graph import ancestors, input_hash, load_graph
+
+TRAINED = ("judges", "generator", "encoder", "segmentation")
+GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
+FILE = yaml.safe_load((PROJECT_ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def options(stage: str, out: str) -> dict:
+    """DVC's options of one output."""
+    for kind in ("outs", "metrics", "plots"):
+        for item in FILE[stage].get(kind, []):
+            if isinstance(item, dict) and out in item:
+                return item[out]
+    return {}
+
+
+def test_the_folder_list_is_the_pipeline():
+    assert tuple(GRAPH) == STAGES
+    folders = {path.parent.name for path in (PROJECT_ROOT / "editgan").glob("*/stage.py")}
+    assert folders == set(STAGES)
+    written = yaml.safe_load((PROJECT_ROOT / "params.yaml").read_text())
+    assert [key for key in written if key in STAGES] == list(STAGES), "sections stand in the order of the pipeline"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_reads_its_own_section_and_writes_its_own_folder(name):
+    stage = GRAPH[name]
+    assert name in stage.params and "runtime" not in stage.params
+    assert name == "assets" or {"seed", "resolution"} <= set(stage.params)
+    assert all(out.startswith(f"outputs/{name}/") for out in stage.outs)
+    assert f"outputs/{name}/metrics.json" in stage.outs
+    assert options(name, f"outputs/{name}/metrics.json") == {"cache": False}, "metrics are small and belong to git"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_dependencies_exist_or_are_made(name):
+    made = {out for stage in GRAPH.values() for out in stage.outs}
+    for dep in GRAPH[name].deps:
+        assert dep in made or (PROJECT_ROOT / dep).exists(), dep
+
+
+def test_the_record_of_a_run_is_no_output_and_no_dependency():
+    """Run ids and timings differ from run to run: they would make dvc.lock another one, and everything stale."""
+    assert not [path for stage in GRAPH.values() for path in (*stage.deps, *stage.outs) if path.endswith("run.json")]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_source_files_never_make_a_trained_stage_stale(name):
+    source = [dep for dep in GRAPH[name].deps if not dep.startswith("outputs/")]
+    assert source == []
+    params = load_params(PROJECT_ROOT / "params.yaml")
+    assert getattr(params, name).recipe >= 1, "raised by hand when a code change should change the results"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_pixels_never_make_a_trained_stage_stale(name):
+    """Another processor may round a pixel differently; what made the data is written in recipe.json."""
+    data = [dep for dep in GRAPH[name].deps if dep.startswith("outputs/data/")]
+    assert set(data) <= {"outputs/data/recipe.json", "outputs/data/classes.json"}
+
+
+@pytest.mark.parametrize("name", [stage for stage in STAGES if stage not in TRAINED])
+def test_cheap_stages_depend_on_their_own_package(name):
+    assert f"editgan/{name}" in GRAPH[name].deps
+
+
+def test_every_stage_reaches_the_benchmark():
+    assert ancestors(GRAPH, "benchmark") == set(STAGES) - {"benchmark"}
+
+
+def test_large_reproducible_outputs_are_not_pushed():
+    for out in ("outputs/data/train.zip", "outputs/data/train_labels.zip"):
+        assert options("data", out) == {"push": False}
+
+
+def test_settings_keep_dvc_quiet_and_the_store_inside():
+    config = configparser.ConfigParser()
+    config.read(PROJECT_ROOT / ".dvc" / "config")
+    assert config["core"]["analytics"] == config["core"]["check_update"] == config["core"]["autostage"] == "false"
+    assert config["core"]["remote"] == "store"
+    url = config["'remote \"store\"'"]["url"]
+    assert (PROJECT_ROOT / ".dvc" / url).resolve() == PROJECT_ROOT / "data" / "store"
+
+
+def test_input_hash_follows_params_and_content(tmp_path):
+    stage = GRAPH["editing"]
+    for dep in stage.deps:
+        path = tmp_path / dep
+        if dep.startswith("editgan/"):
+            path.mkdir(parents=True)
+            (path / "stage.py").write_text("1")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("1")
+    params = load_params(PROJECT_ROOT / "params.yaml").model_dump(mode="json")
+    first = input_hash(stage, tmp_path, params)
+    (tmp_path / "editgan/editing/__pycache__").mkdir()
+    (tmp_path / "editgan/editing/__pycache__/stage.pyc").write_text("compiled")
+    elsewhere = {**params, "runtime": {"device": "cuda"}, "generator": {"batch": 1}}
+    assert input_hash(stage, tmp_path, elsewhere) == first, "what the stage does not read changes nothing"
+    assert input_hash(stage, tmp_path, {**params, "seed": 1}) != first
+    (tmp_path / "editgan/editing/vectors.py").write_text("2")
+    assert input_hash(stage, tmp_path, params) != first
+
+
+def test_order_in_the_file_must_be_an_order_to_run_in(tmp_path):
+    path = tmp_path / "dvc.yaml"
+    stages = {"b": {"cmd": "b", "deps": ["outputs/a/x"]}, "a": {"cmd": "a", "outs": [{"outputs/a/x": {"push": False}}]}}
+    path.write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    with pytest.raises(UserError, match="stage b needs outputs/a/x of a, which stands after it"):
+        load_graph(path)

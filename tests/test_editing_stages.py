@@ -1,0 +1,103 @@
+"""Stages `segmentation` and `editing` on networks of random weights: what they leave behind, and that it is stable."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from editgan.config import load_params
+from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
+from editgan.editing import stage as editing
+from editgan.editing.vectors import load_vector
+from editgan.generator.generator import Generator
+from editgan.images import to_uint8
+from editgan.segmentation import stage as segmentation
+from editgan.segmentation.ensemble import load_segmentation
+from editgan.stage import StageContext
+from editgan.tracking import offline_run
+from editgan.weights import save_module, save_tensors, sha256
+
+NAMES = ["background", "skin", "nose", "upper_lip", "lower_lip", "mouth_interior", "glasses"]
+COUNTS = {"pool": 4, "val": 5, "test": 6}
+
+
+def make_inputs(root: Path, assets_dir: Path) -> None:
+    """A random generator, its own images as photos, and simple masks: skin with a mouth, no glasses anywhere."""
+    torch.manual_seed(0)
+    G = Generator(z_dim=16, w_dim=16, img_resolution=32, channel_base=256, channel_max=16, num_mapping_layers=2).eval()
+    outputs = root / "outputs"
+    save_module(outputs / "generator" / "G_ema.safetensors", G, G.config)
+    (outputs / "data").mkdir()
+    palette = np.arange(3 * len(NAMES), dtype=np.uint8).reshape(-1, 3) * 10
+    save_classes(outputs / "data" / "classes.json", Classes(names=NAMES, palette=palette))
+    latents = {}
+    for split, count in COUNTS.items():
+        with torch.no_grad():
+            w_plus = G.mapping(torch.randn(count, 16))
+            images = to_uint8(G.synthesis(w_plus) / 3).permute(0, 2, 3, 1).numpy()
+        mask = np.ones((32, 32), np.uint8)
+        mask[:4], mask[16:18, 14:18], mask[22:24, 10:22], mask[26:28, 10:22] = 0, 2, 3, 4
+        mask[24:26, 12:20] = 5 if split == "pool" else 1
+        attributes = [
+            {"smile": 0.9 if split == "pool" else 0.0, "mouth_open": 0.0, "beard": "none", "yaw": 0.1 * i, "pitch": 0.0,
+             "roll": 0.0} for i in range(count)
+        ]  # fmt: skip
+        write_archive(
+            outputs / "data" / f"{split}.zip",
+            [encode_image(image) for image in images],
+            [encode_mask(mask, palette)] * count,
+            attributes,
+        )
+        latents[{"pool": "few_shot"}.get(split, split)] = w_plus
+    save_tensors(outputs / "encoder" / "latents.safetensors", latents)
+    (outputs / "assets").symlink_to(assets_dir)
+
+
+def run_stage(root: Path, name: str) -> Path:
+    context = StageContext(
+        name=name,
+        params=load_params(root / "params.yaml"),
+        root=root,
+        out=root / "outputs" / name,
+        work=root / "work" / name,
+        run=offline_run(),
+        device=torch.device("cpu"),
+    )
+    shutil.rmtree(context.out, ignore_errors=True)
+    context.out.mkdir(parents=True)
+    context.work.mkdir(parents=True, exist_ok=True)
+    {"segmentation": segmentation, "editing": editing}[name].run(context)
+    return context.out
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.assets
+def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, assets_dir: Path):
+    make_inputs(checkout, assets_dir)
+    out = run_stage(checkout, "segmentation")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics["iou_test6"]) == set(NAMES) - {"mouth_interior", "glasses"}
+    assert metrics["absent_classes_test6"] == "mouth_interior, glasses" and metrics["accuracy_fewshot4"] > 0.9
+    assert load_segmentation(out / "S.safetensors").class_names == NAMES
+    assert all(Image.open(out / name).width > 100 for name in ("predictions.png", "uncertainty.png"))
+    first = hashes(out)
+    assert hashes(run_stage(checkout, "segmentation")) == first
+
+    out = run_stage(checkout, "editing")
+    vector = load_vector(out / "vectors" / "smile.safetensors")
+    assert vector.region_classes == ("upper_lip", "lower_lip", "mouth_interior") and vector.scale == 1.0
+    assert vector.source == "val/00000" and vector.target == "mouth of pool/00000"
+    assert vector.delta_w_plus.shape == (8, 16)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["learned"]["total_best"] <= metrics["learned"]["total_start"]
+    assert 0 <= metrics["refined"]["leak_lpips_vgg_val2"] and 0 <= metrics["vector"]["followed_val2"] <= 1
+    assert Image.open(out / "edits.png").height > 3 * 32
+    first = hashes(out)
+    assert hashes(run_stage(checkout, "editing")) == first

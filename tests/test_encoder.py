@@ -1,0 +1,270 @@
+"""The encoder network and its training: shapes, size, losses, complete resume, what happens to NaN."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from editgan.config import load_params
+from editgan.encoder.encoder import Encoder, group_sizes, load_encoder, load_latents
+from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_loss
+from editgan.encoder.params import EncoderParams
+from editgan.encoder.stage import once, write_row
+from editgan.encoder.train import is_sample_step, learning_rate_at, train_encoder
+from editgan.errors import UserError
+from editgan.generator.generator import Generator
+from editgan.images import to_uint8
+from editgan.training import count_parameters
+from editgan.weights import save_module, save_tensors, tensors_equal
+
+ROOT = Path(__file__).parent.parent
+TINY = dict(
+    recipe=1,
+    channel_base=256,
+    channel_max=16,
+    pyramid_width=16,
+    head_width=16,
+    kimg=0.048,
+    warmup_kimg=0.016,
+    batch=4,
+    learning_rate=5e-3,
+    truncation_psi=0.7,
+    lpips_weight=10,
+    l2_weight=1,
+    latent_weight=5,
+    status_kimg=0.008,
+    snapshot_kimg=0.024,
+    state_kimg=0.024,
+    val_images=4,
+    inversion_steps=2,
+    inversion_learning_rate=0.05,
+    inversion_batch=4,
+)
+
+
+class StandInLpips(nn.Module):
+    """The interface of LPIPS on one random convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(5)))
+
+    def features(self, images):
+        return [F.normalize(F.relu(F.conv2d(images, self.weight.to(images.dtype), padding=1)), dim=1)]
+
+    def distance(self, first, second):
+        return (first[0] - second[0]).square().mean((1, 2, 3))
+
+    def forward(self, x, y):
+        return self.distance(self.features(x), self.features(y))
+
+
+def tiny_generator(img_resolution=16) -> Generator:
+    torch.manual_seed(1)
+    sizes = dict(z_dim=16, w_dim=16, channel_base=256, channel_max=16, num_mapping_layers=2)
+    G = Generator(img_resolution=img_resolution, **sizes).eval().requires_grad_(False)
+    with torch.no_grad():
+        G.w_avg.copy_(G.mapping(torch.randn(2000, 16))[:, 0].mean(0))
+    return G
+
+
+def tiny_encoder(G: Generator, seed=0) -> Encoder:
+    torch.manual_seed(seed)
+    sizes = dict(img_resolution=G.img_resolution, num_ws=G.num_ws, w_dim=G.w_dim)
+    return Encoder(**sizes, channel_base=256, channel_max=32, pyramid_width=32, head_width=32).start_at(G.w_avg)
+
+
+@pytest.mark.parametrize("resolution", [16, 32, 64, 256])
+def test_shape_and_start_at_w_avg(resolution):
+    num_ws = 2 * resolution.bit_length() - 4
+    E = Encoder(img_resolution=resolution, num_ws=num_ws, w_dim=12, pyramid_width=16, head_width=16)
+    w_avg = torch.randn(12)
+    w_plus = E.start_at(w_avg)(torch.randn(2, 3, resolution, resolution))
+    assert w_plus.shape == (2, num_ws, 12)
+    assert torch.equal(w_plus, w_avg.expand_as(w_plus))
+
+
+def test_groups_of_rows():
+    assert group_sizes(18) == [3, 4, 11]  # 1024 px, as in the paper's code
+    assert group_sizes(10) == [3, 4, 3]
+    assert group_sizes(6) == [3, 3, 0]
+
+
+@pytest.mark.parametrize("resolution", [64, 256])
+def test_at_most_eight_million_parameters_in_the_default_run(resolution):
+    params = load_params(ROOT / "params.yaml")
+    names = ("channel_base", "channel_max", "pyramid_width", "head_width")
+    sizes = {name: getattr(params.encoder, name) for name in names}
+    num_ws = 2 * resolution.bit_length() - 4
+    E = Encoder(img_resolution=resolution, num_ws=num_ws, w_dim=params.generator.w_dim, **sizes)
+    assert 1e6 < count_parameters(E) <= 8e6
+
+
+def test_rows_see_their_own_level_and_coarser_ones():
+    G = tiny_generator(32)
+    E = tiny_encoder(G)
+    for head in E.heads:
+        nn.init.normal_(head.linear.weight)
+    x = torch.randn(1, 3, 32, 32)
+    before = E(x)
+    with torch.no_grad():
+        E.laterals[2].bias += 1.0  # the 16-pixel level is the last one on the way down
+    moved = (E(x) - before).abs().amax(dim=2)[0] > 1e-6  # [num_ws]
+    assert moved.tolist() == [False] * 7 + [True] * (G.num_ws - 7)
+
+
+def test_result_does_not_depend_on_the_batch():
+    E = tiny_encoder(tiny_generator())
+    for head in E.heads:
+        nn.init.normal_(head.linear.weight)
+    x = torch.randn(5, 3, 16, 16)
+    torch.testing.assert_close(E(x), torch.cat([E(x[:2]), E(x[2:])]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 16, 16, dtype=torch.uint8)])
+def test_wrong_images_are_named(images):
+    with pytest.raises(ValueError, match=r"float images \[N, 3, 16, 16\].*got"):
+        tiny_encoder(tiny_generator())(images)
+
+
+def test_wrong_resolution_is_named():
+    with pytest.raises(ValueError, match="power of two of at least 16, got 48"):
+        Encoder(img_resolution=48, num_ws=10, w_dim=8)
+
+
+def test_losses_against_float64():
+    torch.manual_seed(0)
+    x, y = torch.rand(3, 3, 8, 8) * 2 - 1, torch.rand(3, 3, 8, 8) * 2 - 1
+    x01, y01 = (x.double() + 1) / 2, (y.double() + 1) / 2
+    expected = torch.stack([F.mse_loss(a, b) for a, b in zip(x01, y01, strict=True)])
+    torch.testing.assert_close(l2_distance(x, y).double(), expected, rtol=1e-5, atol=0)
+    w, w_hat = torch.randn(3, 6, 4), torch.randn(3, 6, 4)
+    expected = torch.stack([F.mse_loss(a, b) for a, b in zip(w.double(), w_hat.double(), strict=True)])
+    torch.testing.assert_close(latent_distance(w, w_hat).double(), expected, rtol=1e-5, atol=0)
+    assert reconstruction_loss(torch.tensor([0.5]), torch.tensor([0.25])).item() == 5.25
+
+
+def test_schedule():
+    steps = [is_sample_step(nimg, 8, 32) for nimg in range(0, 80, 8)]
+    assert steps == [True] * 4 + [True, False, True, False, True, False]
+    rates = [learning_rate_at(nimg, 100, 1e-3) for nimg in (0, 50, 100)]
+    assert rates == pytest.approx([1e-3, 5e-4, 0], abs=1e-12)
+
+
+def train(work, images, G, **changes):
+    rows = []
+    E = train_encoder(
+        tiny_encoder(G),
+        G,
+        StandInLpips(),
+        images,
+        EncoderParams(**(TINY | changes)),
+        seed=3,
+        work=work,
+        on_status=lambda nimg, row: rows.append({"nimg": nimg} | row),
+        on_snapshot=lambda nimg, E: {"seen": float(nimg)},
+    )
+    return E, rows
+
+
+class Killed(Exception):
+    pass
+
+
+def test_resumed_run_equals_unbroken_run(tmp_path):
+    torch.manual_seed(0)
+    G, images = tiny_generator(), torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+    unbroken, rows = train(tmp_path / "a", images, G)
+
+    def kill(nimg, row):
+        if nimg > 32:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_encoder(
+            tiny_encoder(G), G, StandInLpips(), images, EncoderParams(**TINY), seed=3, work=tmp_path / "b",
+            on_status=kill,
+        )  # fmt: skip
+    state = torch.load(tmp_path / "b" / "state.pt", weights_only=True)
+    assert state["cur_nimg"] == 24
+    torch.manual_seed(99)  # nothing may come from the global generator
+    resumed, later = train(tmp_path / "b", images, G)
+    assert tensors_equal(unbroken.state_dict(), resumed.state_dict())
+    without_speed = [
+        [{k: v for k, v in row.items() if k not in ("img_per_s", "seen")} for row in r] for r in (rows, later)
+    ]
+    assert [row["nimg"] for row in rows] == [8, 16, 24, 32, 40, 48]
+    assert without_speed[1] == without_speed[0][3:]
+    again, nothing = train(tmp_path / "b", images, G)
+    assert nothing == [] and tensors_equal(again.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize("term", ["latent", "l2", "lpips"])
+def test_training_lowers_each_term(tmp_path, term):
+    """Each loss alone, on pictures that the generator can make, falls; real images too where they carry the term."""
+    G = tiny_generator()
+    with torch.no_grad():
+        pictures = G.synthesis(G.mapping(torch.randn(16, 16, generator=torch.Generator().manual_seed(2))))
+    images = to_uint8(pictures)
+    weights = {f"{name}_weight": 10.0 * (name == term) for name in ("latent", "l2", "lpips")}
+    intervals = dict(status_kimg=0.08, snapshot_kimg=0.24, state_kimg=0.24)
+    changes = dict(learning_rate=0.02, kimg=0.24, warmup_kimg=0.0) | intervals
+    _, rows = train(tmp_path, images, G, **changes, **weights)
+    assert rows[-1]["seen"] == 240
+    for kind in ("sample",) if term == "latent" else ("sample", "real"):
+        assert rows[-1][f"{kind}_{term}"] < 0.9 * rows[0][f"{kind}_{term}"]
+
+
+def test_nan_stops_training_and_names_the_loss(tmp_path):
+    G = tiny_generator()
+    G.synthesis.b16.torgb.bias.fill_(float("nan"))
+    with pytest.raises(UserError, match="diverged at 0.0 kimg of the encoder.*sample_l2"):
+        train(tmp_path, torch.zeros(8, 3, 16, 16, dtype=torch.uint8), G)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_training_images_of_the_wrong_size_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"uint8 \[M, 3, 16, 16\], got torch.uint8 \[8, 3, 32, 32\]"):
+        train(tmp_path, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), tiny_generator())
+
+
+def test_params_must_fit_each_other():
+    with pytest.raises(ValueError, match="warmup_kimg"):
+        EncoderParams(**(TINY | {"warmup_kimg": 1}))
+
+
+def test_round_trip_on_disk(tmp_path):
+    E = tiny_encoder(tiny_generator())
+    nn.init.normal_(E.heads[0].linear.weight)
+    save_module(tmp_path / "E.safetensors", E, E.config)
+    loaded = load_encoder(tmp_path / "E.safetensors")
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(loaded(x), E(x), rtol=1e-5, atol=1e-5)
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+    latents = {"few_shot": torch.randn(2, 6, 16), "test": torch.randn(3, 6, 16), "val": torch.randn(1, 6, 16)}
+    save_tensors(tmp_path / "latents.safetensors", latents)
+    assert tensors_equal(load_latents(tmp_path / "latents.safetensors"), latents)
+    with pytest.raises(UserError, match="expected latents"):
+        load_latents(tmp_path / "E.safetensors")
+
+
+def test_curve_of_a_resumed_run_has_each_row_once(tmp_path):
+    for kimg in (1, 2, 3, 2, 3, 4):
+        write_row(tmp_path / "stats.jsonl", {"kimg": kimg, "loss": float(kimg)})
+    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [row["kimg"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_finished_batches_are_not_computed_again(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return torch.full((1, 2, 3), 7.0)
+
+    first = once(tmp_path / "latents" / "val_00000.safetensors", compute)
+    assert torch.equal(once(tmp_path / "latents" / "val_00000.safetensors", compute), first) and len(calls) == 1

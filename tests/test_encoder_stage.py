@@ -1,0 +1,104 @@
+"""Stage `encoder` as a whole on tiny archives: what it leaves behind, and that it goes on after a kill."""
+
+import hashlib
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_encoder import TINY, StandInLpips, tiny_generator
+from torch import nn
+
+from editgan.data.archive import encode_image, write_archive
+from editgan.encoder import stage
+from editgan.encoder.encoder import load_encoder, load_latents
+from editgan.encoder.params import EncoderParams
+from editgan.errors import UserError
+from editgan.images import to_float
+from editgan.stage import StageContext
+from editgan.tracking import offline_run
+from editgan.weights import save_module
+
+COUNTS = {"train": 24, "pool": 6, "val": 6, "test": 5}
+
+
+class StandInIdentity(nn.Module):
+    def forward(self, images):
+        return F.normalize(images.mean((2, 3)), dim=1)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A function that makes a context over one set of inputs, with stand-ins for the pretrained networks."""
+    monkeypatch.setattr(
+        stage, "load_network", lambda name, folder: StandInIdentity() if "face" in name else StandInLpips()
+    )
+    G = tiny_generator()
+    (tmp_path / "outputs/data").mkdir(parents=True)
+    save_module(tmp_path / "outputs/generator/G_ema.safetensors", G, G.config)
+    random = np.random.default_rng(0)
+    for split, count in COUNTS.items():
+        pictures = random.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+        write_archive(tmp_path / f"outputs/data/{split}.zip", images=[encode_image(p) for p in pictures])
+
+    def context(attempt: str, resolution: int = 16) -> StageContext:
+        params = SimpleNamespace(
+            seed=0, resolution=resolution, encoder=EncoderParams(**TINY), data=SimpleNamespace(few_shot=3)
+        )
+        out, work = tmp_path / attempt / "out", tmp_path / attempt / "work"
+        out.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)
+        return StageContext("encoder", params, tmp_path, out, work, offline_run(), torch.device("cpu"))
+
+    return context
+
+
+def digests(folder):
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_outputs_and_resume(project, monkeypatch):
+    whole = project("whole")
+    stage.run(whole)
+    names = ["E.safetensors", "curves", "latents.safetensors", "metrics.json", "reconstructions.png", "stats.jsonl"]
+    assert sorted(path.name for path in whole.out.iterdir()) == names
+
+    E, latents = load_encoder(whole.out / "E.safetensors"), load_latents(whole.out / "latents.safetensors")
+    assert {name: tuple(w.shape) for name, w in latents.items()} == {
+        "few_shot": (3, 6, 16), "val": (4, 6, 16), "test": (5, 6, 16)
+    }  # fmt: skip
+    metrics = json.loads((whole.out / "metrics.json").read_text())
+    assert set(metrics) == {"encoder", "encoder_2_steps", "parameters_E"}
+    assert set(metrics["encoder"]) == {"lpips_alex_val4", "l2_val4", "identity_mobilefacenet_val4"}
+    val = to_float(stage.load_split(whole.root / "outputs/data/val.zip", 4))
+    with torch.no_grad():
+        fakes = tiny_generator().synthesis(E(val)).clamp(-1, 1)
+    assert metrics["encoder"]["l2_val4"] == pytest.approx(F.mse_loss(fakes, val).item(), abs=1e-5)
+
+    real = json.loads((whole.out / "curves/real.json").read_text())
+    assert list(real[0]) == ["kimg", "real_l2", "real_lpips"] and real[-1]["kimg"] == TINY["kimg"]
+
+    # A second attempt dies in the middle of the embedding; the third goes on and leaves the same bytes.
+    embed_batch, calls = stage.embed_batch, []
+
+    def dying(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return embed_batch(*arguments)
+
+    resumed = project("resumed")
+    monkeypatch.setattr(stage, "embed_batch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(resumed)
+    stage.run(resumed)
+    assert len(calls) == 5  # few-shot 1, val 1, test 2, and the one that died
+    assert digests(resumed.out) == digests(whole.out)
+
+
+def test_a_generator_of_another_size_is_named(project):
+    with pytest.raises(UserError, match="resolution 32: the generator makes 16 px"):
+        stage.run(project("whole", resolution=32))

@@ -1,0 +1,313 @@
+"""The flow around DVC: order, skipping, failing, checkouts, and what it says at its end."""
+
+import fcntl
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_project import STAGES, environment, load_per_core, make_project, processes_in, run_pipeline, wait_for
+
+from editgan.environment import PROJECT_ROOT
+from editgan.errors import UserError
+from flows import processes, servers, stages
+from flows.checkout import prepare_checkout
+from flows.lock import sole_pipeline
+from flows.pipeline import checkout_name
+from flows.summary import markdown_table
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> Iterator[tuple[Path, dict[str, str], subprocess.Popen]]:
+    """A project with the servers of `make ui`: its folder, their addresses, their process."""
+    root = make_project(tmp_path_factory.mktemp("flows") / "project")
+    record, output = root / ".cache" / "servers.json", root / "ui.log"
+    with output.open("w") as log:
+        command = [sys.executable, "-m", "flows.ui"]
+        process = subprocess.Popen(command, cwd=root, env=environment(root), stdout=log, stderr=log)
+    try:
+        wait_for(lambda: record.exists() or process.poll() is not None, 240, "servers")
+        assert record.exists(), output.read_text()
+        yield root, json.loads(record.read_text()), process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def project(pages) -> Path:
+    """A project whose pipeline has run once."""
+    root, addresses, _ = pages
+    first = run_pipeline(root)
+    said = first.stdout + first.stderr
+    assert first.returncode == 0, said
+    assert [outcome(first.stdout, stage) for stage in ("first", "second", "third")] == ["ran"] * 3
+    assert addresses["prefect"] in said, "the flow uses the server that runs"
+    assert addresses["mlflow"] in first.stdout, "the closing page names its address"
+    return root
+
+
+def outcome(text: str, stage: str) -> str:
+    """The second column of the closing table."""
+    return re.search(rf"^\| {stage} +\| (\w+)", text, re.MULTILINE)[1]
+
+
+def git_status(root: Path) -> str:
+    return subprocess.run(["git", "status", "--short"], cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+def test_flows_import_no_torch():
+    code = "import sys, flows.pipeline, flows.ui; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT).returncode == 0
+
+
+def test_second_run_skips_every_stage_and_says_so(project):
+    start = time.monotonic()
+    again = run_pipeline(project)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert time.monotonic() - start < 60 * load_per_core()
+    assert [outcome(again.stdout, stage) for stage in ("first", "second", "third")] == ["skipped"] * 3
+    assert "Nothing changed: every stage was skipped" in again.stdout
+    assert "run-of-second" in again.stdout + again.stderr, "a skipped stage names the run that made its output"
+    assert not any((project.parent / "home").iterdir()), "nothing is written outside of the project"
+
+
+def test_changed_stage_reruns_it_and_what_follows(project):
+    (project / "second.txt").write_text("4\n")
+    again = run_pipeline(project)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [outcome(again.stdout, stage) for stage in ("first", "second", "third")] == ["skipped", "ran", "ran"]
+    (project / "second.txt").write_text("3\n")
+    back = run_pipeline(project, "--stages", "first", "second", "--force", "first")
+    assert [outcome(back.stdout, stage) for stage in ("first", "second")] == ["ran", "restored"]
+    assert "| third" not in back.stdout
+
+
+def test_record_has_one_parent_run_that_points_at_the_stages(project):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("editgan")
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert runs[0].data.tags["stage.first.run_id"] == "run-of-first"
+    assert runs[0].data.tags["stage.first.outcome"] == "ran"
+    assert "summary.md" in [file.path for file in client.list_artifacts(runs[0].info.run_id)]
+
+
+def test_other_params_run_in_a_checkout_of_their_own(project):
+    before = (project / "dvc.lock").read_bytes(), git_status(project)
+    other = run_pipeline(project, "--params", "params/other.yaml", "--stages", "first")
+    assert other.returncode == 0, other.stdout + other.stderr
+    checkout = project / "runs" / "other"
+    assert "seed: 1" in (checkout / "params.yaml").read_text()
+    assert "seed: 1" in (checkout / "dvc.lock").read_text()
+    assert ((project / "dvc.lock").read_bytes(), git_status(project)) == before
+    assert not (checkout / "mlflow.db").exists(), "one record for all checkouts"
+    assert not (checkout / ".dvc" / "cache").exists(), "one DVC cache for all checkouts"
+
+
+def test_checkout_follows_the_working_tree_and_keeps_its_results(tmp_path):
+    project = make_project(tmp_path / "project")
+    checkout = prepare_checkout(project, project / "runs" / "other", Path("params/other.yaml"))
+    (checkout / "outputs" / "first").mkdir(parents=True)
+    (checkout / "outputs" / "first" / "out.txt").write_text("mine")
+    (checkout / "dvc.lock").write_text("mine")
+    (project / "new.py").write_text("new = 1\n")
+    (project / "first.txt").write_text("9\n")
+    (project / "third.txt").unlink()
+    (project / "dvc.lock").write_text("the default's")
+    subprocess.run("git -c user.name=t -c user.email=t commit -qam more".split(), cwd=project, check=True)
+    prepare_checkout(project, checkout, Path("params/other.yaml"))
+    assert (checkout / "new.py").exists() and (checkout / "first.txt").read_text() == "9\n"
+    assert not (checkout / "third.txt").exists()
+    assert (checkout / "dvc.lock").read_text() == "mine"
+    assert (checkout / "outputs" / "first" / "out.txt").read_text() == "mine"
+    heads = {subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=folder) for folder in (project, checkout)}
+    assert len(heads) == 1
+
+
+def test_checkout_refuses_what_it_did_not_make(tmp_path):
+    project = make_project(tmp_path / "project")
+    (project / "runs" / "mine").mkdir(parents=True)
+    with pytest.raises(UserError, match="is no checkout"):
+        prepare_checkout(project, project / "runs" / "mine", Path("params.yaml"))
+    with pytest.raises(UserError, match="no such params file"):
+        prepare_checkout(project, project / "runs" / "new", Path("params/none.yaml"))
+
+
+def test_wrong_names_and_files_are_said_at_once(project):
+    unknown = run_pipeline(project, "--stages", "fourth")
+    assert unknown.returncode == 1
+    assert "unknown stage 'fourth'; the stages are first, second, third" in unknown.stderr
+    missing = run_pipeline(project, "--params", "params/none.yaml")
+    assert missing.returncode == 1 and "none.yaml: no such params file" in missing.stderr
+
+
+def test_failed_stage_is_shown_with_its_last_lines(tmp_path):
+    root = make_project(tmp_path / "project")
+    (root / "first.txt").write_text("fail\n")
+    said = []
+    with pytest.raises(stages.Refused, match="first: told to fail"):
+        stages.reproduce("first", root, say=said.append)
+    assert "Running stage 'first':" in said
+
+
+def test_stage_over_its_limit_is_stopped_with_all_its_processes(tmp_path):
+    root = make_project(tmp_path / "project")
+    (root / "first.txt").write_text("1000\n")
+    with pytest.raises(stages.TimedOut, match="limit"):
+        stages.reproduce("first", root, limit_seconds=6, say=lambda line: None)
+    assert not processes_in(root)
+
+
+def test_progress_of_a_stage_is_passed_on(tmp_path):
+    root = make_project(tmp_path / "project")
+    (root / "first.txt").write_text("25\n")
+    seen = []
+    result = stages.reproduce("first", root, say=lambda line: None, show=seen.append)
+    assert result.outcome == "ran"
+    assert seen[-1].text.startswith("25/25 steps") or 0 < seen[-1].percent <= 100
+    assert [report.percent for report in seen] == sorted(report.percent for report in seen)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Stage 'data' didn't change, skipping\nData and pipelines are up to date.", "skipped"),
+        ("Stage 'data' is cached - skipping run, checking out outputs", "restored"),
+        ("Running stage 'data':\n> exec python -m editgan data", "ran"),
+    ],
+)
+def test_outcome_is_read_from_what_dvc_says(text, expected):
+    assert stages.outcome(text) == expected
+
+
+def test_only_what_the_user_can_mend_is_never_tried_again():
+    """A stage that SIGTERM or SIGINT ended leaves 143 or 130, and has its state to go on from."""
+    said = "ERROR: failed to reproduce 'first': failed to run: exec python stage.py first, exited with {}"
+    assert stages.REFUSED.search(said.format("1"))
+    assert not any(stages.REFUSED.search(said.format(status)) for status in ("143", "130", "-9", "137"))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "", "-x", "../../etc"])
+def test_checkouts_have_plain_names(name):
+    with pytest.raises(UserError, match="letters, digits"):
+        checkout_name("params.yaml", name)
+
+
+def test_a_params_file_names_its_checkout():
+    assert checkout_name("params.yaml", None) is None
+    assert checkout_name("params/ci.yaml", None) == "ci" and checkout_name("params.yaml", "mine.1") == "mine.1"
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_second_pipeline_in_the_same_checkout_is_refused(tmp_path, name):
+    with (
+        sole_pipeline(tmp_path, name),
+        pytest.raises(UserError, match=r"process \d+, since .*--name"),
+        sole_pipeline(tmp_path, name),
+    ):
+        pass
+    with sole_pipeline(tmp_path, name) as lock:
+        assert lock.left_behind is None
+    with sole_pipeline(tmp_path, name), sole_pipeline(tmp_path, "another"):
+        pass
+
+
+def test_bare_clone_fetches_what_the_store_has_and_makes_the_rest(tmp_path):
+    root = make_project(tmp_path / "project")
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "repro", "--quiet"], cwd=root, env=environment(root), check=True)
+    subprocess.run([*dvc, "push", "--quiet", "first", "third"], cwd=root, env=environment(root), check=True)
+    shutil.rmtree(root / "outputs")
+    shutil.rmtree(root / ".dvc" / "cache")
+    assert stages.fetch_missing(root, say=lambda line: None) == ["first", "second", "third"]
+    results = {stage: stages.reproduce(stage, root, say=lambda line: None).outcome for stage in STAGES}
+    assert results == {"first": "skipped", "second": "ran", "third": "skipped"}
+
+
+def test_dvc_shows_metrics_and_tries_a_value_without_touching_the_working_tree(tmp_path):
+    root = make_project(tmp_path / "project")
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    dvc = (sys.executable, "-m", "dvc")
+    run(*dvc, "repro", "--quiet")
+    run("git", "add", "--all")
+    run("git", "-c", "user.name=test", "-c", "user.email=test", "commit", "--quiet", "-m", "results")
+    assert json.loads(run(*dvc, "metrics", "show", "--json"))[""]["data"]["outputs/third/metrics.json"]["data"] == {
+        "steps": 3, "seed": 0
+    }  # fmt: skip
+    run(*dvc, "exp", "run", "--temp", "--name", "tried", "-S", "seed=5", "--quiet")
+    assert git_status(root) == "" and "seed: 0" in (root / "params.yaml").read_text()
+    changed = json.loads(run(*dvc, "metrics", "diff", "HEAD", "tried", "--json"))["diff"]
+    assert changed["outputs/third/metrics.json"]["seed"] == {"old": 0, "new": 5, "diff": 5}
+
+
+def test_empty_store_is_no_fault(tmp_path):
+    root = make_project(tmp_path / "project")
+    assert stages.fetch_missing(root) == []
+    (root / "data" / "store" / "files").mkdir(parents=True)
+    (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    assert stages.fetch_missing(root, say=lambda line: None) == ["first", "second", "third"]
+
+
+def test_gpu_slot_waits_for_its_holder(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "has_gpu", lambda: True)
+    holder = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'a'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "print('held', flush=True); time.sleep(1)"
+    )
+    (tmp_path / ".cache").mkdir()
+    lock = tmp_path / ".cache" / "gpu.lock"
+    process = subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    said = []
+    with stages.gpu_slot(tmp_path, said.append):
+        assert said and process.poll() is not None or process.wait(1) == 0
+        with lock.open("a") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_table_is_aligned_markdown():
+    table = markdown_table([{"stage": "data", "minutes": "4.0"}, {"stage": "generator", "minutes": "42.0"}])
+    assert table.splitlines()[1] == "|-----------|---------|"
+    assert len({len(line) for line in table.splitlines()}) == 1
+
+
+def test_dvc_lock_of_another_command_is_waited_for(tmp_path, monkeypatch):
+    """The repository's lock is held for the first seconds; the stage still runs."""
+    root = make_project(tmp_path / "project")
+    monkeypatch.setattr(stages, "BUSY_WAIT_SECONDS", 0.5)
+    answers = iter(["ERROR: Unable to acquire lock. Most likely another DVC process is running", None])
+    start = processes.start
+
+    def busy_once(command, **options):
+        message = next(answers)
+        if message is None:
+            return start(command, **options)
+        return start(["python", "-c", f"import sys; sys.exit({message!r})"], **options)
+
+    monkeypatch.setattr(processes, "start", busy_once)
+    said = []
+    assert stages.reproduce("first", root, say=said.append).outcome == "ran"
+    assert any("another DVC command is at work" in line for line in said)
+
+
+def test_pages_stop_together(pages, project):
+    root, addresses, process = pages
+    for name, url in addresses.items():
+        assert servers.answers(f"{url}{servers.HEALTH[name]}")
+    process.terminate()
+    assert process.wait(60) == 0
+    assert not servers.record_path(root).exists()
+    assert not processes_in(root)

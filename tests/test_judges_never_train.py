@@ -1,0 +1,96 @@
+"""Who trains never judges: read from the source (which network is loaded where) and from the stages' dependencies."""
+
+import ast
+
+from editgan.assets.manifest import NETWORKS
+from editgan.environment import PROJECT_ROOT
+from editgan.graph import ancestors, load_graph
+
+GUIDES = {"lpips_vgg", "dlib_resnet"}  # train, guide and select
+JUDGES = {"lpips_alex", "mobilefacenet", "efflite0", "face_api_expression", "fer"}  # only judge
+FINDERS = {"blazeface"}  # finds faces in photographs, before anything is trained or judged
+GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
+
+# Where a judge may be loaded: in the packages that judge, and in a stage's function that measures what it has made.
+JUDGING_PACKAGES = {"judges", "benchmark"}
+MEASURING_FUNCTIONS = {("encoder", "measure")}
+
+
+def loaded_networks() -> set[tuple[str, str, str, str]]:
+    """(package, module, function, network) of every call of load_network, load_guide, load_judge and load_judges."""
+    found = set()
+    for path in (PROJECT_ROOT / "editgan").glob("*/**/*.py"):
+        package = path.relative_to(PROJECT_ROOT / "editgan").parts[0]
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    place = (package, path.stem, function.name)
+                    if node.func.id == "load_network":
+                        names = node.args[0]
+                        known = isinstance(names, ast.Constant)
+                        found.add((*place, names.value if known else f"any ({ast.unparse(names)})"))
+                    elif node.func.id in {"load_guide", "load_judge", "load_judges"}:
+                        found.add((*place, node.func.id))
+    return found
+
+
+def test_every_network_has_one_role():
+    assert GUIDES | JUDGES | FINDERS == set(NETWORKS)
+    assert not GUIDES & JUDGES
+
+
+def test_packages_that_train_load_no_judge_but_to_measure():
+    wrong = [
+        (package, module, function, network)
+        for package, module, function, network in loaded_networks()
+        if network not in GUIDES | FINDERS | {"load_guide"}
+        and package not in JUDGING_PACKAGES
+        and package != "assets"
+        and not (module == "stage" and (package, function) in MEASURING_FUNCTIONS)
+    ]
+    assert not wrong
+
+
+def test_measuring_functions_return_figures_that_nothing_selects_by():
+    """They are called once, by `run` of their stage, after training: never inside a loop that trains."""
+    for package, function in MEASURING_FUNCTIONS:
+        assert f"def {function}(" in (PROJECT_ROOT / "editgan" / package / "stage.py").read_text()
+        for path in (PROJECT_ROOT / "editgan" / package).glob("*.py"):
+            for scope in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(scope, ast.FunctionDef):
+                    continue
+                calls = [n for n in ast.walk(scope) if isinstance(n, ast.Call) and ast.unparse(n.func) == function]
+                assert not calls or (path.stem == "stage" and scope.name == "run"), (path.name, scope.name)
+
+
+def test_only_the_benchmark_depends_on_the_judge_classifier():
+    users = {name for name, stage in GRAPH.items() if "outputs/judges/judge.safetensors" in stage.deps}
+    assert users == {"benchmark"}
+
+
+def test_no_stage_that_trains_stands_behind_the_judges():
+    """Not even through another stage: the generator and all that is made from it know nothing of the judges."""
+    for name in ("generator", "encoder", "segmentation", "editing"):
+        assert "judges" not in ancestors(GRAPH, name)
+
+
+def mentions(name: str) -> set[str]:
+    """Packages whose code names a file of the data set."""
+    found = set()
+    for path in (PROJECT_ROOT / "editgan").glob("*/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and node.value == name:
+                found.add(path.relative_to(PROJECT_ROOT / "editgan").parts[0])
+    return found
+
+
+def test_labels_of_the_training_images_are_for_judges_alone():
+    assert mentions("train_labels.zip") <= {"data", "judges"}
+
+
+def test_smiling_test_heads_and_references_are_for_judges_alone():
+    assert mentions("test_smiling.zip") <= {"data", "judges", "benchmark"}
+    assert mentions("reference.zip") <= {"data", "benchmark"}
+    assert "generator" not in mentions("test.zip") | mentions("val.zip")

@@ -1,0 +1,126 @@
+"""One whole pipeline at params/ci.yaml size through Prefect, DVC and MLflow, in a checkout of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_project import copy_databases, environment, load_per_core, processes_in, run_pipeline
+
+from editgan.config import STAGES
+from editgan.environment import PROJECT_ROOT
+from flows.checkout import prepare_checkout
+
+pytestmark = pytest.mark.pipeline
+MINUTES = 6
+
+
+def outcomes(text: str) -> dict[str, str]:
+    """What became of every stage, from the closing table."""
+    return dict(re.findall(r"^\| (\w+) +\| (ran|skipped|restored)\b", text, re.MULTILINE))
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def status_of_the_default() -> str:
+    paths = ["dvc.lock", "params.yaml", "outputs"]
+    return subprocess.check_output(["git", "status", "--short", "--", *paths], cwd=PROJECT_ROOT, text=True)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> tuple[Path, str]:
+    """A checkout with a DVC cache, MLflow store and Prefect home of its own after one run: its folder, what it said."""
+    root = tmp_path_factory.mktemp("ci") / "project"
+    before = status_of_the_default()
+    prepare_checkout(PROJECT_ROOT, root, Path("params/ci.yaml"), cache=root.parent / "dvc-cache")
+    for folder in (root / "outputs").glob("*"):
+        for metrics in folder.glob("metrics.json"):
+            metrics.unlink()  # numbers of the default run, which git keeps
+    (root / "dvc.lock").unlink(missing_ok=True)
+    copy_databases(root)
+    archives = Path(os.environ.get("EDITGAN_ASSET_CACHE") or PROJECT_ROOT / ".cache" / "assets")
+    archives.mkdir(parents=True, exist_ok=True)
+    (root / ".cache" / "assets").symlink_to(archives)  # downloads are kept between tests
+    start = time.monotonic()
+    done = run_pipeline(root, timeout=60 * MINUTES * load_per_core() + 300)
+    minutes = (time.monotonic() - start) / 60
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-12000:]
+    print(done.stdout)
+    assert minutes < MINUTES * load_per_core(), f"{minutes:.1f} minutes\n{done.stdout}"
+    assert status_of_the_default() == before, "the default run was disturbed"
+    return root, done.stdout
+
+
+def test_every_stage_runs_and_the_benchmark_is_printed(checkout):
+    root, said = checkout
+    assert outcomes(said) == dict.fromkeys(STAGES, "ran")
+    table = (root / "outputs" / "benchmark" / "table.md").read_text().strip()
+    assert table in said
+    for stage in STAGES:
+        assert json.loads((root / "outputs" / stage / "metrics.json").read_text())
+        assert json.loads((root / "outputs" / stage / "run.json").read_text())["run_id"]
+        assert not [path for path in (root / "work" / stage).iterdir() if path.is_dir()], "state is deleted on success"
+    assert not any((root.parent / "home").iterdir()), "nothing is written outside of the project"
+    assert not processes_in(root)
+
+
+def test_record_holds_a_parent_and_a_child_for_every_stage(checkout):
+    from mlflow import MlflowClient
+
+    root, _ = checkout
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("editgan")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"pipeline", *STAGES}
+    parent = runs["pipeline"]
+    for stage in STAGES:
+        tags = runs[stage].data.tags
+        assert runs[stage].info.status == "FINISHED"
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        assert tags["mlflow.source.git.commit"] and tags["input_hash"]
+        assert parent.data.tags[f"stage.{stage}.run_id"] == runs[stage].info.run_id
+        assert runs[stage].data.params["resolution"] == "32"
+    generator = runs["generator"].info.run_id
+    assert any(key for key in runs["generator"].data.metrics)
+    assert client.list_artifacts(generator, "images"), "grids of samples"
+
+
+def test_dvc_shows_metrics_and_plots(checkout):
+    root, _ = checkout
+    shown = json.loads(dvc(root, "metrics", "show", "--json"))[""]["data"]
+    assert {Path(path).parent.name for path in shown} == set(STAGES)
+    dvc(root, "plots", "show", "--json")
+    assert dvc(root, "status").strip() == "Data and pipelines are up to date."
+
+
+def test_second_run_skips_every_stage_within_a_minute(checkout):
+    root, _ = checkout
+    lock = (root / "dvc.lock").read_bytes()
+    start = time.monotonic()
+    again = run_pipeline(root)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert outcomes(again.stdout) == dict.fromkeys(STAGES, "skipped")
+    assert "Nothing changed: every stage was skipped" in again.stdout
+    assert time.monotonic() - start < 60 * load_per_core()
+    assert (root / "dvc.lock").read_bytes() == lock
+
+
+def test_changed_editing_parameter_reruns_editing_and_benchmark_only(checkout):
+    root, _ = checkout
+    params = root / "params.yaml"
+    changed = re.sub(r"(?m)^(  edit:\n    steps:) \d+", r"\1 11", params.read_text())
+    assert changed != params.read_text()
+    params.write_text(changed)
+    again = run_pipeline(root)
+    assert again.returncode == 0, again.stdout + again.stderr
+    expected = dict.fromkeys(STAGES, "skipped") | {"editing": "ran", "benchmark": "ran"}
+    assert outcomes(again.stdout) == expected

@@ -1,0 +1,51 @@
+"""The nightly deployment of prefect.yaml, with an interval of seconds in the place of its cron line."""
+
+import re
+import subprocess
+import sys
+
+import yaml
+from fake_project import environment, make_project, processes_in, wait_for
+
+from editgan.environment import PROJECT_ROOT
+
+SECONDS = 600  # half a minute on a machine with nothing else to do
+
+
+def test_deployments_are_declared():
+    content = yaml.safe_load((PROJECT_ROOT / "prefect.yaml").read_text())
+    found = {deployment["name"]: deployment for deployment in content["deployments"]}
+    assert set(found) == {"pipeline", "nightly-benchmark"}
+    (schedule,) = found["nightly-benchmark"]["schedules"]
+    assert re.fullmatch(r"\d+ \d+ \* \* \*", schedule["cron"]) and schedule["timezone"]
+    assert found["nightly-benchmark"]["parameters"]["name"] == "nightly", "the default run stays untouched"
+    for deployment in found.values():
+        assert deployment["entrypoint"] == "flows/pipeline.py:pipeline"
+
+
+def test_nightly_deployment_fires_and_finishes(tmp_path):
+    root = make_project(tmp_path / "project")
+    declared = yaml.safe_load((root / "prefect.yaml").read_text())
+    nightly = next(entry for entry in declared["deployments"] if entry["name"] == "nightly-benchmark")
+    nightly["parameters"]["force"] = ["third"]  # this small project's last stage
+    nightly["schedules"] = [{"interval": 10, "active": True}]
+    declared["deployments"] = [nightly]
+    (root / "prefect.yaml").write_text(yaml.safe_dump(declared))
+    output = root / "nightly.log"
+    with output.open("w") as log:
+        command = [sys.executable, "-m", "flows.nightly"]
+        nightly_process = subprocess.Popen(command, cwd=root, env=environment(root), stdout=log, stderr=log)
+    finished = re.compile(r"Flow run '.*' - Finished in state Completed")
+    try:
+        wait_for(
+            lambda: finished.search(output.read_text()) or nightly_process.poll() is not None,
+            SECONDS,
+            "a scheduled run",
+        )
+        assert finished.search(output.read_text()), output.read_text()
+    finally:
+        nightly_process.terminate()
+        nightly_process.wait(60)
+    assert (root / "runs" / "nightly" / "outputs" / "third" / "out.txt").exists(), output.read_text()
+    assert not (root / "outputs").exists(), "the default run stays untouched"
+    wait_for(lambda: not processes_in(root), 20, "worker, its flow and the servers are gone")

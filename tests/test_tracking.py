@@ -1,0 +1,175 @@
+"""The record in MLflow, read back through its own client; and a run that no MLflow can disturb."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from editgan import tracking
+from editgan.environment import PROJECT_ROOT, home_project, project_environment, tracking_uri
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """A store of this module's own, made once: its first use takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("store")
+        patch.setenv("EDITGAN_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setattr(tracking, "artifact_folder", lambda root: folder / "artifacts")
+        client, _ = tracking._connect(PROJECT_ROOT)
+        yield client
+
+
+def test_everything_said_stands_in_the_record(client, tmp_path):
+    run = tracking.start_run("judges", work=tmp_path, params={"judges.batch": 8, "seed": 0}, tags={"stage": "judges"})
+    run.log_metrics({"loss": 2.0}, step=0)
+    run.log_metrics({"loss": 1.0, "G/loss r_t": 0.5}, step=1.5)  # kimg
+    run.log_image(Image.new("RGB", (4, 4)), "fakes000001")
+    run.log_text("| a |", "table.md")
+    run.set_tag("colour", "blue")
+    run.close()
+    record = client.get_run(run.run_id)
+    assert record.info.status == "FINISHED" and record.info.run_name == "judges"
+    assert record.data.params == {"judges.batch": "8", "seed": "0"}
+    assert record.data.tags["colour"] == "blue" and record.data.tags["stage"] == "judges"
+    assert len(record.data.tags["mlflow.source.git.commit"]) == 40
+    assert record.data.tags["git_dirty"] in {"true", "false"}
+    curve = client.get_metric_history(run.run_id, "loss")
+    assert [(point.step, point.value) for point in curve] == [(0, 2.0), (1500, 1.0)]
+    assert client.get_metric_history(run.run_id, "kimg")[0].value == 1.5
+    files = [file.path for folder in ("", "images") for file in client.list_artifacts(run.run_id, folder)]
+    assert {"table.md", "images/fakes000001.png"} <= set(files)
+
+
+def test_dirty_means_changed_code_or_params(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], cwd=tmp_path, check=True)
+
+    for name in ("params.yaml", "dvc.lock", "outputs/data/metrics.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    (tmp_path / "outputs/data/metrics.json").unlink()
+    (tmp_path / "dvc.lock").write_text("2")
+    assert tracking._git_tags(tmp_path)["git_dirty"] == "false"
+    (tmp_path / "params.yaml").write_text("2")
+    assert tracking._git_tags(tmp_path)["git_dirty"] == "true"
+
+
+def test_run_stands_under_its_parent(client, monkeypatch):
+    parent = tracking.start_run("pipeline")
+    monkeypatch.setenv("MLFLOW_PARENT_RUN_ID", parent.run_id)
+    child = tracking.start_run("data")
+    assert client.get_run(child.run_id).data.tags["mlflow.parentRunId"] == parent.run_id
+    child.close()
+    parent.close()
+
+
+def test_resumed_run_continues(client, tmp_path):
+    first = tracking.start_run("generator", work=tmp_path, params={"generator.batch": 8})
+    first.log_metrics({"loss": 1.0}, step=1)
+    time.sleep(0.2)
+    first.close("KILLED")
+    second = tracking.start_run("generator", work=tmp_path, params={"generator.batch": 8})
+    assert second.run_id == first.run_id
+    assert second.seconds >= 0.1  # the first attempt's time counts
+    assert client.get_run(second.run_id).info.status == "RUNNING"
+    second.log_metrics({"loss": 0.5}, step=2)
+    second.close()
+    assert len(client.get_metric_history(second.run_id, "loss")) == 2
+    assert client.get_run(second.run_id).info.status == "FINISHED"
+
+
+def test_run_of_a_killed_process_is_closed(client):
+    code = (
+        "import os; from editgan import tracking; run = tracking.start_run('encoder');"
+        "print(run.run_id, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    run_id = done.stdout.split()[-1]
+    assert client.get_run(run_id).info.status == "RUNNING", done.stderr
+    living = tracking.start_run("editing")
+    assert client.get_run(run_id).info.status == "KILLED"
+    another = tracking.start_run("editing")
+    assert client.get_run(living.run_id).info.status == "RUNNING", "our own process is alive"
+    living.close()
+    another.close()
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db"])
+def test_unreachable_store_is_said_once_and_disturbs_nothing(uri, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EDITGAN_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    start = time.monotonic()
+    run = tracking.start_run("data", work=tmp_path, params={"seed": 0})
+    run.log_metrics({"loss": 1.0})
+    run.log_image(Image.new("RGB", (4, 4)), "a.png")
+    run.progress(1, 2, "images")
+    run.close()
+    assert capsys.readouterr().out.count("MLflow cannot be reached") == 1
+    assert json.loads((tmp_path / tracking.RECORD_FILE).read_text())["run_id"] is None
+    assert time.monotonic() - start < 30
+
+
+def test_store_that_fails_midway_does_not_fail_the_stage(client, monkeypatch, capsys):
+    run = tracking.start_run("data")
+
+    def broken(*arguments, **options):
+        raise OSError("the server is gone")
+
+    monkeypatch.setattr(run._client, "log_text", broken)
+    run.log_text("a", "a.txt")
+    run.log_text("b", "b.txt")
+    assert capsys.readouterr().out.count("the server is gone") == 1
+    run.close()
+
+
+def test_offline_run_takes_everything():
+    run = tracking.offline_run()
+    run.log_params({"a": 1})
+    run.log_metrics({"a": 1.0}, step=0.5)
+    run.log_file("nothing.txt")
+    run.progress(1, 1, "steps")
+    run.close()
+    assert run.run_id is None
+
+
+def test_progress_lines_and_file(tmp_path, capsys):
+    from editgan.progress import Progress
+
+    path = tmp_path / "generator" / "progress.json"
+    progress = Progress("generator", path)
+    assert progress.update(0, 10.0, "kimg", "loss 1.1")
+    assert not progress.update(5.0, 10.0, "kimg")  # too soon after the last line
+    assert progress.update(10.0, 10.0, "kimg")
+    report = json.loads(path.read_text())
+    assert (report["stage"], report["done"], report["total"], report["unit"]) == ("generator", 10.0, 10.0, "kimg")
+    assert capsys.readouterr().out.splitlines()[0] == "generator:   0%  0/10 kimg  loss 1.1"
+    progress.update(1, 4, "images")  # another phase has an estimate of its own
+    assert progress._eta(time.monotonic(), 1, 4) is None
+
+
+def test_environment_stays_inside_and_telemetry_is_off(monkeypatch, tmp_path):
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
+    monkeypatch.setenv("PIP_CACHE_DIR", "/elsewhere/pip")
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    chosen = project_environment(PROJECT_ROOT)
+    assert chosen["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false" and chosen["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert chosen["PIP_CACHE_DIR"] == "/elsewhere/pip", "what the caller has placed stays there"
+    assert chosen["PREFECT_HOME"].startswith(str(home_project(PROJECT_ROOT)))
+
+
+def test_inner_checkout_shares_the_store(tmp_path, monkeypatch):
+    monkeypatch.delenv("EDITGAN_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    inner = tmp_path / "runs" / "ci"
+    for root in (tmp_path, inner):
+        (root / "editgan").mkdir(parents=True)
+        (root / "dvc.yaml").touch()
+    assert home_project(inner) == tmp_path
+    assert tracking_uri(inner) == tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from editgan import training
+from editgan.errors import UserError
+
+
+def test_every_image_is_seen_once_an_epoch_whatever_the_batch():
+    whole = training.batch_indices(3, 0, 40, 20)
+    assert sorted(whole[:20].tolist()) == sorted(whole[20:].tolist()) == list(range(20))
+    assert whole[:20].tolist() != whole[20:].tolist()
+    pieces = torch.cat([training.batch_indices(3, start, 8, 20) for start in range(0, 40, 8)])
+    assert torch.equal(whole, pieces)
+
+
+def test_seeds_differ_by_purpose_and_position():
+    seeds = {training.seed_for(0, "noise", step) for step in range(50)} | {training.seed_for(0, "batch", 1)}
+    assert len(seeds) == 51 and all(0 <= seed < 2**63 for seed in seeds)
+    assert training.seed_for(0, "noise", 1) == training.seed_for(0, "noise", 1) != training.seed_for(1, "noise", 1)
+
+
+def test_ema_moves_parameters_and_copies_buffers():
+    slow, fast = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    with torch.no_grad():
+        fast.weight.fill_(3.0)
+        fast.running_mean.fill_(7.0)
+    training.ema_update(slow, fast, beta=0.75)
+    assert slow.weight.item() == pytest.approx(1.5) and slow.running_mean.item() == 7.0
+
+
+def test_ema_half_life_is_at_most_the_ramp():
+    assert training.ema_beta(10, 1, 10**6) == pytest.approx(0.5**0.01)
+    assert training.ema_beta(10, 1, 2000, rampup=0.05) == pytest.approx(0.5**0.1)
+
+
+def test_state_round_trip_and_damage(tmp_path):
+    assert training.load_state(tmp_path) is None
+    optimizer = torch.optim.Adam([nn.Parameter(torch.ones(2))])
+    path = training.save_state(tmp_path, {"cur_nimg": 16, "optimizer": optimizer.state_dict()})
+    assert training.load_state(tmp_path)["cur_nimg"] == 16
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="damaged training state.*delete"):
+        training.load_state(tmp_path)
+
+
+def test_state_with_code_inside_is_not_executed(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    torch.save({"payload": Harmful()}, tmp_path / training.STATE_FILE)
+    with pytest.raises(UserError):
+        training.load_state(tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_divergence_names_the_loss_and_the_last_good_state():
+    training.check_finite({"G": 1.0}, "3 kimg")
+    with pytest.raises(UserError, match="3 kimg.*'D': nan.*state.pt"):
+        training.check_finite({"G": 1.0, "D": float("nan")}, "3 kimg", "state.pt")
+
+
+def test_gradients_are_sanitized_as_in_stylegan2():
+    parameter = nn.Parameter(torch.zeros(3))
+    parameter.grad = torch.tensor([float("nan"), float("inf"), -2.0])
+    training.sanitize_gradients([parameter])
+    assert parameter.grad.tolist() == [0.0, 1e5, -2.0]
