@@ -210,7 +210,9 @@ def context(tmp_path, monkeypatch):
     nn.init.normal_(S.weight3)  # predictions that differ from pixel to pixel
     save_segmentation(outputs / "segmentation" / "S.safetensors", S)
     w_plus = torch.randn(HEADS, G.num_ws, G.w_dim)
-    save_tensors(outputs / "encoder" / "latents.safetensors", {name: w_plus.clone() for name in ("few_shot", "test", "val")})
+    save_tensors(
+        outputs / "encoder" / "latents.safetensors", {name: w_plus.clone() for name in ("few_shot", "test", "val")}
+    )
     vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
     save_vector(outputs / "editing" / "vectors" / "smile.safetensors", vector)
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")

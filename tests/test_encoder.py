@@ -13,7 +13,7 @@ from editgan.encoder.encoder import Encoder, group_sizes, load_encoder, load_lat
 from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_loss
 from editgan.encoder.params import EncoderParams
 from editgan.encoder.stage import once, write_row
-from editgan.encoder.train import is_sample_step, learning_rate_at, train_encoder
+from editgan.encoder.train import is_sample_step, train_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.images import to_uint8
@@ -150,8 +150,6 @@ def test_losses_against_float64():
 def test_schedule():
     steps = [is_sample_step(nimg, 8, 32) for nimg in range(0, 80, 8)]
     assert steps == [True] * 4 + [True, False, True, False, True, False]
-    rates = [learning_rate_at(nimg, 100, 1e-3) for nimg in (0, 50, 100)]
-    assert rates == pytest.approx([1e-3, 5e-4, 0], abs=1e-12)
 
 
 def train(work, images, G, **changes):

@@ -11,10 +11,17 @@ from torchmetrics.image.kid import poly_mmd
 
 from editgan.errors import UserError
 from editgan.generator import train as train_module
-from editgan.generator.optimizers import Muon, lazy_adam, linear_decay, orthogonalize, split_matrices
 from editgan.generator.params import GeneratorParams
 from editgan.generator.snapshots import due, polynomial_mmd
 from editgan.generator.train import train
+from editgan.optimizers import (
+    Muon,
+    cosine_decay,
+    lazy_adam,
+    linear_decay,
+    orthogonalize,
+    split_matrices,
+)
 from editgan.tracking import offline_run
 from editgan.weights import tensors_equal
 
@@ -219,8 +226,9 @@ def test_lazy_regularisation_corrects_adam():
     assert group["lr_scale"] == 16 / 17 and group["betas"] == (0.0, 0.99 ** (16 / 17))
 
 
-def test_rates_decay_to_a_tenth():
+def test_rates_decay():
     assert [round(linear_decay(t, 0.5), 3) for t in (0, 0.5, 0.75, 1)] == [1, 1, 0.55, 0.1]
+    assert [cosine_decay(t) for t in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)])

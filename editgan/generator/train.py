@@ -17,15 +17,6 @@ from torch import Tensor, nn
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
-from editgan.generator.optimizers import (
-    Muon,
-    cosine_decay,
-    lazy_adam,
-    linear_decay,
-    optimizer_step,
-    set_lr,
-    split_matrices,
-)
 from editgan.generator.params import GeneratorParams
 from editgan.generator.snapshots import Averages, Recorder, curves, due
 from editgan.generator.warm_start import (
@@ -35,6 +26,15 @@ from editgan.generator.warm_start import (
     sample_posterior,
 )
 from editgan.images import to_float
+from editgan.optimizers import (
+    cosine_decay,
+    lazy_adam,
+    linear_decay,
+    muon_and_adam,
+    optimizer_step,
+    set_lr,
+    set_muon_lr,
+)
 from editgan.tracking import Run
 from editgan.training import (
     batch_indices,
@@ -48,8 +48,6 @@ from editgan.training import (
 )
 from editgan.weights import write_json
 
-WARM_ADAM_BETAS = (0.9, 0.99)
-WARM_ADAM_RATE = 0.1  # of Adam in the warm start, as a part of Muon's
 PL_DECAY = 0.01  # of the running mean of path lengths
 PL_BATCH_SHRINK = 2  # path lengths are measured on a part of the batch
 W_AVG_SAMPLES = 10_000
@@ -183,9 +181,7 @@ def train(
 def warm_start(task: Task, generator: Generator, encoder: PosteriorEncoder, state: dict[str, Any]) -> None:
     """Train `generator.synthesis` as the decoder of an autoencoder, and fit the mapping to the encoder's latents."""
     params, options = task.params, task.params.warm_start
-    matrices, others = split_matrices([*generator.synthesis.parameters(), *encoder.parameters()])
-    muon = Muon(matrices, options.lr)
-    adam = torch.optim.Adam(others, betas=WARM_ADAM_BETAS)
+    muon, adam = muon_and_adam([*generator.synthesis.parameters(), *encoder.parameters()])
     cur_nimg, end = 0, task.warm_start_nimg
     if state:
         cur_nimg = state["cur_nimg"]
@@ -197,8 +193,7 @@ def warm_start(task: Task, generator: Generator, encoder: PosteriorEncoder, stat
 
     while cur_nimg < end:
         seed_everything(task.seed, "generator", "warm_start", cur_nimg)
-        set_lr(muon, options.lr * cosine_decay(cur_nimg / end))
-        set_lr(adam, WARM_ADAM_RATE * options.lr * cosine_decay(cur_nimg / end))
+        set_muon_lr(muon, adam, options.lr * cosine_decay(cur_nimg / end))
         real = task.real_batch(cur_nimg, options.batch)
         with mixed_precision(task.device):
             ws, kl = sample_posterior(encoder, real, generator.num_ws)

@@ -1,4 +1,4 @@
-"""Optimisers of the two phases and the courses of their rates."""
+"""Optimisers of the training loops and the courses of their rates."""
 
 import math
 from collections.abc import Iterable
@@ -15,6 +15,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iterati
 NEWTON_SCHULZ_STEPS = 5
 ADAM_RMS = 0.2  # size of an update, as a part of the rate: about that of Adam's (Liu et al. 2025, section 2.2)
 SMALLEST_SIDE = 4
+BESIDE_MUON_BETAS = (0.9, 0.99)  # of Adam for what Muon leaves
+BESIDE_MUON_RATE = 0.1  # ... and its rate, as a part of Muon's
 
 
 class Muon(torch.optim.Optimizer):
@@ -62,6 +64,18 @@ def split_matrices(params: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], 
         large = param.ndim >= 2 and min(len(param), param[0].numel()) >= SMALLEST_SIDE
         (matrices if large else others).append(param)
     return matrices, others
+
+
+def muon_and_adam(params: Iterable[nn.Parameter]) -> tuple[Muon, torch.optim.Adam]:
+    """Muon for the matrices among the parameters, Adam for the rest; `set_muon_lr` gives both their rates."""
+    matrices, others = split_matrices(params)
+    return Muon(matrices, lr=0.0), torch.optim.Adam(others, lr=0.0, betas=BESIDE_MUON_BETAS)
+
+
+def set_muon_lr(muon: Muon, adam: torch.optim.Adam, rate: float) -> None:
+    """Set Muon's rate, and Adam's beside it to a tenth."""
+    set_lr(muon, rate)
+    set_lr(adam, BESIDE_MUON_RATE * rate)
 
 
 def lazy_adam(groups: list[list[nn.Parameter]], interval: int | None) -> torch.optim.Adam:
