@@ -184,8 +184,8 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
     """
     tensors, _ = load_tensors(path)
     if not tensors.keys() >= EMBEDDED_SETS or any(tensor.ndim != 3 for tensor in tensors.values()):
-        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        found = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items())[:5])
         raise UserError(
-            f"{path}: expected few_shot, test and val [N, num_ws, w_dim], found {shapes}; run stage encoder again"
+            f"{path}: expected few_shot, test and val [N, num_ws, w_dim], found {found} ...; run stage encoder again"
         )
     return tensors
