@@ -201,6 +201,18 @@ def start_run(
     return run
 
 
+def newest_finished_run(root: Path, tags: Mapping[str, str]) -> str | None:
+    """Id of the newest run that ended well and has these tags; None where there is none or no store answers."""
+    query = " and ".join([*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), "status = 'FINISHED'"])
+    try:
+        client, experiment_id = _connect(root)
+        found = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"])
+        return found[0].info.run_id if found else None
+    except Exception as error:
+        _say_local_only(error)
+        return None
+
+
 def close_dead_runs(client: Any, experiment_id: str) -> list[str]:
     """End runs still RUNNING whose process on this machine is gone, as KILLED; returns their ids."""
     closed = []

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import math
 import pickle
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,19 @@ def ema_beta(batch: int, ema_kimg: float, cur_nimg: int, rampup: float | None = 
     if rampup is not None:
         half_life = min(half_life, cur_nimg * rampup)
     return 0.5 ** (batch / max(half_life, 1e-8))
+
+
+def due(cur_nimg: int, batch: int, kimg: float) -> bool:
+    """True if the batch that ended at image `cur_nimg` crossed a multiple of `kimg` thousand images."""
+    interval = kimg * 1000
+    return int(cur_nimg / interval + 1e-9) > int((cur_nimg - batch) / interval + 1e-9)
+
+
+def append_row(curve: Path, row: dict[str, float]) -> None:
+    """Append to a stats.jsonl; rows of an interrupted run that a resumed one repeats are replaced."""
+    lines = curve.read_text().splitlines() if curve.exists() else []
+    kept = [line for line in lines if json.loads(line)["kimg"] < row["kimg"]]
+    write_bytes(curve, "".join(line + "\n" for line in [*kept, json.dumps(row, sort_keys=True)]).encode())
 
 
 def save_state(folder: str | Path, state: Mapping[str, Any]) -> Path:

@@ -4,8 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from editgan import tracking
+from editgan.config import load_params
 from editgan.errors import UserError
-from editgan.graph import content_hash
+from editgan.graph import content_hash, input_hash, load_graph
 from flows.stages import StageResult
 
 TABLE = Path("outputs/benchmark/table.md")
@@ -14,15 +16,23 @@ TABLE = Path("outputs/benchmark/table.md")
 def run_record(root: Path, stage: str) -> dict:
     """outputs/STAGE/run.json: the MLflow run that made the stage's output, and how long it took.
 
-    Empty if the output came from elsewhere, from DVC's cache or the store: the metrics that the record names are
-    others then.
+    Where the metrics that the record names are others, DVC has restored the output from its cache: then it is the
+    newest finished run in the store that had the same inputs, and empty if there is none.
     """
     out = root / "outputs" / stage
     try:
         record = json.loads((out / "run.json").read_text())
-        return record if record["metrics"] == content_hash(out / "metrics.json") else {}
+        if record["metrics"] == content_hash(out / "metrics.json"):
+            return record
     except (OSError, ValueError, KeyError, UserError):
+        pass
+    try:
+        params = load_params(root / "params.yaml").model_dump(mode="json")
+        inputs = input_hash(load_graph(root / "dvc.yaml")[stage], root, params)
+    except UserError:
         return {}
+    run_id = tracking.newest_finished_run(root, {"stage": stage, "input_hash": inputs})
+    return {"run_id": run_id} if run_id else {}
 
 
 def stage_rows(root: Path, results: Sequence[StageResult]) -> list[dict[str, str]]:

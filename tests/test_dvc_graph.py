@@ -49,6 +49,14 @@ def test_dependencies_exist_or_are_made(name):
         assert dep in made or (PROJECT_ROOT / dep).exists(), dep
 
 
+def test_stages_that_load_pretrained_networks_come_after_assets():
+    """`dvc repro STAGE` runs what the graph says, and nothing else."""
+    sources = {name: (PROJECT_ROOT / "editgan" / name / "stage.py").read_text() for name in STAGES}
+    loaders = [name for name, source in sources.items() if "load_network" in source or "load_judges" in source]
+    assert {"generator", "encoder", "editing", "benchmark", "judges"} <= set(loaders)
+    assert all("assets" in ancestors(GRAPH, name) for name in loaders)
+
+
 def test_the_record_of_a_run_is_no_output_and_no_dependency():
     """Run ids and timings differ from run to run: they would make dvc.lock another one, and everything stale."""
     assert not [path for stage in GRAPH.values() for path in (*stage.deps, *stage.outs) if path.endswith("run.json")]

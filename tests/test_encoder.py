@@ -1,6 +1,5 @@
 """The encoder network and its training: shapes, size, losses, complete resume, what happens to NaN."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from editgan.config import load_params
 from editgan.encoder.encoder import Encoder, group_sizes, load_encoder, load_latents
 from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_loss
 from editgan.encoder.params import EncoderParams
-from editgan.encoder.stage import once, write_row
+from editgan.encoder.stage import once
 from editgan.encoder.train import is_sample_step, train_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
@@ -248,13 +247,6 @@ def test_round_trip_on_disk(tmp_path):
     assert tensors_equal(load_latents(tmp_path / "latents.safetensors"), latents)
     with pytest.raises(UserError, match="expected few_shot, test and val .* found heads.0"):
         load_latents(tmp_path / "E.safetensors")
-
-
-def test_curve_of_a_resumed_run_has_each_row_once(tmp_path):
-    for kimg in (1, 2, 3, 2, 3, 4):
-        write_row(tmp_path / "stats.jsonl", {"kimg": kimg, "loss": float(kimg)})
-    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
-    assert [row["kimg"] for row in rows] == [1, 2, 3, 4]
 
 
 def test_finished_batches_are_not_computed_again(tmp_path):

@@ -12,7 +12,7 @@ from torchmetrics.image.kid import poly_mmd
 from editgan.errors import UserError
 from editgan.generator import train as train_module
 from editgan.generator.params import GeneratorParams
-from editgan.generator.snapshots import due, polynomial_mmd
+from editgan.generator.snapshots import polynomial_mmd
 from editgan.generator.train import train
 from editgan.optimizers import (
     Muon,
@@ -212,12 +212,6 @@ def test_kid_is_that_of_torchmetrics():
 def test_kid_of_one_distribution_is_zero_on_average():
     values = [polynomial_mmd(torch.randn(50, 8), torch.randn(50, 8)) for _ in range(200)]
     assert abs(np.mean(values)) < 4 * np.std(values) / len(values) ** 0.5
-
-
-def test_intervals_are_crossed_once_each():
-    batch = 16
-    crossed = [n for n in range(batch, 4001, batch) if due(n, batch, 0.5)]
-    assert len(crossed) == 8 and all(n % 500 < batch for n in crossed)
 
 
 def test_lazy_regularisation_corrects_adam():

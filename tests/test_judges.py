@@ -38,8 +38,8 @@ def train(net, work, total_nimg=640, on_status=lambda *_: None, heads=None):
         total_nimg=total_nimg,
         batch=32,
         learning_rate=4e-3,
-        status_nimg=160,
-        state_nimg=320,
+        status_kimg=0.16,
+        state_kimg=0.32,
         work=work,
         device=torch.device("cpu"),
         on_status=on_status,
@@ -207,6 +207,9 @@ def test_quality_table_names_every_network():
     }
     table = quality_table(metrics)
     assert all(name in table for name in [*metrics["identity"], *metrics["smile"], "fer/judge 97.0 %"])
+    assert "missed" not in table
+    metrics["identity"]["mobilefacenet"] = identity | {"different_mean": 0.5}
+    assert "mean cosine of different people of at most 0.35: missed (0.500)" in quality_table(metrics)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ MEASURING_FUNCTIONS = {("encoder", "measure")}
 
 
 def loaded_networks() -> set[tuple[str, str, str, str]]:
-    """(package, module, function, network) of every call of load_network, load_guide, load_judge and load_judges."""
+    """(package, module, function, network) of every call of a function that loads or builds a pretrained network."""
     found = set()
     for path in (PROJECT_ROOT / "editgan").glob("*/**/*.py"):
         package = path.relative_to(PROJECT_ROOT / "editgan").parts[0]
@@ -25,14 +25,21 @@ def loaded_networks() -> set[tuple[str, str, str, str]]:
             if not isinstance(function, ast.FunctionDef):
                 continue
             for node in ast.walk(function):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                if isinstance(node, ast.Call):
                     place = (package, path.stem, function.name)
-                    if node.func.id == "load_network":
+                    called = ast.unparse(node.func).split(".")[-1]
+                    if called in {"load_network", "build"} and node.args:
                         names = node.args[0]
                         known = isinstance(names, ast.Constant)
                         found.add((*place, names.value if known else f"any ({ast.unparse(names)})"))
-                    elif node.func.id in {"load_guide", "load_judge", "load_judges"}:
-                        found.add((*place, node.func.id))
+                    elif called in {
+                        "load_guide",
+                        "load_judge",
+                        "load_judges",
+                        "load_ir_se50",
+                        "load_reference_inception",
+                    }:
+                        found.add((*place, called))
     return found
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_project import copy_databases, environment, load_per_core, processes_in, run_pipeline
 
 from editgan.config import STAGES
@@ -68,7 +69,10 @@ def test_every_stage_runs_and_the_benchmark_is_printed(checkout):
     for stage in STAGES:
         assert json.loads((root / "outputs" / stage / "metrics.json").read_text())
         assert json.loads((root / "outputs" / stage / "run.json").read_text())["run_id"]
-        assert not [path for path in (root / "work" / stage).iterdir() if path.is_dir()], "state is deleted on success"
+        states = [path for path in (root / "work" / stage).iterdir() if path.is_dir()]
+        assert [(path / "finished").exists() for path in states] == [True], (
+            "one state, to be deleted at the next attempt"
+        )
     assert not any((root.parent / "home").iterdir()), "nothing is written outside of the project"
     assert not processes_in(root)
 
@@ -98,7 +102,11 @@ def test_dvc_shows_metrics_and_plots(checkout):
     root, _ = checkout
     shown = json.loads(dvc(root, "metrics", "show", "--json"))[""]["data"]
     assert {Path(path).parent.name for path in shown} == set(STAGES)
-    dvc(root, "plots", "show", "--json")
+    plots = json.loads(dvc(root, "plots", "show", "--json"))
+    assert not plots.get("errors"), plots["errors"]
+    assert len(plots["data"]) == len(yaml.safe_load((root / "dvc.yaml").read_text())["plots"])
+    for name, drawn in plots["data"].items():
+        assert any(plot["content"]["data"]["values"] for plot in drawn), name
     assert dvc(root, "status").strip() == "Data and pipelines are up to date."
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -66,3 +68,16 @@ def test_gradients_are_sanitized_as_in_stylegan2():
     parameter.grad = torch.tensor([float("nan"), float("inf"), -2.0])
     training.sanitize_gradients([parameter])
     assert parameter.grad.tolist() == [0.0, 1e5, -2.0]
+
+
+def test_curve_of_a_resumed_run_has_each_row_once(tmp_path):
+    for kimg in (1, 2, 3, 2, 3, 4):
+        training.append_row(tmp_path / "stats.jsonl", {"kimg": kimg, "loss": float(kimg)})
+    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [row["kimg"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_intervals_are_crossed_once_each():
+    batch = 16
+    crossed = [n for n in range(batch, 4001, batch) if training.due(n, batch, 0.5)]
+    assert len(crossed) == 8 and all(n % 500 < batch for n in crossed)

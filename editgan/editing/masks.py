@@ -10,6 +10,7 @@ from torch import Tensor
 
 from editgan.errors import UserError
 
+MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # Q_edit of the smile: what it may change
 DILATION_AT_512 = 5  # pixels that the region of an edit grows by at 512 px (EditGAN 3.2)
 MOUTH_ENLARGEMENT = 1.1  # a transplanted mouth is this much wider than the one it replaces (released code)
 

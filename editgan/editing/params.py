@@ -30,8 +30,8 @@ class OptimizationParams(Section):
 class EditingParams(Section):
     """The smile vector and how edits are made and refined."""
 
-    source_index: int | None = Field(ge=0)  # embedded validation head to learn from; null: the most frontal neutral one
-    donor_index: int | None = Field(ge=0)  # labelled head whose mouth is transplanted; null: the widest frontal smile
+    source_index: int | None = Field(ge=0)  # embedded validation head; null: the most frontal neutral one
+    donor_index: int | None = Field(ge=0)  # labelled head that lends its mouth; null: the most frontal broad smile
     edit: OptimizationParams  # learning a vector from an edited mask
     refine: OptimizationParams  # self-supervised refinement of an applied vector
     preview_heads: int = Field(ge=1)  # validation heads that the vector is tried on

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_attributes, load_classes, load_masks
-from editgan.editing.masks import edit_region, is_part, transplant_parts
+from editgan.editing.masks import MOUTH, edit_region, is_part, transplant_parts
 from editgan.editing.objective import EditLoss
 from editgan.editing.optimize import Optimized, edit
 from editgan.editing.params import EditingParams
@@ -27,7 +27,6 @@ from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentatio
 from editgan.stage import StageContext
 from editgan.weights import write_json
 
-MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # Q_edit of the smile
 SEEN_MOUTH = 0.25  # a source head shows a mouth of at least this share of the donor's pixels
 BROAD_SMILE = 0.8  # the `smile` attribute of a head that may lend its mouth
 
@@ -42,6 +41,7 @@ def run(context: StageContext) -> None:
     with_identity = params.edit.weights.identity > 0 or params.refine.weights.identity > 0
     identity = load_network("dlib_resnet", context.input("assets")).to(device) if with_identity else None
 
+    palette = torch.as_tensor(load_classes(data / "classes.json").palette)  # [K, 3]
     mouth = S.class_ids(MOUTH)
     neutral = neutral_heads(load_attributes(data / "val.zip")[: len(val)])
     if len(neutral) < 2:
@@ -85,12 +85,8 @@ def run(context: StageContext) -> None:
     save_vector(context.out / "vectors" / "smile.safetensors", vector)
 
     shown = torch.tensor([source, *[head for head in neutral if head != source][: params.preview_heads]])
-    metrics, columns = preview(
-        G, S, lpips, val[shown], vector, params, identity, torch.as_tensor(load_classes(data / "classes.json").palette)
-    )
-    columns["target"][0] = colourize(target[None].cpu(), torch.as_tensor(load_classes(data / "classes.json").palette))[
-        0
-    ]
+    metrics, columns = preview(G, S, lpips, val[shown], vector, params, identity, palette)
+    columns["target"][0] = colourize(target[None].cpu(), palette)[0]
     metrics = {"learned": learning_metrics(learned, vector, region), **metrics}
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({f"{group}/{key}": value for group, row in metrics.items() for key, value in row.items()})

@@ -16,14 +16,14 @@ class EncoderParams(Section):
     kimg: float = Field(gt=0)  # images seen in all, thousands
     warmup_kimg: float = Field(ge=0)  # of these, the first so many are samples with known latents only
     batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)  # of Adam at the start; decays to 0 along a cosine
+    learning_rate: float = Field(gt=0)  # of Muon, a tenth of it for Adam; falls to 0 along a half cosine
     truncation_psi: float = Field(gt=0, le=1)  # of the samples
     lpips_weight: float = Field(ge=0)
     l2_weight: float = Field(ge=0)
     latent_weight: float = Field(ge=0)  # samples only
-    status_kimg: float = Field(gt=0)  # one line of stats.jsonl each
-    snapshot_kimg: float = Field(gt=0)  # one validation loss and picture each
-    state_kimg: float = Field(gt=0)  # one complete state on disk each
+    status_kimg: float = Field(ge=0.001)  # one line of stats.jsonl each
+    snapshot_kimg: float = Field(ge=0.001)  # one validation loss and picture each
+    state_kimg: float = Field(ge=0.001)  # one complete state on disk each
     val_images: int = Field(ge=1)  # validation heads that are embedded and measured
     inversion_steps: int = Field(ge=0)  # steps of Adam in W+ after the encoder
     inversion_learning_rate: float = Field(gt=0)  # peak of the schedule

@@ -19,7 +19,7 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import labelled_grid, mean_squared_error, save_png, to_float, to_uint8
 from editgan.stage import StageContext
-from editgan.training import count_parameters, seed_everything
+from editgan.training import append_row, count_parameters, seed_everything
 from editgan.weights import load_tensors, save_module, save_tensors, write_bytes, write_json
 
 SNAPSHOT_IMAGES = 16  # validation heads of the curve; its loss is the training networks', no judge's
@@ -84,7 +84,7 @@ def train(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> Encoder:
         context.run.log_metrics(status, step=kimg)
         context.run.progress(min(cur_nimg, total_nimg), total_nimg, "img", "training E")
         row = {"kimg": kimg} | {name: round(v, DIGITS) for name, v in status.items() if name != "img_per_s"}
-        write_row(curve, row)
+        append_row(curve, row)
 
     def on_snapshot(cur_nimg: int, E: Encoder) -> dict[str, float]:
         fakes = G.synthesis(E(watched_float), noise_mode="const")
@@ -122,13 +122,6 @@ def curves(history: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]
         if rows:
             tables[table] = [{name: row[name] for name in ("kimg", *names)} for row in rows]
     return tables
-
-
-def write_row(curve: Path, row: dict[str, float]) -> None:
-    """Append to a curve; rows of an interrupted run that a resumed one repeats are replaced."""
-    lines = curve.read_text().splitlines() if curve.exists() else []
-    kept = [line for line in lines if json.loads(line)["kimg"] < row["kimg"]]
-    write_bytes(curve, "".join(line + "\n" for line in [*kept, json.dumps(row, sort_keys=True)]).encode())
 
 
 def embed(

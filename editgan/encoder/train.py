@@ -13,7 +13,7 @@ from editgan.encoder.params import EncoderParams
 from editgan.generator.generator import Generator
 from editgan.images import to_float
 from editgan.optimizers import cosine_decay, muon_and_adam, set_muon_lr
-from editgan.training import STATE_FILE, batch_indices, check_finite, generator_for, load_state, save_state
+from editgan.training import STATE_FILE, batch_indices, check_finite, due, generator_for, load_state, save_state
 
 
 def is_sample_step(cur_nimg: int, batch: int, warmup_nimg: int) -> bool:
@@ -101,21 +101,17 @@ def train_encoder(
             sums[name] = (total + value, count + 1)
 
         # Three intervals: snapshot, status, state.
-        before, cur_nimg = cur_nimg, cur_nimg + batch
-        last = cur_nimg >= total_nimg
-
-        def due(kimg: float, before: int = before, now: int = cur_nimg, last: bool = last) -> bool:
-            return last or before // round(kimg * 1000) != now // round(kimg * 1000)
-
-        if on_snapshot is not None and due(params.snapshot_kimg):
+        cur_nimg += batch
+        finished = cur_nimg >= total_nimg
+        if on_snapshot is not None and (finished or due(cur_nimg, batch, params.snapshot_kimg)):
             with torch.no_grad():
                 measured = on_snapshot(cur_nimg, E)
             sums |= {name: (value, 1) for name, value in measured.items()}
-        if due(params.status_kimg):
+        if finished or due(cur_nimg, batch, params.status_kimg):
             means = {name: total / count for name, (total, count) in sums.items()}
             on_status(cur_nimg, means | {"img_per_s": (cur_nimg - timed_from) / (time.monotonic() - started)})
             sums, started, timed_from = {}, time.monotonic(), cur_nimg
-        if due(params.state_kimg):
+        if finished or due(cur_nimg, batch, params.state_kimg):
             optimizers = {"muon": muon.state_dict(), "adam": adam.state_dict()}
             save_state(work, {"cur_nimg": cur_nimg, "sums": sums, "E": E.state_dict(), **optimizers})
     return E.eval().requires_grad_(False)

@@ -146,9 +146,3 @@ class Averages:
         means = {name: self._sums[name] / self._counts[name] for name in self._sums}
         self.__init__()
         return means
-
-
-def due(cur_nimg: int, batch: int, kimg: float) -> bool:
-    """True if the batch that ended at image `cur_nimg` crossed a multiple of `kimg` thousand images."""
-    interval = kimg * 1000
-    return int(cur_nimg / interval + 1e-9) > int((cur_nimg - batch) / interval + 1e-9)

@@ -18,7 +18,7 @@ from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
 from editgan.generator.params import GeneratorParams
-from editgan.generator.snapshots import Averages, Recorder, curves, due
+from editgan.generator.snapshots import Averages, Recorder, curves
 from editgan.generator.warm_start import (
     PosteriorEncoder,
     fit_mapping,
@@ -39,6 +39,7 @@ from editgan.tracking import Run
 from editgan.training import (
     batch_indices,
     check_finite,
+    due,
     ema_beta,
     ema_update,
     generator_for,

@@ -14,7 +14,7 @@ class JudgesParams(Section):
     kimg: float = Field(gt=0)  # images seen by each classifier, in thousands
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0)  # of Adam at the start; it falls to 0 along a cosine
-    guide_width: int = Field(ge=4)  # channels of the guide's first layer
+    guide_width: int = Field(ge=4, multiple_of=4)  # channels of the guide's first layer
     judge_width: int = Field(ge=4)  # channels of the judge's first layer; 64 is the published ResNet-18
-    status_kimg: float = Field(gt=0)  # a line of progress and of stats.jsonl
-    state_kimg: float = Field(gt=0)  # the complete state, from which an interrupted run goes on
+    status_kimg: float = Field(ge=0.001)  # a line of progress and of stats_NAME.jsonl
+    state_kimg: float = Field(ge=0.001)  # the complete state, from which an interrupted run goes on

@@ -117,9 +117,25 @@ def quality_table(metrics: dict) -> str:
             f" {100 * test['called_smiling_of_neutral']:.1f} % | {100 * test['called_smiling_of_smiling']:.1f} % |"
             f" {val['auc']:.4f} | {100 * val['accuracy']:.1f} % |"
         )
+    lines += ["", f"Asked of the rendered heads: {'; '.join(goals(metrics))}."]
     pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
     lines += ["", f"The smile networks agree on the test heads, both kinds together: {pairs}."]
     return "\n".join(lines) + "\n"
+
+
+def goals(metrics: dict) -> list[str]:
+    """What the real judges must find in the heads for the benchmark to mean something, and whether they do."""
+    identity, smile = metrics["identity"]["mobilefacenet"], metrics["smile"]
+    different = identity["different_mean"]
+    at_least = {
+        "identity AUC of at least 0.99": (identity["auc"], 0.99),
+        "gap of at least 0.40 between same and different people": (identity["gap"], 0.40),
+        "smile AUC of face_api_expression of at least 0.99": (smile["face_api_expression"]["test"]["auc"], 0.99),
+        "smile AUC of fer of at least 0.99": (smile["fer"]["test"]["auc"], 0.99),
+    }
+    answers = [(what, value, value >= bound) for what, (value, bound) in at_least.items()]
+    answers.append(("mean cosine of different people of at most 0.35", different, different <= 0.35))
+    return [f"{what}: {'met' if met else 'missed'} ({value:.3f})" for what, value, met in answers]
 
 
 ROLES = {

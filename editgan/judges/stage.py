@@ -1,6 +1,5 @@
 """Stage `judges`: trains the guide and the judge, measures every judge, writes the table of their quality."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
 from editgan.judges.train import LabelledHeads, select_clear, split_halves, train_classifier
 from editgan.stage import StageContext
-from editgan.training import count_parameters, generator_for
+from editgan.training import append_row, count_parameters, generator_for
 from editgan.weights import save_module, write_bytes, write_json
 
 IDENTITY_NETWORKS = ("mobilefacenet", "dlib_resnet")
@@ -74,8 +73,8 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
     curve = context.work / f"stats_{name}.jsonl"
 
     def on_status(cur_nimg: int, status: dict[str, float]) -> None:
-        with open(curve, "a") as file:
-            file.write(json.dumps({"kimg": cur_nimg / 1000} | status) + "\n")
+        row = {"kimg": cur_nimg / 1000} | {key: round(v, DIGITS) for key, v in status.items() if key != "img_per_s"}
+        append_row(curve, row)
         context.run.log_metrics({f"{name}_{key}": value for key, value in status.items()}, step=cur_nimg / 1000)
         context.run.progress(min(cur_nimg, total_nimg), total_nimg, "img", f"{name}, loss {status['loss']:.3f}")
 
@@ -87,13 +86,14 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
         total_nimg=total_nimg,
         batch=params.batch,
         learning_rate=params.learning_rate,
-        status_nimg=round(params.status_kimg * 1000),
-        state_nimg=round(params.state_kimg * 1000),
+        status_kimg=params.status_kimg,
+        state_kimg=params.state_kimg,
         work=context.work / name,
         device=context.device,
         on_status=on_status,
     )
     save_module(context.out / f"{name}.safetensors", net, config, {"parameters": count_parameters(net)})
+    write_bytes(context.out / f"stats_{name}.jsonl", curve.read_bytes())
     context.run.log_file(curve)
 
 

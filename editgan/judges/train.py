@@ -1,6 +1,5 @@
 """Training of one smile classifier: labelled heads in, a network out; resumable, the same bits either way."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from torch.nn import functional as F
 
 from editgan.images import to_float
 from editgan.judges.classifier import SmileClassifier
-from editgan.training import batch_indices, check_finite, generator_for, load_state, save_state
+from editgan.optimizers import cosine_decay
+from editgan.training import batch_indices, check_finite, due, generator_for, load_state, save_state
 
 MAX_SHIFT = 1 / 32  # of the image's side, either way
 
@@ -79,31 +79,31 @@ def train_classifier(
     total_nimg: int,
     batch: int,
     learning_rate: float,
-    status_nimg: int,
-    state_nimg: int,
+    status_kimg: float,
+    state_kimg: float,
     work: Path,
     device: torch.device,
     on_status: Callable[[int, dict[str, float]], None],
 ) -> SmileClassifier:
     """Train `net` with cross-entropy on `total_nimg` images and return it in eval mode, frozen.
 
-    The complete state is written to `work` every `state_nimg` images and read back where there is one. Every random
+    The complete state is written to `work` every `state_kimg` and read back where there is one. Every random
     draw depends on (seed, name, images seen) alone, so that a resumed run equals the unbroken one bit for bit.
 
     Args:
-        on_status: gets (images seen, {"loss", "accuracy", "img_per_s"}) every `status_nimg` images; the first two are
+        on_status: gets (images seen, {"loss", "accuracy", "img_per_s"}) every `status_kimg`; the first two are
             means since the last status.
     """
     net = net.to(device).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
-    cur_nimg = 0
+    cur_nimg, loss_sum, correct, seen = 0, 0.0, 0, 0
     state = load_state(work)
     if state is not None:
-        cur_nimg = state["cur_nimg"]
+        cur_nimg, loss_sum, correct, seen = (state[name] for name in ("cur_nimg", "loss_sum", "correct", "seen"))
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
 
-    loss_sum, correct, seen, started = 0.0, 0, 0, time.monotonic()
+    started, timed_from = time.monotonic(), cur_nimg
     while cur_nimg < total_nimg:
         indices = batch_indices(seed, cur_nimg, batch, len(heads.images))
         generator = generator_for(seed, "judges", name, cur_nimg)
@@ -111,22 +111,25 @@ def train_classifier(
         smiling = heads.smiling[indices].to(device, torch.float32)  # [batch]
 
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * cur_nimg / total_nimg))
+            group["lr"] = learning_rate * cosine_decay(cur_nimg / total_nimg)
         logits = net(images)  # [batch]
         loss = F.binary_cross_entropy_with_logits(logits, smiling)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
-        before, cur_nimg = cur_nimg, cur_nimg + batch
+        cur_nimg += batch
+        finished = cur_nimg >= total_nimg
         loss_sum += loss.item() * batch
         correct += int(((logits > 0) == (smiling > 0.5)).sum())
         seen += batch
-        if before // status_nimg != cur_nimg // status_nimg or cur_nimg >= total_nimg:
+        if finished or due(cur_nimg, batch, status_kimg):
             status = {"loss": loss_sum / seen, "accuracy": correct / seen}
             check_finite(status, f"{cur_nimg / 1000:.1f} kimg of the {name} classifier")
-            on_status(cur_nimg, status | {"img_per_s": seen / (time.monotonic() - started)})
-            loss_sum, correct, seen, started = 0.0, 0, 0, time.monotonic()
-        if before // state_nimg != cur_nimg // state_nimg or cur_nimg >= total_nimg:
-            save_state(work, {"cur_nimg": cur_nimg, "net": net.state_dict(), "optimizer": optimizer.state_dict()})
+            on_status(cur_nimg, status | {"img_per_s": (cur_nimg - timed_from) / (time.monotonic() - started)})
+            loss_sum, correct, seen = 0.0, 0, 0
+            started, timed_from = time.monotonic(), cur_nimg
+        if finished or due(cur_nimg, batch, state_kimg):
+            position = {"cur_nimg": cur_nimg, "loss_sum": loss_sum, "correct": correct, "seen": seen}
+            save_state(work, {**position, "net": net.state_dict(), "optimizer": optimizer.state_dict()})
     return net.cpu().eval().requires_grad_(False)

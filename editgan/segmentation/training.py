@@ -68,7 +68,7 @@ def train_ensemble(
     for step in range(steps):
         epoch, within = divmod(step, steps_per_epoch)
         if within == 0:
-            orders = pixel_orders(labels.numel(), members, seed, epoch)  # [M, N * size * size]
+            orders = pixel_orders(labels.numel(), members, seed, epoch).to(labels.device)  # [M, N * size * size]
         chosen = orders[:, within * batch : (within + 1) * batch]  # [M, P]
         pixels = pixel_sampler(chosen.flatten(), size, sides)(features).unflatten(0, chosen.shape)  # [M, P, C]
         logits = ensemble.member_logits(pixels)  # [M, P, K]
