@@ -9,6 +9,7 @@ from editgan.graph import ancestors, load_graph
 GUIDES = {"lpips_vgg", "dlib_resnet"}  # train, guide and select
 JUDGES = {"lpips_alex", "mobilefacenet", "efflite0", "face_api_expression", "fer"}  # only judge
 FINDERS = {"blazeface"}  # finds faces in photographs, before anything is trained or judged
+LOADERS = {"load_guide", "load_judge", "load_judges", "load_ir_se50", "load_reference_inception"}
 GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 
 # Where a judge may be loaded: in the packages that judge, and in a stage's function that measures what it has made.
@@ -32,13 +33,7 @@ def loaded_networks() -> set[tuple[str, str, str, str]]:
                         names = node.args[0]
                         known = isinstance(names, ast.Constant)
                         found.add((*place, names.value if known else f"any ({ast.unparse(names)})"))
-                    elif called in {
-                        "load_guide",
-                        "load_judge",
-                        "load_judges",
-                        "load_ir_se50",
-                        "load_reference_inception",
-                    }:
+                    elif called in LOADERS:
                         found.add((*place, called))
     return found
 

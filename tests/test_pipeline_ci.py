@@ -70,9 +70,7 @@ def test_every_stage_runs_and_the_benchmark_is_printed(checkout):
         assert json.loads((root / "outputs" / stage / "metrics.json").read_text())
         assert json.loads((root / "outputs" / stage / "run.json").read_text())["run_id"]
         states = [path for path in (root / "work" / stage).iterdir() if path.is_dir()]
-        assert [(path / "finished").exists() for path in states] == [True], (
-            "one state, to be deleted at the next attempt"
-        )
+        assert [(path / "finished").exists() for path in states] == [True], "one state, finished"
     assert not any((root.parent / "home").iterdir()), "nothing is written outside of the project"
     assert not processes_in(root)
 

@@ -85,6 +85,15 @@ def test_resumed_run_continues(client, tmp_path):
     assert client.get_run(second.run_id).info.status == "FINISHED"
 
 
+def test_newest_finished_run_is_found_by_its_tags(client):
+    tags = {"stage": "encoder", "input_hash": "0123"}
+    runs = [tracking.start_run("encoder", tags=tags) for _ in range(3)]
+    for run, status in zip(runs, ("FINISHED", "FINISHED", "FAILED"), strict=True):
+        run.close(status)
+    assert tracking.newest_finished_run(PROJECT_ROOT, tags) == runs[1].run_id
+    assert tracking.newest_finished_run(PROJECT_ROOT, tags | {"input_hash": "4567"}) is None
+
+
 def test_run_of_a_killed_process_is_closed(client):
     code = (
         "import os; from editgan import tracking; run = tracking.start_run('encoder');"
