@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from editgan import tracking
-from editgan.config import load_params
 from editgan.errors import UserError
 from editgan.graph import content_hash, input_hash, load_graph
 from flows.stages import StageResult
@@ -26,6 +25,8 @@ def run_record(root: Path, stage: str) -> dict:
             return record
     except (OSError, ValueError, KeyError, UserError):
         pass
+    from editgan.config import load_params  # brings torch, which a flow does without as long as it can
+
     try:
         params = load_params(root / "params.yaml").model_dump(mode="json")
         inputs = input_hash(load_graph(root / "dvc.yaml")[stage], root, params)

@@ -225,7 +225,9 @@ def test_bare_clone_fetches_what_the_store_has_and_makes_the_rest(tmp_path):
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "repro", "--quiet"], cwd=root, env=environment(root), check=True)
     subprocess.run([*dvc, "push", "--quiet", "first", "third"], cwd=root, env=environment(root), check=True)
-    shutil.rmtree(root / "outputs")
+    for path in root.glob("outputs/*/*"):
+        if path.name != "metrics.json":  # which git keeps
+            path.unlink()
     shutil.rmtree(root / ".dvc" / "cache")
     assert stages.fetch_missing(root, say=lambda line: None) == ["first", "second", "third"]
     results = {stage: stages.reproduce(stage, root, say=lambda line: None).outcome for stage in STAGES}
@@ -249,7 +251,7 @@ def test_dvc_shows_metrics_and_tries_a_value_without_touching_the_working_tree(t
     }  # fmt: skip
     run(*dvc, "exp", "run", "--temp", "--name", "tried", "-S", "seed=5", "--quiet")
     assert git_status(root) == "" and "seed: 0" in (root / "params.yaml").read_text()
-    changed = json.loads(run(*dvc, "metrics", "diff", "HEAD", "tried", "--json"))["diff"]
+    changed = json.loads(run(*dvc, "metrics", "diff", "HEAD", "tried", "--json"))
     assert changed["outputs/third/metrics.json"]["seed"] == {"old": 0, "new": 5, "diff": 5}
 
 

@@ -263,7 +263,8 @@ class Bar(nn.Module):
 def test_stage_end_to_end_is_byte_stable_and_splits_the_people(context):
     stage.run(context)
     first = {path.name: path.read_bytes() for path in context.out.iterdir()}
-    assert first.keys() == {"guide.safetensors", "judge.safetensors", "metrics.json", "quality.md"}
+    curves = {"stats_guide.jsonl", "stats_judge.jsonl"}
+    assert first.keys() == {"guide.safetensors", "judge.safetensors", "metrics.json", "quality.md"} | curves
     metrics = json.loads(first["metrics.json"])
     heads = {name: sum(counts.values()) for name, counts in metrics["training_heads"].items()}
     assert sum(heads.values()) == 191 and heads["guide"] in (95, 96)  # the one ambiguous head is in neither half
