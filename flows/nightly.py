@@ -40,7 +40,6 @@ def main() -> int:
             server, url = servers.start_prefect(PROJECT_ROOT)
             started.append(server)
             own["prefect"] = url
-            servers.wait_until_up(server, f"{url}{servers.HEALTH['prefect']}")
             servers.record(PROJECT_ROOT, own)
         started.append(start_worker(PROJECT_ROOT, url))
         print(f"The deployments of prefect.yaml run when they are due: {url}\nCtrl-C stops this.", flush=True)

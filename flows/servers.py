@@ -1,6 +1,7 @@
 """Servers on localhost: which ones run (`make ui` writes that down), and starting them."""
 
 import atexit
+import fcntl
 import json
 import os
 import socket
@@ -77,10 +78,15 @@ def free_port(first: int) -> int:
 
 
 def start_prefect(root: Path, *, first_port: int = 4200, scheduler: bool = True) -> tuple[subprocess.Popen, str]:
-    """Start Prefect's server; returns process and address (without /api).
+    """Start Prefect's server and wait until it answers; returns process and address (without /api).
+
+    One at a time: two servers that set up the same new database at once trip over each other's rows.
 
     Args:
         scheduler: with the services that start scheduled runs and tidy up; a single flow does without.
+
+    Raises:
+        RuntimeError: it ended, or it did not answer in time.
     """
     port = free_port(first_port)
     url = f"http://127.0.0.1:{port}"
@@ -89,7 +95,17 @@ def start_prefect(root: Path, *, first_port: int = 4200, scheduler: bool = True)
     flags = {"PREFECT__SERVER_FINAL": "1"}
     if not scheduler:
         flags["PREFECT__SERVER_EPHEMERAL"] = "1"
-    return processes.start(command, root=root, environment=flags, stdin=subprocess.DEVNULL), url
+    turn = home_project(root) / ".cache" / "prefect-start.lock"
+    turn.parent.mkdir(parents=True, exist_ok=True)
+    with turn.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        process = processes.start(command, root=root, environment=flags, stdin=subprocess.DEVNULL)
+        try:
+            wait_until_up(process, f"{url}{HEALTH['prefect']}")
+        except BaseException:
+            processes.stop(process, grace=5)
+            raise
+    return process, url
 
 
 def wait_until_up(process: subprocess.Popen, url: str) -> None:
@@ -120,5 +136,4 @@ def prefect_api(root: Path) -> str:
         return f"{known['prefect']}/api"
     process, url = start_prefect(root, first_port=0, scheduler=False)
     atexit.register(processes.stop, process, grace=5)
-    wait_until_up(process, f"{url}{HEALTH['prefect']}")
     return f"{url}/api"

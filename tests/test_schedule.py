@@ -28,7 +28,7 @@ def test_nightly_deployment_fires_and_finishes(tmp_path):
     declared = yaml.safe_load((root / "prefect.yaml").read_text())
     nightly = next(entry for entry in declared["deployments"] if entry["name"] == "nightly-benchmark")
     nightly["parameters"]["force"] = ["third"]  # this small project's last stage
-    nightly["schedules"] = [{"interval": 10, "active": True}]
+    nightly["schedules"] = [{"interval": 20, "active": True}]
     declared["deployments"] = [nightly]
     (root / "prefect.yaml").write_text(yaml.safe_dump(declared))
     output = root / "nightly.log"
@@ -43,9 +43,10 @@ def test_nightly_deployment_fires_and_finishes(tmp_path):
             "a scheduled run",
         )
         assert finished.search(output.read_text()), output.read_text()
+        # looked at before the next run is due, which makes it anew
+        assert (root / "runs" / "nightly" / "outputs" / "third" / "out.txt").exists(), output.read_text()
     finally:
         nightly_process.terminate()
         nightly_process.wait(60)
-    assert (root / "runs" / "nightly" / "outputs" / "third" / "out.txt").exists(), output.read_text()
     assert not (root / "outputs").exists(), "the default run stays untouched"
     wait_for(lambda: not processes_in(root), 20, "worker, its flow and the servers are gone")
