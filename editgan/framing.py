@@ -5,5 +5,5 @@ All positions are fractions of the side of a square picture, x to the right and 
 
 from __future__ import annotations
 
-EYE_DISTANCE = 0.215  # between the centres of the two eyeballs
-EYE_CENTRE = (0.5, 0.45)  # the point midway between them
+EYE_DISTANCE = 0.25  # between the centres of the two eyeballs, as in FFHQ
+EYE_CENTRE = (0.5, 0.46)  # the point midway between them

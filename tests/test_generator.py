@@ -8,7 +8,7 @@ import torch
 from editgan.generator.discriminator import Discriminator, minibatch_stddev
 from editgan.generator.generator import Generator, load_generator
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
-from editgan.generator.warm_start import fit_mapping, gaussian_kl, set_affine
+from editgan.generator.warm_start import PCA_POWER, PosteriorEncoder, fit_mapping, gaussian_kl, set_affine
 from editgan.weights import save_module
 
 
@@ -121,6 +121,35 @@ def test_fitted_mapping_has_the_moments_of_the_latents():
     drawn = generator.mapping(torch.randn(20000, 16))[:, 0]
     torch.testing.assert_close(drawn.mean(dim=0), latents.mean(dim=0), rtol=0.1, atol=0.3)
     torch.testing.assert_close(drawn.t().cov(), latents.t().cov(), rtol=0.1, atol=2.0)
+
+
+def low_rank_images(count, rank, resolution):
+    spread = 0.5 ** torch.arange(rank)
+    return ((torch.randn(count, rank) * spread) @ torch.randn(rank, 3 * resolution**2)).view(
+        -1, 3, resolution, resolution
+    )
+
+
+def test_code_of_the_warm_start_begins_as_principal_components():
+    images = low_rank_images(200, rank=6, resolution=16)
+    encoder = PosteriorEncoder(img_resolution=16, channel_base=64, channel_max=8, w_dim=6)
+    encoder.set_components(images)
+    mean = encoder(images)[0].detach()
+    spread = torch.linalg.svdvals((images - images.mean(dim=0)).flatten(1))
+    torch.testing.assert_close(
+        mean.std(dim=0) / mean.std(dim=0)[0], (spread[:6] / spread[0]) ** PCA_POWER, rtol=0.02, atol=0
+    )
+    assert mean.square().mean().item() == pytest.approx(1, rel=0.02)
+    pixels = (images - images.mean(dim=0)).flatten(1)
+    solution = torch.linalg.lstsq(mean, pixels).solution  # six components hold what there is of rank six
+    torch.testing.assert_close(mean @ solution, pixels, rtol=1e-3, atol=1e-3)
+
+
+def test_code_of_few_large_images_is_filled_with_zeros():
+    encoder = PosteriorEncoder(img_resolution=128, channel_base=128, channel_max=4, w_dim=6)
+    encoder.set_components(low_rank_images(3, rank=6, resolution=128))
+    mean, _ = encoder(torch.randn(2, 3, 128, 128))
+    assert mean[:, :2].abs().min() > 0 and mean[:, 3:].abs().max() == 0
 
 
 def test_saved_generator_makes_the_same_images(tmp_path):

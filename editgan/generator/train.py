@@ -20,6 +20,7 @@ from editgan.generator.losses import discriminator_loss, generator_loss, mixed_w
 from editgan.generator.params import GeneratorParams
 from editgan.generator.snapshots import Averages, Recorder, curves
 from editgan.generator.warm_start import (
+    PCA_IMAGES,
     PosteriorEncoder,
     fit_mapping,
     reconstruction_losses,
@@ -190,6 +191,10 @@ def warm_start(task: Task, generator: Generator, encoder: PosteriorEncoder, stat
         encoder.load_state_dict(state["encoder"])
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
+    else:
+        seed_everything(task.seed, "generator", "components")
+        reals = to_float(task.images[:PCA_IMAGES]).to(task.device)
+        encoder.set_components(torch.cat([reals, reals.flip(3)]) if params.mirror else reals)
     synthesis, averages = task.compile(generator.synthesis), Averages()
 
     while cur_nimg < end:

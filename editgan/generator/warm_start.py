@@ -5,12 +5,17 @@ synthesis network goes on into adversarial training, with a mapping network that
 Gaussian that the encoder's latents fill. There the encoder may hold on: a part of each batch of fakes is then made
 from the latents of real images and held to these images, too, which keeps the short training from drifting into
 patterns that fool a young discriminator. All this is ours; neither StyleGAN2 nor EditGAN has it.
+
+The encoder's mean begins as the image's principal components, and its convolutions add to that. Left to itself an
+autoencoder of this size keeps light, colour and hair at first and drops the mouth, which is few pixels; linear
+components hold a smile from the first step, so that the decoder has only to learn to draw it.
 """
 
 import math
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.generator.discriminator import ConvTrunk
@@ -18,19 +23,55 @@ from editgan.generator.generator import Mapping
 from editgan.generator.layers import LRELU_GAIN, LRELU_SLOPE, EqualizedLinear
 
 LOGVAR_RANGE = (-8.0, 4.0)
+LOGVAR_INIT = -5.0
+PCA_RESOLUTION = 64  # larger images are averaged down to this side before their components are taken
+PCA_IMAGES = 4096  # the components come from so many images, and from their mirror images
+PCA_POWER = 0.8  # a component's spread in w is its spread in the images to this power; 1 keeps proportions, 0 whitens
 
 
 class PosteriorEncoder(ConvTrunk):
-    """Image [N, 3, res, res] -> mean and log variance of w, each [N, w_dim]."""
+    """Image [N, 3, res, res] -> mean and log variance of w, each [N, w_dim].
+
+    The mean is the image's principal components (after `set_components`) plus what the convolutions add, at first 0.
+    """
 
     def __init__(self, *, img_resolution: int, channel_base: int, channel_max: int, w_dim: int) -> None:
         super().__init__(img_resolution=img_resolution, channel_base=channel_base, channel_max=channel_max)
         self.fc = EqualizedLinear(self.out_channels * 16, self.out_channels, lrelu=True)
         self.out = EqualizedLinear(self.out_channels, 2 * w_dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.constant_(self.out.bias[w_dim:], LOGVAR_INIT)
+        self.pca_resolution = min(img_resolution, PCA_RESOLUTION)
+        pixels = 3 * self.pca_resolution**2
+        self.register_buffer("components", torch.zeros(w_dim, pixels))
+        self.register_buffer("pixel_mean", torch.zeros(pixels))
 
     def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
-        mean, logvar = self.out(self.fc(self.to_4x4(img).flatten(1))).chunk(2, dim=1)
+        change, logvar = self.out(self.fc(self.to_4x4(img).flatten(1))).chunk(2, dim=1)
+        with torch.autocast(img.device.type, enabled=False):
+            mean = F.linear(self.pixels(img) - self.pixel_mean, self.components) + change
         return mean, logvar.clamp(*LOGVAR_RANGE)
+
+    def pixels(self, img: Tensor) -> Tensor:
+        """What the components are taken of: [N, 3, res, res] -> [N, 3 * pca_resolution^2]."""
+        return F.adaptive_avg_pool2d(img, self.pca_resolution).flatten(1)
+
+    @torch.no_grad()
+    def set_components(self, images: Tensor) -> None:
+        """Make the mean of w the leading principal components of `images` [N, 3, res, res] in [-1, 1].
+
+        Each is scaled by a power of its spread, all together to a mean square of 1. Uses torch's random stream. Of
+        fewer than w_dim images the other components stay 0.
+        """
+        pixels = self.pixels(images)  # [N, P]
+        self.pixel_mean.copy_(pixels.mean(dim=0))
+        pixels -= self.pixel_mean
+        count = min(len(self.components), *pixels.shape)
+        _, singular, vectors = torch.svd_lowrank(pixels, q=min(count + 64, *pixels.shape), niter=3)
+        spread = singular[:count] / math.sqrt(len(pixels))  # [count], of the components
+        wanted = (spread / spread[0]).pow(PCA_POWER)
+        wanted /= wanted.square().mean().sqrt()
+        self.components[:count] = vectors[:, :count].t() * (wanted / spread.clamp(min=1e-6)).unsqueeze(1)
 
 
 @torch.no_grad()
