@@ -132,8 +132,8 @@ def test_eyes_stand_in_the_framing():
                 [[a[mask == CLASS[f"{side}_eye"]].mean() / 128 for a in (columns, rows)] for side in ("right", "left")]
             )
     right, left = np.mean(centres, 0)
-    assert abs(left[0] - right[0] - EYE_DISTANCE) < 0.02
-    assert np.allclose((left + right) / 2, EYE_CENTRE, atol=0.015)
+    assert abs(left[0] - right[0] - EYE_DISTANCE) < 0.09 * EYE_DISTANCE
+    assert np.allclose((left + right) / 2, EYE_CENTRE, atol=0.07 * EYE_DISTANCE)  # lids hide the upper part of an eye
 
 
 def test_few_shot_heads_show_every_class_and_open_smiles(few_shot):
@@ -146,16 +146,20 @@ def test_few_shot_heads_show_every_class_and_open_smiles(few_shot):
 
 
 def test_a_smile_changes_the_face_and_nothing_else():
-    for index in range(4):
+    clothing = 0
+    for index in range(6):
         (neutral, mask), (smiling, smiling_mask) = draw("test", index), draw("test_smiling", index)
         change = np.abs(neutral.astype(int) - smiling).max(2)
         still = scipy.ndimage.minimum_filter(mask, 3) == scipy.ndimage.maximum_filter(smiling_mask, 3)
         assert not change[still & (mask == CLASS["background"])].any()
-        assert change[still & (mask == CLASS["clothing"])].max() <= 4  # a collar may stir with the neck
+        clothed = still & (mask == CLASS["clothing"])
+        assert change[clothed].max(initial=0) <= 4  # a collar may stir with the neck
+        clothing += clothed.sum()
         assert not change[: int(0.2 * 64)].any()  # forehead and hair
         changed = change > 0
         mouth = np.isin(mask, MOUTH) | np.isin(smiling_mask, MOUTH)
         assert changed[mouth].mean() > 0.8
+    assert clothing > 100
 
 
 def test_smiling_heads_show_more_of_the_mouth():
