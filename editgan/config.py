@@ -121,5 +121,5 @@ def _fault(detail: dict[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         return f"  {key}: unknown key (given {detail['input']!r}); remove it or correct its spelling"
     if detail["type"] == "missing":
-        return f"  {key}: missing"
+        return f"  {key}: missing; give it as in params.yaml"
     return f"  {key}: {detail['msg']} (given {detail['input']!r})"

@@ -90,7 +90,10 @@ def load_module(path: str | Path, cls: type[ModuleT]) -> ModuleT:
     """
     tensors, metadata = load_tensors(path)
     if metadata.get("class") != cls.__name__ or "config" not in metadata:
-        raise UserError(f"{path}: holds {metadata.get('class', 'no network')!r}, expected {cls.__name__!r}")
+        raise UserError(
+            f"{path}: holds {metadata.get('class', 'no network')!r}, expected {cls.__name__!r}; give the file of such "
+            "a network, or run the stage that writes this one again"
+        )
     try:
         module = cls(**metadata["config"])
         module.load_state_dict(tensors)

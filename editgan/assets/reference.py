@@ -10,6 +10,8 @@ from editgan.assets.fetch import check_sha256
 from editgan.assets.networks.ir_se50 import IrSe50
 from editgan.errors import UserError
 
+REMEDY = "set its key in section `assets` of the params to null to go without"
+
 
 def load_reference_inception(path: str | Path, sha256: str | None = None) -> torch.nn.Module:
     """FID's Inception from pt_inception-2015-12-05-6726825d.pth: float [-1, 1] images -> [N, 2048].
@@ -39,7 +41,7 @@ def load_ir_se50(path: str | Path, sha256: str | None = None) -> torch.nn.Module
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{path}: not an IR-SE50 in the layout of InsightFace_Pytorch ({error})") from error
+        raise UserError(f"{path}: not an IR-SE50 in the layout of InsightFace_Pytorch ({error}); {REMEDY}") from error
     return network.eval().requires_grad_(False)
 
 
@@ -47,13 +49,13 @@ def read_state_dict(path: str | Path, sha256: str | None) -> dict[str, Tensor]:
     """Named tensors of a PyTorch file; nothing else in it is unpickled."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; set its key in section `assets` of the params to null to go without")
+        raise UserError(f"{path}: no such file; {REMEDY}")
     if sha256 is not None:
         check_sha256(path, sha256)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path}: holds no plain state dict ({error})") from error
+        raise UserError(f"{path}: holds no plain state dict ({error}); {REMEDY}") from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise UserError(f"{path}: holds no plain state dict of named tensors")
+        raise UserError(f"{path}: holds no plain state dict of named tensors; {REMEDY}")
     return weights

@@ -45,7 +45,9 @@ def erase_parts(mask: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
     """
     erased = np.isin(mask, class_ids)
     if erased.all():
-        raise UserError(f"the mask holds nothing but the classes {list(class_ids)} that are to be erased")
+        raise UserError(
+            f"the mask holds nothing but the classes {list(class_ids)} that are to be erased; give the mask of a head"
+        )
     nearest = distance_transform_edt(erased, return_distances=False, return_indices=True)  # [2, H, W]
     return mask[tuple(nearest)]
 

@@ -55,7 +55,8 @@ def optimize(
         if best is None:
             if not now.total.isfinite().all():
                 raise UserError(
-                    f"the loss of an edit starts at {now.total.tolist()}; its latents or networks are damaged"
+                    f"the loss of an edit starts at {now.total.tolist()}; its latents or networks are damaged: run "
+                    "the stages encoder and segmentation again"
                 )
             start = best = now
         else:

@@ -65,7 +65,10 @@ def load_vector(path: str | Path) -> EditingVector:
     """
     tensors, metadata = load_tensors(path)
     if metadata.get("kind") != KIND or "delta_w_plus" not in tensors:
-        raise UserError(f"{path}: holds no editing vector (kind {metadata.get('kind')!r}, expected {KIND!r})")
+        raise UserError(
+            f"{path}: holds no editing vector (kind {metadata.get('kind')!r}, expected {KIND!r}); name a file of "
+            "outputs/editing/vectors"
+        )
     return EditingVector(
         name=metadata["name"],
         region_classes=tuple(metadata["region_classes"]),
