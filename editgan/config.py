@@ -22,7 +22,6 @@ FITS = (
     ("benchmark.grid_heads", "data.test"),
     ("resolution", "generator.channel_base"),
     ("resolution", "generator.d_channel_base"),
-    ("resolution", "generator.warm_start.encoder_channel_base"),
     ("resolution", "encoder.channel_base"),
 )
 # (key, key): the first, where it is given, counts from 0 among so many as the second says.
@@ -62,6 +61,11 @@ class BaseParams(Section):
         for index, count in INDICES:
             if (value := _value(self, index)) is not None and value >= (limit := _value(self, count)):
                 raise ValueError(f"{index} {value} must be less than {count} {limit}")
+        sizes = len(_value(self, "generator.warm_start.kimg"))
+        if 2 ** (sizes + 2) > self.resolution:  # the first is at least 8
+            raise ValueError(
+                f"generator.warm_start.kimg has {sizes} entries, too many for resolution {self.resolution}"
+            )
         return self
 
 

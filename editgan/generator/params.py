@@ -1,20 +1,23 @@
 """The `generator` section of params.yaml."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from editgan.section import Section
 
 
 class WarmStartParams(Section):
-    """Phase 1: the synthesis network as the decoder of a variational autoencoder in W."""
+    """Phase 1: the synthesis network as the decoder of principal components, growing from low resolution."""
 
-    kimg: float = Field(ge=0)  # 0 leaves the phase out
+    kimg: tuple[Annotated[float, Field(gt=0)], ...]  # at rising resolutions, the last at the full one; () leaves it out
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)  # falls to 0 along a half cosine
-    encoder_channel_base: int = Field(ge=8)
-    kl_weight: float = Field(ge=0)
+    pixel_weight: float = Field(ge=0)  # of L1 + L2
+    band_weight: float = Field(ge=0)  # of the relative errors in the bands of a Laplacian pyramid
     perceptual_weight: float = Field(ge=0)
     perceptual_images: int = Field(ge=1)  # images of each batch that the perceptual loss looks at
+    perceptual_interval: int = Field(ge=1)  # steps from one look to the next
 
 
 class GeneratorParams(Section):
@@ -59,13 +62,15 @@ class GeneratorParams(Section):
             ratio = getattr(self, name) / self.tick_kimg
             if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
                 raise ValueError(f"{name} {getattr(self, name)} must be a multiple of tick_kimg {self.tick_kimg}")
-        if self.warm_start.kimg > 0 and self.num_mapping_layers % 2:
+        if self.warm_start.kimg and self.num_mapping_layers % 2:
             raise ValueError(
                 f"num_mapping_layers {self.num_mapping_layers} must be even with a warm start, which fits pairs of "
-                "layers; choose an even number or set warm_start.kimg to 0"
+                "layers; choose an even number or set warm_start.kimg to []"
             )
         if self.anchor_images >= self.batch:
             raise ValueError(f"anchor_images {self.anchor_images} must be less than batch {self.batch}")
+        if self.anchor_images and not self.warm_start.kimg:
+            raise ValueError(f"anchor_images {self.anchor_images} needs a warm start; set it to 0 without one")
         if self.warm_start.perceptual_images > self.warm_start.batch:
             raise ValueError("warm_start.perceptual_images must not exceed warm_start.batch")
         return self

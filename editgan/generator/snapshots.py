@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.generator.generator import Generator
@@ -32,8 +33,17 @@ def polynomial_mmd(x: Tensor, y: Tensor) -> float:
 
 @torch.no_grad()
 def sample_images(generator: Generator, z: Tensor, device: torch.device) -> Tensor:
-    """uint8 images [N, 3, res, res] of latents z [N, z_dim], without truncation, constant noise."""
-    return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(FORWARD_BATCH)])
+    """uint8 images [N, 3, res, res] of latents z [N, z_dim], without truncation, constant noise.
+
+    A network that still grows makes smaller images; they are enlarged.
+    """
+    parts = []
+    for part in z.split(FORWARD_BATCH):
+        images = generator(part.to(device))
+        if images.shape[-1] != generator.img_resolution:
+            images = F.interpolate(images, size=generator.img_resolution, mode="bilinear", align_corners=False)
+        parts.append(to_uint8(images).cpu())
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -117,7 +127,8 @@ def curves(history: list[dict[str, float | str]]) -> dict[str, list[dict[str, fl
     """The history as tables for plots: rows of one table have the same columns, the first of them kimg."""
     names = {name for line in history for name in line}
     columns = {
-        "warm_start": sorted(name for name in names if name.startswith("loss/warm_")),
+        "warm_start": ["loss/warm_l1", "loss/warm_l2"],
+        "perceptual": ["loss/warm_lpips"],
         "adversarial": ["loss/G", "loss/D", "r_t", "logits/real", "logits/fake"],
         "kid": sorted(name for name in names if name.startswith("kid")),
     }

@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.generator.discriminator import Discriminator
-from editgan.generator.generator import Generator
+from editgan.generator.generator import Generator, resolutions_of
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
 from editgan.generator.params import GeneratorParams
 from editgan.generator.snapshots import Averages, Recorder, curves
 from editgan.generator.warm_start import (
     PCA_IMAGES,
-    PosteriorEncoder,
+    BandLoss,
+    PrincipalComponents,
     fit_mapping,
+    grow,
     reconstruction_losses,
-    sample_posterior,
+    resolution_at,
 )
 from editgan.images import to_float
 from editgan.optimizers import (
@@ -52,6 +55,7 @@ from editgan.weights import write_json
 
 PL_DECAY = 0.01  # of the running mean of path lengths
 PL_BATCH_SHRINK = 2  # path lengths are measured on a part of the batch
+PERCEPTUAL_RESOLUTION = 32  # LPIPS takes no smaller images
 W_AVG_SAMPLES = 10_000
 FIT_BATCH = 50
 FIT_POSITIONS = range(0, 2000, FIT_BATCH)  # the mapping's moments come from these images
@@ -66,6 +70,8 @@ class Task:
     seed: int
     images: Tensor  # uint8 [N, 3, res, res], on the CPU
     lpips_vgg: nn.Module
+    code: PrincipalComponents
+    bands: BandLoss
     device: torch.device
     work: Path
     recorder: Recorder
@@ -75,7 +81,7 @@ class Task:
     @property
     def warm_start_nimg(self) -> int:
         """Images of the warm start; the adversarial phase counts on from here."""
-        return round(self.params.warm_start.kimg * 1000)
+        return sum(round(kimg * 1000) for kimg in self.params.warm_start.kimg)
 
     @property
     def total_nimg(self) -> int:
@@ -89,18 +95,28 @@ class Task:
             images = torch.where(flip[:, None, None, None], images.flip(3), images)
         return to_float(images).to(self.device).contiguous(memory_format=torch.channels_last)
 
-    def autoencoder_losses(self, fake: Tensor, real: Tensor, kl: Tensor) -> dict[str, Tensor]:
-        """The terms of the autoencoder's loss, unweighted."""
-        return reconstruction_losses(fake, real, self.lpips_vgg, self.params.warm_start.perceptual_images) | {"kl": kl}
+    def autoencoder_loss(self, fake: Tensor, real: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        """(weighted sum, terms) for images [N, 3, r, r]; the perceptual term every `perceptual_interval` steps.
 
-    def autoencoder_loss(self, losses: dict[str, Tensor]) -> Tensor:
+        That term looks at the first `perceptual_images` images: on all of them a pretrained network would cost more
+        than everything else together. At half size it would cost less and miss mouths and eyes.
+        """
         options = self.params.warm_start
-        weights = {"l1": 1.0, "l2": 1.0, "lpips": options.perceptual_weight, "kl": options.kl_weight}
-        return sum(weights[name] * value for name, value in losses.items())
+        terms = reconstruction_losses(fake, real)
+        loss = options.pixel_weight * (terms["l1"] + terms["l2"])
+        if options.band_weight > 0:
+            loss = loss + options.band_weight * self.bands(fake, real)
+        looks = options.perceptual_weight > 0 and fake.shape[-1] >= PERCEPTUAL_RESOLUTION
+        if looks and step % options.perceptual_interval == 0:
+            pair = [images[: options.perceptual_images] for images in (fake, real)]
+            terms["lpips"] = self.lpips_vgg(*pair).mean()
+            loss = loss + options.perceptual_weight * options.perceptual_interval * terms["lpips"]
+        return loss, {name: value.item() for name, value in terms.items()}
 
     def save(self, phase: str, cur_nimg: int, **content: Any) -> None:
         history = json.dumps(self.recorder.history)
-        save_state(self.work, {"phase": phase, "cur_nimg": cur_nimg, "history": history, **content})
+        shared = {"code": self.code.state_dict(), "bands": self.bands.state_dict()}
+        save_state(self.work, {"phase": phase, "cur_nimg": cur_nimg, "history": history, **shared, **content})
 
 
 def train(
@@ -147,6 +163,8 @@ def train(
         seed=seed,
         images=images,
         lpips_vgg=lpips_vgg,
+        code=PrincipalComponents(img_resolution=resolution, w_dim=params.w_dim).to(device),
+        bands=BandLoss(img_resolution=resolution).to(device),
         device=device,
         work=work,
         recorder=recorder,
@@ -162,79 +180,74 @@ def train(
         channel_max=params.channel_max,
         num_mapping_layers=params.num_mapping_layers,
     ).to(device, memory_format=torch.channels_last)
-    encoder = PosteriorEncoder(
-        img_resolution=resolution,
-        channel_base=params.warm_start.encoder_channel_base,
-        channel_max=params.channel_max,
-        w_dim=params.w_dim,
-    ).to(device, memory_format=torch.channels_last)
-    if not state:
+    if state:
+        task.code.load_state_dict(state["code"])
+        task.bands.load_state_dict(state["bands"])
+    else:
         recorder.grid(generator, "fakes_init")
-    if params.warm_start.kimg > 0 and state.get("phase") != "adversarial":
-        warm_start(task, generator, encoder, state)
+    if params.warm_start.kimg and state.get("phase") != "adversarial":
+        warm_start(task, generator, state)
         state = {}
-    generator_ema, discriminator = adversarial(task, generator, encoder, state)
+    generator_ema, discriminator = adversarial(task, generator, state)
     generator_ema.w_avg.copy_(mean_w(generator_ema, seed))
     for name, rows in curves(recorder.history).items():
         write_json(out / "curves" / f"{name}.json", rows)
     return generator_ema, discriminator, final_statistics(recorder.history)
 
 
-def warm_start(task: Task, generator: Generator, encoder: PosteriorEncoder, state: dict[str, Any]) -> None:
-    """Train `generator.synthesis` as the decoder of an autoencoder, and fit the mapping to the encoder's latents."""
+def warm_start(task: Task, generator: Generator, state: dict[str, Any]) -> None:
+    """Train `generator.synthesis` as the decoder of the code, growing, and fit the mapping to the codes."""
     params, options = task.params, task.params.warm_start
-    muon, adam = muon_and_adam([*generator.synthesis.parameters(), *encoder.parameters()])
+    muon, adam = muon_and_adam(generator.synthesis.parameters())
     cur_nimg, end = 0, task.warm_start_nimg
     if state:
         cur_nimg = state["cur_nimg"]
         generator.load_state_dict(state["G"])
-        encoder.load_state_dict(state["encoder"])
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
     else:
         seed_everything(task.seed, "generator", "components")
         reals = to_float(task.images[:PCA_IMAGES]).to(task.device)
-        encoder.set_components(torch.cat([reals, reals.flip(3)]) if params.mirror else reals)
+        task.code.fit(torch.cat([reals, reals.flip(3)]) if params.mirror else reals)
+    last_step = max(cur_nimg - options.batch, 0)
+    generator.synthesis.block_resolutions = resolutions_of(resolution_at(last_step, options.kimg, task.resolution))
     synthesis, averages = task.compile(generator.synthesis), Averages()
 
     while cur_nimg < end:
         seed_everything(task.seed, "generator", "warm_start", cur_nimg)
         set_muon_lr(muon, adam, options.lr * cosine_decay(cur_nimg / end))
+        resolution = resolution_at(cur_nimg, options.kimg, task.resolution)
+        grow(generator.synthesis, resolution)
         real = task.real_batch(cur_nimg, options.batch)
+        ws = task.code.noisy(real).unsqueeze(1).repeat(1, generator.num_ws, 1)  # [N, num_ws, w_dim], equal rows
         with mixed_precision(task.device):
-            ws, kl = sample_posterior(encoder, real, generator.num_ws)
-            losses = task.autoencoder_losses(synthesis(ws, noise_mode="none"), real, kl)
-        optimizer_step(task.autoencoder_loss(losses), muon, adam)
-        averages.add({f"loss/warm_{name}": value.item() for name, value in losses.items()})
+            fake = synthesis(ws, noise_mode="none")
+            target = F.adaptive_avg_pool2d(real, resolution)
+            loss, terms = task.autoencoder_loss(fake, target, cur_nimg // options.batch)
+        optimizer_step(loss, muon, adam)
+        averages.add({f"loss/warm_{name}": value for name, value in terms.items()})
         cur_nimg += options.batch
         finished = cur_nimg >= end
 
-        task.run.progress(cur_nimg / 1000, task.total_nimg / 1000, "kimg", "warm start")
+        task.run.progress(cur_nimg / 1000, task.total_nimg / 1000, "kimg", f"warm start, {resolution} px")
         if due(cur_nimg, options.batch, params.tick_kimg) or finished:
             stats = averages.take()
             check_finite(stats, f"{cur_nimg / 1000:.1f} kimg of the warm start", task.work)
             if due(cur_nimg, options.batch, params.snapshot_kimg) or finished:
-                fit_mapping(generator.mapping, encoder, (task.real_batch(n, FIT_BATCH) for n in FIT_POSITIONS))
+                fit_mapping(generator.mapping, task.code, (task.real_batch(n, FIT_BATCH) for n in FIT_POSITIONS))
                 stats |= task.recorder.snapshot(generator, cur_nimg)
             task.recorder.tick("warm_start", cur_nimg, stats)
             if due(cur_nimg, options.batch, params.state_kimg) or finished:
                 task.save(
-                    "warm_start",
-                    cur_nimg,
-                    G=generator.state_dict(),
-                    encoder=encoder.state_dict(),
-                    muon=muon.state_dict(),
-                    adam=adam.state_dict(),
+                    "warm_start", cur_nimg, G=generator.state_dict(), muon=muon.state_dict(), adam=adam.state_dict()
                 )
 
 
-def adversarial(
-    task: Task, generator: Generator, encoder: PosteriorEncoder, state: dict[str, Any]
-) -> tuple[Generator, Discriminator]:
+def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tuple[Generator, Discriminator]:
     """The losses of StyleGAN2 with lazy regularisation. Returns (G_ema, D).
 
-    The first `anchor_images` fakes of a batch are reconstructions of the first real images, from the encoder's
-    latents: D judges them like the others, and the autoencoder's loss holds them to their images.
+    The first `anchor_images` fakes of a batch are reconstructions of the first real images, from their
+    codes: D judges them like the others, and the autoencoder's loss holds them to their images.
     Two steps differ from the released code. The discriminator sees the images that the generator was just judged on,
     which saves making others. The running mean of path lengths starts at its first value, not at 0, since a warm
     generator already has some.
@@ -251,15 +264,13 @@ def adversarial(
     noise = [p for name, p in generator.named_parameters() if name.endswith("noise_strength")]
     others = [p for name, p in generator.named_parameters() if not name.endswith("noise_strength")]
     anchors = params.anchor_images
-    if anchors:
-        others += encoder.parameters()
     g_optimizer = lazy_adam([others, noise], params.pl_interval if params.pl_weight > 0 else None)
     d_optimizer = lazy_adam([list(discriminator.parameters())], params.r1_interval if params.r1_gamma > 0 else None)
     start, end = task.warm_start_nimg, task.total_nimg
     cur_nimg, pl_mean = start, torch.tensor(float("nan"), device=task.device)
     if state:
         cur_nimg, pl_mean = state["cur_nimg"], state["pl_mean"].to(task.device)
-        for name, part in (("G", generator), ("G_ema", generator_ema), ("D", discriminator), ("encoder", encoder)):
+        for name, part in (("G", generator), ("G_ema", generator_ema), ("D", discriminator)):
             part.load_state_dict(state[name])
         g_optimizer.load_state_dict(state["g_optimizer"])
         d_optimizer.load_state_dict(state["d_optimizer"])
@@ -279,15 +290,15 @@ def adversarial(
         with torch.set_grad_enabled(generator_learns), mixed_precision(task.device):
             ws = mixed_ws(generator, batch - anchors, params.style_mixing_prob, task.device)
             if anchors:
-                anchor_ws, kl = sample_posterior(encoder, real[:anchors], generator.num_ws)
-                ws = torch.cat([anchor_ws, ws])
+                code = task.code.noisy(real[:anchors])  # [anchors, w_dim]
+                ws = torch.cat([code.unsqueeze(1).repeat(1, generator.num_ws, 1), ws])
             fake = synthesis(ws, noise_mode="random")
             loss = generator_loss(critic(fake))
             stats = {"loss/G": loss.item()}
             if anchors and generator_learns:
-                losses = task.autoencoder_losses(fake[:anchors], real[:anchors], kl)
-                loss = loss + params.anchor_weight * task.autoencoder_loss(losses)
-                stats |= {f"loss/anchor_{name}": value.item() for name, value in losses.items()}
+                anchor_loss, terms = task.autoencoder_loss(fake[:anchors], real[:anchors], step)
+                loss = loss + params.anchor_weight * anchor_loss
+                stats |= {f"loss/anchor_{name}": value for name, value in terms.items()}
         if generator_learns:
             optimizer_step(loss, g_optimizer)
             averages.add(stats)
@@ -341,7 +352,6 @@ def adversarial(
                     G=generator.state_dict(),
                     G_ema=generator_ema.state_dict(),
                     D=discriminator.state_dict(),
-                    encoder=encoder.state_dict(),
                     g_optimizer=g_optimizer.state_dict(),
                     d_optimizer=d_optimizer.state_dict(),
                     pl_mean=pl_mean.cpu(),

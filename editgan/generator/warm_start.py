@@ -1,64 +1,65 @@
-"""Warm start: the synthesis network learns as the decoder of a variational autoencoder in W.
+"""Warm start: the synthesis network learns as the decoder of a linear autoencoder in W, from 8x8 pixels upwards.
 
 A GAN of this size needs days of CPU time to find the layout of a face; reconstructing images finds it in minutes. The
-synthesis network goes on into adversarial training, with a mapping network that begins as the affine map from z to the
-Gaussian that the encoder's latents fill. There the encoder may hold on: a part of each batch of fakes is then made
-from the latents of real images and held to these images, too, which keeps the short training from drifting into
-patterns that fool a young discriminator. All this is ours; neither StyleGAN2 nor EditGAN has it.
+code of an image is its principal components, which hold a smile from the first step: a learned encoder keeps light,
+colour and hair at first and drops the mouth, which is few pixels. The decoder grows (Karras et al. 2018): steps at low
+resolution are cheap, and a new block starts with RGB weights of 0, so that the image stays what it was.
 
-The encoder's mean begins as the image's principal components, and its convolutions add to that. Left to itself an
-autoencoder of this size keeps light, colour and hair at first and drops the mouth, which is few pixels; linear
-components hold a smile from the first step, so that the decoder has only to learn to draw it.
+The synthesis network goes on into adversarial training, with a mapping network that begins as the affine map from z to
+the Gaussian that the codes fill. There the code may hold on: a part of each batch of fakes is then made from the codes
+of real images and held to these images, too, which keeps the short training from drifting into patterns that fool a
+young discriminator. All this is ours; neither StyleGAN2 nor EditGAN has it.
 """
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from editgan.generator.discriminator import ConvTrunk
-from editgan.generator.generator import Mapping
-from editgan.generator.layers import LRELU_GAIN, LRELU_SLOPE, EqualizedLinear
+from editgan.generator.generator import Mapping, Synthesis, resolutions_of
+from editgan.generator.layers import LRELU_GAIN, LRELU_SLOPE
 
-LOGVAR_RANGE = (-8.0, 4.0)
-LOGVAR_INIT = -5.0
 PCA_RESOLUTION = 64  # larger images are averaged down to this side before their components are taken
 PCA_IMAGES = 4096  # the components come from so many images, and from their mirror images
 PCA_POWER = 0.8  # a component's spread in w is its spread in the images to this power; 1 keeps proportions, 0 whitens
+CODE_NOISE = 0.08  # standard deviation of the noise on codes, whose mean square is 1: neighbours in W look alike
+BAND_MEMORY = 0.97  # of the running mean of errors, a step
+BAND_FLOOR = 0.1  # errors count relative to their running mean at that place, plus this part of the mean over places
 
 
-class PosteriorEncoder(ConvTrunk):
-    """Image [N, 3, res, res] -> mean and log variance of w, each [N, w_dim].
+class PrincipalComponents(nn.Module):
+    """Image [N, 3, res, res] in [-1, 1] -> code [N, w_dim], linear, with nothing to train.
 
-    The mean is the image's principal components (after `set_components`) plus what the convolutions add, at first 0.
+    Attributes:
+        components: [w_dim, pixels], scaled as `fit` says; zeros before.
+        pixel_mean: [pixels].
     """
 
-    def __init__(self, *, img_resolution: int, channel_base: int, channel_max: int, w_dim: int) -> None:
-        super().__init__(img_resolution=img_resolution, channel_base=channel_base, channel_max=channel_max)
-        self.fc = EqualizedLinear(self.out_channels * 16, self.out_channels, lrelu=True)
-        self.out = EqualizedLinear(self.out_channels, 2 * w_dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.constant_(self.out.bias[w_dim:], LOGVAR_INIT)
-        self.pca_resolution = min(img_resolution, PCA_RESOLUTION)
-        pixels = 3 * self.pca_resolution**2
-        self.register_buffer("components", torch.zeros(w_dim, pixels))
-        self.register_buffer("pixel_mean", torch.zeros(pixels))
+    def __init__(self, *, img_resolution: int, w_dim: int) -> None:
+        super().__init__()
+        self.side = min(img_resolution, PCA_RESOLUTION)
+        self.register_buffer("components", torch.zeros(w_dim, 3 * self.side**2))
+        self.register_buffer("pixel_mean", torch.zeros(3 * self.side**2))
 
-    def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
-        change, logvar = self.out(self.fc(self.to_4x4(img).flatten(1))).chunk(2, dim=1)
+    def forward(self, img: Tensor) -> Tensor:
         with torch.autocast(img.device.type, enabled=False):
-            mean = F.linear(self.pixels(img) - self.pixel_mean, self.components) + change
-        return mean, logvar.clamp(*LOGVAR_RANGE)
+            return F.linear(self.pixels(img) - self.pixel_mean, self.components)
 
     def pixels(self, img: Tensor) -> Tensor:
-        """What the components are taken of: [N, 3, res, res] -> [N, 3 * pca_resolution^2]."""
-        return F.adaptive_avg_pool2d(img, self.pca_resolution).flatten(1)
+        """What the components are taken of: [N, 3, res, res] -> [N, 3 * side^2]."""
+        return F.adaptive_avg_pool2d(img, self.side).flatten(1)
+
+    def noisy(self, img: Tensor) -> Tensor:
+        """The codes with CODE_NOISE, from torch's random stream.  # [N, w_dim]"""
+        code = self(img)
+        return code + CODE_NOISE * torch.randn_like(code)
 
     @torch.no_grad()
-    def set_components(self, images: Tensor) -> None:
-        """Make the mean of w the leading principal components of `images` [N, 3, res, res] in [-1, 1].
+    def fit(self, images: Tensor) -> None:
+        """Take the leading principal components of `images` [N, 3, res, res] in [-1, 1].
 
         Each is scaled by a power of its spread, all together to a mean square of 1. Uses torch's random stream. Of
         fewer than w_dim images the other components stay 0.
@@ -72,6 +73,23 @@ class PosteriorEncoder(ConvTrunk):
         wanted = (spread / spread[0]).pow(PCA_POWER)
         wanted /= wanted.square().mean().sqrt()
         self.components[:count] = vectors[:, :count].t() * (wanted / spread.clamp(min=1e-6)).unsqueeze(1)
+
+
+@torch.no_grad()
+def grow(synthesis: Synthesis, resolution: int) -> None:
+    """Make the network end at `resolution`; a block that comes new starts with RGB weights of 0."""
+    before = synthesis.block_resolutions[-1]
+    synthesis.block_resolutions = resolutions_of(resolution)
+    for new in synthesis.block_resolutions:
+        if new > before:
+            getattr(synthesis, f"b{new}").torgb.weight.zero_()
+
+
+def resolution_at(cur_nimg: int, kimg: Sequence[float], img_resolution: int) -> int:
+    """The resolution in training after `cur_nimg` images: kimg[-1] is spent at the full one, kimg[-2] at half of it."""
+    ends = itertools.accumulate(round(amount * 1000) for amount in kimg)
+    sizes_to_come = sum(cur_nimg < end for end in ends)
+    return img_resolution >> max(sizes_to_come - 1, 0)
 
 
 @torch.no_grad()
@@ -107,37 +125,56 @@ def gaussian_root(covariance: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_mapping(mapping: Mapping, encoder: PosteriorEncoder, batches: Iterable[Tensor]) -> None:
-    """Set the mapping to the affine map with the moments of the encoder's latents over `batches` of images.
+def fit_mapping(mapping: Mapping, code: PrincipalComponents, batches: Iterable[Tensor]) -> None:
+    """Set the mapping to the affine map with the moments of the noisy codes over `batches` of images."""
+    codes = torch.cat([code(real) for real in batches])  # [N, w_dim]
+    covariance = codes.t().cov() + CODE_NOISE**2 * torch.eye(codes.shape[1], device=codes.device)  # [w_dim, w_dim]
+    set_affine(mapping, gaussian_root(covariance), codes.mean(dim=0))
 
-    The latents of all images together have the mean of the means, and the covariance of the means plus the mean of
-    the variances.
+
+def reconstruction_losses(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """l1 and l2 between images [N, 3, res, res] in [-1, 1], each a mean."""
+    difference = fake - real
+    return {"l1": difference.abs().mean(), "l2": difference.square().mean()}
+
+
+class BandLoss(nn.Module):
+    """Absolute errors in the bands of a Laplacian pyramid, each relative to its running mean at that place.
+
+    Errors of hair and background are large everywhere and in every band, those of mouth and eyes small, sharp and in
+    one place; divided by what is usual there they count alike. Its value is about 1 whatever the quality, so that it
+    tells nothing about progress.
+
+    Args:
+        img_resolution: side of the largest images; there is one set of means for each power of two from 8 up.
     """
-    parts = [encoder(real) for real in batches]
-    means, logvars = (torch.cat(part) for part in zip(*parts, strict=True))  # [N, w_dim] each
-    covariance = means.t().cov() + logvars.exp().mean(dim=0).diag()  # [w_dim, w_dim]
-    set_affine(mapping, gaussian_root(covariance), means.mean(dim=0))
 
+    def __init__(self, *, img_resolution: int) -> None:
+        super().__init__()
+        self.bands = {r: [r >> k for k in range(r.bit_length() - 2)] for r in resolutions_of(img_resolution) if r > 4}
+        for resolution, sides in self.bands.items():
+            for side in sides:
+                self.register_buffer(f"mean{resolution}_{side}", torch.zeros(side, side))
 
-def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, 1)), summed over dimensions (Kingma and Welling 2014, appendix B).  # [N]"""
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1)
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Images [N, 3, res, res] -> the loss; updates the running means."""
+        rest = fake - real
+        sides = self.bands[rest.shape[-1]]
+        parts = []
+        for side in sides:
+            band, mean = rest, getattr(self, f"mean{sides[0]}_{side}")
+            if side != sides[-1]:  # the last one is what is left
+                smaller = F.avg_pool2d(rest, 2)
+                band = rest - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False)
+                rest = smaller
+            parts.append(self.relative(band.abs(), mean))
+        return torch.stack(parts).mean()
 
-
-def sample_posterior(encoder: PosteriorEncoder, real: Tensor, num_ws: int) -> tuple[Tensor, Tensor]:
-    """(one latent per image from its posterior, the same in every row [N, num_ws, w_dim]; mean KL divergence)."""
-    mean, logvar = encoder(real)  # [N, w_dim] each
-    w = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
-    return w.unsqueeze(1).repeat(1, num_ws, 1), gaussian_kl(mean, logvar).mean()
-
-
-def reconstruction_losses(
-    fake: Tensor, real: Tensor, lpips_vgg: nn.Module, perceptual_images: int
-) -> dict[str, Tensor]:
-    """l1, l2 and lpips between images [N, 3, res, res] in [-1, 1], each a mean over the batch.
-
-    The perceptual distance looks at the first `perceptual_images` images: on all of them a pretrained network would
-    cost more than everything else together. At half size it would cost less and miss mouths and eyes.
-    """
-    pair = [images[:perceptual_images] for images in (fake, real)]
-    return {"l1": (fake - real).abs().mean(), "l2": (fake - real).square().mean(), "lpips": lpips_vgg(*pair).mean()}
+    @staticmethod
+    def relative(error: Tensor, mean: Tensor) -> Tensor:
+        """Mean of error [N, 3, s, s] over its running mean [s, s], which is updated in place (0: not begun)."""
+        with torch.no_grad():
+            usual = error.mean(dim=(0, 1))
+            usual = F.avg_pool2d(usual[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+            mean.copy_(torch.where(mean.any(), mean * BAND_MEMORY + usual * (1 - BAND_MEMORY), usual))
+        return (error / (mean + BAND_FLOOR * mean.mean() + 1e-8)).mean()
