@@ -7,8 +7,18 @@ import torch
 
 from editgan.generator.discriminator import Discriminator, minibatch_stddev
 from editgan.generator.generator import Generator, load_generator
+from editgan.generator.layers import fir_upsample
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
-from editgan.generator.warm_start import PCA_POWER, PosteriorEncoder, fit_mapping, gaussian_kl, set_affine
+from editgan.generator.warm_start import (
+    CODE_NOISE,
+    PCA_POWER,
+    BandLoss,
+    PrincipalComponents,
+    fit_mapping,
+    grow,
+    resolution_at,
+    set_affine,
+)
 from editgan.weights import save_module
 
 
@@ -111,16 +121,14 @@ def test_affine_mapping_needs_pairs_of_square_layers():
         set_affine(generator.mapping, torch.eye(8), torch.zeros(8))
 
 
-def test_fitted_mapping_has_the_moments_of_the_latents():
-    means = torch.randn(4000, 16) @ torch.randn(16, 16) + torch.randn(16)
-    logvars = torch.randn(4000, 16)
+def test_fitted_mapping_has_the_moments_of_the_noisy_codes():
+    codes = torch.randn(4000, 16) @ torch.randn(16, 16) + torch.randn(16)
     generator = small_generator()
-    parts = iter(zip(means.split(1000), logvars.split(1000), strict=True))
-    fit_mapping(generator.mapping, lambda images: next(parts), [None] * 4)
-    latents = means + torch.randn_like(means) * (0.5 * logvars).exp()
+    fit_mapping(generator.mapping, lambda part: part, codes.split(1000))
+    noisy = codes + CODE_NOISE * torch.randn_like(codes)
     drawn = generator.mapping(torch.randn(20000, 16))[:, 0]
-    torch.testing.assert_close(drawn.mean(dim=0), latents.mean(dim=0), rtol=0.1, atol=0.3)
-    torch.testing.assert_close(drawn.t().cov(), latents.t().cov(), rtol=0.1, atol=2.0)
+    torch.testing.assert_close(drawn.mean(dim=0), noisy.mean(dim=0), rtol=0.1, atol=0.3)
+    torch.testing.assert_close(drawn.t().cov(), noisy.t().cov(), rtol=0.1, atol=2.0)
 
 
 def low_rank_images(count, rank, resolution):
@@ -130,11 +138,11 @@ def low_rank_images(count, rank, resolution):
     )
 
 
-def test_code_of_the_warm_start_begins_as_principal_components():
+def test_code_is_the_principal_components():
     images = low_rank_images(200, rank=6, resolution=16)
-    encoder = PosteriorEncoder(img_resolution=16, channel_base=64, channel_max=8, w_dim=6)
-    encoder.set_components(images)
-    mean = encoder(images)[0].detach()
+    code = PrincipalComponents(img_resolution=16, w_dim=6)
+    code.fit(images)
+    mean = code(images)
     spread = torch.linalg.svdvals((images - images.mean(dim=0)).flatten(1))
     torch.testing.assert_close(
         mean.std(dim=0) / mean.std(dim=0)[0], (spread[:6] / spread[0]) ** PCA_POWER, rtol=0.02, atol=0
@@ -146,10 +154,41 @@ def test_code_of_the_warm_start_begins_as_principal_components():
 
 
 def test_code_of_few_large_images_is_filled_with_zeros():
-    encoder = PosteriorEncoder(img_resolution=128, channel_base=128, channel_max=4, w_dim=6)
-    encoder.set_components(low_rank_images(3, rank=6, resolution=128))
-    mean, _ = encoder(torch.randn(2, 3, 128, 128))
+    code = PrincipalComponents(img_resolution=128, w_dim=6)
+    code.fit(low_rank_images(3, rank=6, resolution=128))
+    mean = code(torch.randn(2, 3, 128, 128))
     assert mean[:, :2].abs().min() > 0 and mean[:, 3:].abs().max() == 0
+
+
+def test_growing_leaves_the_image_as_it_was():
+    synthesis = small_generator().synthesis  # 32 px
+    ws = torch.randn(2, synthesis.num_ws, 16)
+    synthesis.block_resolutions = [4, 8]
+    small = synthesis(ws, noise_mode="none")
+    grow(synthesis, 16)
+    torch.testing.assert_close(synthesis(ws, noise_mode="none"), fir_upsample(small))
+    torch.nn.init.normal_(synthesis.b16.torgb.weight)
+    grow(synthesis, 16)
+    assert synthesis.b16.torgb.weight.abs().min() > 0  # only a new block starts at 0
+
+
+def test_schedule_of_resolutions():
+    schedule = [0.01, 0.02, 0.03]
+    assert [resolution_at(n, schedule, 64) for n in (0, 9, 10, 29, 30, 59, 60)] == [16, 16, 32, 32, 64, 64, 64]
+
+
+def test_band_loss_counts_every_place_alike():
+    """Errors four times as large in one half of the picture: both halves still pull with like force."""
+    loss = BandLoss(img_resolution=16)
+    scale = torch.ones(16)
+    scale[8:] = 4
+    for _ in range(200):
+        value = loss(torch.randn(4, 3, 16, 16) * scale, torch.zeros(4, 3, 16, 16))
+    assert value.item() == pytest.approx(1, abs=0.25)
+    fake = (torch.randn(4, 3, 16, 16) * scale).requires_grad_()
+    loss(fake, torch.zeros_like(fake)).backward()
+    pull = (fake.grad.abs() * scale).mean(dim=(0, 1, 2))
+    assert 0.5 < (pull[:6].mean() / pull[10:].mean()).item() < 2
 
 
 def test_saved_generator_makes_the_same_images(tmp_path):
@@ -235,13 +274,6 @@ def test_style_mixing_changes_rows_from_one_cut_on():
     assert (same == (torch.arange(generator.num_ws) < cut)).all()
     ws = mixed_ws(generator, 4, 0.0, torch.device("cpu"))
     assert (ws == ws[:, :1]).all()
-
-
-def test_kl_against_torch_distributions():
-    mean, logvar = torch.randn(6, 16), torch.randn(6, 16)
-    posterior = torch.distributions.Normal(mean, (0.5 * logvar).exp())
-    expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0, 1)).sum(dim=1)
-    torch.testing.assert_close(gaussian_kl(mean, logvar), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_changes_images_little_and_latents_not_at_all():

@@ -34,13 +34,14 @@ PARAMS = dict(
     num_mapping_layers=2,
     mbstd_group=2,
     warm_start=dict(
-        kimg=0.024,
+        kimg=(0.008, 0.016),
         batch=4,
         lr=0.05,
-        encoder_channel_base=64,
-        kl_weight=0.01,
+        pixel_weight=0.3,
+        band_weight=0.3,
         perceptual_weight=0.1,
         perceptual_images=2,
+        perceptual_interval=2,
     ),
     kimg=0.048,
     batch=4,
@@ -79,6 +80,11 @@ class Features(nn.Module):
 
     def forward(self, x, y):
         return (F.conv2d(x, self.weight) - F.conv2d(y, self.weight)).square().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture(autouse=True)
+def perceptual_at_tiny_size(monkeypatch):
+    monkeypatch.setattr(train_module, "PERCEPTUAL_RESOLUTION", 16)
 
 
 class Killed(Exception):
@@ -143,9 +149,9 @@ def test_files_of_a_run(tmp_path, images):
     assert [line["phase"] for line in lines] == ["warm_start"] * 3 + ["adversarial"] * 6
     assert sum("kid10_vgg16" in line for line in lines) == 3
     assert {"kid10_vgg16", "r_t", "loss/D", "loss/G", "warm_start/kid10_vgg16"} <= statistics.keys()
-    assert {"loss/anchor_l1", "loss/anchor_l2", "loss/anchor_lpips", "loss/anchor_kl"} <= statistics.keys()
+    assert {"loss/anchor_l1", "loss/anchor_l2", "loss/anchor_lpips"} <= statistics.keys()
     tables = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out" / "curves").iterdir()}
-    assert tables.keys() == {"warm_start", "adversarial", "kid"}
+    assert tables.keys() == {"warm_start", "perceptual", "adversarial", "kid"}
     assert all(row.keys() == rows[0].keys() for rows in tables.values() for row in rows)
     assert len(tables["warm_start"]) == 3 and len(tables["kid"]) == 3
     pictures = {path.name for path in (tmp_path / "out" / "snapshots").iterdir()}
@@ -153,7 +159,7 @@ def test_files_of_a_run(tmp_path, images):
 
 
 def test_training_without_warm_start(tmp_path, images):
-    changes = {"warm_start": PARAMS["warm_start"] | {"kimg": 0}, "num_mapping_layers": 3, "anchor_images": 0}
+    changes = {"warm_start": PARAMS["warm_start"] | {"kimg": ()}, "num_mapping_layers": 3, "anchor_images": 0}
     _, _, statistics = run_training(tmp_path, images=images, changes=changes)
     assert statistics["kimg"] == 0.048
     assert not any(name.startswith(("warm_start", "loss/anchor")) for name in statistics)
@@ -176,7 +182,7 @@ def test_warm_start_reconstructs(tmp_path):
     """Two colours are learned within a few hundred steps."""
     images = torch.zeros(16, 3, 16, 16, dtype=torch.uint8)
     images[::2, 0], images[1::2, 2] = 255, 255
-    warm = PARAMS["warm_start"] | {"kimg": 0.8, "perceptual_weight": 0, "kl_weight": 0.001}
+    warm = PARAMS["warm_start"] | {"kimg": (0.8,), "perceptual_weight": 0}
     run_training(
         tmp_path, images=images, changes={"warm_start": warm, "tick_kimg": 0.2, "state_kimg": 0.2, "snapshot_kimg": 0.8}
     )
