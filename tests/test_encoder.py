@@ -15,6 +15,7 @@ from editgan.encoder.stage import once
 from editgan.encoder.train import is_sample_step, train_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
+from editgan.generator.warm_start import PrincipalComponents
 from editgan.images import to_uint8
 from editgan.training import count_parameters
 from editgan.weights import save_module, save_tensors, tensors_equal
@@ -86,6 +87,14 @@ def test_shape_and_start_at_w_avg(resolution):
     assert torch.equal(w_plus, w_avg.expand_as(w_plus))
 
 
+def test_starts_at_the_code_of_the_image():
+    code = PrincipalComponents(img_resolution=16, w_dim=12)
+    code.fit(torch.randn(40, 3, 16, 16))
+    E = Encoder(img_resolution=16, num_ws=6, w_dim=12, pyramid_width=16, head_width=16).start_at(torch.ones(12), code)
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(E(x), (1 + code(x)).unsqueeze(1).repeat(1, 6, 1))
+
+
 def test_groups_of_rows():
     assert group_sizes(18) == [3, 4, 11]  # 1024 px, as in the paper's code
     assert group_sizes(10) == [3, 4, 3]
@@ -99,7 +108,7 @@ def test_at_most_eight_million_parameters_in_the_default_run(resolution):
     sizes = {name: getattr(params.encoder, name) for name in names}
     num_ws = 2 * resolution.bit_length() - 4
     E = Encoder(img_resolution=resolution, num_ws=num_ws, w_dim=params.generator.w_dim, **sizes)
-    assert 1e6 < count_parameters(E) <= 8e6
+    assert 1e6 < count_parameters(E) and count_parameters(E) + E.code.components.numel() <= 8e6
 
 
 def test_rows_see_their_own_level_and_coarser_ones():

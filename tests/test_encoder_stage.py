@@ -16,6 +16,7 @@ from editgan.encoder import stage
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.params import EncoderParams
 from editgan.errors import UserError
+from editgan.generator.warm_start import PrincipalComponents
 from editgan.images import to_float
 from editgan.stage import StageContext
 from editgan.tracking import offline_run
@@ -38,6 +39,9 @@ def project(tmp_path, monkeypatch):
     G = tiny_generator()
     (tmp_path / "outputs/data").mkdir(parents=True)
     save_module(tmp_path / "outputs/generator/G_ema.safetensors", G, G.config)
+    code = PrincipalComponents(img_resolution=16, w_dim=16)
+    code.fit(torch.randn(40, 3, 16, 16))
+    save_module(tmp_path / "outputs/generator/code.safetensors", code, code.config)
     random = np.random.default_rng(0)
     for split, count in COUNTS.items():
         pictures = random.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)

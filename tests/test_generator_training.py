@@ -125,16 +125,17 @@ def images():
 @pytest.mark.parametrize("kill_after", [12, 24, 44])
 def test_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path, images, monkeypatch, kill_after):
     """Killed in the warm start, just after it, and in the adversarial phase; outputs are deleted in between."""
-    generator, discriminator, statistics = run_training(tmp_path / "unbroken", images=images)
+    generator, discriminator, code, statistics = run_training(tmp_path / "unbroken", images=images)
     torch.manual_seed(123)
     with pytest.raises(Killed):
         run_training(tmp_path / "broken", images=images, kill_after=kill_after, monkeypatch=monkeypatch)
     for path in sorted((tmp_path / "broken" / "out").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     torch.manual_seed(456)
-    again, critic, same_statistics = run_training(tmp_path / "broken", images=images)
+    again, critic, same_code, same_statistics = run_training(tmp_path / "broken", images=images)
     assert tensors_equal(generator.state_dict(), again.state_dict())
     assert tensors_equal(discriminator.state_dict(), critic.state_dict())
+    assert tensors_equal(code.state_dict(), same_code.state_dict()) and code.components.any()
     assert statistics == same_statistics
     first, second = tmp_path / "unbroken" / "out", tmp_path / "broken" / "out"
     names = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
@@ -143,7 +144,7 @@ def test_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path, images, monkeypat
 
 
 def test_files_of_a_run(tmp_path, images):
-    _, _, statistics = run_training(tmp_path, images=images)
+    _, _, _, statistics = run_training(tmp_path, images=images)
     lines = [json.loads(line) for line in (tmp_path / "out" / "stats.jsonl").read_text().splitlines()]
     assert [line["kimg"] for line in lines] == [round(0.008 * k, 3) for k in range(1, 10)]
     assert [line["phase"] for line in lines] == ["warm_start"] * 3 + ["adversarial"] * 6
@@ -160,13 +161,13 @@ def test_files_of_a_run(tmp_path, images):
 
 def test_training_without_warm_start(tmp_path, images):
     changes = {"warm_start": PARAMS["warm_start"] | {"kimg": ()}, "num_mapping_layers": 3, "anchor_images": 0}
-    _, _, statistics = run_training(tmp_path, images=images, changes=changes)
+    _, _, _, statistics = run_training(tmp_path, images=images, changes=changes)
     assert statistics["kimg"] == 0.048
     assert not any(name.startswith(("warm_start", "loss/anchor")) for name in statistics)
 
 
 def test_w_avg_is_the_mean_of_w(tmp_path, images):
-    generator, _, _ = run_training(tmp_path, images=images)
+    generator, _, _, _ = run_training(tmp_path, images=images)
     w = generator.mapping(torch.randn(20000, 8))[:, 0]
     torch.testing.assert_close(generator.w_avg, w.mean(dim=0), atol=0.05, rtol=0)
 

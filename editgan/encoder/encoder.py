@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from editgan.errors import UserError
 from editgan.generator.layers import EqualizedConv2d, EqualizedLinear
+from editgan.generator.warm_start import PrincipalComponents
 from editgan.weights import load_module, load_tensors
 
 PYRAMID_SIZES = (4, 8, 16)  # pixels of the levels that feed the coarse, middle and fine rows
@@ -67,8 +68,10 @@ class Encoder(nn.Module):
     the resolution and the pyramid does not, so that the encoder stays below 8 M parameters.
 
     Where it leaves the released code: the trunk is smaller than ResNet-50, all layers have equalised learning rates
-    and no normalisation (as in StyleGAN2's discriminator), and the output is w_avg + delta (as in pSp and e4e) with
-    delta 0 at first. All three are for learning from a few thousand images.
+    and no normalisation (as in StyleGAN2's discriminator), and the output is w_avg + code(x) + delta: delta is 0 at
+    first, and code(x) are the principal components that the generator's warm start decoded, the same for all rows. pSp
+    and e4e start at w_avg alone, which is what is left for a generator without a warm start (components 0). All three
+    are for learning from a few thousand images.
 
     Args:
         img_resolution: side of the images, a power of two of at least 16.
@@ -78,7 +81,7 @@ class Encoder(nn.Module):
         pyramid_width, head_width: channels of the pyramid and of the heads.
 
     Attributes:
-        w_avg: buffer [w_dim]; `start_at` fills it from a generator.
+        w_avg, code: buffer [w_dim] and linear map with nothing to train; `start_at` fills them from a generator.
         config: the arguments above, enough to build the network again.
     """
 
@@ -109,6 +112,7 @@ class Encoder(nn.Module):
         self.num_ws = num_ws
         self.w_dim = w_dim
         self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.code = PrincipalComponents(img_resolution=img_resolution, w_dim=w_dim)
 
         def width_at(resolution: int) -> int:
             return max(min(channel_base // resolution, channel_max), channel_max // 8, 1)
@@ -130,16 +134,19 @@ class Encoder(nn.Module):
             if rows
         )
 
-    def start_at(self, w_avg: Tensor) -> "Encoder":
-        """Let the output be w_avg plus what the heads say. Returns self."""
+    def start_at(self, w_avg: Tensor, code: PrincipalComponents | None = None) -> "Encoder":
+        """Let the output be w_avg + code(x) plus what the heads say. Returns self."""
         self.w_avg.copy_(w_avg)
+        if code is not None:
+            self.code.load_state_dict(code.state_dict())
         return self
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images, self.img_resolution)
         maps = self.pyramid(images)  # 4, 8, 16 px
         rows = [head(x) for head, x in zip(self.heads, maps[: len(self.heads)], strict=True)]
-        return self.w_avg + torch.cat(rows, dim=1)  # [N, num_ws, w_dim]
+        start = self.w_avg + self.code(images)  # [N, w_dim]
+        return start.unsqueeze(1) + torch.cat(rows, dim=1)  # [N, num_ws, w_dim]
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """The smoothed levels of 4, 8 and 16 px, each [N, pyramid_width, s, s]."""

@@ -17,10 +17,11 @@ from editgan.encoder.losses import l2_distance, reconstruction_loss
 from editgan.encoder.train import train_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
+from editgan.generator.warm_start import PrincipalComponents
 from editgan.images import labelled_grid, mean_squared_error, save_png, to_float, to_uint8
 from editgan.stage import StageContext
 from editgan.training import append_row, count_parameters, seed_everything
-from editgan.weights import load_tensors, save_module, save_tensors, write_bytes, write_json
+from editgan.weights import load_module, load_tensors, save_module, save_tensors, write_bytes, write_json
 
 SNAPSHOT_IMAGES = 16  # validation heads of the curve; its loss is the training networks', no judge's
 PICTURE_ROWS = 12  # validation heads in reconstructions.png
@@ -74,7 +75,8 @@ def train(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> Encoder:
     params, data, seed = context.params.encoder, context.input("data"), context.params.seed
     seed_everything(seed, "encoder", "init")
     widths = {name: getattr(params, name) for name in ("channel_base", "channel_max", "pyramid_width", "head_width")}
-    E = Encoder(img_resolution=G.img_resolution, num_ws=G.num_ws, w_dim=G.w_dim, **widths).start_at(G.w_avg.cpu())
+    E = Encoder(img_resolution=G.img_resolution, num_ws=G.num_ws, w_dim=G.w_dim, **widths)
+    E.start_at(G.w_avg.cpu(), load_module(context.input("generator") / "code.safetensors", PrincipalComponents))
     total_nimg, curve = round(params.kimg * 1000), context.work / "stats.jsonl"
     watched = load_split(data / "val.zip", min(SNAPSHOT_IMAGES, params.val_images))
     watched_float = to_float(watched).to(context.device)

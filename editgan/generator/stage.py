@@ -13,14 +13,14 @@ from editgan.weights import save_module, write_json
 
 
 def run(context: StageContext) -> None:
-    """train.zip -> G_ema.safetensors, D.safetensors, stats.jsonl, curves/*.json, snapshots/*.png, metrics.json."""
+    """train.zip -> {G_ema,D,code}.safetensors, stats.jsonl, curves/*.json, snapshots/*.png, metrics.json."""
     params, resolution = context.params.generator, context.params.resolution
     archive = context.input("data") / "train.zip"
     images = torch.from_numpy(load_images(archive))  # uint8 [N, 3, res, res]
     if images.shape[2:] != (resolution, resolution):
         size = f"{images.shape[3]}x{images.shape[2]}"
         raise UserError(f"{archive}: images are {size}, but resolution is {resolution}; run stage data again")
-    generator_ema, discriminator, statistics = train(
+    generator_ema, discriminator, code, statistics = train(
         params=params,
         resolution=resolution,
         seed=context.params.seed,
@@ -35,5 +35,6 @@ def run(context: StageContext) -> None:
     extra = {"kimg": statistics["kimg"], "recipe": params.recipe}
     save_module(context.out / "G_ema.safetensors", generator_ema, generator_ema.config, extra)
     save_module(context.out / "D.safetensors", discriminator, discriminator.config, extra)
+    save_module(context.out / "code.safetensors", code, code.config, extra)
     sizes = {"parameters_G": count_parameters(generator_ema), "parameters_D": count_parameters(discriminator)}
     write_json(context.out / "metrics.json", statistics | sizes)

@@ -131,7 +131,7 @@ def train(
     work: Path,
     run: Run,
     compile: bool = False,
-) -> tuple[Generator, Discriminator, dict[str, float]]:
+) -> tuple[Generator, Discriminator, PrincipalComponents, dict[str, float]]:
     """Train from scratch, or from the state in `work`.
 
     Args:
@@ -140,7 +140,7 @@ def train(
         out, work: folders for results and for resumable state.
 
     Returns:
-        (G_ema with its w_avg, D, final statistics).
+        (G_ema with its w_avg, D, the code of the warm start (components 0 without one), final statistics).
 
     Raises:
         UserError: a loss is no number any more; names the last good state.
@@ -192,7 +192,7 @@ def train(
     generator_ema.w_avg.copy_(mean_w(generator_ema, seed))
     for name, rows in curves(recorder.history).items():
         write_json(out / "curves" / f"{name}.json", rows)
-    return generator_ema, discriminator, final_statistics(recorder.history)
+    return generator_ema, discriminator, task.code, final_statistics(recorder.history)
 
 
 def warm_start(task: Task, generator: Generator, state: dict[str, Any]) -> None:

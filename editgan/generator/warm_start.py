@@ -36,10 +36,12 @@ class PrincipalComponents(nn.Module):
     Attributes:
         components: [w_dim, pixels], scaled as `fit` says; zeros before.
         pixel_mean: [pixels].
+        config: the arguments, enough to build the module again.
     """
 
     def __init__(self, *, img_resolution: int, w_dim: int) -> None:
         super().__init__()
+        self.config = dict(img_resolution=img_resolution, w_dim=w_dim)
         self.side = min(img_resolution, PCA_RESOLUTION)
         self.register_buffer("components", torch.zeros(w_dim, 3 * self.side**2))
         self.register_buffer("pixel_mean", torch.zeros(3 * self.side**2))
