@@ -13,6 +13,7 @@ from editgan.editing.masks import (
     dilation_radius,
     edit_region,
     erase_parts,
+    size_ratio,
     transplant_parts,
 )
 from editgan.editing.objective import EditLoss, EditObjective
@@ -104,7 +105,7 @@ def face(mouth_top: int, mouth_left: int, mouth_width: int) -> np.ndarray:
 def test_transplanted_mouth_is_scaled_and_centred():
     source, donor = face(28, 15, 12), face(20, 8, 18)
     source[source == 5] = 7  # closed: no mouth interior
-    edited = transplant_parts(source, donor, [5, 7, 8], enlargement=1.1)
+    edited = transplant_parts(source, donor, [5, 7, 8])
     top, left, bottom, right = bounding_box(edited, [5, 7, 8])
     old_top, old_left, old_bottom, old_right = bounding_box(source, [5, 7, 8])
     assert abs((right - left) - 1.1 * 12) <= 1 and abs((bottom - top) - 1.1 * 12 * 9 / 18) <= 1
@@ -119,9 +120,22 @@ def test_transplanted_mouth_is_scaled_and_centred():
 def test_smaller_donor_mouth_leaves_skin_where_the_old_mouth_was():
     source, donor = face(26, 12, 18), face(20, 10, 12)
     donor[donor == 8] = 1  # a mouth without lower lip: less high than the old one
-    edited = transplant_parts(source, donor, [5, 7, 8], enlargement=0.5)
+    edited = transplant_parts(source, donor, [5, 7, 8], scale=0.75)
     gone = np.isin(source, [5, 7, 8]) & ~np.isin(edited, [5, 7, 8])
     assert gone.any() and (edited[gone] == 1).all()
+
+
+def test_mouth_keeps_its_size_relative_to_the_distance_of_the_eyes():
+    source, donor = face(28, 15, 12), face(20, 8, 18)
+    for one, left, right in ((source, 10, 26), (donor, 12, 28)):
+        one[12:14, left : left + 2], one[12:14, right : right + 2] = 3, 4
+    assert size_ratio(source, donor, [3, 4]) == 1.0
+    assert size_ratio(source[:, ::2], donor, [3, 4]) == pytest.approx(0.5)
+    edited = transplant_parts(source, donor, [5, 7, 8], size_ratio(source, donor, [3, 4]))
+    _, left, _, right = bounding_box(edited, [5, 7, 8])
+    assert right - left == 18  # the donor's, not 1.1 times the 12 of the source
+    donor[donor == 4] = 1
+    assert size_ratio(source, donor, [3, 4]) is None
 
 
 def test_mask_without_mouth_gets_it_where_the_donor_has_it():
@@ -224,6 +238,17 @@ def test_images_of_a_batch_are_edited_as_if_alone(networks):
         alone = edit(*networks, w_plus[one], masks[one], region[one], weights=WEIGHTS, steps=12)
         assert torch.allclose(alone.w_plus, together.w_plus[one], rtol=0, atol=1e-9)
         assert torch.allclose(alone.best.total, together.best.total[one], rtol=1e-9)
+
+
+def test_shared_rows_move_alike(networks):
+    masks, region = painted(2)
+    w_plus = latents(2)
+    moved = edit(*networks, w_plus, masks, region, weights=WEIGHTS, steps=20, shared_rows=True)
+    delta = moved.w_plus - w_plus
+    assert delta.abs().amax() > 0.01 and torch.allclose(delta, delta[:, :1].expand_as(delta), rtol=0, atol=1e-9)
+    assert (moved.best.total < moved.start.total).all()
+    free = edit(*networks, w_plus, masks, region, weights=WEIGHTS, steps=20).w_plus - w_plus
+    assert not torch.allclose(free, free[:, :1].expand_as(free), atol=1e-3)
 
 
 def test_optimisation_follows_the_mask_and_keeps_the_rest(networks):

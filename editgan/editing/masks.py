@@ -10,6 +10,7 @@ from torch import Tensor
 
 from editgan.errors import UserError
 
+EYES = ("left_eye", "right_eye")
 MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # Q_edit of the smile: what it may change
 DILATION_AT_512 = 5  # pixels that the region of an edit grows by at 512 px (EditGAN 3.2)
 MOUTH_ENLARGEMENT = 1.1  # a transplanted mouth is this much wider than the one it replaces (released code)
@@ -56,16 +57,18 @@ def transplant_parts(
     mask: np.ndarray,
     donor: np.ndarray,
     class_ids: Sequence[int],
-    enlargement: float = MOUTH_ENLARGEMENT,
+    scale: float | None = None,
 ) -> np.ndarray:
     """Replace parts of a mask by those of a donor mask, as the released code makes its smile target.
 
-    The parts are erased, the donor's are scaled evenly to `enlargement` times the width they had, centred on where
-    they were, and pasted. A mask without these parts gets them as they are on the donor, in the same place.
+    The parts are erased, the donor's are scaled evenly, centred on where they were, and pasted. A mask without these
+    parts gets them in the place that they have on the donor.
 
     Args:
         mask, donor: labels of one image each, uint8  # [H, W]
         class_ids: the parts taken together, e.g. both lips and the mouth interior
+        scale: size of the parts relative to the donor's (`size_ratio`); None: the released code's rule, which gives
+            them 1.1 times the width that they have on `mask`, whatever that is on the donor
     Returns:
         the edited mask, uint8  # [H, W]
     Raises:
@@ -77,13 +80,29 @@ def transplant_parts(
     donor_top, donor_left, donor_bottom, donor_right = theirs
     ours = bounding_box(mask, class_ids)
     top, left, bottom, right = ours or theirs
-    scale = enlargement * (right - left) / (donor_right - donor_left) if ours else 1.0
+    if scale is None:
+        scale = MOUTH_ENLARGEMENT * (right - left) / (donor_right - donor_left) if ours else 1.0
     y, x = np.indices(mask.shape)  # pixel centres lie at +0.5
     source_y = np.floor((y + 0.5 - (top + bottom) / 2) / scale + (donor_top + donor_bottom) / 2).astype(int)  # [H, W]
     source_x = np.floor((x + 0.5 - (left + right) / 2) / scale + (donor_left + donor_right) / 2).astype(int)  # [H, W]
     inside = (source_y >= 0) & (source_y < donor.shape[0]) & (source_x >= 0) & (source_x < donor.shape[1])
     moved = donor[source_y.clip(0, donor.shape[0] - 1), source_x.clip(0, donor.shape[1] - 1)]  # [H, W]
     return np.where(inside & np.isin(moved, class_ids), moved, erase_parts(mask, class_ids))
+
+
+def size_ratio(mask: np.ndarray, donor: np.ndarray, eyes: Sequence[int]) -> float | None:
+    """How large the head of `mask` is in units of the donor's: the ratio of the distances between their eyes.
+
+    A smile is wider than the closed mouth that it replaces, by half on the rendered heads: a donor's mouth must keep
+    its size relative to the face, not to the mouth. None where a mask lacks an eye.
+    """
+    if not all((one == eye).any() for one in (mask, donor) for eye in eyes):
+        return None
+    distances = []
+    for one in (mask, donor):
+        left, right = (np.argwhere(one == eye).mean(axis=0) for eye in eyes)
+        distances.append(float(np.linalg.norm(left - right)))
+    return distances[0] / distances[1]
 
 
 def bounding_box(mask: np.ndarray, class_ids: Sequence[int]) -> tuple[int, int, int, int] | None:

@@ -32,6 +32,7 @@ class EditingParams(Section):
 
     source_index: int | None = Field(ge=0)  # embedded validation head; null: the most frontal neutral one
     donor_index: int | None = Field(ge=0)  # labelled head that lends its mouth; null: the most frontal broad smile
+    shared_rows: bool  # learn one delta for all rows of w_plus; false: the paper's free rows
     edit: OptimizationParams  # learning a vector from an edited mask
     refine: OptimizationParams  # self-supervised refinement of an applied vector
     preview_heads: int = Field(ge=1)  # validation heads that the vector is tried on

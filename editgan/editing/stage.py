@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_attributes, load_classes, load_masks
-from editgan.editing.masks import MOUTH, edit_region, is_part, transplant_parts
+from editgan.editing.masks import EYES, MOUTH, edit_region, is_part, size_ratio, transplant_parts
 from editgan.editing.objective import EditLoss
 from editgan.editing.optimize import Optimized, edit
 from editgan.editing.params import EditingParams
@@ -54,7 +54,9 @@ def run(context: StageContext) -> None:
     donor = choose_donor(load_attributes(data / "pool.zip")[:labelled], donors, mouth, params.donor_index)
     enough = SEEN_MOUTH * int(is_part(donors[donor], mouth).sum())  # pixels
     source, mask = choose_source(G, S, val, neutral, mouth, enough, params.source_index)
-    smiling = transplant_parts(mask.cpu().numpy(), donors[donor].numpy(), mouth)
+    ours, theirs = mask.cpu().numpy(), donors[donor].numpy()
+    eyes = [S.class_names.index(name) for name in EYES if name in S.class_names]
+    smiling = transplant_parts(ours, theirs, mouth, size_ratio(ours, theirs, eyes) if len(eyes) == 2 else None)
     target = torch.as_tensor(smiling, device=device)  # [H, W]
 
     def report(step: int, steps: int, loss: EditLoss) -> None:
@@ -72,6 +74,7 @@ def run(context: StageContext) -> None:
         weights=params.edit.weights,
         steps=params.edit.steps,
         learning_rate=params.edit.learning_rate,
+        shared_rows=params.shared_rows,
         identity=identity,
         report=report,
     )
