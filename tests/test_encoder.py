@@ -254,7 +254,7 @@ def test_round_trip_on_disk(tmp_path):
     latents = {"few_shot": torch.randn(2, 6, 16), "test": torch.randn(3, 6, 16), "val": torch.randn(1, 6, 16)}
     save_tensors(tmp_path / "latents.safetensors", latents)
     assert tensors_equal(load_latents(tmp_path / "latents.safetensors"), latents)
-    with pytest.raises(UserError, match="expected few_shot, test and val .* found heads.0"):
+    with pytest.raises(UserError, match="expected few_shot, test and val .* found code.components"):
         load_latents(tmp_path / "E.safetensors")
 
 
