@@ -128,3 +128,15 @@ def sanitize_gradients(parameters: Iterable[nn.Parameter]) -> None:
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable and frozen scalars in `module`."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 for convolutions where the processor computes in it, else full precision.
+
+    The steps that differentiate twice (R1, path lengths) stay outside.
+    """
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)

@@ -57,6 +57,8 @@ PARAMS = dict(
     pl_weight=2.0,
     pl_interval=2,
     style_mixing_prob=0.5,
+    ada_target=-0.9,  # low, so that the probability rises from the first steps on
+    ada_kimg=0.05,
     ema_kimg=0.02,
     ema_rampup=0.5,
     mirror=True,
@@ -122,10 +124,11 @@ def images():
     return torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("kill_after", [12, 24, 44])
+@pytest.mark.parametrize("kill_after", [12, 24, 52])
 def test_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path, images, monkeypatch, kill_after):
     """Killed in the warm start, just after it, and in the adversarial phase; outputs are deleted in between."""
     generator, discriminator, code, statistics = run_training(tmp_path / "unbroken", images=images)
+    assert statistics["augment_p"] > 0.3
     torch.manual_seed(123)
     with pytest.raises(Killed):
         run_training(tmp_path / "broken", images=images, kill_after=kill_after, monkeypatch=monkeypatch)

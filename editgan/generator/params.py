@@ -45,6 +45,8 @@ class GeneratorParams(Section):
     pl_weight: float = Field(ge=0)
     pl_interval: int = Field(ge=1)  # steps
     style_mixing_prob: float = Field(ge=0, le=1)
+    ada_target: float | None = Field(gt=-1, lt=1)  # of r_t, held by adaptive augmentation; None: no augmentation
+    ada_kimg: float = Field(gt=0)  # in which its probability can rise from 0 to 1
     ema_kimg: float = Field(gt=0)
     ema_rampup: float = Field(gt=0)
     mirror: bool  # show every image flipped half of the time

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from editgan.generator.augment import adapted, augment
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator, resolutions_of
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
@@ -48,6 +49,7 @@ from editgan.training import (
     ema_update,
     generator_for,
     load_state,
+    mixed_precision,
     save_state,
     seed_everything,
 )
@@ -56,6 +58,7 @@ from editgan.weights import write_json
 PL_DECAY = 0.01  # of the running mean of path lengths
 PL_BATCH_SHRINK = 2  # path lengths are measured on a part of the batch
 PERCEPTUAL_RESOLUTION = 32  # LPIPS takes no smaller images
+ADA_INTERVAL = 4  # steps from one change of the augmentation's probability to the next
 W_AVG_SAMPLES = 10_000
 FIT_BATCH = 50
 FIT_POSITIONS = range(0, 2000, FIT_BATCH)  # the mapping's moments come from these images
@@ -268,8 +271,10 @@ def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tupl
     d_optimizer = lazy_adam([list(discriminator.parameters())], params.r1_interval if params.r1_gamma > 0 else None)
     start, end = task.warm_start_nimg, task.total_nimg
     cur_nimg, pl_mean = start, torch.tensor(float("nan"), device=task.device)
+    p, signs = 0.0, []  # of the augmentation: its probability, and r_t since it changed
     if state:
         cur_nimg, pl_mean = state["cur_nimg"], state["pl_mean"].to(task.device)
+        p, signs = state["augment_p"], state["augment_signs"]
         for name, part in (("G", generator), ("G_ema", generator_ema), ("D", discriminator)):
             part.load_state_dict(state[name])
         g_optimizer.load_state_dict(state["g_optimizer"])
@@ -293,7 +298,7 @@ def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tupl
                 code = task.code.noisy(real[:anchors])  # [anchors, w_dim]
                 ws = torch.cat([code.unsqueeze(1).repeat(1, generator.num_ws, 1), ws])
             fake = synthesis(ws, noise_mode="random")
-            loss = generator_loss(critic(fake))
+            loss = generator_loss(critic(augment(fake, p)))
             stats = {"loss/G": loss.item()}
             if anchors and generator_learns:
                 anchor_loss, terms = task.autoencoder_loss(fake[:anchors], real[:anchors], step)
@@ -316,7 +321,7 @@ def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tupl
         # Dmain
         discriminator.requires_grad_(True)
         with mixed_precision(task.device):
-            real_logits, fake_logits = critic(real), critic(fake.detach())  # [N, 1] each
+            real_logits, fake_logits = critic(augment(real, p)), critic(augment(fake.detach(), p))  # [N, 1] each
         loss = discriminator_loss(real_logits, fake_logits)
         optimizer_step(loss, d_optimizer)
         averages.add(
@@ -330,9 +335,17 @@ def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tupl
 
         # Dreg
         if params.r1_gamma > 0 and step % params.r1_interval == 0:
-            penalty = r1_penalty(discriminator, real)
+            penalty = r1_penalty(lambda images, p=p: discriminator(augment(images, p)), real)
             optimizer_step(penalty * (params.r1_gamma / 2) * params.r1_interval, d_optimizer)
             averages.add({"loss/r1": penalty.item()})
+
+        # Adaptive augmentation
+        if params.ada_target is not None:
+            signs.append(real_logits.sign().mean().item())
+            averages.add({"augment_p": p})
+            if len(signs) == ADA_INTERVAL:
+                r_t, images = sum(signs) / len(signs), batch * len(signs)
+                p, signs = adapted(p, r_t, target=params.ada_target, images=images, kimg=params.ada_kimg), []
 
         cur_nimg += batch
         ema_update(generator_ema, generator, ema_beta(batch, params.ema_kimg, cur_nimg - start, params.ema_rampup))
@@ -355,20 +368,10 @@ def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tupl
                     g_optimizer=g_optimizer.state_dict(),
                     d_optimizer=d_optimizer.state_dict(),
                     pl_mean=pl_mean.cpu(),
+                    augment_p=p,
+                    augment_signs=signs,
                 )
     return generator_ema, discriminator
-
-
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 for convolutions where the processor computes in it, else full precision.
-
-    The steps that differentiate twice (R1, path lengths) stay outside.
-    """
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
 
 
 @torch.no_grad()
