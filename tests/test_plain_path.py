@@ -1,0 +1,63 @@
+"""The training step's networks against the plain path of benchmarks/train_step.py: losses and gradients."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from editgan.environment import PROJECT_ROOT
+from editgan.generator.discriminator import Discriminator
+from editgan.generator.generator import Generator
+from editgan.generator.losses import discriminator_loss, generator_loss, path_lengths, r1_penalty
+
+SPEC = importlib.util.spec_from_file_location("train_step", PROJECT_ROOT / "benchmarks" / "train_step.py")
+train_step = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(train_step)
+
+
+def losses_and_gradients() -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Every loss of a step, and the gradient of its sum, in float32."""
+    torch.manual_seed(0)
+    generator = Generator(
+        z_dim=16, w_dim=16, img_resolution=32, channel_base=256, channel_max=24, num_mapping_layers=2
+    ).to(memory_format=torch.channels_last)  # fmt: skip
+    discriminator = Discriminator(img_resolution=32, channel_base=256, channel_max=24)
+    ws = generator.mapping(torch.randn(4, 16))
+    real = torch.rand(4, 3, 32, 32) * 2 - 1
+    fake = generator.synthesis(ws, noise_mode="const")
+    losses = {
+        "G": generator_loss(discriminator(fake)),
+        "D": discriminator_loss(discriminator(real), discriminator(fake)),
+        "R1": r1_penalty(discriminator, real),
+        "path length": path_lengths(generator, ws).mean(),
+    }
+    sum(losses.values()).backward()
+    gradients = {
+        f"{network}.{name}": parameter.grad
+        for network, module in (("G", generator), ("D", discriminator))
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+    return {name: loss.item() for name, loss in losses.items()}, gradients
+
+
+def test_losses_and_gradients_are_those_of_the_plain_path():
+    losses, gradients = losses_and_gradients()
+    with train_step.plain_path():
+        plain_losses, plain_gradients = losses_and_gradients()
+    assert losses == pytest.approx(plain_losses, rel=1e-4)
+    assert gradients.keys() == plain_gradients.keys() and len(gradients) > 50
+    for name, gradient in gradients.items():
+        plain = plain_gradients[name]
+        assert (gradient - plain).norm() <= 1e-3 * plain.norm() + 1e-6, name
+
+
+def test_plain_path_is_another_path():
+    """Both sides of the comparison differ in what they call, or it would compare a thing with itself."""
+    from editgan.generator import generator as generator_module
+
+    ours = generator_module.modulated_conv2d
+    with train_step.plain_path():
+        assert generator_module.modulated_conv2d is not ours
+        assert torch.channels_last is torch.contiguous_format
+    assert generator_module.modulated_conv2d is ours and torch.channels_last is not torch.contiguous_format
