@@ -34,7 +34,7 @@ def path_lengths(generator: Generator, ws: Tensor) -> Tensor:
     code does.
     """
     img = generator.synthesis(ws, noise_mode="random")
-    noise = torch.randn_like(img) / math.sqrt(img.shape[2] * img.shape[3])
+    noise = torch.randn_like(img, memory_format=torch.contiguous_format) / math.sqrt(img.shape[2] * img.shape[3])
     (gradient,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)  # [N, num_ws, w_dim]
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
