@@ -9,11 +9,9 @@ from editgan.generator.discriminator import Discriminator, minibatch_stddev
 from editgan.generator.generator import Generator, load_generator
 from editgan.generator.layers import fir_upsample
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
+from editgan.generator.principal_components import CODE_NOISE, PCA_POWER, PrincipalComponents
 from editgan.generator.warm_start import (
-    CODE_NOISE,
-    PCA_POWER,
     BandLoss,
-    PrincipalComponents,
     fit_mapping,
     grow,
     resolution_at,
@@ -76,6 +74,34 @@ def test_parameters_carry_the_published_names_and_shapes():
     assert shapes["b32.fromrgb.weight"] == (8, 3, 1, 1) and "b16.fromrgb.weight" not in shapes
     assert shapes["b32.skip.weight"] == (16, 8, 1, 1) and "b32.skip.bias" not in shapes
     assert shapes["b4.conv.weight"] == (32, 33, 3, 3) and shapes["b4.out.weight"] == (1, 32)
+
+
+def test_published_state_dicts_hold_exactly_our_names_beside_their_constant_filters():
+    """The names that stylegan2-ada-pytorch writes for its default networks (G: skip, D: resnet) at 32 px."""
+
+    def named(prefix, *names):
+        return {f"{prefix}.{name}" for name in names}
+
+    layer = ("weight", "bias", "affine.weight", "affine.bias", "noise_const", "noise_strength", "resample_filter")
+    published = {"mapping.w_avg", "synthesis.b4.const"}
+    for index in range(2):
+        published |= named(f"mapping.fc{index}", "weight", "bias")
+    for resolution in (4, 8, 16, 32):
+        block = f"synthesis.b{resolution}"
+        published |= {f"{block}.resample_filter"} | named(f"{block}.conv1", *layer)
+        published |= named(f"{block}.torgb", "weight", "bias", "affine.weight", "affine.bias")
+        if resolution > 4:
+            published |= named(f"{block}.conv0", *layer)
+    assert {name for name in published if "resample_filter" not in name} == set(small_generator().state_dict())
+
+    convolution = ("weight", "bias", "resample_filter")
+    published = named("b32.fromrgb", *convolution) | named("b4.conv", *convolution)
+    published |= named("b4.fc", "weight", "bias") | named("b4.out", "weight", "bias")
+    for resolution in (8, 16, 32):
+        block = f"b{resolution}"
+        published |= {f"{block}.resample_filter"} | named(f"{block}.skip", "weight", "resample_filter")
+        published |= named(f"{block}.conv0", *convolution) | named(f"{block}.conv1", *convolution)
+    assert {name for name in published if "resample_filter" not in name} == set(small_discriminator().state_dict())
 
 
 def test_noise_modes():

@@ -2,17 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchmetrics.image.kid import poly_mmd
 
 from editgan.errors import UserError
 from editgan.generator import train as train_module
 from editgan.generator.params import GeneratorParams
-from editgan.generator.snapshots import polynomial_mmd
 from editgan.generator.train import train
 from editgan.optimizers import (
     Muon,
@@ -208,20 +205,6 @@ def test_warm_start_reconstructs(tmp_path):
 def test_inconsistent_params_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         GeneratorParams(**(PARAMS | changes))
-
-
-def test_kid_is_that_of_torchmetrics():
-    x, y = torch.rand(40, 12), torch.rand(40, 12) + 0.1
-    k_xx, k_yy, k_xy = ((a @ b.T / 12 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    reference = poly_mmd(x.double(), y.double(), degree=3, gamma=None, coef=1.0)
-    assert np.isclose(polynomial_mmd(x, y), float(reference), rtol=1e-6)
-    unbiased = (k_xx.sum() - k_xx.trace()) / 1560 + (k_yy.sum() - k_yy.trace()) / 1560 - 2 * k_xy.mean()
-    assert np.isclose(polynomial_mmd(x, y), float(unbiased), rtol=1e-3)
-
-
-def test_kid_of_one_distribution_is_zero_on_average():
-    values = [polynomial_mmd(torch.randn(50, 8), torch.randn(50, 8)) for _ in range(200)]
-    assert abs(np.mean(values)) < 4 * np.std(values) / len(values) ** 0.5
 
 
 def test_lazy_regularisation_corrects_adam():

@@ -12,8 +12,8 @@ from editgan.environment import PROJECT_ROOT
 
 MODULES = sorted([*(PROJECT_ROOT / "editgan").rglob("*.py"), *(PROJECT_ROOT / "flows").rglob("*.py")])
 FOUNDATION = {
-    "_compat", "config", "environment", "errors", "framing", "graph", "images", "optimizers", "process", "progress",
-    "section", "tracking", "training", "weights",
+    "_compat", "config", "environment", "errors", "framing", "graph", "images", "metrics", "optimizers", "process",
+    "progress", "section", "tracking", "training", "weights",
 }  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_flows_do_not_compute_and_stages_do_not_know_flows():
 
 def test_flows_bring_no_torch_with_them():
     """Not even through the project's own modules: a flow starts in the time Prefect needs."""
-    code = "import sys, flows.pipeline; sys.exit('torch' in sys.modules)"
+    code = "import sys, flows.pipeline, flows.ui; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr or "torch was imported"
 
@@ -101,6 +101,17 @@ def test_nothing_imports_an_entry_point():
         assert not own(module) & (STAGE_MODULES | {"editgan.__main__"}), module
         if module not in STAGE_MODULES | {"editgan.__main__"}:
             assert "editgan.stage" not in own(module), module
+
+
+def test_networks_know_nothing_of_their_training():
+    """training, inversion, editing -> networks -> images, config: a network can be used without what trains it."""
+    networks = {
+        "generator.generator", "generator.discriminator", "generator.layers", "generator.principal_components",
+        "encoder.encoder", "segmentation.ensemble", "segmentation.pixels", "judges.classifier",
+    }  # fmt: skip
+    for name in networks:
+        others = {module.removeprefix("editgan.") for module in own(f"editgan.{name}")}
+        assert {module for module in others if part(f"editgan.{module}") not in FOUNDATION} <= networks, name
 
 
 def test_stage_packages_form_no_cycle():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from editgan.benchmark import metrics
-from editgan.benchmark.metrics import (
+from editgan import metrics
+from editgan.images import mean_squared_error
+from editgan.metrics import (
     MetricDisagreement,
     bootstrap_interval,
     features_to_statistics,
@@ -13,7 +14,6 @@ from editgan.benchmark.metrics import (
     kernel_distance,
     outside_error,
 )
-from editgan.images import mean_squared_error
 
 
 def features(count: int, seed: int, shift: float = 0.0, dims: int = 48) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """The StyleGAN2 generator: mapping z -> w, synthesis W+ -> image, with skip connections to RGB.
 
-Karras et al., CVPR 2020 (architecture E of table 1) with the constants of stylegan2-ada-pytorch. Parameters carry the
-names and shapes of that release, so that its weights fit without translation.
+Karras et al., CVPR 2020 (architecture E of table 1) with the constants of stylegan2-ada-pytorch. Parameters and buffers
+carry the names and shapes of that release; only its `resample_filter` buffers, which are constants here, have no place,
+so its weights load with `load_state_dict(weights, strict=False)`.
 """
 
 import math

@@ -10,25 +10,15 @@ from torch import Tensor, nn
 
 from editgan.generator.generator import Generator
 from editgan.images import image_grid, save_png, to_float, to_uint8
+from editgan.metrics import kernel_distance
 from editgan.tracking import Run
 from editgan.training import generator_for
 from editgan.weights import write_bytes
 
 GRID_COLUMNS, GRID_ROWS = 10, 4
 FORWARD_BATCH = 50
-
-
-def polynomial_mmd(x: Tensor, y: Tensor) -> float:
-    """KID of two feature sets [N, d] and [M, d]: unbiased squared MMD under the kernel (x.y / d + 1)^3.
-
-    Binkowski et al. 2018, equation 4, on all samples at once (no subsets), in float64.
-    """
-    x, y = x.double(), y.double()
-    n, m, d = len(x), len(y), x.shape[1]
-    xx, yy, xy = ((a @ b.t() / d + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    within_x = (xx.sum() - xx.diagonal().sum()) / (n * (n - 1))
-    within_y = (yy.sum() - yy.diagonal().sum()) / (m * (m - 1))
-    return float(within_x + within_y - 2 * xy.mean())
+KID_SUBSET = 1000  # so many images a side are compared at once; of more, the mean over KID_SUBSETS draws is taken
+KID_SUBSETS = 100
 
 
 @torch.no_grad()
@@ -104,7 +94,9 @@ class Recorder:
         z = torch.randn(self.kid_images, generator.z_dim, generator=generator_for(self.seed, "generator", "kid"))
         fakes = sample_images(generator, z, self.device)
         features = pooled_features(self.lpips_vgg, fakes, self.device)
-        return {self.kid_name: polynomial_mmd(features, self._real_features)}
+        subsets = 1 if self.kid_images <= KID_SUBSET else KID_SUBSETS
+        distance = kernel_distance(features, self._real_features, subsets=subsets, seed=self.seed)
+        return {self.kid_name: distance}
 
     def grid(self, generator: Generator, name: str) -> None:
         """Save the images of the fixed latents."""

@@ -20,11 +20,10 @@ from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator, resolutions_of
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
 from editgan.generator.params import GeneratorParams
+from editgan.generator.principal_components import PCA_IMAGES, PrincipalComponents
 from editgan.generator.snapshots import Averages, Recorder, curves
 from editgan.generator.warm_start import (
-    PCA_IMAGES,
     BandLoss,
-    PrincipalComponents,
     fit_mapping,
     grow,
     reconstruction_losses,
