@@ -68,7 +68,14 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
-    return chosen | telemetry_off
+    local = {name: _with_localhost(os.environ.get(name, "")) for name in ("NO_PROXY", "no_proxy")}
+    return chosen | telemetry_off | local
+
+
+def _with_localhost(hosts: str) -> str:
+    """Our own pages and servers are never asked for through a proxy."""
+    named = [host for host in hosts.split(",") if host]
+    return ",".join([*named, *(host for host in ("127.0.0.1", "localhost") if host not in named)])
 
 
 def apply_environment(root: Path = PROJECT_ROOT) -> None:

@@ -1,7 +1,7 @@
 """The record of every run in MLflow, and the only importer of mlflow.
 
 MLflow is a mirror: stages write their files first, and nothing here can fail a stage. Where the store cannot be reached
-the run goes on with local files alone and says so once.
+the run goes on with local files alone and says so once. Curves wait for a store that fails midway.
 """
 
 import json
@@ -24,6 +24,7 @@ EXPERIMENT = "editgan"
 PARENT_VARIABLE = "MLFLOW_PARENT_RUN_ID"
 RECORD_FILE = "tracking.json"  # in the work folder: what a resumed stage needs to continue its run
 FLUSH_SECONDS = 5.0
+PAUSE_SECONDS = 60.0  # for which a store that failed is not asked again
 MAX_VALUE = 500  # characters of a parameter's value that any MLflow server takes
 
 
@@ -49,6 +50,7 @@ class Run:
         self._started = time.monotonic()
         self._metrics: list[tuple[str, float, int, int]] = []
         self._flushed = self._started
+        self._paused_until = 0.0
 
     @property
     def seconds(self) -> float:
@@ -119,10 +121,12 @@ class Run:
             for first in range(0, len(points), 1000):  # MLflow's limit for one request
                 client.log_batch(self.run_id, metrics=[Metric(*point) for point in points[first : first + 1000]])
 
-        self._mirror(mirror)
+        if not self._mirror(mirror):
+            self._metrics = points + self._metrics  # for the next time
 
     def close(self, status: str = "FINISHED") -> None:
         """Send what is left and end the run as FINISHED, FAILED or KILLED."""
+        self._paused_until = min(self._paused_until, time.monotonic())  # the last chance
         self.flush()
         self._save_record()
         self._mirror(lambda client: client.set_terminated(self.run_id, status))
@@ -134,20 +138,31 @@ class Run:
 
             write_json(self._work / RECORD_FILE, {"run_id": self.run_id, "seconds": round(self.seconds, 1)})
 
-    def _mirror(self, action: Callable[[Any], object]) -> None:
-        """Do something in MLflow; after two failures in a row record locally only from here on."""
+    def _mirror(self, action: Callable[[Any], object]) -> bool:
+        """Do something in MLflow, and say whether it is done.
+
+        A store that fails twice is left in peace for PAUSE_SECONDS: curves wait for it, pictures and texts stay in
+        their local files alone.
+        """
+        if self._client is None:
+            return True
+        if time.monotonic() < self._paused_until:
+            return False
         for last_try in (False, True):
-            if self._client is None:
-                return
             try:
                 action(self._client)
-                return
+                return True
             except Exception as error:
                 if last_try:
-                    self._client = None
-                    _say_local_only(error)
+                    self._pause(error)
                 else:
                     time.sleep(1)  # sqlite may be busy with another stage
+        return False
+
+    def _pause(self, error: Exception) -> None:
+        if self._paused_until == 0:
+            print(f"MLflow does not answer and is asked again later ({_reason(error)})", flush=True)
+        self._paused_until = time.monotonic() + PAUSE_SECONDS
 
 
 def offline_run(name: str = "offline") -> Run:
@@ -300,5 +315,8 @@ def _png(name: str) -> str:
 
 
 def _say_local_only(error: Exception) -> None:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    print(f"MLflow cannot be reached, this run is recorded in local files only ({reason})", flush=True)
+    print(f"MLflow cannot be reached, this run is recorded in local files only ({_reason(error)})", flush=True)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

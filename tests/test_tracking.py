@@ -136,6 +136,26 @@ def test_store_that_fails_midway_does_not_fail_the_stage(client, monkeypatch, ca
     run.log_text("b", "b.txt")
     assert capsys.readouterr().out.count("the server is gone") == 1
     run.close()
+    assert client.get_run(run.run_id).info.status == "FINISHED", "the end of the run is tried all the same"
+
+
+def test_curves_wait_for_a_store_that_fails_for_a_while(client, monkeypatch):
+    run = tracking.start_run("data")
+    send, asked = run._client.log_batch, []
+
+    def busy(*arguments, **options):
+        asked.append(arguments)
+        raise OSError("database is locked")
+
+    monkeypatch.setattr(run._client, "log_batch", busy)
+    for step in range(3):
+        run.log_metrics({"loss": float(step)}, step=step)
+        run.flush()
+    assert len(asked) == 2, "asked twice, then left in peace for a while"
+    monkeypatch.setattr(run._client, "log_batch", send)
+    run.close()
+    assert [point.step for point in client.get_metric_history(run.run_id, "loss")] == [0, 1, 2]
+    assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
 def test_offline_run_takes_everything():
@@ -167,7 +187,9 @@ def test_environment_stays_inside_and_telemetry_is_off(monkeypatch, tmp_path):
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
     monkeypatch.setenv("PIP_CACHE_DIR", "/elsewhere/pip")
     monkeypatch.delenv("PREFECT_HOME", raising=False)
+    monkeypatch.setenv("no_proxy", "example.org")
     chosen = project_environment(PROJECT_ROOT)
+    assert chosen["no_proxy"] == "example.org,127.0.0.1,localhost", "our own servers are asked without a proxy"
     assert chosen["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false" and chosen["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert chosen["PIP_CACHE_DIR"] == "/elsewhere/pip", "what the caller has placed stays there"
     assert chosen["PREFECT_HOME"].startswith(str(home_project(PROJECT_ROOT)))
