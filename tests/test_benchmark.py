@@ -18,12 +18,14 @@ from editgan.benchmark.scores import (
     different_people_cosine,
     measure_reference,
     measure_row,
+    score_embedding,
     score_row,
 )
 from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
 from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
 from editgan.editing.params import ObjectiveWeights, OptimizationParams
 from editgan.editing.vectors import EditingVector, save_vector
+from editgan.encoder.encoder import EMBEDDED_SETS
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.judges import SMILE_JUDGES, Judges
@@ -172,6 +174,14 @@ def test_figures_do_not_depend_on_the_batch():
     torch.testing.assert_close(first.lpips_alex, second.lpips_alex, rtol=0, atol=1e-6)
 
 
+def test_embedding_is_measured_against_the_photos():
+    heads = planted_heads()
+    figures = score_embedding(heads.photos, {"same": heads.photos, "other": heads.photos.roll(1, 0)}, yardsticks())
+    assert figures["same"] == pytest.approx({"lpips_alex": 0, "l2": 0, "identity_mobilefacenet": 1})
+    assert figures["other"]["l2"] > 0.01 < figures["other"]["lpips_alex"]
+    assert figures["other"]["identity_mobilefacenet"] < 0.999
+
+
 def test_different_people_leave_out_the_same_person():
     features = torch.eye(3, dtype=torch.float64)[[0, 0, 1]]
     assert different_people_cosine(features, [7, 7, 8]) == 0
@@ -210,9 +220,8 @@ def context(tmp_path, monkeypatch):
     nn.init.normal_(S.weight3)  # predictions that differ from pixel to pixel
     save_segmentation(outputs / "segmentation" / "S.safetensors", S)
     w_plus = torch.randn(HEADS, G.num_ws, G.w_dim)
-    save_tensors(
-        outputs / "encoder" / "latents.safetensors", {name: w_plus.clone() for name in ("few_shot", "test", "val")}
-    )
+    latents = {name: w_plus.clone() for name in EMBEDDED_SETS}
+    save_tensors(outputs / "encoder" / "latents.safetensors", latents)
     vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
     save_vector(outputs / "editing" / "vectors" / "smile.safetensors", vector)
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
@@ -245,7 +254,8 @@ def write_data(folder) -> None:
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[MOUTH] = NAMES.index("lower_lip")
     labels = [{"identity": index, "smile": 0.0} for index in range(HEADS)]
-    for name, images in (("test.zip", heads.photos), ("test_smiling.zip", heads.smiling)):
+    archives = {"test.zip": heads.photos, "test_smiling.zip": heads.smiling, "val.zip": heads.photos}
+    for name, images in archives.items():
         pngs = [encode_image(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
         write_archive(folder / name, pngs, [encode_mask(mask, classes.palette)] * HEADS, labels)
     write_archive(
@@ -274,6 +284,9 @@ def test_protocol_end_to_end_is_byte_stable(context):
         != metrics[f"smile_test{HEADS}"][RECONSTRUCTION]
         != metrics[f"smile_test{HEADS}"]["editgan_2"]
     )
+    embedding = metrics[f"embedding_val{HEADS}"]
+    assert embedding["encoder"] == embedding["encoder_and_optimisation"], "the same latents here"
+    assert set(embedding["encoder"]) == {"lpips_alex", "l2", "identity_mobilefacenet"}
     assert metrics["heads"] == HEADS and metrics["reference_heads"] == REFERENCE
     text = first["table.md"].decode()
     assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
@@ -302,7 +315,7 @@ def test_refinement_goes_on_where_it_was_killed(context, monkeypatch):
 def test_missing_and_mismatched_inputs_are_named(context):
     save_tensors(
         context.input("encoder") / "latents.safetensors",
-        {name: torch.zeros(HEADS - 1, 6, 8) for name in ("few_shot", "test", "val")},
+        {name: torch.zeros(HEADS - 1, 6, 8) for name in EMBEDDED_SETS},
     )
     with pytest.raises(UserError, match=f"{HEADS - 1} test latents for {HEADS} test heads; run stage encoder"):
         stage.run(context)

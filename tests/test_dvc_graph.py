@@ -4,6 +4,7 @@ import configparser
 
 import pytest
 import yaml
+from test_imports import own
 
 from editgan.config import STAGES, load_params
 from editgan.environment import PROJECT_ROOT
@@ -80,6 +81,28 @@ def test_pixels_never_make_a_trained_stage_stale(name):
 @pytest.mark.parametrize("name", [stage for stage in STAGES if stage not in TRAINED])
 def test_cheap_stages_depend_on_their_own_package(name):
     assert f"editgan/{name}" in GRAPH[name].deps
+
+
+# Modules that read, write, record and run: a figure does not change with them.
+CARRIERS = {
+    "editgan", "editgan._compat", "editgan.assets.manifest", "editgan.config", "editgan.data.archive",
+    "editgan.encoder.encoder", "editgan.environment", "editgan.errors", "editgan.generator.principal_components",
+    "editgan.graph", "editgan.process", "editgan.progress", "editgan.section", "editgan.stage", "editgan.tracking",
+    "editgan.weights",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["editing", "benchmark"])
+def test_stages_that_make_figures_depend_on_every_module_that_computes_them(name):
+    needed, found = {f"editgan.{name}.stage"}, set()
+    while needed:
+        found |= needed
+        needed = set().union(*(own(module) for module in needed)) - found
+    paths = {module: module.replace(".", "/") for module in found - CARRIERS}
+    files = {module: path if (PROJECT_ROOT / path).is_dir() else f"{path}.py" for module, path in paths.items()}
+    sources = [dep for dep in GRAPH[name].deps if dep.startswith("editgan/")]
+    for module, file in files.items():
+        assert any(file == dep or file.startswith(f"{dep}/") for dep in sources), module
 
 
 def test_every_stage_reaches_the_benchmark():

@@ -15,7 +15,7 @@ from editgan.encoder.stage import once
 from editgan.encoder.train import is_sample_step, train_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
-from editgan.generator.warm_start import PrincipalComponents
+from editgan.generator.principal_components import PrincipalComponents
 from editgan.images import to_uint8
 from editgan.training import count_parameters
 from editgan.weights import save_module, save_tensors, tensors_equal
@@ -252,9 +252,10 @@ def test_round_trip_on_disk(tmp_path):
     assert not any(p.requires_grad for p in loaded.parameters())
 
     latents = {"few_shot": torch.randn(2, 6, 16), "test": torch.randn(3, 6, 16), "val": torch.randn(1, 6, 16)}
+    latents["val_encoder"] = torch.randn(1, 6, 16)
     save_tensors(tmp_path / "latents.safetensors", latents)
     assert tensors_equal(load_latents(tmp_path / "latents.safetensors"), latents)
-    with pytest.raises(UserError, match="expected few_shot, test and val .* found code.components"):
+    with pytest.raises(UserError, match="expected few_shot, test, val, val_encoder .* found code.components"):
         load_latents(tmp_path / "E.safetensors")
 
 

@@ -9,14 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_encoder import TINY, StandInLpips, tiny_generator
-from torch import nn
 
 from editgan.data.archive import encode_image, write_archive
 from editgan.encoder import stage
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.params import EncoderParams
 from editgan.errors import UserError
-from editgan.generator.warm_start import PrincipalComponents
+from editgan.generator.principal_components import PrincipalComponents
 from editgan.images import to_float
 from editgan.stage import StageContext
 from editgan.tracking import offline_run
@@ -25,17 +24,10 @@ from editgan.weights import save_module
 COUNTS = {"train": 24, "pool": 6, "val": 6, "test": 5}
 
 
-class StandInIdentity(nn.Module):
-    def forward(self, images):
-        return F.normalize(images.mean((2, 3)), dim=1)
-
-
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A function that makes a context over one set of inputs, with stand-ins for the pretrained networks."""
-    monkeypatch.setattr(
-        stage, "load_network", lambda name, folder: StandInIdentity() if "face" in name else StandInLpips()
-    )
+    monkeypatch.setattr(stage, "load_network", lambda name, folder: StandInLpips())
     G = tiny_generator()
     (tmp_path / "outputs/data").mkdir(parents=True)
     save_module(tmp_path / "outputs/generator/G_ema.safetensors", G, G.config)
@@ -72,11 +64,11 @@ def test_outputs_and_resume(project, monkeypatch):
 
     E, latents = load_encoder(whole.out / "E.safetensors"), load_latents(whole.out / "latents.safetensors")
     assert {name: tuple(w.shape) for name, w in latents.items()} == {
-        "few_shot": (3, 6, 16), "val": (4, 6, 16), "test": (5, 6, 16)
+        "few_shot": (3, 6, 16), "val": (4, 6, 16), "val_encoder": (4, 6, 16), "test": (5, 6, 16)
     }  # fmt: skip
     metrics = json.loads((whole.out / "metrics.json").read_text())
     assert set(metrics) == {"encoder", "encoder_2_steps", "parameters_E"}
-    assert set(metrics["encoder"]) == {"lpips_alex_val4", "l2_val4", "identity_mobilefacenet_val4"}
+    assert set(metrics["encoder"]) == {"lpips_vgg_val4", "l2_val4"}
     val = to_float(stage.load_split(whole.root / "outputs/data/val.zip", 4))
     with torch.no_grad():
         fakes = tiny_generator().synthesis(E(val)).clamp(-1, 1)

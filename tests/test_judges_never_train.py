@@ -1,6 +1,9 @@
 """Who trains never judges: read from the source (which network is loaded where) and from the stages' dependencies."""
 
 import ast
+from pathlib import Path
+
+import pytest
 
 from editgan.assets.manifest import NETWORKS
 from editgan.environment import PROJECT_ROOT
@@ -12,9 +15,8 @@ FINDERS = {"blazeface"}  # finds faces in photographs, before anything is traine
 LOADERS = {"load_guide", "load_judge", "load_judges", "load_ir_se50", "load_reference_inception"}
 GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 
-# Where a judge may be loaded: in the packages that judge, and in a stage's function that measures what it has made.
 JUDGING_PACKAGES = {"judges", "benchmark"}
-MEASURING_FUNCTIONS = {("encoder", "measure")}
+TRAINING_STAGES = ("generator", "encoder", "segmentation", "editing")
 
 
 def loaded_networks() -> set[tuple[str, str, str, str]]:
@@ -43,28 +45,13 @@ def test_every_network_has_one_role():
     assert not GUIDES & JUDGES
 
 
-def test_packages_that_train_load_no_judge_but_to_measure():
+def test_packages_that_train_load_no_judge():
     wrong = [
         (package, module, function, network)
         for package, module, function, network in loaded_networks()
-        if network not in GUIDES | FINDERS | {"load_guide"}
-        and package not in JUDGING_PACKAGES
-        and package != "assets"
-        and not (module == "stage" and (package, function) in MEASURING_FUNCTIONS)
+        if network not in GUIDES | FINDERS | {"load_guide"} and package not in JUDGING_PACKAGES and package != "assets"
     ]
     assert not wrong
-
-
-def test_measuring_functions_return_figures_that_nothing_selects_by():
-    """They are called once, by `run` of their stage, after training: never inside a loop that trains."""
-    for package, function in MEASURING_FUNCTIONS:
-        assert f"def {function}(" in (PROJECT_ROOT / "editgan" / package / "stage.py").read_text()
-        for path in (PROJECT_ROOT / "editgan" / package).glob("*.py"):
-            for scope in ast.walk(ast.parse(path.read_text())):
-                if not isinstance(scope, ast.FunctionDef):
-                    continue
-                calls = [n for n in ast.walk(scope) if isinstance(n, ast.Call) and ast.unparse(n.func) == function]
-                assert not calls or (path.stem == "stage" and scope.name == "run"), (path.name, scope.name)
 
 
 def test_only_the_benchmark_depends_on_the_judge_classifier():
@@ -74,8 +61,20 @@ def test_only_the_benchmark_depends_on_the_judge_classifier():
 
 def test_no_stage_that_trains_stands_behind_the_judges():
     """Not even through another stage: the generator and all that is made from it know nothing of the judges."""
-    for name in ("generator", "encoder", "segmentation", "editing"):
+    for name in TRAINING_STAGES:
         assert "judges" not in ancestors(GRAPH, name)
+
+
+@pytest.mark.parametrize("name", TRAINING_STAGES)
+def test_no_stage_that_trains_depends_on_a_pretrained_judge(name):
+    networks = {Path(dep).stem for dep in GRAPH[name].deps if dep.startswith("outputs/assets/")}
+    assert networks <= GUIDES, networks - GUIDES
+
+
+def test_judges_are_measured_anew_where_one_of_them_changes():
+    """The stage that trains the two classifiers measures the pretrained judges, too."""
+    networks = {Path(dep).stem for dep in GRAPH["judges"].deps if dep.startswith("outputs/assets/")}
+    assert networks == {"mobilefacenet", "dlib_resnet", "face_api_expression", "fer"}
 
 
 def mentions(name: str) -> set[str]:

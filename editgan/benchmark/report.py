@@ -16,6 +16,8 @@ TITLES = {
     EDITGAN: "EditGAN",
     TRULY_SMILING: "truly smiling (ceiling)",
 }
+EMBEDDING_TITLES = {"lpips_alex": "LPIPS-Alex", "l2": "L2 x1e3"}
+RUNGS = {"encoder": "encoder alone", "encoder_and_optimisation": "encoder and optimisation"}
 PREFIX_TITLES = (  # longest first: a column is named by the first prefix that fits
     ("smiling_", "% smiling, "),
     ("identity_to_reconstruction_", "identity to the reconstruction, "),
@@ -38,6 +40,7 @@ class Setting:
     """What the table must say about how it was made."""
 
     heads: int
+    val_heads: int  # whose embedding is measured
     reference_heads: int
     vector: str
     source: str
@@ -78,13 +81,25 @@ def table(scores: dict[str, Scores]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def report(scores: dict[str, Scores], setting: Setting, quality: str) -> str:
-    """table.md: the judges' own quality, the table, and how to read it."""
+def embedding_table(embedding: dict[str, dict[str, float]]) -> str:
+    """How near the reconstructions of each rung come to their photos, as Markdown."""
+    columns = list(next(iter(embedding.values())))
+    titles = [EMBEDDING_TITLES.get(column) or column_title(column) for column in columns]
+    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(columns)]
+    for rung, values in embedding.items():
+        cells = [f"{1000 * values[name]:.2f}" if name == "l2" else f"{values[name]:.3f}" for name in columns]
+        lines.append(f"| {RUNGS[rung]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def report(scores: dict[str, Scores], embedding: dict[str, dict[str, float]], setting: Setting, quality: str) -> str:
+    """table.md: the judges' own quality, the embedding, the table of edits, and how to read it."""
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     notes = [
         f"The vector `{setting.vector}` was learned from one head ({setting.source}) and is applied at scale"
         f" {setting.scale:g}; EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of self-supervised"
-        " refinement. Heads and people of this table were used for nothing else.",
+        " refinement. Nothing was trained and no setting of the edit was chosen on the heads and people of this table;"
+        " the quality of the judges above and the mIoU of the segmentation are measured on the same heads.",
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         " own. The row *truly smiling* shows what each judge can see at all, the row *input* its false alarms.",
         f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference heads of other people,"
@@ -112,6 +127,11 @@ def report(scores: dict[str, Scores], setting: Setting, quality: str) -> str:
             "",
             quality.strip(),
             "",
+            "## The embedding",
+            "",
+            f"Reconstructions of {setting.val_heads} validation heads against the photos:",
+            "",
+            embedding_table(embedding),
             "## The edits",
             "",
             table(scores),

@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from editgan.benchmark.metrics import (
+from editgan.benchmark.smile import INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.images import mean_squared_error, to_float
+from editgan.judges import SMILE_JUDGES, Judges
+from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
+from editgan.metrics import (
     FeatureStatistics,
     bootstrap_interval,
     features_to_statistics,
@@ -13,10 +17,6 @@ from editgan.benchmark.metrics import (
     kernel_distance,
     outside_error,
 )
-from editgan.benchmark.smile import INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
-from editgan.images import mean_squared_error, to_float
-from editgan.judges import SMILE_JUDGES, Judges
-from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,30 @@ def score_row(
             features, reference.features, subsets=kid_subsets, seed=seed
         )
     return scores
+
+
+def score_embedding(photos: Tensor, reconstructions: dict[str, Tensor], yardsticks: Yardsticks) -> dict[str, dict]:
+    """How near reconstructions come to their photos, uint8 [N, 3, H, W] both: means over the N heads.
+
+    Returns:
+        for each set of reconstructions lpips_alex, l2 (mean squared error of images in [-1, 1]), identity_* (cosine).
+    """
+
+    def seen_by(network: nn.Module, pictures: Tensor) -> Tensor:
+        return measure(network, pictures, device=yardsticks.device, batch=yardsticks.batch)
+
+    x, figures = to_float(photos), {}
+    faces = {name: seen_by(network, photos) for name, network in yardsticks.identity.items()}
+    for rung, pictures in reconstructions.items():
+        y = to_float(pictures)
+        figures[rung] = {
+            "lpips_alex": float(_lpips(yardsticks.judges.lpips, y, x, yardsticks).double().mean()),
+            "l2": float(mean_squared_error(y, x).double().mean()),
+        }
+        for name, network in yardsticks.identity.items():
+            same = cosines(seen_by(network, pictures), faces[name]).diagonal()
+            figures[rung][f"identity_{name}"] = float(same.mean())
+    return figures
 
 
 def different_people_cosine(features: Tensor, identities: list[int]) -> float:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from editgan.assets.load import load_network
@@ -16,6 +17,7 @@ from editgan.benchmark.scores import (
     different_people_cosine,
     measure_reference,
     measure_row,
+    score_embedding,
     score_row,
 )
 from editgan.benchmark.smile import (
@@ -54,6 +56,8 @@ def run(context: StageContext) -> None:
     rows, masks = make_rows(context, G, heads, vector)
 
     yardsticks = load_yardsticks(context)
+    photos, reconstructions = validation_heads(context, G)
+    embedding = score_embedding(photos, reconstructions, yardsticks)
     references = measure_reference(torch.as_tensor(load_images(data / "reference.zip")), yardsticks)
     measured = {}
     for done, (name, pictures) in enumerate(rows.items()):
@@ -77,6 +81,7 @@ def run(context: StageContext) -> None:
     }
     setting = Setting(
         heads=len(heads.photos),
+        val_heads=len(photos),
         reference_heads=len(next(iter(references.values())).features),
         vector=vector.name,
         source=vector.source,
@@ -88,7 +93,7 @@ def run(context: StageContext) -> None:
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
     )
-    write_outputs(context, scores, setting, grid(rows, masks, params.grid_heads))
+    write_outputs(context, scores, embedding, setting, grid(rows, masks, params.grid_heads))
 
 
 def load_heads(data: Path) -> SmileHeads:
@@ -110,6 +115,15 @@ def load_heads(data: Path) -> SmileHeads:
         region=edit_region(before, after, mouth),
         identities=identities,
     )
+
+
+def validation_heads(context: StageContext, G: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+    """Validation heads, uint8 [N, 3, H, W], and what each rung of the embedding makes of them."""
+    latents = load_latents(context.input("encoder") / "latents.safetensors")
+    batch, device = context.params.benchmark.refine_batch, context.device
+    rungs = {"encoder": latents["val_encoder"], "encoder_and_optimisation": latents["val"]}
+    photos = torch.as_tensor(load_images(context.input("data") / "val.zip", range(len(latents["val"]))))
+    return photos, {rung: synthesise(G, w_plus, batch=batch, device=device) for rung, w_plus in rungs.items()}
 
 
 def make_rows(
@@ -182,7 +196,13 @@ def load_yardsticks(context: StageContext) -> Yardsticks:
     )
 
 
-def write_outputs(context: StageContext, scores: dict[str, Scores], setting: Setting, picture) -> None:
+def write_outputs(
+    context: StageContext,
+    scores: dict[str, Scores],
+    embedding: dict[str, dict[str, float]],
+    setting: Setting,
+    picture: Image.Image,
+) -> None:
     """metrics.json (values), intervals.json, table.md and grid.png; mirrored to the run."""
     values = {
         row: {column: _rounded(column, value) for column, value in of_row.values.items()}
@@ -195,10 +215,15 @@ def write_outputs(context: StageContext, scores: dict[str, Scores], setting: Set
     strangers = {name: _rounded(name, value) for name, value in setting.different_people.items()}
     group = f"smile_test{setting.heads}"  # the heads that every figure of it is a mean over
     counts = {"heads": setting.heads, "reference_heads": setting.reference_heads}
-    write_json(context.out / "metrics.json", {group: values, "different_people": strangers} | counts)
+    rungs = {
+        rung: {column: _rounded(column, value) for column, value in figures.items()}
+        for rung, figures in embedding.items()
+    }
+    metrics = {group: values, f"embedding_val{setting.val_heads}": rungs, "different_people": strangers} | counts
+    write_json(context.out / "metrics.json", metrics)
     write_json(context.out / "intervals.json", intervals)
     quality = (context.input("judges") / "quality.md").read_text()
-    write_bytes(context.out / "table.md", report(scores, setting, quality).encode())
+    write_bytes(context.out / "table.md", report(scores, embedding, setting, quality).encode())
     save_png(context.out / "grid.png", picture)
 
     context.run.log_metrics(

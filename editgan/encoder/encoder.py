@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from editgan.errors import UserError
 from editgan.generator.layers import EqualizedConv2d, EqualizedLinear
-from editgan.generator.warm_start import PrincipalComponents
+from editgan.generator.principal_components import PrincipalComponents
 from editgan.weights import load_module, load_tensors
 
 PYRAMID_SIZES = (4, 8, 16)  # pixels of the levels that feed the coarse, middle and fine rows
-EMBEDDED_SETS = {"few_shot", "test", "val"}  # of the data set
+EMBEDDED_SETS = {"few_shot", "test", "val", "val_encoder"}
 GROUP_STARTS = (0, 3, 7)  # first W+ row of the coarse, middle and fine group
 
 
@@ -184,7 +184,9 @@ def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encode
 
 
 def load_latents(path: str | Path) -> dict[str, Tensor]:
-    """Read a `latents.safetensors`: {"few_shot", "test", "val"}, each float32 [N, num_ws, w_dim] in archive order.
+    """Read a `latents.safetensors`: {"few_shot", "test", "val", "val_encoder"}, float32 [N, num_ws, w_dim] each.
+
+    They stand in archive order; "val_encoder" is what the encoder alone makes of "val", before optimisation.
 
     Raises:
         UserError: missing or damaged file, or one that holds something else.
@@ -193,6 +195,7 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
     if not tensors.keys() >= EMBEDDED_SETS or any(tensor.ndim != 3 for tensor in tensors.values()):
         found = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items())[:5])
         raise UserError(
-            f"{path}: expected few_shot, test and val [N, num_ws, w_dim], found {found} ...; run stage encoder again"
+            f"{path}: expected {', '.join(sorted(EMBEDDED_SETS))} [N, num_ws, w_dim], found {found} ...;"
+            " run stage encoder again"
         )
     return tensors

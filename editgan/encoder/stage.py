@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.assets.load import load_network
@@ -17,7 +16,7 @@ from editgan.encoder.losses import l2_distance, reconstruction_loss
 from editgan.encoder.train import train_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
-from editgan.generator.warm_start import PrincipalComponents
+from editgan.generator.principal_components import PrincipalComponents
 from editgan.images import labelled_grid, mean_squared_error, save_png, to_float, to_uint8
 from editgan.stage import StageContext
 from editgan.training import append_row, count_parameters, seed_everything
@@ -48,13 +47,13 @@ def run(context: StageContext) -> None:
         "test": load_split(data / "test.zip"),
     }
     latents = embed(context, G, E, lpips_vgg, sets)
+    reals = to_float(sets["val"])
+    latents["val_encoder"] = encode(E, reals, context.device)
     save_tensors(context.out / "latents.safetensors", latents, {"inversion_steps": params.inversion_steps})
 
-    reals = to_float(sets["val"])
-    w_encoder = encode(E, reals, context.device)
-    stages = {"encoder": w_encoder, f"encoder_{params.inversion_steps}_steps": latents["val"]}
+    stages = {"encoder": latents["val_encoder"], f"encoder_{params.inversion_steps}_steps": latents["val"]}
     reconstructions = {name: reconstruct(G, w_plus, context.device) for name, w_plus in stages.items()}
-    metrics = measure(reals, reconstructions, context.input("assets"), context.device)
+    metrics = measure(reals, reconstructions, lpips_vgg, context.device)
     metrics["parameters_E"] = count_parameters(E)
     write_json(context.out / "metrics.json", metrics)
 
@@ -183,14 +182,13 @@ def reconstruct(G: Generator, w_plus: Tensor, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def measure(
-    reals: Tensor, reconstructions: dict[str, Tensor], assets_dir: Path, device: torch.device
+    reals: Tensor, reconstructions: dict[str, Tensor], lpips_vgg: nn.Module, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """LPIPS (AlexNet), L2 and identity (ArcFace cosine) of each reconstruction to its original, by judging networks.
+    """LPIPS (VGG) and L2 of each reconstruction to its original.
 
-    The count of images stands in the name of each figure; L2 is that of the benchmark.
+    Both train the encoder, so that they serve development; the verdict of networks that train nothing, LPIPS (AlexNet)
+    and identity, stands in the benchmark. The count of images stands in the name of each figure.
     """
-    lpips_alex = load_network("lpips_alex", assets_dir).to(device)
-    mobilefacenet = load_network("mobilefacenet", assets_dir).to(device)
 
     def pairs(distance: Callable[[Tensor, Tensor], Tensor], fakes: Tensor) -> float:
         parts = zip(reals.split(MEASURE_BATCH), fakes.split(MEASURE_BATCH), strict=True)
@@ -199,12 +197,6 @@ def measure(
 
     count = len(reals)
     return {
-        name: {
-            f"lpips_alex_val{count}": pairs(lpips_alex, fakes),
-            f"l2_val{count}": pairs(mean_squared_error, fakes),
-            f"identity_mobilefacenet_val{count}": pairs(
-                lambda x, y: F.cosine_similarity(mobilefacenet(x), mobilefacenet(y)), fakes
-            ),
-        }
+        name: {f"lpips_vgg_val{count}": pairs(lpips_vgg, fakes), f"l2_val{count}": pairs(mean_squared_error, fakes)}
         for name, fakes in reconstructions.items()
     }
