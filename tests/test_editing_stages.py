@@ -44,7 +44,7 @@ def make_inputs(root: Path, assets_dir: Path) -> None:
         mask[24:26, 12:20] = 5 if split == "pool" else 1
         attributes = [
             {"smile": 0.9 if split == "pool" else 0.0, "mouth_open": 0.0, "beard": "none", "yaw": 0.1 * i, "pitch": 0.0,
-             "roll": 0.0} for i in range(count)
+             "roll": 0.0, "frown": 0.0, "blink": 0.0} for i in range(count)
         ]  # fmt: skip
         write_archive(
             outputs / "data" / f"{split}.zip",
@@ -53,6 +53,7 @@ def make_inputs(root: Path, assets_dir: Path) -> None:
             attributes,
         )
         latents[{"pool": "few_shot"}.get(split, split)] = w_plus
+    latents["val_encoder"] = latents["val"].clone()
     save_tensors(outputs / "encoder" / "latents.safetensors", latents)
     (outputs / "assets").symlink_to(assets_dir)
 
@@ -85,6 +86,8 @@ def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, asset
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics["iou_test6"]) == set(NAMES) - {"mouth_interior", "glasses"}
     assert metrics["absent_classes_test6"] == "mouth_interior, glasses" and metrics["accuracy_fewshot4"] > 0.9
+    val = COUNTS["val"]
+    assert 0 <= metrics[f"miou_val{val}"] <= 1 and set(metrics[f"iou_val{val}"]) == set(metrics["iou_test6"])
     assert load_segmentation(out / "S.safetensors").class_names == NAMES
     assert all(Image.open(out / name).width > 100 for name in ("predictions.png", "uncertainty.png"))
     first = hashes(out)

@@ -30,7 +30,7 @@ class OptimizationParams(Section):
 class EditingParams(Section):
     """The smile vector and how edits are made and refined."""
 
-    source_index: int | None = Field(ge=0)  # embedded validation head; null: the most frontal neutral one
+    source_index: int | None = Field(ge=0)  # embedded validation head; null: as `choose_source` chooses
     donor_index: int | None = Field(ge=0)  # labelled head that lends its mouth; null: the most frontal broad smile
     shared_rows: bool  # learn one delta for all rows of w_plus; false: the paper's free rows
     edit: OptimizationParams  # learning a vector from an edited mask

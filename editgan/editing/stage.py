@@ -28,6 +28,7 @@ from editgan.stage import StageContext
 from editgan.weights import write_json
 
 SEEN_MOUTH = 0.25  # a source head shows a mouth of at least this share of the donor's pixels
+CLOSED_EYES = 0.5  # of 0 open to 1 closed
 BROAD_SMILE = 0.8  # the `smile` attribute of a head that may lend its mouth
 
 
@@ -102,8 +103,11 @@ def run(context: StageContext) -> None:
 
 
 def neutral_heads(attributes: Sequence[dict]) -> list[int]:
-    """Heads without a smile and with a closed mouth, those without beard first, then the most frontal."""
-    neutral = [i for i, head in enumerate(attributes) if head["smile"] == 0 and head["mouth_open"] == 0]
+    """Heads at rest (no smile, no frown, mouth closed, eyes open): those without beard first, then the most frontal."""
+    rest = ("smile", "mouth_open", "frown")
+    neutral = [
+        i for i, head in enumerate(attributes) if all(head[unit] == 0 for unit in rest) and head["blink"] < CLOSED_EYES
+    ]
     return sorted(neutral, key=lambda i: (attributes[i]["beard"] != "none", turned(attributes[i])))
 
 

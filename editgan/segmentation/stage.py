@@ -1,4 +1,4 @@
-"""Stage `segmentation`: train S on the labelled heads and measure it on the exact masks of the test heads.
+"""Stage `segmentation`: train S on the labelled heads and measure it on exact masks of validation and test heads.
 
 The labelled images are embedded ones (encoder stage), so the features seen in training are of the kind that editing
 real images meets.
@@ -62,11 +62,15 @@ def run(context: StageContext) -> None:
     save_segmentation(context.out / "S.safetensors", ensemble)
 
     trained, _, _ = segment(generator, ensemble, few_shot, context.device)
+    val_masks = torch.as_tensor(load_masks(data / "val.zip", range(len(latents["val"]))))  # [N, H, W]
+    val_predicted, _, _ = segment(generator, ensemble, latents["val"], context.device)
+    val_scores = segmentation_scores(val_predicted, val_masks, classes.names)
     predicted, divergence, images = segment(generator, ensemble, test, context.device)
     truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))  # [N, H, W]
     scores = segmentation_scores(predicted, truth, classes.names)
     metrics = {
         **named_scores(scores, f"test{len(test)}"),
+        **named_scores(val_scores, f"val{len(val_masks)}"),  # the figure to choose by
         f"uncertainty_test{len(test)}": float(image_uncertainty(divergence).mean()),
         f"accuracy_fewshot{len(few_shot)}": segmentation_scores(trained, masks, classes.names).pixel_accuracy,
     }
