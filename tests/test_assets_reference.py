@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from editgan.assets import reference
 from editgan.assets.networks.ir_se50 import IrSe50
+from editgan.assets.params import AssetsParams
 from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.errors import UserError
 from editgan.weights import sha256
@@ -67,6 +69,13 @@ def test_altered_and_missing_files_are_told(inception_file, tmp_path):
         load_reference_inception(inception_file, "0" * 64)
     with pytest.raises(UserError, match="nowhere.pth: no such file"):
         load_ir_se50(tmp_path / "nowhere.pth")
+
+
+def test_a_path_needs_its_hash_and_is_relative_to_the_project(inception_file, monkeypatch):
+    with pytest.raises(ValueError, match="ir_se50 needs ir_se50_sha256.*sha256sum mine.pth"):
+        AssetsParams(ir_se50="mine.pth")
+    monkeypatch.setattr(reference, "home_project", lambda: inception_file.parent)
+    assert reference.read_state_dict(inception_file.name, sha256(inception_file))
 
 
 def test_files_that_would_run_code_are_refused(tmp_path):

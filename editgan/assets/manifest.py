@@ -14,7 +14,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Archive:
-    """One version of one registry package; only files in it are read, nothing of it is installed or run."""
+    """One version of one registry package; only files in it are read, nothing of it is installed."""
 
     registry: Literal["pypi", "npm"]
     package: str

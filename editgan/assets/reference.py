@@ -8,6 +8,7 @@ from torch import Tensor
 
 from editgan.assets.fetch import check_sha256
 from editgan.assets.networks.ir_se50 import IrSe50
+from editgan.environment import home_project
 from editgan.errors import UserError
 
 REMEDY = "set its key in section `assets` of the params to null to go without"
@@ -46,8 +47,8 @@ def load_ir_se50(path: str | Path, sha256: str | None = None) -> torch.nn.Module
 
 
 def read_state_dict(path: str | Path, sha256: str | None) -> dict[str, Tensor]:
-    """Named tensors of a PyTorch file; nothing else in it is unpickled."""
-    path = Path(path)
+    """Named tensors of a PyTorch file, its path relative to the project; nothing else in it is unpickled."""
+    path = home_project() / path
     if not path.is_file():
         raise UserError(f"{path}: no such file; {REMEDY}")
     if sha256 is not None:

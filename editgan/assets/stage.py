@@ -12,7 +12,7 @@ from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.environment import home_project
 from editgan.errors import UserError
 from editgan.stage import StageContext
-from editgan.weights import save_tensors, sha256, write_bytes, write_json
+from editgan.weights import save_tensors, write_bytes, write_json
 
 BY_HAND = Path("data/assets")
 CACHE = Path(".cache/assets")
@@ -125,7 +125,7 @@ def check_reference_networks(context: StageContext) -> None:
     params = context.params.assets
     if params.reference_inception is not None:
         load_reference_inception(params.reference_inception, params.reference_inception_sha256)
-        print(f"{params.reference_inception}: reference Inception, sha256 {sha256(params.reference_inception)}")
+        print(f"{params.reference_inception}: reference Inception, sha256 {params.reference_inception_sha256}")
     if params.ir_se50 is not None:
         load_ir_se50(params.ir_se50, params.ir_se50_sha256)
-        print(f"{params.ir_se50}: IR-SE50, sha256 {sha256(params.ir_se50)}")
+        print(f"{params.ir_se50}: IR-SE50, sha256 {params.ir_se50_sha256}")
