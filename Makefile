@@ -16,7 +16,7 @@ EXTRAS := dev$(shell command -v npm >/dev/null || echo ,npm)
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help install demo test test-all lint ui
+.PHONY: help install demo demo-scratch test test-all lint ui
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -34,6 +34,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## run the whole pipeline on the default parameters and print the benchmark
 	@$(IN_PROJECT) python -m flows.pipeline
+
+demo-scratch: $(INSTALLED) ## the same in runs/scratch, where every model is trained anew
+	@$(IN_PROJECT) python -m flows.pipeline --scratch
 
 test: $(INSTALLED) ## the tests, with one whole tiny pipeline
 	@$(IN_PROJECT) $(PYTEST) -m "not slow"

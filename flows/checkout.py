@@ -17,7 +17,9 @@ from editgan.errors import UserError
 OWN = ("outputs/", "dvc.lock", "params.yaml")
 
 
-def prepare_checkout(project: Path, checkout: Path, params: Path, cache: Path | None = None) -> Path:
+def prepare_checkout(
+    project: Path, checkout: Path, params: Path, *, cache: Path | None = None, results: bool = True
+) -> Path:
     """Make a checkout, or bring it up to date with the project's working tree (git-ignored files stay behind).
 
     Args:
@@ -25,6 +27,7 @@ def prepare_checkout(project: Path, checkout: Path, params: Path, cache: Path | 
         checkout: the folder, e.g. runs/ci.
         params: params file, relative to the project or absolute.
         cache: folder of its DVC cache, None for the project's.
+        results: a new checkout begins with what the project's stages have left; without, with nothing.
 
     Raises:
         UserError: no such params file, the project is no git repository, or the folder is something else.
@@ -39,7 +42,7 @@ def prepare_checkout(project: Path, checkout: Path, params: Path, cache: Path | 
         checkout.parent.mkdir(parents=True, exist_ok=True)
         _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(project), str(checkout))
     _follow_commit(project, checkout)
-    _copy_working_tree(project, checkout, keep_own=not new)
+    _copy_working_tree(project, checkout, keep_own=not (new and results))
     shutil.copyfile(params, checkout / "params.yaml")
     _share_cache(project, checkout, cache or _cache_dir(project))
     return checkout

@@ -37,13 +37,16 @@ from flows.summary import run_record, stage_rows, summary
 DEFAULT_PARAMS = "params.yaml"
 SHOW_SECONDS = 5.0  # between two updates of a progress artifact
 CHECKOUT_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+SCRATCH = "scratch"
 STAGE_HOURS = 24.0  # a stage that takes longer is stopped
 
 
 @task(name="checkout", cache_policy=NO_CACHE)
-def checkout(params: str, name: str) -> Path:
-    """Make or update the checkout runs/NAME with the given params file."""
-    folder = prepare_checkout(PROJECT_ROOT, PROJECT_ROOT / "runs" / name, Path(params))
+def checkout(params: str, name: str, scratch: bool) -> Path:
+    """Make or update the checkout runs/NAME with the given params file; from scratch it has a DVC cache of its own."""
+    folder = PROJECT_ROOT / "runs" / name
+    cache = folder / ".dvc" / "cache" if scratch else None
+    prepare_checkout(PROJECT_ROOT, folder, Path(params), cache=cache, results=not scratch)
     get_run_logger().info("working in %s", folder)
     return folder
 
@@ -95,6 +98,7 @@ def pipeline(
     only: list[str] | None = None,
     force: list[str] | None = None,
     limit_hours: float = STAGE_HOURS,
+    scratch: bool = False,
 ) -> str:
     """Run the pipeline and return its closing page.
 
@@ -104,19 +108,21 @@ def pipeline(
         only: stages to run, all by default.
         force: stages to run even if nothing changed.
         limit_hours: time limit of each stage.
+        scratch: make everything anew in a checkout, with nothing from the store, the cache or the default run.
 
     Raises:
         UserError: bad names or params, or another pipeline in the same checkout.
         StageFailed: a stage failed for good; later stages were not started.
     """
     start = time.monotonic()
-    name = checkout_name(params, name)
+    name = checkout_name(params, SCRATCH if scratch and name is None else name)
     chosen = choose_stages(list(load_graph(PROJECT_ROOT / "dvc.yaml")), only, force)
     with sole_pipeline(PROJECT_ROOT, name) as lock:
         close_left_behind(lock)
         lock.note(flow_run=str(get_run_context().flow_run.id))
-        root = PROJECT_ROOT if name is None else checkout(params, name)
-        restore(root)
+        root = PROJECT_ROOT if name is None else checkout(params, name, scratch)
+        if not scratch:
+            restore(root)
         parent = tracking.start_run("pipeline", root=root, tags={"params_file": params, "checkout": name or "default"})
         status, results = "FAILED", []
         try:
@@ -147,9 +153,14 @@ def checkout_name(params: str, name: str | None) -> str | None:
         UserError: the name is no plain folder name.
     """
     if name is None:
-        return None if params == DEFAULT_PARAMS else Path(params).stem
+        if (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / DEFAULT_PARAMS:
+            return None
+        name = Path(params).stem
     if not CHECKOUT_NAME.fullmatch(name):
-        raise UserError(f"--name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        raise UserError(
+            f"{name!r} is no name for a checkout (--name): use letters, digits, '.', '_' and '-', beginning with a"
+            " letter or digit"
+        )
     return name
 
 
@@ -190,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="name of the checkout under runs/ (default: the params file's own)")
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="run only these")
     parser.add_argument("--force", nargs="*", metavar="STAGE", help="run these, or all, even if nothing changed")
+    parser.add_argument("--scratch", action="store_true", help=f"make everything anew, in runs/{SCRATCH} or --name")
     parser.add_argument("--limit-hours", type=float, default=STAGE_HOURS, help="time limit of each stage")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -198,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = choose_stages(known, options.stages, options.force)
         force = chosen if options.force == [] else options.force
         with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
-            page = pipeline(options.params, options.name, options.stages, force, options.limit_hours)
+            page = pipeline(options.params, options.name, options.stages, force, options.limit_hours, options.scratch)
     except (UserError, stages.StageFailed) as error:
         print(error, file=sys.stderr, flush=True)
         return 1
