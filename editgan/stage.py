@@ -64,6 +64,8 @@ def run_stage(name: str, *, root: Path, params_path: Path) -> None:
             params=stage_params(name, params),
             tags={"stage": name, "input_hash": inputs, "params_file": params_path.name},
         )
+        if (work / FINISHED_FILE).exists():
+            print(f"{name}: found the state of a finished run in {work}; delete that folder to train anew", flush=True)
         context = StageContext(name=name, params=params, root=root, out=out, work=work, run=run, device=device)
         status = "FAILED"
         try:
