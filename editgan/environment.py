@@ -68,14 +68,15 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
-    local = {name: _with_localhost(os.environ.get(name, "")) for name in ("NO_PROXY", "no_proxy")}
-    return chosen | telemetry_off | local
+    direct = _without_proxy(os.environ)
+    return chosen | telemetry_off | {"NO_PROXY": direct, "no_proxy": direct}
 
 
-def _with_localhost(hosts: str) -> str:
-    """Our own pages and servers are never asked for through a proxy."""
-    named = [host for host in hosts.split(",") if host]
-    return ",".join([*named, *(host for host in ("127.0.0.1", "localhost") if host not in named)])
+def _without_proxy(environment: Mapping[str, str]) -> str:
+    """Hosts that are asked without a proxy: those of the user, in either spelling, and this machine's own pages."""
+    named = ",".join(environment.get(name, "") for name in ("no_proxy", "NO_PROXY")).split(",")
+    hosts = dict.fromkeys(host for name in (*named, "127.0.0.1", "localhost") if (host := name.strip()))
+    return "*" if "*" in hosts else ",".join(hosts)
 
 
 def apply_environment(root: Path = PROJECT_ROOT) -> None:

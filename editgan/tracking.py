@@ -1,7 +1,7 @@
 """The record of every run in MLflow, and the only importer of mlflow.
 
 MLflow is a mirror: stages write their files first, and nothing here can fail a stage. Where the store cannot be reached
-the run goes on with local files alone and says so once. Curves wait for a store that fails midway.
+the run goes on with local files alone and says so once. Records wait for a store that fails midway.
 """
 
 import json
@@ -24,7 +24,8 @@ EXPERIMENT = "editgan"
 PARENT_VARIABLE = "MLFLOW_PARENT_RUN_ID"
 RECORD_FILE = "tracking.json"  # in the work folder: what a resumed stage needs to continue its run
 FLUSH_SECONDS = 5.0
-PAUSE_SECONDS = 60.0  # for which a store that failed is not asked again
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60.0, 960.0  # for which a store that failed is not asked again; doubled each time
+ATTEMPTS = 4  # after which a record is given up
 MAX_VALUE = 500  # characters of a parameter's value that any MLflow server takes
 
 
@@ -50,7 +51,9 @@ class Run:
         self._started = time.monotonic()
         self._metrics: list[tuple[str, float, int, int]] = []
         self._flushed = self._started
-        self._paused_until = 0.0
+        self._waiting: list[Callable[[Any], object]] = []  # what MLflow has not taken yet
+        self._attempts, self._lost = 0, 0  # at the first of them; records given up
+        self._pause = self._paused_until = 0.0
 
     @property
     def seconds(self) -> float:
@@ -121,16 +124,26 @@ class Run:
             for first in range(0, len(points), 1000):  # MLflow's limit for one request
                 client.log_batch(self.run_id, metrics=[Metric(*point) for point in points[first : first + 1000]])
 
-        if not self._mirror(mirror):
-            self._metrics = points + self._metrics  # for the next time
+        self._mirror(mirror)
 
     def close(self, status: str = "FINISHED") -> None:
         """Send what is left and end the run as FINISHED, FAILED or KILLED."""
-        self._paused_until = min(self._paused_until, time.monotonic())  # the last chance
         self.flush()
         self._save_record()
-        self._mirror(lambda client: client.set_terminated(self.run_id, status))
-        self._client = None
+        client, self._client = self._client, None
+        if client is None:
+            return
+        lost, failures = self._lost, 0
+        for action in (*self._waiting, lambda client: client.set_terminated(self.run_id, status)):  # the last chance
+            try:
+                if failures < 2 or action not in self._waiting:
+                    action(client)
+                else:
+                    lost += 1
+            except Exception:
+                failures, lost = failures + 1, lost + 1
+        if lost:
+            print(f"MLflow did not take {lost} records of this run; the files of the stage are whole", flush=True)
 
     def _save_record(self) -> None:
         if self._work is not None and self._work.exists():
@@ -138,31 +151,33 @@ class Run:
 
             write_json(self._work / RECORD_FILE, {"run_id": self.run_id, "seconds": round(self.seconds, 1)})
 
-    def _mirror(self, action: Callable[[Any], object]) -> bool:
-        """Do something in MLflow, and say whether it is done.
-
-        A store that fails twice is left in peace for PAUSE_SECONDS: curves wait for it, pictures and texts stay in
-        their local files alone.
-        """
+    def _mirror(self, action: Callable[[Any], object]) -> None:
+        """Do something in MLflow now, or later if the store does not answer: actions wait and keep their order."""
         if self._client is None:
-            return True
-        if time.monotonic() < self._paused_until:
-            return False
-        for last_try in (False, True):
+            return
+        self._waiting.append(action)
+        while self._waiting and time.monotonic() >= self._paused_until:
             try:
-                action(self._client)
-                return True
+                self._waiting[0](self._client)
             except Exception as error:
-                if last_try:
-                    self._pause(error)
-                else:
-                    time.sleep(1)  # sqlite may be busy with another stage
-        return False
+                self._put_off(error)
+            else:
+                self._waiting.pop(0)
+                self._attempts, self._pause = 0, 0.0
 
-    def _pause(self, error: Exception) -> None:
-        if self._paused_until == 0:
+    def _put_off(self, error: Exception) -> None:
+        """Try again in a second (sqlite may be busy with another stage), then after ever longer pauses."""
+        self._attempts += 1
+        if self._attempts == 1 and self._pause == 0:
+            time.sleep(1)
+            return
+        if self._attempts == ATTEMPTS:  # it may be this record and not the store
+            self._waiting.pop(0)
+            self._attempts, self._lost = 0, self._lost + 1
+        if self._pause == 0:
             print(f"MLflow does not answer and is asked again later ({_reason(error)})", flush=True)
-        self._paused_until = time.monotonic() + PAUSE_SECONDS
+        self._pause = min(max(2 * self._pause, PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+        self._paused_until = time.monotonic() + self._pause
 
 
 def offline_run(name: str = "offline") -> Run:

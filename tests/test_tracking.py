@@ -151,11 +151,30 @@ def test_curves_wait_for_a_store_that_fails_for_a_while(client, monkeypatch):
     for step in range(3):
         run.log_metrics({"loss": float(step)}, step=step)
         run.flush()
+    run.set_tag("later", "yes")
     assert len(asked) == 2, "asked twice, then left in peace for a while"
+    assert "later" not in client.get_run(run.run_id).data.tags
     monkeypatch.setattr(run._client, "log_batch", send)
     run.close()
     assert [point.step for point in client.get_metric_history(run.run_id, "loss")] == [0, 1, 2]
+    assert client.get_run(run.run_id).data.tags["later"] == "yes"
     assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_store_is_asked_again_after_a_pause_and_a_record_it_never_takes_stops_nothing(client, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0.0)
+    run, asked = tracking.start_run("data"), []
+
+    def broken(*arguments, **options):
+        asked.append(arguments)
+        raise OSError("no such file")
+
+    monkeypatch.setattr(run._client, "log_artifact", broken)
+    run.log_file("nothing.txt")
+    run.set_tag("after", "yes")
+    assert len(asked) == tracking.ATTEMPTS and client.get_run(run.run_id).data.tags["after"] == "yes"
+    run.close()
+    assert "did not take 1 records" in capsys.readouterr().out
 
 
 def test_offline_run_takes_everything():
@@ -187,9 +206,12 @@ def test_environment_stays_inside_and_telemetry_is_off(monkeypatch, tmp_path):
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
     monkeypatch.setenv("PIP_CACHE_DIR", "/elsewhere/pip")
     monkeypatch.delenv("PREFECT_HOME", raising=False)
-    monkeypatch.setenv("no_proxy", "example.org")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
     chosen = project_environment(PROJECT_ROOT)
-    assert chosen["no_proxy"] == "example.org,127.0.0.1,localhost", "our own servers are asked without a proxy"
+    assert chosen["no_proxy"] == chosen["NO_PROXY"] == "example.org,127.0.0.1,localhost", "our own servers, too"
+    monkeypatch.setenv("no_proxy", "*")
+    assert project_environment(PROJECT_ROOT)["no_proxy"] == "*"
     assert chosen["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false" and chosen["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert chosen["PIP_CACHE_DIR"] == "/elsewhere/pip", "what the caller has placed stays there"
     assert chosen["PREFECT_HOME"].startswith(str(home_project(PROJECT_ROOT)))
