@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## run the whole pipeline on the default parameters and print the benchmark
 	@$(IN_PROJECT) python -m flows.pipeline
 
-demo-scratch: $(INSTALLED) ## the same in runs/scratch, where every model is trained anew
+demo-scratch: $(INSTALLED) ## the same in runs/scratch, where every model is trained; delete that folder to begin anew
 	@$(IN_PROJECT) python -m flows.pipeline --scratch
 
 test: $(INSTALLED) ## the tests, with one whole tiny pipeline

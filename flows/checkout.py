@@ -13,6 +13,7 @@ from pathlib import Path
 
 from editgan.errors import UserError
 
+SCRATCH_MARK = "editgan-scratch"  # in .git of a checkout that began with nothing
 # What a checkout has of its own once it exists: results of its own parameters.
 OWN = ("outputs/", "dvc.lock", "params.yaml")
 
@@ -27,7 +28,7 @@ def prepare_checkout(
         checkout: the folder, e.g. runs/ci.
         params: params file, relative to the project or absolute.
         cache: folder of its DVC cache, None for the project's.
-        results: a new checkout begins with what the project's stages have left; without, with nothing.
+        results: the checkout began with what the project's stages had left; without, with nothing.
 
     Raises:
         UserError: no such params file, the project is no git repository, or the folder is something else.
@@ -37,10 +38,17 @@ def prepare_checkout(
         raise UserError(f"{params}: no such params file")
     if checkout.exists() and not (checkout / ".git").exists():
         raise UserError(f"{checkout}: exists and is no checkout; remove it or choose another --name")
-    new = not checkout.exists()
+    new, mark = not checkout.exists(), checkout / ".git" / SCRATCH_MARK
+    if not new and mark.exists() == results:
+        made, asked = ("without", "with") if results is False else ("with", "without")
+        raise UserError(
+            f"{checkout}: was made {made} --scratch and is asked for {asked} it; remove it or choose another --name"
+        )
     if new:
         checkout.parent.mkdir(parents=True, exist_ok=True)
         _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(project), str(checkout))
+        if not results:
+            mark.touch()
     _follow_commit(project, checkout)
     _copy_working_tree(project, checkout, keep_own=not (new and results))
     shutil.copyfile(params, checkout / "params.yaml")

@@ -108,7 +108,7 @@ def pipeline(
         only: stages to run, all by default.
         force: stages to run even if nothing changed.
         limit_hours: time limit of each stage.
-        scratch: make everything anew in a checkout, with nothing from the store, the cache or the default run.
+        scratch: work in a checkout that took nothing over: from the store, the cache or the default run.
 
     Raises:
         UserError: bad names or params, or another pipeline in the same checkout.
@@ -201,7 +201,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="name of the checkout under runs/ (default: the params file's own)")
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="run only these")
     parser.add_argument("--force", nargs="*", metavar="STAGE", help="run these, or all, even if nothing changed")
-    parser.add_argument("--scratch", action="store_true", help=f"make everything anew, in runs/{SCRATCH} or --name")
+    parser.add_argument(
+        "--scratch",
+        action="store_true",
+        help=f"take nothing over: work in runs/{SCRATCH} (or --name)",
+    )
     parser.add_argument("--limit-hours", type=float, default=STAGE_HOURS, help="time limit of each stage")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from editgan.graph import load_graph
 from flows import processes
 
@@ -130,17 +132,23 @@ def reproduce(
 def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
     """Bring outputs that are missing here from the store in the repository, as far as it has them.
 
-    What cannot be fetched is made by its stage. Returns the stages of which something was missing.
+    What cannot be fetched is made by its stage. Returns the stages that it had something of.
     """
     store = root / "data" / "store"
     if not (root / "dvc.lock").exists() or not (store / "files").exists():
         return []
-    graph = load_graph(root / "dvc.yaml").values()
-    missing = [stage.name for stage in graph if any(not (root / out).exists() for out in stage.outs)]
-    if missing:
-        say(f"fetching what the store has of {', '.join(missing)}")
+    lock = yaml.safe_load((root / "dvc.lock").read_text()).get("stages") or {}
+    stored = {path.parent.name + path.name for path in (store / "files" / "md5").glob("*/*")}
+    missing = [
+        stage.name
+        for stage in load_graph(root / "dvc.yaml").values()
+        if any(not (root / out).exists() for out in stage.outs)
+        and any(out.get("md5") in stored for out in lock.get(stage.name, {}).get("outs", ()))
+    ]
+    for stage in missing:  # one by one: a file in the way of one stops none of the others
+        say(f"{stage}: fetching what the store has of it")
         process = processes.start(
-            ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", *missing],
+            ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", stage],
             root=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace",
         )  # fmt: skip
@@ -150,7 +158,7 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
         finally:
             processes.stop(process)
         if process.returncode:
-            say("\n".join(["the store could not give everything; the stages make what is missing:", *lines[-5:]]))
+            say("\n".join([f"{stage}: the store could not give everything; it is made here:", *lines[-5:]]))
     return missing
 
 

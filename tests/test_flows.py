@@ -113,7 +113,9 @@ def test_run_from_scratch_takes_nothing_over_and_can_be_gone_on_with(project):
         assert again.returncode == 0, again.stdout + again.stderr
         assert outcome(again.stdout, "first") == expected
     checkout = project / "runs" / "scratch"
-    assert (checkout / ".dvc" / "cache").exists() and not (checkout / "outputs" / "second").exists()
+    assert (checkout / ".dvc" / "cache").exists() and "second" not in (checkout / "dvc.lock").read_text()
+    other = run_pipeline(project, "--name", "scratch", "--stages", "first")
+    assert other.returncode == 1 and "was made with --scratch and is asked for without it" in other.stderr
     assert ((project / "dvc.lock").read_bytes(), git_status(project)) == before
 
 
@@ -237,7 +239,7 @@ def test_bare_clone_fetches_what_the_store_has_and_makes_the_rest(tmp_path):
         if path.name != "metrics.json":  # which git keeps
             path.unlink()
     shutil.rmtree(root / ".dvc" / "cache")
-    assert stages.fetch_missing(root, say=lambda line: None) == ["first", "second", "third"]
+    assert stages.fetch_missing(root, say=lambda line: None) == ["first", "third"]
     results = {stage: stages.reproduce(stage, root, say=lambda line: None).outcome for stage in STAGES}
     assert results == {"first": "skipped", "second": "ran", "third": "skipped"}
 
@@ -282,7 +284,7 @@ def test_empty_store_is_no_fault(tmp_path):
     assert stages.fetch_missing(root) == []
     (root / "data" / "store" / "files").mkdir(parents=True)
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    assert stages.fetch_missing(root, say=lambda line: None) == ["first", "second", "third"]
+    assert stages.fetch_missing(root, say=lambda line: None) == []
 
 
 def test_gpu_slot_waits_for_its_holder(tmp_path, monkeypatch):
