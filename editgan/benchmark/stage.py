@@ -226,9 +226,10 @@ def write_outputs(
     write_bytes(context.out / "table.md", report(scores, embedding, setting, quality).encode())
     save_png(context.out / "grid.png", picture)
 
-    context.run.log_metrics(
-        {f"{group}.{row}.{name}": value for row, of in values.items() for name, value in of.items()}
-    )
+    for name, table in ((group, values), (f"embedding_val{setting.val_heads}", rungs)):
+        context.run.log_metrics(
+            {f"{name}.{row}.{column}": value for row, figures in table.items() for column, value in figures.items()}
+        )
     context.run.log_file(context.out / "table.md")
     context.run.log_file(context.out / "intervals.json")
     context.run.log_image(context.out / "grid.png", "grid")

@@ -196,6 +196,6 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
         found = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items())[:5])
         raise UserError(
             f"{path}: expected {', '.join(sorted(EMBEDDED_SETS))} [N, num_ws, w_dim], found {found} ...;"
-            " run stage encoder again"
+            " make it again with `dvc repro --single-item --force encoder`"
         )
     return tensors
