@@ -1,0 +1,117 @@
+"""What a bare clone brings along: the lock, the metrics and the store, and that nothing shipped is trained again."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_project import environment
+
+from editgan.config import load_params
+from editgan.data.render import VERSION
+from editgan.environment import PROJECT_ROOT
+from editgan.graph import load_graph
+from editgan.weights import write_json
+from flows import stages
+
+SHIPPED = ("generator",)
+NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+
+
+def committed(name: str) -> dict:
+    """A YAML file as HEAD has it, whatever the working tree is trying out."""
+    text = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=PROJECT_ROOT, capture_output=True, check=True).stdout
+    return yaml.safe_load(text)
+
+
+@pytest.fixture(scope="module")
+def bare_clone(tmp_path_factory) -> Path:
+    """A clone of HEAD with what the store gave it, no registry or other host in reach."""
+    root = tmp_path_factory.mktemp("bare") / "project"
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", PROJECT_ROOT, root], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NO_NETWORK.items():
+            patch.setenv(name, value)
+        assert tuple(stages.fetch_missing(root, say=print)) == SHIPPED
+    return root
+
+
+def dvc_status(root: Path, *names: str) -> str:
+    command = [sys.executable, "-m", "dvc", "status", *names]
+    done = subprocess.run(command, cwd=root, env=environment(root) | NO_NETWORK, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("stage", load_graph(PROJECT_ROOT / "dvc.yaml"))
+def test_lock_is_of_the_committed_params_and_commands(stage):
+    params, lock, graph = committed("params.yaml"), committed("dvc.lock"), committed("dvc.yaml")
+    entry = lock["stages"][stage]
+    assert entry["cmd"] == graph["stages"][stage]["cmd"]
+    assert entry["params"]["params.yaml"] == {key: params[key] for key in graph["stages"][stage]["params"]}
+    made = [out if isinstance(out, str) else next(iter(out)) for out in graph["stages"][stage]["outs"]]
+    assert {item["path"] for item in entry["outs"]} >= set(made)
+    assert [item["path"] for item in entry["deps"]] == sorted(graph["stages"][stage]["deps"])
+
+
+def test_lock_is_of_one_run():
+    """What a stage depended on is what another one left, and git's metrics are those of the lock."""
+    lock = committed("dvc.lock")["stages"]
+    made = {item["path"]: item["md5"] for entry in lock.values() for item in entry["outs"]}
+    for stage, entry in lock.items():
+        for item in entry["deps"]:
+            if item["path"].startswith("outputs/"):
+                assert made[item["path"]] == item["md5"], (stage, item["path"])
+        metrics = f"outputs/{stage}/metrics.json"
+        shown = subprocess.run(["git", "show", f"HEAD:{metrics}"], cwd=PROJECT_ROOT, capture_output=True, check=True)
+        assert hashlib.md5(shown.stdout).hexdigest() == made[metrics], metrics
+
+
+def test_lock_is_of_the_committed_source(bare_clone):
+    """Where an edit changes no result, `dvc commit STAGE` says so in the lock."""
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, cwd=bare_clone, env=environment(bare_clone), capture_output=True, text=True)
+    changed = [
+        (stage, path)
+        for stage, reasons in json.loads(done.stdout).items()
+        for reason in reasons
+        if isinstance(reason, dict)
+        for path in reason.get("changed deps", {})
+        if not path.startswith("outputs/")
+    ]
+    assert done.returncode == 0 and not changed
+
+
+def test_bare_clone_restores_every_file_of_what_is_shipped_without_a_network(bare_clone):
+    lock = committed("dvc.lock")["stages"]
+    for stage in SHIPPED:
+        for item in lock[stage]["outs"]:
+            path = bare_clone / item["path"]
+            assert path.exists(), path
+            if path.is_file():
+                assert hashlib.md5(path.read_bytes()).hexdigest() == item["md5"], path
+    assert (bare_clone / "outputs" / "benchmark" / "metrics.json").is_file(), "git keeps the metrics"
+
+
+@pytest.mark.assets
+def test_no_shipped_stage_is_stale_once_its_inputs_are_made_again(bare_clone, assets_dir):
+    """Pretrained networks convert to the same bytes, and the recipe of the data is written by parameters alone."""
+    params = load_params(bare_clone / "params.yaml")
+    recipe = {"renderer": VERSION, "seed": params.seed, "resolution": params.resolution}
+    write_json(bare_clone / "outputs" / "data" / "recipe.json", recipe | {"data": params.data.model_dump()})
+    for stage in SHIPPED:
+        for dep in load_graph(bare_clone / "dvc.yaml")[stage].deps:
+            if dep.startswith("outputs/assets/"):
+                target = bare_clone / dep
+                target.parent.mkdir(exist_ok=True)
+                shutil.copy(assets_dir / target.name, target)
+    assert dvc_status(bare_clone, *SHIPPED).strip() == "Data and pipelines are up to date."
+
+
+def test_store_is_small():
+    files = [path for path in (PROJECT_ROOT / "data" / "store").rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) < 45e6
