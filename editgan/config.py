@@ -114,6 +114,12 @@ def flatten(section: Section, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def stage_params(name: str, params: Params) -> dict[str, object]:
+    """What a stage's run records: the shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
+    shared = {"seed": params.seed, "resolution": params.resolution}
+    return shared | flatten(params.runtime, "runtime.") | flatten(getattr(params, name), f"{name}.")
+
+
 def _params_files() -> str:
     found = [*Path().glob("params.yaml"), *sorted(Path().glob("params/*.yaml"))]
     return ", ".join(str(path) for path in found) or "none"

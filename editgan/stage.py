@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from editgan import tracking
-from editgan.config import Params, RuntimeParams, flatten, load_params
+from editgan.config import Params, RuntimeParams, load_params, stage_params
 from editgan.errors import UserError
 from editgan.graph import content_hash, input_hash, load_graph
 from editgan.process import Stopped, exclusive
@@ -97,12 +97,6 @@ def clear_finished(root: Path, name: str, inputs: str) -> None:
 def stage_module(name: str):
     """The module `editgan.NAME.stage`, whose `run(context)` does the stage's work."""
     return importlib.import_module(f"editgan.{name}.stage")
-
-
-def stage_params(name: str, params: Params) -> dict[str, object]:
-    """What a stage's run records: the shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
-    shared = {"seed": params.seed, "resolution": params.resolution}
-    return shared | flatten(params.runtime, "runtime.") | flatten(getattr(params, name), f"{name}.")
 
 
 def select_device(runtime: RuntimeParams) -> torch.device:

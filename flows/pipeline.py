@@ -85,10 +85,21 @@ def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, li
             show=show,
         )
     update_progress_artifact(artifact, 100.0, description=f"{stage}: {result.outcome}")
-    if result.outcome == "skipped":
-        made_by = run_record(root, stage).get("run_id") or "a run that was not recorded"
-        log.info("%s: skipped, nothing changed; its output was made by %s", stage, made_by)
+    if result.outcome != "ran":
+        made_by = run_record(root, stage).get("run_id") or adopt(stage, root, parent_run_id) or "that is not recorded"
+        log.info("%s: %s, nothing changed; its output is of run %s", stage, result.outcome, made_by)
     return result
+
+
+def adopt(stage: str, root: Path, parent_run_id: str | None) -> str | None:
+    """Make the MLflow run of an output that came out of the store in the repository; returns its id, if it got one."""
+    from flows.imported import import_run  # brings torch, which a flow does without as long as it can
+
+    try:
+        return import_run(stage, root=root, params_path=root / DEFAULT_PARAMS, parent_run_id=parent_run_id)
+    except UserError as error:
+        get_run_logger().info("%s: its output has no MLflow run: %s", stage, error)
+        return None
 
 
 @flow(name="pipeline", validate_parameters=True)

@@ -1,6 +1,7 @@
 """The record in MLflow, read back through its own client; and a run that no MLflow can disturb."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ from PIL import Image
 
 from editgan import tracking
 from editgan.environment import PROJECT_ROOT, home_project, project_environment, tracking_uri
+from flows.imported import import_run
+from flows.summary import run_record
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +229,28 @@ def test_inner_checkout_shares_the_store(tmp_path, monkeypatch):
         (root / "dvc.yaml").touch()
     assert home_project(inner) == tmp_path
     assert tracking_uri(inner) == tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_output_made_elsewhere_gets_a_run(client, checkout):
+    """What the store in the repository held: parameters, curves and pictures, under the pipeline that restored it."""
+    out = checkout / "outputs" / "generator"
+    shutil.copy(PROJECT_ROOT / "dvc.yaml", checkout)
+    for path in ("outputs/assets/lpips_vgg.safetensors", "outputs/data/recipe.json"):
+        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / path).write_text("made")
+    (out / "snapshots").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(out / "snapshots" / "fakes000004.png")
+    (out / "metrics.json").write_text('{"kimg": 4.0}')
+    lines = [{"kimg": 2.0, "phase": "warm_start", "loss": 2.0}, {"kimg": 4.0, "phase": "adversarial", "loss": 1.5}]
+    (out / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    parent = client.create_run("0").info.run_id
+    run_id = import_run("generator", root=checkout, params_path=checkout / "params.yaml", parent_run_id=parent)
+    record = client.get_run(run_id)
+    assert record.info.status == "FINISHED" and record.info.run_name == "generator"
+    assert record.data.tags["imported"] == "true" and record.data.tags["mlflow.parentRunId"] == parent
+    assert record.data.params["seed"] == "0" and "generator.batch" in record.data.params
+    assert [(p.step, p.value) for p in client.get_metric_history(run_id, "loss")] == [(2000, 2.0), (4000, 1.5)]
+    files = {file.path for folder in ("", "images") for file in client.list_artifacts(run_id, folder)}
+    assert {"metrics.json", "images/fakes000004.png"} <= files
+    assert run_record(checkout, "generator")["run_id"] == run_id

@@ -1,0 +1,37 @@
+"""The MLflow record of outputs that were made elsewhere and restored here."""
+
+import json
+from pathlib import Path
+
+from editgan import tracking
+from editgan.config import load_params, stage_params
+from editgan.graph import content_hash, input_hash, load_graph
+from editgan.weights import write_json
+
+
+def import_run(name: str, *, root: Path, params_path: Path, parent_run_id: str | None = None) -> str | None:
+    """Record in MLflow a stage whose output was made elsewhere and restored here; returns the id of the run.
+
+    The run is tagged `imported`; parameters, curves and pictures come from the params file and the files of the stage.
+    None where no store answers.
+    """
+    params, out = load_params(params_path), root / "outputs" / name
+    inputs = input_hash(load_graph(root / "dvc.yaml")[name], root, params.model_dump(mode="json"))
+    labels = {"stage": name, "input_hash": inputs, "params_file": params_path.name, "imported": "true"}
+    if parent_run_id:
+        labels["mlflow.parentRunId"] = parent_run_id
+    run = tracking.start_run(name, root=root, params=stage_params(name, params), tags=labels)
+    curves = out / "stats.jsonl"
+    for line in map(json.loads, curves.read_text().splitlines() if curves.exists() else ()):
+        values = {key: value for key, value in line.items() if key != "kimg" and not isinstance(value, str)}
+        run.log_metrics(values, float(line["kimg"]))
+    metrics = out / "metrics.json"
+    if metrics.exists():
+        run.log_file(metrics)
+    for picture in sorted(out.rglob("*.png")):
+        run.log_image(picture, picture.stem)
+    run.close()
+    if run.run_id is not None:
+        record = {"run_id": run.run_id, "input_hash": inputs}
+        write_json(out / "run.json", record | {"metrics": content_hash(metrics) if metrics.exists() else None})
+    return run.run_id
