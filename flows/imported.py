@@ -1,6 +1,7 @@
 """The MLflow record of outputs that were made elsewhere and restored here."""
 
 import json
+import subprocess
 from pathlib import Path
 
 from editgan import tracking
@@ -12,21 +13,26 @@ from editgan.weights import write_json
 def import_run(name: str, *, root: Path, params_path: Path, parent_run_id: str | None = None) -> str | None:
     """Record in MLflow a stage whose output was made elsewhere and restored here; returns the id of the run.
 
-    The run is tagged `imported`; parameters, curves and pictures come from the params file and the files of the stage.
-    None where no store answers.
+    The run is tagged `imported`, with the commit that brought the output in. Parameters, curves, final metrics and
+    pictures come from the params file and the files of the stage. None where no store answers.
     """
     params, out = load_params(params_path), root / "outputs" / name
     inputs = input_hash(load_graph(root / "dvc.yaml")[name], root, params.model_dump(mode="json"))
     labels = {"stage": name, "input_hash": inputs, "params_file": params_path.name, "imported": "true"}
+    labels |= {
+        "mlflow.source.git.commit": shipping_commit(root, f"outputs/{name}/metrics.json"),
+        "git_dirty": "unknown",
+    }
     if parent_run_id:
         labels["mlflow.parentRunId"] = parent_run_id
     run = tracking.start_run(name, root=root, params=stage_params(name, params), tags=labels)
-    curves = out / "stats.jsonl"
+    curves, metrics = out / "stats.jsonl", out / "metrics.json"
     for line in map(json.loads, curves.read_text().splitlines() if curves.exists() else ()):
         values = {key: value for key, value in line.items() if key != "kimg" and not isinstance(value, str)}
         run.log_metrics(values, float(line["kimg"]))
-    metrics = out / "metrics.json"
     if metrics.exists():
+        if not curves.exists():  # their last points are these metrics
+            run.log_metrics(numbers(json.loads(metrics.read_text())))
         run.log_file(metrics)
     for picture in sorted(out.rglob("*.png")):
         run.log_image(picture, picture.stem)
@@ -35,3 +41,20 @@ def import_run(name: str, *, root: Path, params_path: Path, parent_run_id: str |
         record = {"run_id": run.run_id, "input_hash": inputs}
         write_json(out / "run.json", record | {"metrics": content_hash(metrics) if metrics.exists() else None})
     return run.run_id
+
+
+def shipping_commit(root: Path, path: str) -> str:
+    """The commit that last changed a file; empty where git does not say."""
+    command = ["git", "-C", root, "log", "-1", "--format=%H", "--", path]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def numbers(metrics: dict, prefix: str = "") -> dict[str, float]:
+    """Nested metrics as {"samples.kid5k_efflite0": ...}."""
+    flat = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            flat |= numbers(value, f"{prefix}{key}.")
+        elif not isinstance(value, str):
+            flat[f"{prefix}{key}"] = float(value)
+    return flat

@@ -97,7 +97,7 @@ def adopt(stage: str, root: Path, parent_run_id: str | None) -> str | None:
 
     try:
         return import_run(stage, root=root, params_path=root / DEFAULT_PARAMS, parent_run_id=parent_run_id)
-    except UserError as error:
+    except Exception as error:  # MLflow is a mirror: nothing that goes wrong with it stops a pipeline
         get_run_logger().info("%s: its output has no MLflow run: %s", stage, error)
         return None
 

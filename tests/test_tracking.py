@@ -241,6 +241,9 @@ def test_output_made_elsewhere_gets_a_run(client, checkout):
     (out / "snapshots").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(out / "snapshots" / "fakes000004.png")
     (out / "metrics.json").write_text('{"kimg": 4.0}')
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "Ship it"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True)
+    shipped = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [{"kimg": 2.0, "phase": "warm_start", "loss": 2.0}, {"kimg": 4.0, "phase": "adversarial", "loss": 1.5}]
     (out / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -248,6 +251,7 @@ def test_output_made_elsewhere_gets_a_run(client, checkout):
     run_id = import_run("generator", root=checkout, params_path=checkout / "params.yaml", parent_run_id=parent)
     record = client.get_run(run_id)
     assert record.info.status == "FINISHED" and record.info.run_name == "generator"
+    assert record.data.tags["mlflow.source.git.commit"] == shipped
     assert record.data.tags["imported"] == "true" and record.data.tags["mlflow.parentRunId"] == parent
     assert record.data.params["seed"] == "0" and "generator.batch" in record.data.params
     assert [(p.step, p.value) for p in client.get_metric_history(run_id, "loss")] == [(2000, 2.0), (4000, 1.5)]
