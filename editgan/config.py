@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, create_model, field_validator, mode
 from editgan.errors import UserError
 from editgan.section import Section
 
-STAGES = ("assets", "data", "judges", "generator", "encoder", "segmentation", "editing", "benchmark")
+STAGES = ("assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing", "benchmark")
 
 
 # (key, key): the value of the first must not exceed that of the second.
@@ -20,6 +20,8 @@ FITS = (
     ("encoder.val_images", "data.val"),
     ("segmentation.labelled_images", "data.few_shot"),
     ("benchmark.grid_heads", "data.test"),
+    ("samples.judged_images", "samples.images"),
+    ("samples.nearest", "data.test"),
     ("resolution", "generator.channel_base"),
     ("resolution", "generator.d_channel_base"),
     ("resolution", "encoder.channel_base"),

@@ -92,7 +92,7 @@ CARRIERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["editing", "benchmark"])
+@pytest.mark.parametrize("name", ["samples", "editing", "benchmark"])
 def test_stages_that_make_figures_depend_on_every_module_that_computes_them(name):
     needed, found = {f"editgan.{name}.stage"}, set()
     while needed:
@@ -105,8 +105,9 @@ def test_stages_that_make_figures_depend_on_every_module_that_computes_them(name
         assert any(file == dep or file.startswith(f"{dep}/") for dep in sources), module
 
 
-def test_every_stage_reaches_the_benchmark():
-    assert ancestors(GRAPH, "benchmark") == set(STAGES) - {"benchmark"}
+def test_every_stage_reaches_the_benchmark_or_measures_samples():
+    assert ancestors(GRAPH, "benchmark") == set(STAGES) - {"benchmark", "samples"}
+    assert not [name for name in STAGES if "samples" in ancestors(GRAPH, name)], "measuring ends there"
 
 
 def test_large_reproducible_outputs_are_not_pushed():

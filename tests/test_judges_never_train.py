@@ -15,7 +15,7 @@ FINDERS = {"blazeface"}  # finds faces in photographs, before anything is traine
 LOADERS = {"load_guide", "load_judge", "load_judges", "load_ir_se50", "load_reference_inception"}
 GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 
-JUDGING_PACKAGES = {"judges", "benchmark"}
+JUDGING_PACKAGES = {"judges", "samples", "benchmark"}
 TRAINING_STAGES = ("generator", "encoder", "segmentation", "editing")
 
 
@@ -92,6 +92,6 @@ def test_labels_of_the_training_images_are_for_judges_alone():
 
 
 def test_smiling_test_heads_and_references_are_for_judges_alone():
-    assert mentions("test_smiling.zip") <= {"data", "judges", "benchmark"}
+    assert mentions("test_smiling.zip") <= {"data", "judges", "samples", "benchmark"}
     assert mentions("reference.zip") <= {"data", "benchmark"}
     assert "generator" not in mentions("test.zip") | mentions("val.zip")

@@ -1,0 +1,104 @@
+"""Precision, recall, perceptual path length, nearest training images, and the two ways to spoil real images."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from editgan.images import mean_squared_error, to_float
+
+BLUR_SIGMA = 1.0  # pixels
+NOISE_SIGMA = 8.0  # of 255 grey levels
+PATH_EPSILON = 1e-4  # step along the path, as a part of it
+PATH_TRIM = (0.01, 0.99)  # quantiles of the distances between which they are averaged
+ROWS = 500  # rows of a distance matrix at a time
+
+
+def blurred(images: Tensor) -> Tensor:
+    """uint8 [N, 3, H, W] -> the same after a Gaussian of BLUR_SIGMA pixels."""
+    sigma = (0, 0, BLUR_SIGMA, BLUR_SIGMA)
+    parts = [gaussian_filter(part.numpy().astype(np.float32), sigma, mode="nearest") for part in images.split(ROWS)]
+    return torch.from_numpy(np.concatenate(parts)).round().clamp(0, 255).to(torch.uint8)
+
+
+def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
+    """uint8 [N, 3, H, W] -> the same with Gaussian noise of NOISE_SIGMA grey levels."""
+    noise = NOISE_SIGMA * torch.randn(images.shape, generator=generator)
+    return (images + noise).round().clamp(0, 255).to(torch.uint8)
+
+
+def precision_and_recall(fake: Tensor, real: Tensor, k: int) -> tuple[float, float]:
+    """Improved precision and recall (Kynkaanniemi et al., NeurIPS 2019, section 2) of features [N, D] and [M, D].
+
+    Precision is the share of fakes that lie in the manifold of the real ones, the union of balls around each that
+    reach to its k-th neighbour; recall is the same with the two sets exchanged.
+
+    Raises:
+        ValueError: a side has no k neighbours.
+    """
+    if min(len(fake), len(real)) <= k:
+        raise ValueError(
+            f"precision and recall with k = {k} need more than k rows a side, got {len(fake)}, {len(real)}"
+        )
+    return _share_inside(fake, real, k), _share_inside(real, fake, k)
+
+
+def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:
+    """Share of points [N, D] within the ball of any manifold point [M, D]."""
+    # the nearest of a point to its own set is itself
+    radii = torch.cat([torch.cdist(part, manifold).kthvalue(k + 1, dim=1).values for part in manifold.split(ROWS)])
+    inside = [(torch.cdist(part, manifold) <= radii).any(dim=1) for part in points.split(ROWS)]
+    return float(torch.cat(inside).double().mean())
+
+
+@torch.no_grad()
+def perceptual_path_length(
+    generator: nn.Module,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    *,
+    pairs: int,
+    batch: int,
+    device: torch.device,
+    rng: torch.Generator,
+) -> float:
+    """Perceptual path length in W, full path (Karras et al., CVPR 2019, equation 3), on whole images.
+
+    The mean of distance(G(w(t)), G(w(t + epsilon))) / epsilon^2, where w(t) lies between two random w; the lowest and
+    the highest hundredth are left out, as the released code does.
+
+    Args:
+        distance: float images in [-1, 1] [N, 3, H, W] twice -> [N].
+    """
+    found = []
+    for start in range(0, pairs, batch):
+        count = min(batch, pairs - start)
+        z = torch.randn(2 * count, generator.z_dim, generator=rng).to(device)
+        t = torch.rand(count, 1, generator=rng).to(device)
+        first, second = generator.mapping(z)[:, 0].split(count)  # [N, w_dim] each
+        ws = torch.cat([first.lerp(second, t), first.lerp(second, t + PATH_EPSILON)])
+        images = generator.synthesis(ws.unsqueeze(1).repeat(1, generator.num_ws, 1), noise_mode="const")
+        found.append(distance(*images.split(count)).flatten().cpu() / PATH_EPSILON**2)
+    lengths = torch.cat(found).double()
+    low, high = lengths.quantile(torch.tensor(PATH_TRIM, dtype=torch.float64))
+    return float(lengths[(lengths >= low) & (lengths <= high)].mean())
+
+
+def nearest_images(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """For samples uint8 [N, 3, H, W] the nearest of images [M, 3, H, W] or of their mirror images, by squared error.
+
+    Returns:
+        (those images uint8 [N, 3, H, W], mirrored where that is nearer; mean squared errors [N] in [-1, 1]).
+    """
+    nearest, errors = [], []
+    for sample in samples:
+        both = []
+        for candidates in (images, images.flip(3)):
+            parts = [mean_squared_error(to_float(part), to_float(sample[None])) for part in candidates.split(ROWS)]
+            error, index = torch.cat(parts).min(dim=0)
+            both.append((float(error), candidates[index]))
+        error, image = min(both, key=lambda pair: pair[0])
+        nearest.append(image)
+        errors.append(error)
+    return torch.stack(nearest), torch.tensor(errors)

