@@ -29,7 +29,7 @@ benchmark: {}
 """
 # Counts to the number in NAME.txt, a step every tenth of a second, and goes on where it was stopped.
 STAGE = """
-import hashlib, json, sys, time
+import hashlib, json, os, sys, time
 from pathlib import Path
 import yaml
 from editgan.process import die_with_parent, exclusive
@@ -50,7 +50,8 @@ with exclusive(work):
     while done < int(steps):
         time.sleep(0.1)
         done += 1
-        state.write_text(str(done))
+        state.with_suffix(".new").write_text(str(done))
+        os.replace(state.with_suffix(".new"), state)  # whole at any moment, like the state of a real stage
         progress.update(done, int(steps), "steps")
     out.mkdir(parents=True, exist_ok=True)
     (out / "out.txt").write_text(f"{name} {steps}")
