@@ -26,11 +26,6 @@ FITS = (
     ("resolution", "generator.d_channel_base"),
     ("resolution", "encoder.channel_base"),
 )
-# (key, key): the first, where it is given, counts from 0 among so many as the second says.
-INDICES = (
-    ("editing.source_index", "encoder.val_images"),
-    ("editing.donor_index", "segmentation.labelled_images"),
-)
 
 
 class RuntimeParams(Section):
@@ -60,9 +55,6 @@ class BaseParams(Section):
         for small, large in FITS:
             if (value := _value(self, small)) > (limit := _value(self, large)):
                 raise ValueError(f"{small} {value} must not exceed {large} {limit}")
-        for index, count in INDICES:
-            if (value := _value(self, index)) is not None and value >= (limit := _value(self, count)):
-                raise ValueError(f"{index} {value} must be less than {count} {limit}")
         sizes = len(_value(self, "generator.warm_start.kimg"))
         if 2 ** (sizes + 2) > self.resolution:  # the first is at least 8
             raise ValueError(

@@ -54,6 +54,51 @@ def read_image(path: str | Path, resolution: int | None = None) -> Tensor:
     return pixels
 
 
+def read_mask(path: str | Path, *, resolution: int, classes: int, palette: np.ndarray | None = None) -> Tensor:
+    """Read a PNG of part labels as uint8 [resolution, resolution].
+
+    Pixel values of an indexed or grey picture are the labels. A colour picture is read by `palette` uint8 [K, 3], where
+    that is given, and must hold no other colour.
+
+    Raises:
+        UserError: missing, no image, of another size, or with a label or colour that is none.
+    """
+    try:
+        with Image.open(path) as image:
+            size, labels = image.size, image.mode in ("P", "L")
+            pixels = np.array(image if labels else image.convert("RGB"))  # [H, W] or [H, W, 3]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such mask") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); masks are PNG files") from error
+    if size != (resolution, resolution):
+        raise UserError(f"{path}: is {size[0]}x{size[1]}, the mask must be {resolution}x{resolution}")
+    if not labels:
+        if palette is None:
+            raise UserError(f"{path}: is a colour picture; save the mask with the part labels as its pixel values")
+        matches = (pixels[:, :, None] == palette).all(3)  # [H, W, K]
+        if not matches.any(2).all():
+            y, x = np.argwhere(~matches.any(2))[0]
+            raise UserError(f"{path}: the colour {tuple(map(int, pixels[y, x]))} at ({x}, {y}) is of no part")
+        pixels = matches.argmax(2)
+    if pixels.max() >= classes:
+        raise UserError(f"{path}: holds the label {pixels.max()}; there are {classes} parts, numbered from 0")
+    return torch.from_numpy(pixels.astype(np.uint8))
+
+
+def save_mask(path: str | Path, mask: Tensor, palette: np.ndarray) -> Path:
+    """Write labels [H, W] as an indexed PNG whose pixel values are the labels, coloured by palette uint8 [K, 3]."""
+    picture = Image.fromarray(mask.to(torch.uint8).cpu().numpy(), mode="P")
+    picture.putpalette(np.asarray(palette, np.uint8).tobytes())
+    return save_png(path, picture)
+
+
+def overlay(images: Tensor, masks: Tensor, palette: Tensor, opacity: float = 0.5) -> Tensor:
+    """Pictures under the colours of their parts: uint8 [N, 3, H, W], labels [N, H, W] -> uint8 [N, 3, H, W]."""
+    colours = colourize(masks, palette).float()
+    return (images.float().lerp(colours, opacity)).round().to(torch.uint8)
+
+
 def save_png(path: str | Path, image: Image.Image) -> Path:
     """Write a PNG with no date and no text chunks, so that equal pixels give equal bytes."""
     path = Path(path)

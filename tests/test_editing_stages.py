@@ -22,6 +22,24 @@ from editgan.tracking import offline_run
 from editgan.weights import save_module, save_tensors, sha256
 
 NAMES = ["background", "skin", "nose", "upper_lip", "lower_lip", "mouth_interior", "glasses"]
+EDITS = """
+smile:
+  about: the mouth of another head
+  region: [upper_lip, lower_lip, mouth_interior]
+  mask:
+  - transplant: {parts: [upper_lip, lower_lip, mouth_interior], donor: smile >= 0.8}
+no_glasses:
+  about: nobody wears any
+  region: [glasses]
+  mask:
+  - repaint: {parts: [glasses], as: nearest}
+big_nose:
+  about: twice as large
+  region: [nose]
+  strength: 1.5
+  mask:
+  - move: {parts: [nose], scale: [2, 2]}
+"""
 COUNTS = {"pool": 4, "val": 5, "test": 6}
 
 
@@ -56,6 +74,7 @@ def make_inputs(root: Path, assets_dir: Path) -> None:
     latents["val_encoder"] = latents["val"].clone()
     save_tensors(outputs / "encoder" / "latents.safetensors", latents)
     (outputs / "assets").symlink_to(assets_dir)
+    (root / "edits.yaml").write_text(EDITS)
 
 
 def run_stage(root: Path, name: str) -> Path:
@@ -80,7 +99,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.assets
-def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, assets_dir: Path):
+def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, assets_dir: Path, capsys):
     make_inputs(checkout, assets_dir)
     out = run_stage(checkout, "segmentation")
     metrics = json.loads((out / "metrics.json").read_text())
@@ -94,13 +113,18 @@ def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, asset
     assert hashes(run_stage(checkout, "segmentation")) == first
 
     out = run_stage(checkout, "editing")
+    assert sorted(path.name for path in (out / "vectors").iterdir()) == ["big_nose.safetensors", "smile.safetensors"]
     vector = load_vector(out / "vectors" / "smile.safetensors")
     assert vector.region_classes == ("upper_lip", "lower_lip", "mouth_interior") and vector.scale == 1.0
-    assert vector.source == "val/00000" and vector.target == "mouth of pool/00000"
+    assert vector.source == "val/00000" and vector.target == "pool/00000"
     assert vector.delta_w_plus.shape == (8, 16)
+    assert load_vector(out / "vectors" / "big_nose.safetensors").scale == 1.5
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["learned"]["total_best"] <= metrics["learned"]["total_start"]
-    assert 0 <= metrics["refined"]["leak_lpips_vgg_val2"] and 0 <= metrics["vector"]["followed_val2"] <= 1
-    assert Image.open(out / "edits.png").height > 3 * 32
+    assert set(metrics) == {"smile", "big_nose"}, "no vector for glasses that nobody wears"
+    assert "no_glasses: no vector" in capsys.readouterr().out
+    for row in metrics.values():
+        assert row["total_best"] <= row["total_start"]
+        assert 0 <= row["refined_leak_lpips_vgg_val2"] and 0 <= row["vector_followed_val2"] <= 1
+    assert Image.open(out / "pictures" / "smile.png").height > 3 * 32
     first = hashes(out)
     assert hashes(run_stage(checkout, "editing")) == first

@@ -1,11 +1,12 @@
-"""Edits of part masks: the region an edit touches, and a mouth transplanted from another head."""
+"""Edits of part masks: the region an edit touches; parts transplanted, moved, scaled, turned, grown, erased, opened."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 from torch import Tensor
 
 from editgan.errors import UserError
@@ -53,11 +54,52 @@ def erase_parts(mask: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
     return mask[tuple(nearest)]
 
 
+def place_parts(
+    mask: np.ndarray,
+    donor: np.ndarray,
+    class_ids: Sequence[int],
+    *,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    scale: tuple[float, float] = (1.0, 1.0),
+    degrees: float = 0.0,
+    over: Sequence[int] | None = None,
+    erase: bool = True,
+) -> np.ndarray:
+    """Erase parts of a mask and put those of a donor in their place: scaled, then turned, then moved.
+
+    Args:
+        mask, donor: labels of one image each; the same mask moves its own parts  # uint8 [H, W]
+        start, end: the point of the donor that is to lie on that point of the mask, (x, y) in pixels
+        scale: along x and y, as the donor sees them
+        degrees: clockwise
+        over: labels that the parts may cover where they were not before; None: any
+        erase: whether the mask's own parts go
+    Returns:
+        the edited mask  # uint8 [H, W]
+    """
+    y, x = np.indices(mask.shape) + 0.5  # pixel centres
+    angle = math.radians(degrees)
+    dx, dy = x - end[0], y - end[1]
+    along, across = dx * math.cos(angle) + dy * math.sin(angle), dy * math.cos(angle) - dx * math.sin(angle)
+    source_x = np.floor(along / scale[0] + start[0]).astype(int)  # [H, W]
+    source_y = np.floor(across / scale[1] + start[1]).astype(int)  # [H, W]
+    inside = (source_y >= 0) & (source_y < donor.shape[0]) & (source_x >= 0) & (source_x < donor.shape[1])
+    moved = donor[source_y.clip(0, donor.shape[0] - 1), source_x.clip(0, donor.shape[1] - 1)]  # [H, W]
+    put = inside & np.isin(moved, class_ids)
+    if over is not None:
+        put &= np.isin(mask, [*over, *class_ids])
+    return np.where(put, moved, erase_parts(mask, class_ids) if erase else mask)
+
+
 def transplant_parts(
     mask: np.ndarray,
     donor: np.ndarray,
     class_ids: Sequence[int],
     scale: float | None = None,
+    over: Sequence[int] | None = None,
+    anchors: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    erase: bool = True,
 ) -> np.ndarray:
     """Replace parts of a mask by those of a donor mask, as the released code makes its smile target.
 
@@ -69,6 +111,9 @@ def transplant_parts(
         class_ids: the parts taken together, e.g. both lips and the mouth interior
         scale: size of the parts relative to the donor's (`size_ratio`); None: the released code's rule, which gives
             them 1.1 times the width that they have on `mask`, whatever that is on the donor
+        over: labels that the parts may cover where they were not before; None: any
+        anchors: points (x, y) of the mask and of the donor that are to coincide; None: the middles of the parts
+        erase: whether the mask's own parts go
     Returns:
         the edited mask, uint8  # [H, W]
     Raises:
@@ -77,17 +122,85 @@ def transplant_parts(
     theirs = bounding_box(donor, class_ids)
     if theirs is None:
         raise UserError(f"the donor mask holds no pixel of the classes {list(class_ids)}; choose another donor")
-    donor_top, donor_left, donor_bottom, donor_right = theirs
     ours = bounding_box(mask, class_ids)
-    top, left, bottom, right = ours or theirs
     if scale is None:
-        scale = MOUTH_ENLARGEMENT * (right - left) / (donor_right - donor_left) if ours else 1.0
-    y, x = np.indices(mask.shape)  # pixel centres lie at +0.5
-    source_y = np.floor((y + 0.5 - (top + bottom) / 2) / scale + (donor_top + donor_bottom) / 2).astype(int)  # [H, W]
-    source_x = np.floor((x + 0.5 - (left + right) / 2) / scale + (donor_left + donor_right) / 2).astype(int)  # [H, W]
-    inside = (source_y >= 0) & (source_y < donor.shape[0]) & (source_x >= 0) & (source_x < donor.shape[1])
-    moved = donor[source_y.clip(0, donor.shape[0] - 1), source_x.clip(0, donor.shape[1] - 1)]  # [H, W]
-    return np.where(inside & np.isin(moved, class_ids), moved, erase_parts(mask, class_ids))
+        scale = MOUTH_ENLARGEMENT * (ours[3] - ours[1]) / (theirs[3] - theirs[1]) if ours else 1.0
+    end, start = anchors or (middle(ours or theirs), middle(theirs))
+    return place_parts(mask, donor, class_ids, start=start, end=end, scale=(scale, scale), over=over, erase=erase)
+
+
+def move_parts(
+    mask: np.ndarray,
+    class_ids: Sequence[int],
+    *,
+    by: tuple[float, float] = (0.0, 0.0),
+    scale: tuple[float, float] = (1.0, 1.0),
+    degrees: float = 0.0,
+) -> np.ndarray:
+    """Scale parts about the middle of their common box, turn them clockwise, move them by (x, y) pixels.
+
+    The new sides are whole pixels, at least one, so that a part two pixels high does not vanish between two rows. A
+    mask without the parts stays as it is.
+    """
+    box = bounding_box(mask, class_ids)
+    if box is None:
+        return mask.copy()
+    start, end, factors = middle(box), [], []
+    for low, high, factor, shift in ((box[1], box[3], scale[0], by[0]), (box[0], box[2], scale[1], by[1])):
+        side = max(1, round((high - low) * factor))
+        edge = math.floor((low + high - side) / 2 + 0.5)
+        end.append(edge + side / 2 + shift)
+        factors.append(side / (high - low))
+    return place_parts(mask, mask, class_ids, start=start, end=tuple(end), scale=tuple(factors), degrees=degrees)
+
+
+def grow_parts(
+    mask: np.ndarray, class_ids: Sequence[int], pixels: tuple[int, int], over: Sequence[int] | None = None
+) -> np.ndarray:
+    """Let parts grow by so many pixels along x and y, each pixel taking the label of the nearest one of the parts.
+
+    Negative numbers shrink them, and the nearest other label fills in. `over` are the labels that they may cover.
+    """
+    reach_x, reach_y = (abs(one) for one in pixels)
+    element = np.ones((2 * reach_y + 1, 2 * reach_x + 1), bool)
+    part = np.isin(mask, class_ids)
+    if min(pixels) < 0:
+        kept = binary_erosion(part, element, border_value=1)
+        rest = np.where(part, 255, mask)  # no label
+        filled = erase_parts(rest, [255]) if part.any() and not part.all() else mask
+        return np.where(part & ~kept, filled, mask)
+    grown = binary_dilation(part, element)
+    if over is not None:
+        grown &= np.isin(mask, over)
+    if not part.any():
+        return mask.copy()
+    nearest = distance_transform_edt(~part, return_distances=False, return_indices=True)  # [2, H, W]
+    return np.where(grown & ~part, mask[tuple(nearest)], mask)
+
+
+def open_parts(mask: np.ndarray, upper: int, lower: int, inside: int, pixels: int) -> np.ndarray:
+    """Move `lower` down by so many pixels and fill what lies between it and `upper`, column by column."""
+    if bounding_box(mask, [lower]) is None or bounding_box(mask, [upper]) is None:
+        return mask.copy()
+    opened = move_parts(mask, [lower], by=(0, pixels))
+    for column in range(mask.shape[1]):
+        above, below = np.flatnonzero(mask[:, column] == upper), np.flatnonzero(opened[:, column] == lower)
+        if above.size and below.size:
+            between = slice(above.max() + 1, below.min())
+            opened[between, column] = inside
+    return opened
+
+
+def middle(box: tuple[int, int, int, int]) -> tuple[float, float]:
+    """(x, y) of the middle of a `bounding_box`."""
+    top, left, bottom, right = box
+    return (left + right) / 2, (top + bottom) / 2
+
+
+def eye_centres(mask: np.ndarray, eyes: Sequence[int]) -> np.ndarray | None:
+    """(x, y) of the middle of each eye in pixels, None where the mask lacks one.  # [2, 2]"""
+    places = [np.argwhere(mask == eye) for eye in eyes]
+    return np.stack([place.mean(axis=0)[::-1] + 0.5 for place in places]) if all(map(len, places)) else None
 
 
 def size_ratio(mask: np.ndarray, donor: np.ndarray, eyes: Sequence[int]) -> float | None:
@@ -96,13 +209,10 @@ def size_ratio(mask: np.ndarray, donor: np.ndarray, eyes: Sequence[int]) -> floa
     A smile is wider than the closed mouth that it replaces, by half on the rendered heads: a donor's mouth must keep
     its size relative to the face, not to the mouth. None where a mask lacks an eye.
     """
-    if not all((one == eye).any() for one in (mask, donor) for eye in eyes):
+    ours, theirs = eye_centres(mask, eyes), eye_centres(donor, eyes)
+    if ours is None or theirs is None:
         return None
-    distances = []
-    for one in (mask, donor):
-        left, right = (np.argwhere(one == eye).mean(axis=0) for eye in eyes)
-        distances.append(float(np.linalg.norm(left - right)))
-    return distances[0] / distances[1]
+    return float(np.linalg.norm(ours[0] - ours[1]) / np.linalg.norm(theirs[0] - theirs[1]))
 
 
 def bounding_box(mask: np.ndarray, class_ids: Sequence[int]) -> tuple[int, int, int, int] | None:

@@ -28,12 +28,10 @@ class OptimizationParams(Section):
 
 
 class EditingParams(Section):
-    """The smile vector and how edits are made and refined."""
+    """How the vectors of `edits.yaml` are learned, tried and refined."""
 
-    source_index: int | None = Field(ge=0)  # embedded validation head; null: as `choose_source` chooses
-    donor_index: int | None = Field(ge=0)  # labelled head that lends its mouth; null: the most frontal broad smile
     shared_rows: bool  # learn one delta for all rows of w_plus; false: the paper's free rows
     edit: OptimizationParams  # learning a vector from an edited mask
     refine: OptimizationParams  # self-supervised refinement of an applied vector
-    preview_heads: int = Field(ge=1)  # validation heads that the vector is tried on
-    preview_scales: tuple[float, ...]  # strengths shown in edits.png; metrics are taken at the vector's own
+    preview_heads: int = Field(ge=1)  # validation heads that a vector is tried on at the most
+    preview_scales: tuple[float, ...]  # strengths shown in the pictures; 1, the vector's own, is measured

@@ -1,19 +1,23 @@
-"""Stage `editing`: learn the smile vector from one neutral validation head and try it on others.
+"""Stage `editing`: learn the editing vectors of `edits.yaml`, each from one validation head, and try them on others.
 
-The predicted mask of the source head is given the smiling mouth of a labelled head, one of the few whose masks are paid
-for anyway (masks of the training split belong to the judges), and delta_w_plus is optimised towards it, as a user would
-who paints the smile by hand.
+The predicted mask of a head is changed as an edit describes, with parts of labelled heads where it needs a donor: these
+are the few whose masks are paid for anyway (masks of the training split belong to the judges). delta_w_plus is then
+optimised towards that mask, as for a user who paints it by hand.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_attributes, load_classes, load_masks
-from editgan.editing.masks import EYES, MOUTH, edit_region, is_part, size_ratio, transplant_parts
+from editgan.editing.edits import Edit, fits, load_edits, target_mask, turned
+from editgan.editing.masks import edit_region
 from editgan.editing.objective import EditLoss
 from editgan.editing.optimize import Optimized, edit
 from editgan.editing.params import EditingParams
@@ -27,13 +31,25 @@ from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentatio
 from editgan.stage import StageContext
 from editgan.weights import write_json
 
-SEEN_MOUTH = 0.25  # a source head shows a mouth of at least this share of the donor's pixels
+SEEN = 0.25  # a source head shows at least this share of the pixels that the parts have on a typical labelled head
 CLOSED_EYES = 0.5  # of 0 open to 1 closed
-BROAD_SMILE = 0.8  # the `smile` attribute of a head that may lend its mouth
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one vector is learned from."""
+
+    name: str
+    edit: Edit
+    source: int  # validation head
+    others: list[int]  # validation heads to try it on
+    target: np.ndarray  # the edited mask of the source  # uint8 [H, W]
+    origin: str  # where parts of the target came from
 
 
 def run(context: StageContext) -> None:
-    """outputs/editing: vectors/smile.safetensors, metrics.json, edits.png."""
+    """outputs/editing: vectors/EDIT.safetensors and pictures/EDIT.png for every edit, metrics.json."""
     params, device, data = context.params.editing, context.device, context.input("data")
     G = load_generator(context.input("generator") / "G_ema.safetensors", device)
     S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
@@ -41,36 +57,158 @@ def run(context: StageContext) -> None:
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"].to(device)  # [N, num_ws, w_dim]
     with_identity = params.edit.weights.identity > 0 or params.refine.weights.identity > 0
     identity = load_network("dlib_resnet", context.input("assets")).to(device) if with_identity else None
-
     palette = torch.as_tensor(load_classes(data / "classes.json").palette)  # [K, 3]
-    mouth = S.class_ids(MOUTH)
-    neutral = neutral_heads(load_attributes(data / "val.zip")[: len(val)])
-    if len(neutral) < 2:
-        raise UserError(
-            f"{len(neutral)} of the {len(val)} embedded validation heads are neutral; one is needed to learn from and "
-            "another to try the vector on: raise encoder.val_images"
-        )
+
+    edits = load_edits(context.root / "edits.yaml", S.class_names)
     labelled = context.params.segmentation.labelled_images
-    donors = torch.as_tensor(load_masks(data / "pool.zip", range(labelled)))  # [N, H, W]
-    donor = choose_donor(load_attributes(data / "pool.zip")[:labelled], donors, mouth, params.donor_index)
-    enough = SEEN_MOUTH * int(is_part(donors[donor], mouth).sum())  # pixels
-    source, mask = choose_source(G, S, val, neutral, mouth, enough, params.source_index)
-    ours, theirs = mask.cpu().numpy(), donors[donor].numpy()
-    eyes = [S.class_names.index(name) for name in EYES if name in S.class_names]
-    smiling = transplant_parts(ours, theirs, mouth, size_ratio(ours, theirs, eyes) if len(eyes) == 2 else None)
-    target = torch.as_tensor(smiling, device=device)  # [H, W]
+    donors, donor_attributes = load_masks(data / "pool.zip", range(labelled)), load_attributes(data / "pool.zip")
+    lessons = plan(
+        edits,
+        predict_masks(G, S, val),
+        load_attributes(data / "val.zip")[: len(val)],
+        class_names=S.class_names,
+        donors=donors,
+        donor_attributes=donor_attributes[:labelled],
+        folder=context.root,
+        preview_heads=params.preview_heads,
+    )
+    if not lessons:
+        raise UserError(
+            f"none of the {len(edits)} edits changes the mask of any of the {len(val)} embedded validation heads: the "
+            "segmentation sees no parts; run the stages encoder and segmentation again"
+        )
+    learned, region = learn(context, G, S, lpips, val, lessons, identity)
+
+    metrics = {}
+    for index, lesson in enumerate(lessons):
+        vector = EditingVector(
+            name=lesson.name,
+            region_classes=lesson.edit.region,
+            source=f"val/{lesson.source:05d}",
+            delta_w_plus=(learned.w_plus[index] - val[lesson.source]).cpu(),
+            scale=lesson.edit.strength,
+            target=lesson.origin,
+        )
+        save_vector(context.out / "vectors" / f"{lesson.name}.safetensors", vector)
+        heads = torch.tensor([lesson.source, *lesson.others])
+        tried, columns = preview(G, S, lpips, val[heads], vector, params, identity, palette)
+        columns["target"][0] = colourize(torch.as_tensor(lesson.target)[None], palette)[0]
+        metrics[lesson.name] = learning_metrics(learned, index, vector, region[index]) | tried
+        path = save_png(context.out / "pictures" / f"{lesson.name}.png", labelled_grid(columns))
+        context.run.log_image(path, f"edits/{lesson.name}.png")
+        context.run.progress(index + 1, len(lessons), "edits", f"tried {lesson.name}")
+        row = metrics[lesson.name]
+        print(
+            f"{lesson.name}: from {vector.source}, {row['followed_start']:.0%} as painted before, "
+            f"{row['followed_best']:.0%} after"
+        )
+    write_json(context.out / "metrics.json", metrics)
+    context.run.log_metrics({f"{name}/{key}": value for name, row in metrics.items() for key, value in row.items()})
+
+
+@torch.no_grad()
+def predict_masks(G: Generator, S: SegmentationEnsemble, w_plus: Tensor) -> np.ndarray:
+    """What S sees on the images of latents [N, num_ws, w_dim].  # uint8 [N, H, W]"""
+    parts = []
+    for chunk in w_plus.split(BATCH):
+        images, features = G.synthesis_features(chunk, noise_mode="const")
+        parts.append(S.predict(features, images.shape[-1]).to(torch.uint8).cpu())
+    return torch.cat(parts).numpy()
+
+
+def plan(
+    edits: dict[str, Edit],
+    masks: np.ndarray,
+    attributes: Sequence[dict],
+    *,
+    class_names: Sequence[str],
+    donors: np.ndarray,
+    donor_attributes: Sequence[dict],
+    folder: Path,
+    preview_heads: int,
+) -> list[Lesson]:
+    """Which head each edit is learned from, and what its mask should become.
+
+    Of the heads that fit the edit, the first on which S sees enough of the parts; where there is none (networks
+    trained for minutes), the one that it sees most of. An edit that changes no head's mask is left out, and a line
+    says so.
+
+    Args:
+        masks: predicted, of the embedded validation heads  # uint8 [N, H, W]
+        attributes: of these heads
+    """
+    lessons = []
+    for name, described in edits.items():
+        ids = [class_names.index(part) for part in described.region]
+        sizes = np.isin(donors, ids).sum(axis=(1, 2))  # [N]
+        enough = SEEN * float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
+        suited = suitable_heads(described, attributes)
+        options = dict(class_names=class_names, donors=donors, donor_attributes=donor_attributes, folder=folder)
+        best = None
+        for head in suited:
+            target, origin = target_mask(described, masks[head], **options)
+            if (target == masks[head]).all():
+                continue
+            seen = int(np.isin(masks[head], ids).sum())
+            if best is None or seen > best[0]:
+                best = (seen, head, target, origin)
+            if seen >= enough:
+                break
+        if best is None:
+            print(f"{name}: no vector, since it changes the mask of none of the {len(suited)} heads that fit it")
+            continue
+        seen, head, target, origin = best
+        if seen < enough:
+            print(f"{name}: S sees {seen} pixels of its parts at the most; expect little from this vector")
+        others = [one for one in suited if one != head][:preview_heads]
+        lessons.append(Lesson(name, described, head, others, target, origin))
+    return lessons
+
+
+def suitable_heads(described: Edit, attributes: Sequence[dict]) -> list[int]:
+    """Heads that an edit can be learned from: those without beard first, then the most frontal."""
+    rest = ("smile", "mouth_open", "frown")
+    found = [
+        index
+        for index, head in enumerate(attributes)
+        if (described.rest == "any" or all(head[unit] == 0 for unit in rest) and head["blink"] < CLOSED_EYES)
+        and all(fits(head, rule) for rule in described.learn_from)
+    ]
+    return sorted(found, key=lambda index: (attributes[index]["beard"] != "none", turned(attributes[index])))
+
+
+def learn(
+    context: StageContext,
+    G: Generator,
+    S: SegmentationEnsemble,
+    lpips: nn.Module,
+    val: Tensor,
+    lessons: Sequence[Lesson],
+    identity: nn.Module | None,
+) -> tuple[Optimized, Tensor]:
+    """All lessons as one batch, each as if alone; and their regions, bool [N, H, W]."""
+    params = context.params.editing
+    w_plus = val[[lesson.source for lesson in lessons]]  # [N, num_ws, w_dim]
+    before = torch.as_tensor(predict_masks(G, S, w_plus), device=w_plus.device)
+    targets = torch.as_tensor(np.stack([lesson.target for lesson in lessons]), device=w_plus.device)
+    region = torch.cat(
+        [
+            edit_region(before[i : i + 1], targets[i : i + 1], S.class_ids(lesson.edit.region))
+            for i, lesson in enumerate(lessons)
+        ]
+    )  # [N, H, W]
 
     def report(step: int, steps: int, loss: EditLoss) -> None:
-        context.run.log_metrics({f"edit/{name}": float(getattr(loss, name)) for name in ("total", "ce", "lpips")}, step)
-        context.run.progress(step, steps, "step", f"cross-entropy {float(loss.ce):.3f}")
+        means = {f"edit/{name}": float(getattr(loss, name).mean()) for name in ("total", "ce", "lpips")}
+        context.run.log_metrics(means, step)
+        context.run.progress(step, steps, "step", f"{len(lessons)} edits, cross-entropy {means['edit/ce']:.3f}")
 
-    region = edit_region(mask[None], target[None], mouth)  # [1, H, W]
     learned = edit(
         G,
         S,
         lpips,
-        val[source : source + 1],
-        target[None],
+        w_plus,
+        targets,
         region,
         weights=params.edit.weights,
         steps=params.edit.steps,
@@ -79,100 +217,15 @@ def run(context: StageContext) -> None:
         identity=identity,
         report=report,
     )
-    vector = EditingVector(
-        name="smile",
-        region_classes=MOUTH,
-        source=f"val/{source:05d}",
-        delta_w_plus=(learned.w_plus[0] - val[source]).cpu(),
-        target=f"mouth of pool/{donor:05d}",
-    )
-    save_vector(context.out / "vectors" / "smile.safetensors", vector)
-
-    shown = torch.tensor([source, *[head for head in neutral if head != source][: params.preview_heads]])
-    metrics, columns = preview(G, S, lpips, val[shown], vector, params, identity, palette)
-    columns["target"][0] = colourize(target[None].cpu(), palette)[0]
-    metrics = {"learned": learning_metrics(learned, vector, region), **metrics}
-    write_json(context.out / "metrics.json", metrics)
-    context.run.log_metrics({f"{group}/{key}": value for group, row in metrics.items() for key, value in row.items()})
-    path = save_png(context.out / "edits.png", labelled_grid(columns))
-    context.run.log_image(path, "edits.png")
-    print(
-        f"smile learned from {vector.source} with the {vector.target}: cross-entropy in the region "
-        f"{float(learned.start.ce):.2f} -> {float(learned.best.ce):.2f}, {float(learned.best.followed):.0%} as painted"
-    )
+    return learned, region
 
 
-def neutral_heads(attributes: Sequence[dict]) -> list[int]:
-    """Heads at rest (no smile, no frown, mouth closed, eyes open): those without beard first, then the most frontal."""
-    rest = ("smile", "mouth_open", "frown")
-    neutral = [
-        i for i, head in enumerate(attributes) if all(head[unit] == 0 for unit in rest) and head["blink"] < CLOSED_EYES
-    ]
-    return sorted(neutral, key=lambda i: (attributes[i]["beard"] != "none", turned(attributes[i])))
-
-
-def turned(attributes: dict) -> float:
-    """How far a head is from looking straight at the camera, in radians."""
-    return abs(attributes["yaw"]) + abs(attributes["pitch"]) + abs(attributes["roll"])
-
-
-@torch.no_grad()
-def choose_source(
-    G: Generator,
-    S: SegmentationEnsemble,
-    w_plus: Tensor,
-    candidates: Sequence[int],
-    class_ids: Sequence[int],
-    enough: float,
-    index: int | None,
-) -> tuple[int, Tensor]:
-    """The head to learn from and its predicted mask: the given one, or the first candidate that S sees a mouth on.
-
-    A mouth counts as seen from `enough` pixels on. Where S sees none on any candidate (networks trained for minutes),
-    the first one is taken and the mouth is pasted where the donor has it.
-
-    Raises:
-        UserError: no such head.
-    """
-    if index is not None and index >= len(w_plus):
-        raise UserError(f"editing.source_index is {index}, but only {len(w_plus)} validation heads are embedded")
-    masks = {}
-    for head in candidates if index is None else [index]:
-        image, features = G.synthesis_features(w_plus[head : head + 1], noise_mode="const")
-        masks[head] = S.predict(features, image.shape[-1])[0]  # [H, W]
-        if is_part(masks[head], class_ids).sum() >= enough:
-            return head, masks[head]
-    head = next(iter(masks))
-    print(f"editing: S sees hardly any mouth on validation head {head}; expect little from this vector")
-    return head, masks[head]
-
-
-def choose_donor(attributes: Sequence[dict], masks: Tensor, class_ids: Sequence[int], index: int | None) -> int:
-    """The labelled head that lends its mouth: the given one, or of the broad smiles with open lips the most frontal.
-
-    Raises:
-        UserError: no such head, or none that smiles.
-    """
-    if index is not None:
-        if index >= len(attributes):
-            raise UserError(f"editing.donor_index is {index}, but only {len(attributes)} heads are labelled")
-        return index
-    smiles = [i for i, head in enumerate(attributes) if head["smile"] >= BROAD_SMILE]
-    if not smiles:
-        raise UserError(
-            f"none of the {len(attributes)} labelled heads smiles broadly; label more heads (data.few_shot) or name "
-            "one in editing.donor_index"
-        )
-    interior = class_ids[MOUTH.index("mouth_interior")]
-    return min(smiles, key=lambda i: (not (masks[i] == interior).any(), turned(attributes[i])))
-
-
-def learning_metrics(learned: Optimized, vector: EditingVector, region: Tensor) -> dict[str, float]:
-    """How the optimisation of the vector went."""
+def learning_metrics(learned: Optimized, index: int, vector: EditingVector, region: Tensor) -> dict[str, float]:
+    """How the optimisation of one vector of the batch went."""
     names = ("total", "ce", "followed", "lpips", "mse")
     return {
-        **{f"{name}_start": float(getattr(learned.start, name)) for name in names},
-        **{f"{name}_best": float(getattr(learned.best, name)) for name in names},
+        **{f"{name}_start": float(getattr(learned.start, name)[index]) for name in names},
+        **{f"{name}_best": float(getattr(learned.best, name)[index]) for name in names},
         "region_pixels": int(region.sum()),
         "delta_w_plus_norm": float(vector.delta_w_plus.norm()),
     }
@@ -188,11 +241,11 @@ def preview(
     params: EditingParams,
     identity: nn.Module | None,
     palette: Tensor,
-) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Try a vector on heads, of which the first is the one it was learned from: (metrics of the others, columns).
 
-    Leaks are differences outside the region between an edited image and the unedited one; LPIPS-VGG guides the edits
-    itself, so these numbers serve development and are no verdict.
+    Where there are no others, there are no metrics. Leaks are differences outside the region between an edited image
+    and the unedited one; LPIPS-VGG guides the edits itself, so these numbers serve development and are no verdict.
     """
     class_ids, count = S.class_ids(vector.region_classes), len(w_plus) - 1
     edited = apply_vector(w_plus, vector)
@@ -212,11 +265,10 @@ def preview(
     metrics = {}
     for name, latents in (("vector", edited), ("refined", refined)):
         loss = objective(latents)
-        metrics[name] = {
-            f"leak_lpips_vgg_val{count}": float(loss.lpips[1:].mean()),
-            f"leak_mse_val{count}": float(loss.mse[1:].mean()),
-            f"followed_val{count}": float(loss.followed[1:].mean()),
-        }
+        if count:
+            metrics[f"{name}_leak_lpips_vgg_val{count}"] = float(loss.lpips[1:].mean())
+            metrics[f"{name}_leak_mse_val{count}"] = float(loss.mse[1:].mean())
+            metrics[f"{name}_followed_val{count}"] = float(loss.followed[1:].mean())
 
     def image(latents: Tensor) -> Tensor:
         return to_uint8(G.synthesis(latents, noise_mode="const")).cpu()
@@ -227,6 +279,6 @@ def preview(
 
     columns = {"embedded": image(w_plus), "mask": mask(w_plus), "target": colourize(objective.masks.cpu(), palette)}
     for scale in params.preview_scales:
-        columns[f"x{scale:g}"] = image(apply_vector(w_plus, vector, scale))
+        columns[f"x{scale:g}"] = image(apply_vector(w_plus, vector, scale * vector.scale))
     columns |= {f"refined {params.refine.steps}": image(refined), "its mask": mask(refined)}
     return metrics, columns

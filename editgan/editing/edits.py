@@ -1,0 +1,262 @@
+"""Edits described in `edits.yaml`: which parts an edit is about, and how its target mask is made from a head's mask."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from editgan.editing.masks import (
+    EYES,
+    erase_parts,
+    eye_centres,
+    grow_parts,
+    move_parts,
+    open_parts,
+    size_ratio,
+    transplant_parts,
+)
+from editgan.errors import UserError
+from editgan.images import read_mask
+from editgan.section import Section
+
+RULE = re.compile(r"(\w+)\s*(>=|!=|=)\s*(\S.*)")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Step(Section):
+    """One operation on a mask; `parts` are part names. Lengths are fractions of the image's side."""
+
+    parts: tuple[str, ...] = ()
+    over: tuple[str, ...] | None = None  # labels that the parts may cover where they were not before; null: any
+
+    def class_ids(self, names: Sequence[str]) -> list[int]:
+        return [names.index(part) for part in self.parts]
+
+    def over_ids(self, names: Sequence[str]) -> list[int] | None:
+        return None if self.over is None else [names.index(part) for part in self.over]
+
+
+class Transplant(Step):
+    """The parts of a labelled head, with the size that they have there relative to the distance of the eyes."""
+
+    donor: str  # a rule on its attributes, e.g. "smile >= 0.8"; of those that fit, the most frontal
+    at: Literal["parts", "eyes"] = "parts"  # where they were before, or where the donor has them relative to its eyes
+    add: bool = False  # to the parts that are there, which go otherwise
+
+
+class Move(Step):
+    """Move, scale and turn each part about its own middle, or all about their common one."""
+
+    x: float = 0.0  # to the right
+    y: float = 0.0  # down
+    scale: tuple[float, float] = (1.0, 1.0)
+    degrees: float = 0.0  # clockwise
+    together: bool = False
+
+
+class Grow(Step):
+    """Grow the parts, or shrink them where negative."""
+
+    x: float
+    y: float
+
+
+class Repaint(Step):
+    """Give the parts another label, or, with "nearest", that of the nearest pixel beside them."""
+
+    to: str = Field(alias="as")
+
+
+class Open(Section):
+    """Move a lower part down and fill the gap."""
+
+    upper: str
+    lower: str
+    inside: str
+    y: float = Field(gt=0)
+
+
+class Painted(Section):
+    """A mask painted by hand: a PNG of part labels, its path relative to the file of edits."""
+
+    file: str
+
+
+class Operation(Section):
+    """Exactly one of these."""
+
+    transplant: Transplant | None = None
+    move: Move | None = None
+    grow: Grow | None = None
+    repaint: Repaint | None = None
+    open: Open | None = None
+    painted: Painted | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Operation":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"one operation a list entry, one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+class Edit(Section):
+    """One entry of the file."""
+
+    about: str  # one line for people
+    region: tuple[str, ...] = Field(min_length=1)  # Q_edit: the parts that the edit may change
+    mask: tuple[Operation, ...] = Field(min_length=1)  # one after the other
+    learn_from: tuple[str, ...] = ()  # rules on the attributes of the head that it is learned from
+    strength: float = 1.0  # at which the vector is applied unless another is asked for; 1 is the learned one
+    rest: Literal["face", "any"] = "face"  # a head at rest (no smile, lips closed, eyes open), or any
+
+
+def load_edits(path: str | Path, class_names: Sequence[str]) -> dict[str, Edit]:
+    """Read a file of edits and check its part names.
+
+    Raises:
+        UserError: missing or unreadable file, an unknown key, part or operation, or a bad name.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file of edits") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: expected edits by name, found {content!r}")
+    edits = {}
+    for name, entry in content.items():
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise UserError(f"{path}: {name!r} is no name of an edit; use small letters, digits and _")
+        try:
+            edits[name] = Edit.model_validate(entry)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(str(part) for part in (name, *fault["loc"]))
+            raise UserError(f"{path}: {where}: {fault['msg']} (given {fault['input']!r})") from None
+        unknown = [part for part in named_parts(edits[name]) if part not in class_names]
+        if unknown:
+            raise UserError(f"{path}: {name}: unknown part {unknown[0]!r}; known are {', '.join(class_names)}")
+    return edits
+
+
+def named_parts(edit: Edit) -> list[str]:
+    """Every part that an edit names."""
+    parts = list(edit.region)
+    for operation in edit.mask:
+        for step in (operation.transplant, operation.move, operation.grow, operation.repaint):
+            if step is not None:
+                parts += [*step.parts, *(step.over or ())]
+        if operation.repaint is not None and operation.repaint.to != "nearest":
+            parts.append(operation.repaint.to)
+        if operation.open is not None:
+            parts += [operation.open.upper, operation.open.lower, operation.open.inside]
+    return parts
+
+
+def fits(attributes: dict, rule: str) -> bool:
+    """Whether a head's attributes fit a rule: "beard != none", "hair_style = long", "smile >= 0.8".
+
+    Raises:
+        UserError: no rule, or an attribute that heads do not have.
+    """
+    match = RULE.fullmatch(rule.strip())
+    if match is None or match[1] not in attributes:
+        raise UserError(
+            f"{rule!r} is no rule on the attributes of a head; write e.g. smile >= 0.8 or beard != none, with one of "
+            + ", ".join(attributes)
+        )
+    value = attributes[match[1]]
+    if match[2] == ">=":
+        return float(value) >= float(match[3])
+    return (str(value) == match[3]) == (match[2] == "=")
+
+
+def turned(attributes: dict) -> float:
+    """How far a head is from looking straight at the camera, in radians."""
+    return abs(attributes["yaw"]) + abs(attributes["pitch"]) + abs(attributes["roll"])
+
+
+def choose_donor(rule: str, parts: Sequence[int], masks: np.ndarray, attributes: Sequence[dict]) -> int:
+    """Of the labelled heads that fit, one that shows all the parts, and of these the most frontal.
+
+    Raises:
+        UserError: none fits or none of these shows any of the parts.
+    """
+    candidates = [i for i, head in enumerate(attributes) if fits(head, rule) and np.isin(masks[i], parts).any()]
+    if not candidates:
+        raise UserError(
+            f"none of the {len(attributes)} labelled heads fits {rule!r}; label more heads (data.few_shot) or change "
+            "the rule in the file of edits"
+        )
+    return min(candidates, key=lambda i: (sum(not (masks[i] == part).any() for part in parts), turned(attributes[i])))
+
+
+def target_mask(
+    edit: Edit,
+    mask: np.ndarray,
+    *,
+    class_names: Sequence[str],
+    donors: np.ndarray,
+    donor_attributes: Sequence[dict],
+    folder: Path = Path(),
+) -> tuple[np.ndarray, str]:
+    """Make the mask that an edit asks for, from the mask of a head.
+
+    Args:
+        mask: labels  # uint8 [H, W]
+        donors: masks of the labelled heads  # uint8 [N, H, W]
+        folder: what paths of painted masks are relative to
+    Returns:
+        (the edited mask  # uint8 [H, W], where parts of others came from, e.g. "pool/00003")
+    """
+    side, origin = mask.shape[-1], ""
+
+    def pixels(length: float) -> int:
+        """A length other than 0 is at least one pixel."""
+        return int(np.sign(length)) * max(1, round(abs(length) * side)) if length else 0
+
+    for operation in edit.mask:
+        if (step := operation.transplant) is not None:
+            ids = step.class_ids(class_names)
+            donor = choose_donor(step.donor, ids, donors, donor_attributes)
+            mask = transplanted(step, mask, donors[donor], class_names)
+            origin = f"pool/{donor:05d}"
+        elif (step := operation.move) is not None:
+            ids = step.class_ids(class_names)
+            for group in [ids] if step.together else [[one] for one in ids]:
+                by = (pixels(step.x), pixels(step.y))
+                mask = move_parts(mask, group, by=by, scale=step.scale, degrees=step.degrees)
+        elif (step := operation.grow) is not None:
+            reach = (pixels(step.x), pixels(step.y))
+            mask = grow_parts(mask, step.class_ids(class_names), reach, step.over_ids(class_names))
+        elif (step := operation.repaint) is not None:
+            ids = step.class_ids(class_names)
+            if step.to == "nearest":
+                mask = erase_parts(mask, ids)
+            else:
+                mask = np.where(np.isin(mask, ids), class_names.index(step.to), mask).astype(mask.dtype)
+        elif (step := operation.open) is not None:
+            upper, lower, inside = (class_names.index(part) for part in (step.upper, step.lower, step.inside))
+            mask = open_parts(mask, upper, lower, inside, pixels(step.y))
+        else:
+            mask = read_mask(folder / operation.painted.file, resolution=side, classes=len(class_names)).numpy()
+            origin = operation.painted.file
+    return mask, origin
+
+
+def transplanted(step: Transplant, mask: np.ndarray, donor: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """`masks.transplant_parts` as a step asks for it; masks [H, W]. Without eyes the parts stand for themselves."""
+    ids, over = step.class_ids(class_names), step.over_ids(class_names)
+    eyes = [class_names.index(name) for name in EYES if name in class_names]
+    scale = size_ratio(mask, donor, eyes) if len(eyes) == 2 else None
+    if scale is None or step.at == "parts":
+        return transplant_parts(mask, donor, ids, scale, over, erase=not step.add)
+    anchors = tuple(tuple(eye_centres(one, eyes).mean(axis=0)) for one in (mask, donor))
+    return transplant_parts(mask, donor, ids, scale, over, anchors, erase=not step.add)
