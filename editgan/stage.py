@@ -14,6 +14,7 @@ from editgan.errors import UserError
 from editgan.graph import content_hash, input_hash, load_graph
 from editgan.process import Stopped, exclusive
 from editgan.tracking import Run
+from editgan.training import device_named
 from editgan.weights import write_json
 
 FINISHED_FILE = "finished"  # marks the state of a run that has nothing left to do
@@ -108,7 +109,7 @@ def select_device(runtime: RuntimeParams) -> torch.device:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.set_flush_denormal(True)  # numbers below 1e-38 are slow on many processors and mean nothing here
-    available = torch.cuda.is_available()
-    if runtime.device == "cuda" and not available:
-        raise UserError("runtime.device: cuda is asked for, but torch finds no GPU; set it to auto or cpu")
-    return torch.device("cuda" if runtime.device != "cpu" and available else "cpu")
+    try:
+        return device_named(runtime.device)
+    except UserError as error:
+        raise UserError(f"runtime.device: {error}") from None

@@ -18,6 +18,19 @@ from editgan.weights import write_bytes
 STATE_FILE = "state.pt"
 
 
+def device_named(name: str) -> torch.device:
+    """The device to compute on: "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    Raises:
+        UserError: CUDA is asked for and not there, or no such name.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"{name!r} is no device; give auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("cuda is asked for, but torch finds no GPU; set it to auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 def seed_for(seed: int, *keys: object) -> int:
     """A 63-bit seed for one purpose, e.g. `seed_for(params.seed, "generator", "batch", cur_nimg)`.
 

@@ -1,8 +1,10 @@
 """Editing vectors: a learned delta_w_plus with everything needed to apply, refine and explain it (EditGAN 3.3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from editgan.errors import UserError
@@ -41,6 +43,24 @@ def apply_vector(w_plus: Tensor, vector: EditingVector, scale: float | None = No
     return w_plus + (vector.scale if scale is None else scale) * delta.to(w_plus)
 
 
+def combined(vectors: Sequence[EditingVector], scales: Sequence[float]) -> EditingVector:
+    """Several edits as one: the sum of scale * delta_w_plus, about the parts of all of them, to be refined once.
+
+    Raises:
+        UserError: vectors of different generators.
+    """
+    total = torch.zeros_like(vectors[0].delta_w_plus)
+    for vector, scale in zip(vectors, scales, strict=True):
+        total = apply_vector(total[None], vector, scale)[0]
+    parts = dict.fromkeys(part for vector in vectors for part in vector.region_classes)
+    return EditingVector(
+        name=" + ".join(f"{scale:g} {vector.name}" for vector, scale in zip(vectors, scales, strict=True)),
+        region_classes=tuple(parts),
+        source=", ".join(vector.source for vector in vectors),
+        delta_w_plus=total,
+    )
+
+
 def save_vector(path: str | Path, vector: EditingVector) -> Path:
     """Write NAME.safetensors; equal vectors give equal bytes."""
     return save_tensors(
@@ -77,3 +97,9 @@ def load_vector(path: str | Path) -> EditingVector:
         scale=metadata["scale"],
         target=metadata["target"],
     )
+
+
+def load_vectors(*folders: str | Path | None) -> dict[str, EditingVector]:
+    """The vectors of folders by name, those of later folders over those of earlier ones; missing folders are empty."""
+    paths = [path for folder in folders if folder is not None for path in sorted(Path(folder).glob("*.safetensors"))]
+    return {path.stem: load_vector(path) for path in paths}

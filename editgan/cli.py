@@ -1,0 +1,351 @@
+"""`editgan`: embed, segment and edit pictures with the trained networks, from the command line.
+
+Commands take pictures or folders of pictures (PNG, JPEG), or latents that `embed` wrote, and leave their results in
+`--out`, named after the pictures.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from editgan.environment import apply_environment
+from editgan.errors import UserError
+
+if TYPE_CHECKING:
+    from editgan.editing.editor import Edited, Editor
+
+PICTURES = {".png", ".jpg", ".jpeg"}
+LATENTS = ".safetensors"
+
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+console, errors = Console(), Console(stderr=True, soft_wrap=True)
+
+Inputs = Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or latents written by `embed`.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Outputs = Annotated[Path, typer.Option(help="Folder with what the stages made.")]
+Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
+Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder's guess.")]
+Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper takes 30.")]
+PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
+
+
+def reports_errors(command: Callable) -> Callable:
+    """What the user can put right is one line on stderr and exit status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (UserError, FileExistsError, PermissionError, NotADirectoryError) as error:
+            errors.print(f"editgan: {error}", style="red", markup=False, highlight=False)
+            raise typer.Exit(1) from None
+
+    return wrapped
+
+
+@app.command()
+@reports_errors
+def embed(
+    inputs: Inputs,
+    out: Out = Path("edited"),
+    steps: Steps = 30,
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Find the latents of pictures; writes NAME.safetensors and NAME_embedded.png."""
+    from editgan.images import mean_squared_error, to_float
+
+    editor, names = opened(inputs, outputs, device, steps)
+    images = editor.render(editor.w_plus)
+    write_latents(editor, names, out)
+    write_pictures(images, names, out, "embedded")
+    if editor.photos is not None:
+        distances = mean_squared_error(to_float(editor.photos), to_float(images))
+        for name, distance in zip(names, distances.tolist(), strict=True):
+            say(f"{name}: mean squared error {distance:.4f} in [-1, 1]")
+    say(f"{len(names)} latents and reconstructions in {out}")
+
+
+@app.command()
+@reports_errors
+def segment(
+    inputs: Inputs,
+    out: Out = Path("edited"),
+    steps: Steps = 30,
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Part masks; writes NAME_mask.png (pixel values are labels) to paint on, and NAME_overlay.png."""
+    from editgan.images import overlay, save_mask
+
+    editor, names = opened(inputs, outputs, device, steps)
+    masks, images = editor.segment(), editor.render(editor.w_plus)
+    for name, mask in zip(names, masks, strict=True):
+        save_mask(out / f"{name}_mask.png", mask, editor.palette.numpy())
+    write_pictures(overlay(images, masks, editor.palette), names, out, "overlay")
+    say(f"{len(names)} masks and overlays in {out}; labels: {labels(editor)}")
+
+
+@app.command()
+@reports_errors
+def edit(
+    picture: Annotated[Path, typer.Argument(help="A picture, or latents written by `embed`.")],
+    mask: Annotated[Path, typer.Argument(help="The mask that `segment` wrote, painted on.")],
+    out: Out = Path("edited"),
+    name: Annotated[str, typer.Option(help="Keep the edit as an editing vector of this name.")] = "",
+    edit_steps: Annotated[int, typer.Option(min=1, help="Steps of optimisation towards the mask.")] = 100,
+    free_rows: Annotated[
+        bool, typer.Option("--free-rows", help="Move every row of W+ by itself, as the paper.")
+    ] = False,
+    steps: Steps = 30,
+    paste_back: PasteBack = False,
+    own: Own = Path("vectors"),
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Edit one picture by its painted mask; with --name also learn an editing vector from it."""
+    from editgan.images import read_mask
+
+    editor, names = opened([picture], outputs, device, steps, own=own)
+    if len(names) != 1:
+        raise UserError(f"{picture}: holds {len(names)} pictures; `edit` takes one")
+    path = new_name(editor, name, own) if name else None
+    side = editor.G.img_resolution
+    target = read_mask(mask, resolution=side, classes=len(editor.class_names), palette=editor.palette.numpy())
+    before = editor.segment()
+    with progress("optimising") as advance:
+        edited = editor.edit(target, steps=edit_steps, shared_rows=not free_rows, progress=advance)
+    write_edit(editor, edited, names, out, paste_back)
+    followed = (edited.masks == target)[before != target].float().mean()
+    say(f"{names[0]}: {followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(edited.parts)}")
+    if path is not None:
+        editor.save_vector(path, edited, source=picture.name)
+        say(f"editing vector {path}; apply it with: editgan apply PICTURE --edit {name}=1")
+
+
+@app.command()
+@reports_errors
+def apply(
+    inputs: Inputs,
+    edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several are added.")],
+    out: Out = Path("edited"),
+    refine: Refine = 0,
+    steps: Steps = 30,
+    paste_back: PasteBack = False,
+    own: Own = Path("vectors"),
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Apply editing vectors: alone at interactive rates, or with --refine 30 cleaned up afterwards."""
+    strengths = parsed(edit)
+    editor, names = opened(inputs, outputs, device, steps, own=own, needs=strengths)
+    with progress("refining") as advance:
+        edited = editor.apply(strengths, refine=refine, progress=advance)
+    write_edit(editor, edited, names, out, paste_back)
+    say(f"{len(names)} pictures edited in {out}")
+
+
+@app.command()
+@reports_errors
+def sample(
+    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others count on.")] = 0,
+    truncation_psi: Annotated[float, typer.Option(help="Below 1 draws latents to their mean.")] = 0.7,
+    out: Out = Path("edited"),
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Make pictures of nobody; writes seed00000.png and its latent."""
+    editor = loaded(outputs, device)
+    names = [f"seed{one:05d}" for one in range(seed, seed + count)]
+    images = editor.sample(list(range(seed, seed + count)), truncation_psi)
+    write_latents(editor, names, out)
+    write_pictures(images, names, out)
+    say(f"{count} pictures and latents in {out}")
+
+
+@app.command()
+@reports_errors
+def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> None:
+    """List the editing vectors: the pipeline's and your own."""
+    from editgan.editing.vectors import load_vectors
+
+    found = list(load_vectors(outputs / "editing" / "vectors", own).values())
+    if not found:
+        raise UserError(f"{outputs / 'editing' / 'vectors'}: no editing vectors; run `make demo`")
+    table = Table("name", "strength", "parts", "learned from", "norm")
+    for vector in found:
+        origin = f"{vector.source}, {vector.target}" if vector.target else vector.source
+        norm = f"{vector.delta_w_plus.norm():.2f}"
+        table.add_row(vector.name, f"{vector.scale:g}", ", ".join(vector.region_classes), origin, norm)
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point of the `editgan` command."""
+    apply_environment(Path.cwd())
+    app()
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def parsed(edits: list[str]) -> dict[str, float | None]:
+    """["smile=1.2", "big_nose"] -> {"smile": 1.2, "big_nose": None}.
+
+    Raises:
+        UserError: a strength that is no number, or an edit named twice.
+    """
+    strengths: dict[str, float | None] = {}
+    for entry in edits:
+        name, given, value = entry.partition("=")
+        if name in strengths:
+            raise UserError(f"--edit {name} is given twice")
+        try:
+            strengths[name] = float(value) if given else None
+        except ValueError:
+            raise UserError(f"--edit {entry}: {value!r} is no number; write e.g. --edit {name}=1.2") from None
+    return strengths
+
+
+def loaded(outputs: Path, device: str, own: Path | None = None) -> "Editor":
+    from editgan.editing.editor import Editor  # brings torch, which takes seconds
+
+    return Editor.load(outputs, device, vectors=own)
+
+
+def opened(
+    inputs: list[Path],
+    outputs: Path,
+    device: str,
+    steps: int,
+    *,
+    own: Path | None = None,
+    needs: dict[str, float | None] | None = None,
+) -> tuple["Editor", list[str]]:
+    """(an editor with the inputs set, their names). Everything is read before anything is computed.
+
+    Raises:
+        UserError: nothing there, pictures and latents mixed, two inputs of one name, an unknown edit.
+    """
+    import torch
+
+    from editgan.images import read_image
+    from editgan.weights import load_tensors
+
+    paths = [found for path in inputs for found in files_in(path)]
+    names = [path.stem for path in paths]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise UserError(f"several inputs are called {doubles[0]}; results are named after them, so rename one")
+    if len({path.suffix == LATENTS for path in paths}) > 1:
+        raise UserError("pictures and latents cannot be mixed in one call")
+    editor = loaded(outputs, device, own)
+    unknown = [name for name in needs or {} if name not in editor.vectors]
+    if unknown:
+        raise UserError(f"unknown edit {unknown[0]!r}; there are {', '.join(editor.vectors) or 'none'}")
+    if paths[0].suffix == LATENTS:
+        latents = []
+        for path in paths:
+            tensors, _ = load_tensors(path)
+            if set(tensors) != {"w_plus"}:
+                raise UserError(f"{path}: holds {', '.join(sorted(tensors))}, not latents that `embed` wrote")
+            latents.append(tensors["w_plus"])
+        editor.set_latents(torch.cat(latents))
+    else:
+        images = torch.stack([read_image(path, editor.G.img_resolution) for path in paths])
+        with progress("embedding") as advance:
+            editor.set_image(images, steps=steps, progress=advance)
+    return editor, names
+
+
+def files_in(path: Path) -> list[Path]:
+    """A file itself, or the pictures of a folder in order.
+
+    Raises:
+        UserError: nothing there.
+    """
+    if path.is_dir():
+        found = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
+        if not found:
+            raise UserError(f"{path}: holds no picture ({', '.join(sorted(PICTURES))})")
+        return found
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    return [path]
+
+
+def new_name(editor: "Editor", name: str, own: Path) -> Path:
+    """Where a new editing vector goes.
+
+    Raises:
+        UserError: the name would lead to another folder, or is one of the vectors that the pipeline learned.
+    """
+    path = own / f"{name}{LATENTS}"
+    if not name.replace("_", "").isalnum():
+        raise UserError(f"--name {name!r}: use letters, digits and _")
+    if name in editor.vectors and not path.exists():
+        raise UserError(f"--name {name}: the pipeline has an edit of this name; choose another")
+    return path
+
+
+def labels(editor: "Editor") -> str:
+    return ", ".join(f"{number} {name}" for number, name in enumerate(editor.class_names))
+
+
+def write_latents(editor: "Editor", names: list[str], out: Path) -> None:
+    from editgan.weights import save_tensors
+
+    for name, w_plus in zip(names, editor.w_plus.cpu(), strict=True):
+        save_tensors(out / f"{name}{LATENTS}", {"w_plus": w_plus[None]})
+
+
+def write_pictures(images, names: list[str], out: Path, suffix: str = "") -> None:
+    from editgan.images import save_png, to_pil
+
+    for name, image in zip(names, images, strict=True):
+        save_png(out / f"{name}{'_' if suffix else ''}{suffix}.png", to_pil(image))
+
+
+def write_edit(editor: "Editor", edited: "Edited", names: list[str], out: Path, paste_back: bool) -> None:
+    """NAME_edited.png, NAME_edited.safetensors, NAME_strip.png: photo, embedded, its mask, edited, its mask."""
+    from editgan.images import colourize, labelled_grid, save_png
+    from editgan.weights import save_tensors
+
+    before, masks = editor.render(editor.w_plus), editor.segment()
+    columns = {} if editor.photos is None else {"photo": editor.photos}
+    columns |= {"embedded": before, "mask": colourize(masks, editor.palette), "edited": edited.images}
+    columns |= {"its mask": colourize(edited.masks, editor.palette)}
+    result = edited.images
+    if paste_back:
+        result = columns["pasted back"] = editor.paste(edited)
+    write_pictures(result, names, out, "edited")
+    for index, name in enumerate(names):
+        one = slice(index, index + 1)
+        strip = labelled_grid({caption: stack[one] for caption, stack in columns.items()})
+        save_png(out / f"{name}_strip.png", strip)
+        save_tensors(out / f"{name}_edited{LATENTS}", {"w_plus": edited.w_plus[one].cpu()})
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, from the first call on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(what, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+if __name__ == "__main__":
+    main()

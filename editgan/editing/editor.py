@@ -1,0 +1,310 @@
+"""The editor: load the trained networks once, then embed images, segment them and edit them (EditGAN, section 3)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.assets.load import load_network
+from editgan.assets.networks.winograd import use_winograd
+from editgan.data.archive import load_classes
+from editgan.editing.masks import dilate, dilation_radius, edit_region
+from editgan.editing.objective import EditLoss
+from editgan.editing.optimize import edit
+from editgan.editing.params import EDIT_WEIGHTS, REFINE_WEIGHTS, ObjectiveWeights
+from editgan.editing.paste import paste_back
+from editgan.editing.refine import refine_edit
+from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
+from editgan.encoder.encoder import Encoder, load_encoder
+from editgan.encoder.inversion import invert
+from editgan.errors import UserError
+from editgan.generator.generator import Generator, load_generator
+from editgan.images import to_float, to_uint8
+from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.training import device_named
+
+SURROUNDINGS = ("background", "skin")  # what parts give way to is not edited itself
+MODELS = {
+    "assets/lpips_vgg.safetensors": "assets",
+    "data/classes.json": "data",
+    "generator/G_ema.safetensors": "generator",
+    "encoder/E.safetensors": "encoder",
+    "segmentation/S.safetensors": "segmentation",
+}
+BATCH = 16  # images at a time; changes speed and memory only
+Progress = Callable[[int, int], None]  # (done, all)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What an edit made of the images that were set."""
+
+    images: Tensor  # uint8 [N, 3, H, W]
+    masks: Tensor  # what the segmentation sees on them, labels  # uint8 [N, H, W]
+    w_plus: Tensor  # their latents  # [N, num_ws, w_dim]
+    region: Tensor  # what the edit was about, asked for, before and after, dilated  # bool [N, H, W]
+    parts: tuple[str, ...]  # Q_edit: the parts that it was about
+
+
+@dataclass
+class Editor:
+    """One or several images under edit; every call works on all of them, each as if alone.
+
+        editor = Editor.load("outputs")
+        editor.set_image(read_image("head.png"))
+        mask = editor.segment()[0]                          # paint on it, then
+        edited = editor.edit(mask)                          # mode 3: optimisation, 100 steps
+        editor.save_vector("mine", edited)
+        editor.apply({"smile": 1.2, "raise_brows": 0.5})    # mode 1: vectors alone, added
+        editor.apply({"mine": 1.0}, refine=30)              # mode 2: vectors, then self-supervised refinement
+
+    Attributes:
+        vectors: editing vectors by name.
+        class_names, palette: the parts, and a colour for each, uint8 [K, 3].
+        photos: the images as they were set, uint8 [N, 3, H, W]; None for latents.
+        w_plus: their latents, [N, num_ws, w_dim].
+    """
+
+    G: Generator
+    E: Encoder
+    S: SegmentationEnsemble
+    lpips_vgg: nn.Module
+    palette: Tensor
+    vectors: dict[str, EditingVector] = field(default_factory=dict)
+    device: torch.device = torch.device("cpu")
+    photos: Tensor | None = field(default=None, init=False)
+    _w_plus: Tensor | None = field(default=None, init=False)
+
+    @classmethod
+    def load(
+        cls, outputs: str | Path = "outputs", device: str = "auto", *, vectors: str | Path | None = None
+    ) -> "Editor":
+        """Read what the stages left in a folder of outputs, and editing vectors of your own in the folder `vectors`.
+
+        Raises:
+            UserError: a model is missing or damaged; the message says which stage makes it.
+        """
+        outputs, chosen = Path(outputs), device_named(device)
+        for name, stage in MODELS.items():
+            if not (outputs / name).is_file():
+                raise UserError(
+                    f"{outputs / name}: missing; it is made by stage {stage}: run `make demo`, or name another folder "
+                    "of outputs"
+                )
+        return cls(
+            G=load_generator(outputs / "generator/G_ema.safetensors", chosen),
+            E=load_encoder(outputs / "encoder/E.safetensors", chosen),
+            S=load_segmentation(outputs / "segmentation/S.safetensors", chosen),
+            lpips_vgg=use_winograd(load_network("lpips_vgg", outputs / "assets")).to(chosen),
+            palette=torch.as_tensor(load_classes(outputs / "data/classes.json").palette),
+            vectors=load_vectors(outputs / "editing" / "vectors", vectors),
+            device=chosen,
+        )
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.S.class_names
+
+    @property
+    def w_plus(self) -> Tensor:
+        """Latents of the images under edit.  # [N, num_ws, w_dim]
+
+        Raises:
+            UserError: no image was set.
+        """
+        if self._w_plus is None:
+            raise UserError("no image is set; call set_image(...) or set_latents(...) first")
+        return self._w_plus
+
+    def set_image(self, images: Tensor, *, steps: int = 30, progress: Progress | None = None) -> Tensor:
+        """Embed images: the encoder's guess, then `steps` of optimisation in W+ (0: the guess alone).
+
+        Args:
+            images: uint8 [3, H, W] or [N, 3, H, W], H = W = G.img_resolution
+        Returns:
+            their reconstructions  # uint8 [N, 3, H, W]
+        Raises:
+            UserError: images of another size or type.
+        """
+        images, side = images[None] if images.ndim == 3 else images, self.G.img_resolution
+        if images.dtype != torch.uint8 or images.shape[1:] != (3, side, side):
+            raise UserError(
+                f"images are {images.dtype} {list(images.shape)}, the model takes uint8 [N, 3, {side}, {side}]"
+            )
+        floats = to_float(images).to(self.device)
+        w_plus = invert(self.G, self.E, self.lpips_vgg, floats, steps=steps, batch=BATCH, progress=progress)
+        self.set_latents(w_plus)
+        self.photos = images.cpu()
+        return self.render(self.w_plus)
+
+    def set_latents(self, w_plus: Tensor) -> None:
+        """Take latents [N, num_ws, w_dim] in the place of images, e.g. sampled ones.
+
+        Raises:
+            UserError: they are of another generator, or hold values that are no numbers.
+        """
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.G.num_ws, self.G.w_dim):
+            raise UserError(
+                f"latents are {list(w_plus.shape)}, this generator takes [N, {self.G.num_ws}, {self.G.w_dim}]"
+            )
+        if not w_plus.isfinite().all():
+            raise UserError("latents hold NaN or infinite values; embed the image again")
+        self._w_plus, self.photos = w_plus.detach().to(self.device, torch.float32), None
+
+    @torch.no_grad()
+    def sample(self, seeds: list[int], truncation_psi: float = 0.7) -> Tensor:
+        """Set sampled images, one a seed, uint8 [N, 3, H, W]; `truncation_psi` < 1 draws them to the mean latent."""
+        z = torch.stack([torch.randn(self.G.z_dim, generator=torch.Generator().manual_seed(one)) for one in seeds])
+        self.set_latents(self.G.mapping(z.to(self.device), truncation_psi))
+        return self.render(self.w_plus)
+
+    def segment(self) -> Tensor:
+        """Masks of the images under edit, part labels.  # uint8 [N, H, W]"""
+        return self.masks_of(self.w_plus)
+
+    def edit(
+        self,
+        masks: Tensor,
+        region: Tensor | None = None,
+        *,
+        steps: int = 100,
+        learning_rate: float = 0.02,
+        weights: ObjectiveWeights = EDIT_WEIGHTS,
+        shared_rows: bool = True,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Optimise the latents until the segmentation follows edited masks (EditGAN 3.2).
+
+        Args:
+            masks: edited masks, labels  # [H, W] or [N, H, W]
+            region: where to follow them; None: the pixels that differ from `segment()` and the parts that they belong
+                to before and after, but for background and skin, dilated  # bool, shaped as masks
+            shared_rows: move all rows of W+ alike; False: the paper's free rows, which fool a segmentation of a
+                generator that was trained for an hour
+        Raises:
+            UserError: masks of another size, with unknown labels, or without any change.
+        """
+        before, after = self.segment(), masks[None] if masks.ndim == 2 else masks
+        if after.shape != before.shape:
+            raise UserError(f"the edited masks are {list(after.shape)}, the images ask for {list(before.shape)}")
+        if int(after.max()) >= len(self.class_names) or int(after.min()) < 0:
+            raise UserError(f"the edited masks hold the label {int(after.max())}; there are {len(self.class_names)}")
+        after = after.to(torch.uint8).cpu()
+        changed = before != after
+        if region is None:
+            if not changed.any():
+                raise UserError("the edited masks equal what the segmentation sees; paint a change, or name a region")
+            touched = sorted(set(before[changed].tolist()) | set(after[changed].tolist()))
+            ids = [one for one in touched if self.class_names[one] not in SURROUNDINGS] or touched
+            region = edit_region(before, after, ids) | dilate(changed, dilation_radius(after.shape[-1]))
+        else:
+            region = region[None] if region.ndim == 2 else region
+            ids = sorted(set(before[region].tolist()) | set(after[region].tolist()))
+
+        def report(step: int, total: int, loss: EditLoss) -> None:
+            if progress is not None:
+                progress(step, total)
+
+        learned = edit(
+            self.G,
+            self.S,
+            self.lpips_vgg,
+            self.w_plus,
+            after.to(self.device),
+            region.to(self.device),
+            weights=weights,
+            steps=steps,
+            learning_rate=learning_rate,
+            shared_rows=shared_rows,
+            report=report,
+        )
+        return self._edited(learned.w_plus, tuple(self.class_names[one] for one in ids), region)
+
+    def apply(
+        self,
+        edits: Mapping[str, float | None],
+        *,
+        refine: int = 0,
+        learning_rate: float = 0.02,
+        weights: ObjectiveWeights = REFINE_WEIGHTS,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Add editing vectors, each at its strength, then refine all at once by so many steps (EditGAN 3.3).
+
+        Args:
+            edits: strengths by name, 1 being the one that a vector was learned at, negative ones the reverse; None: the
+                vector's own
+        Raises:
+            UserError: an unknown vector, or none.
+        """
+        if not edits:
+            raise UserError(f"name at least one edit; there are {', '.join(self.vectors) or 'none'}")
+        for name in edits:
+            if name not in self.vectors:
+                raise UserError(f"unknown edit {name!r}; there are {', '.join(self.vectors) or 'none'}")
+        vectors = [self.vectors[name] for name in edits]
+        strengths = [
+            vector.scale if strength is None else strength
+            for vector, strength in zip(vectors, edits.values(), strict=True)
+        ]
+        vector = combined(vectors, strengths)
+        w_edited = apply_vector(self.w_plus, vector)
+        if refine:
+            w_edited = refine_edit(
+                self.G,
+                self.S,
+                self.lpips_vgg,
+                self.w_plus,
+                w_edited,
+                self.S.class_ids(vector.region_classes),
+                steps=refine,
+                learning_rate=learning_rate,
+                weights=weights,
+                batch=BATCH,
+                progress=progress,
+            )
+        return self._edited(w_edited, vector.region_classes)
+
+    def paste(self, edited: Edited) -> Tensor:
+        """The edited regions on the photos that were set, everything else as it was.  # uint8 [N, 3, H, W]
+
+        Raises:
+            UserError: latents were set, so that there is no photo.
+        """
+        if self.photos is None:
+            raise UserError("there is no photo to paste on: latents were set, not images")
+        return paste_back(self.photos, edited.images, edited.region)
+
+    def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
+        """What `edited` did to image `index`, as an editing vector for other images; also kept in `vectors`."""
+        delta = (edited.w_plus[index] - self.w_plus[index]).cpu()  # [num_ws, w_dim]
+        self.vectors[name] = EditingVector(name=name, region_classes=edited.parts, source=source, delta_w_plus=delta)
+        return self.vectors[name]
+
+    def save_vector(self, path: str | Path, edited: Edited, *, index: int = 0, source: str = "") -> Path:
+        """`vector_of` under the name of a file, written there: NAME.safetensors."""
+        path = Path(path).with_suffix(".safetensors")
+        return save_vector(path, self.vector_of(path.stem, edited, index=index, source=source))
+
+    @torch.no_grad()
+    def render(self, w_plus: Tensor) -> Tensor:
+        """G(w_plus).  # uint8 [N, 3, H, W]"""
+        parts = w_plus.to(self.device).split(BATCH)
+        return torch.cat([to_uint8(self.G.synthesis(part, noise_mode="const")).cpu() for part in parts])
+
+    @torch.no_grad()
+    def masks_of(self, w_plus: Tensor) -> Tensor:
+        """What the segmentation sees on G(w_plus), labels.  # uint8 [N, H, W]"""
+        found = []
+        for part in w_plus.split(BATCH):
+            images, features = self.G.synthesis_features(part, noise_mode="const")
+            found.append(self.S.predict(features, images.shape[-1]).to(torch.uint8).cpu())
+        return torch.cat(found)
+
+    def _edited(self, w_plus: Tensor, parts: tuple[str, ...], asked: Tensor | None = None) -> Edited:
+        masks = self.masks_of(w_plus)
+        region = edit_region(self.segment(), masks, self.S.class_ids(parts))
+        region = region if asked is None else region | asked.cpu()
+        return Edited(images=self.render(w_plus), masks=masks, w_plus=w_plus, region=region, parts=parts)

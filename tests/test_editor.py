@@ -1,0 +1,274 @@
+"""The editor and its command line on networks of random weights: what people call, what they get, what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from editgan import cli
+from editgan.data.archive import Classes, save_classes
+from editgan.editing import editor as editor_module
+from editgan.editing.editor import Editor
+from editgan.editing.paste import paste_back
+from editgan.editing.vectors import EditingVector, load_vector, save_vector
+from editgan.encoder.encoder import Encoder
+from editgan.errors import UserError
+from editgan.generator.generator import Generator
+from editgan.images import read_image, read_mask, save_mask, save_png, to_pil
+from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
+from editgan.weights import load_tensors, save_module, save_tensors
+
+NAMES = ["background", "skin", "nose", "hair"]
+PALETTE = np.array([[0, 0, 0], [200, 150, 100], [250, 220, 10], [90, 60, 150]], np.uint8)
+SIDE = 32
+
+
+class Distance(nn.Module):
+    """In the place of LPIPS: differences of the pictures, at half size."""
+
+    def features(self, x):
+        return nn.functional.avg_pool2d(x, 2)
+
+    def distance(self, first, second):
+        return (first - second).square().mean((1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> Path:
+    """A folder as the stages leave it."""
+    torch.manual_seed(3)
+    root = tmp_path_factory.mktemp("models") / "outputs"
+    G = Generator(z_dim=16, w_dim=16, img_resolution=SIDE, channel_base=256, channel_max=16, num_mapping_layers=2)
+    save_module(root / "generator" / "G_ema.safetensors", G, G.config)
+    widths = dict(channel_base=256, channel_max=16, pyramid_width=8, head_width=8)
+    E = Encoder(img_resolution=SIDE, num_ws=8, w_dim=16, **widths)
+    save_module(root / "encoder" / "E.safetensors", E, E.config)
+    S = SegmentationEnsemble(feature_channels=G.feature_channels, num_classes=4, members=2, class_names=NAMES)
+    for weight in (S.weight1, S.weight2, S.weight3):
+        nn.init.normal_(weight, std=0.5)
+    save_segmentation(root / "segmentation" / "S.safetensors", S)
+    (root / "data").mkdir()
+    save_classes(root / "data" / "classes.json", Classes(names=NAMES, palette=PALETTE))
+    save_tensors(root / "assets" / "lpips_vgg.safetensors", {"nothing": torch.zeros(1)})
+    for name, parts, scale in (("bigger_nose", ("nose",), 1.0), ("red_hair", ("hair",), 0.5)):
+        delta = 0.3 * torch.randn(8, 16)
+        save_vector(
+            root / "editing" / "vectors" / f"{name}.safetensors",
+            EditingVector(name=name, region_classes=parts, source="val/0", delta_w_plus=delta, scale=scale),
+        )
+    return root
+
+
+@pytest.fixture(autouse=True)
+def cheap_distance(monkeypatch):
+    monkeypatch.setattr(editor_module, "load_network", lambda name, folder: Distance())
+    monkeypatch.setattr(editor_module, "use_winograd", lambda network: network)
+
+
+@pytest.fixture
+def editor(outputs) -> Editor:
+    return Editor.load(outputs, "cpu")
+
+
+def photos(count: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    small = torch.randint(0, 256, (count, 3, 4, 4), generator=generator).float()
+    return nn.functional.interpolate(small, size=SIDE, mode="bilinear").to(torch.uint8)
+
+
+def painted(editor: Editor, label: int = 2) -> torch.Tensor:
+    masks = editor.segment().clone()
+    masks[:, 10:16, 8:14] = label
+    return masks
+
+
+# --- the editor ----------------------------------------------------------------------------------------------------
+
+
+def test_embedding_comes_nearer_with_steps(editor):
+    errors = []
+    for steps in (0, 20):
+        images = editor.set_image(photos(), steps=steps)
+        errors.append((images.float() - photos().float()).square().mean().item())
+    assert images.dtype == torch.uint8 and images.shape == photos().shape and errors[1] < errors[0]
+    assert editor.w_plus.shape == (2, 8, 16) and torch.equal(editor.photos, photos())
+
+
+def test_edits_are_optimised_learned_and_used_again(editor, tmp_path):
+    editor.set_image(photos(), steps=0)
+    target, before = painted(editor), editor.segment()
+    edited = editor.edit(target, steps=30, shared_rows=False)
+    changed = before != target
+    gained = (edited.masks == target)[changed].float().mean() - (before == target)[changed].float().mean()
+    assert gained > 0.2 and "nose" in edited.parts and edited.region[changed].all()
+    path = editor.save_vector(tmp_path / "mine", edited, index=1, source="b.png")
+    vector = load_vector(path)
+    assert path.name == "mine.safetensors" and vector.name == "mine" and vector.source == "b.png"
+    again = editor.apply({"mine": 1.0})
+    assert torch.allclose(again.w_plus[1], edited.w_plus[1], atol=1e-6)
+    assert torch.equal(again.images[1], edited.images[1])
+    assert torch.equal(editor.apply({"mine": 0.0}).images, editor.render(editor.w_plus))
+
+
+def test_images_together_are_edited_as_if_alone(editor):
+    editor.set_image(photos(3), steps=5)
+    together = [editor.edit(painted(editor), steps=8), editor.apply({"bigger_nose": 1.0}, refine=5)]
+    for index in range(3):
+        editor.set_image(photos(3)[index], steps=5)
+        alone = [editor.edit(painted(editor)[0], steps=8), editor.apply({"bigger_nose": 1.0}, refine=5)]
+        for one, many in zip(alone, together, strict=True):
+            assert torch.allclose(one.w_plus[0], many.w_plus[index], atol=1e-3)
+
+
+def test_order_of_edits_does_not_matter_and_strengths_are_the_vectors_own_by_default(editor):
+    editor.sample([1, 2])
+    one = editor.apply({"bigger_nose": 1.2, "red_hair": -0.5}, refine=4)
+    other = editor.apply({"red_hair": -0.5, "bigger_nose": 1.2}, refine=4)
+    assert torch.allclose(one.w_plus, other.w_plus, atol=1e-5) and set(one.parts) == {"nose", "hair"}
+    own = editor.apply({"red_hair": None})
+    assert torch.allclose(own.w_plus - editor.w_plus, 0.5 * editor.vectors["red_hair"].delta_w_plus, atol=1e-6)
+
+
+def test_sampling_is_seeded_and_truncated(editor):
+    first = editor.sample([7, 8])
+    assert torch.equal(editor.sample([8])[0], first[1]) and not torch.equal(first[0], first[1])
+    editor.sample([7], truncation_psi=0.0)
+    assert torch.allclose(editor.w_plus, editor.G.w_avg.expand_as(editor.w_plus))
+
+
+def test_pasting_back_changes_nothing_beyond_the_seam(editor):
+    editor.set_image(photos(), steps=0)
+    edited = editor.apply({"bigger_nose": 1.0})
+    region = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
+    region[:, 12:18, 12:18] = True
+    pasted = paste_back(photos(), edited.images, region)
+    beyond = torch.ones(SIDE, SIDE, dtype=torch.bool)
+    beyond[8:22, 8:22] = False
+    assert torch.equal(pasted[:, :, beyond], photos()[:, :, beyond])
+    assert torch.equal(pasted[:, :, 12:18, 12:18], edited.images[:, :, 12:18, 12:18])
+    assert torch.equal(paste_back(photos(), edited.images, torch.zeros_like(region)), photos())
+    assert editor.paste(edited).shape == photos().shape
+    editor.sample([1])
+    with pytest.raises(UserError, match="no photo to paste on"):
+        editor.paste(editor.apply({"bigger_nose": 1.0}))
+
+
+def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
+    fresh = Editor.load(outputs, "cpu")
+    with pytest.raises(UserError, match="no image is set"):
+        fresh.segment()
+    editor.sample([1])
+    nan = torch.full((1, 8, 16), float("nan"))
+    for refused, match in (
+        (lambda: editor.set_image(photos()[:, :, :16]), r"the model takes uint8 \[N, 3, 32, 32\]"),
+        (lambda: editor.set_image(photos().float()), "torch.float32"),
+        (lambda: editor.set_latents(torch.zeros(1, 8, 15)), r"takes \[N, 8, 16\]"),
+        (lambda: editor.set_latents(nan), "NaN"),
+        (lambda: editor.apply({"smil": 1.0}), "unknown edit 'smil'; there are bigger_nose, red_hair"),
+        (lambda: editor.apply({}), "at least one edit"),
+        (lambda: editor.edit(editor.segment()), "paint a change"),
+        (lambda: editor.edit(editor.segment() + 4), "there are 4"),
+        (lambda: editor.edit(torch.zeros(3, 3)), "the images ask for"),
+        (lambda: Editor.load(tmp_path), "missing; it is made by stage assets"),
+        (lambda: Editor.load(outputs, "tpu"), "no device"),
+    ):
+        with pytest.raises(UserError, match=match):
+            refused()
+
+
+# --- masks on disk -------------------------------------------------------------------------------------------------
+
+
+def test_masks_survive_a_trip_to_disk_as_labels_and_as_colours(tmp_path):
+    mask = torch.randint(0, 4, (SIDE, SIDE), dtype=torch.uint8)
+    path = save_mask(tmp_path / "m.png", mask, PALETTE)
+    options = dict(resolution=SIDE, classes=4)
+    assert torch.equal(read_mask(path, **options), mask)
+    colours = save_png(tmp_path / "c.png", to_pil(torch.as_tensor(PALETTE)[mask.long()].permute(2, 0, 1)))
+    assert torch.equal(read_mask(colours, palette=PALETTE, **options), mask)
+    for refused, match in (
+        (lambda: read_mask(path, resolution=64, classes=4), "is 32x32, the mask must be 64x64"),
+        (lambda: read_mask(path, resolution=SIDE, classes=3), "holds the label 3; there are 3 parts"),
+        (lambda: read_mask(colours, **options), "colour picture"),
+        (lambda: read_mask(colours, palette=PALETTE + 1, **options), "is of no part"),
+        (lambda: read_mask(tmp_path / "none.png", **options), "no such mask"),
+        (lambda: read_mask(Path(__file__), **options), "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=match):
+            refused()
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(outputs, tmp_path, monkeypatch):
+    """Run `editgan ARGUMENTS` in a folder with two pictures: (exit status, what it printed)."""
+    monkeypatch.chdir(tmp_path)
+    for name, photo in zip(("a.png", "faces/b.png"), photos(), strict=True):
+        save_png(tmp_path / name, to_pil(photo))
+
+    def call(*arguments: str) -> tuple[int, str]:
+        models = () if "--help" in arguments else ("--outputs", str(outputs))
+        result = CliRunner().invoke(cli.app, [*arguments, *models])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result.exit_code, " ".join(result.output.split())
+
+    return call
+
+
+def test_commands_follow_one_another(run, tmp_path):
+    out = tmp_path / "edited"
+    status, said = run("embed", "a.png", "faces", "--steps", "3")
+    assert status == 0 and "2 latents and reconstructions in edited" in said and "a: mean squared error" in said
+    files = {f"{name}{ending}" for name in "ab" for ending in (".safetensors", "_embedded.png")}
+    assert {path.name for path in out.iterdir()} == files
+    assert run("segment", "edited/a.safetensors", "--steps", "0")[0] == 0
+    mask = read_mask(out / "a_mask.png", resolution=SIDE, classes=4)
+    mask[10:16, 8:14] = (mask[10, 8] + 1) % 4
+    save_mask(out / "a_mask.png", mask, PALETTE)
+    status, said = run("edit", "edited/a.safetensors", "edited/a_mask.png", "--name", "mine", "--edit-steps", "5")
+    assert status == 0 and "editing vector vectors/mine.safetensors" in said
+    assert {"a_edited.png", "a_strip.png", "a_edited.safetensors"} <= {path.name for path in out.iterdir()}
+    status, said = run("apply", "a.png", "--steps", "0", "--edit", "mine=0.5", "--edit", "bigger_nose", "--refine", "2",
+                       "--paste-back", "--out", "second")  # fmt: skip
+    assert status == 0 and read_image(tmp_path / "second" / "a_edited.png", SIDE).shape == (3, SIDE, SIDE)
+    status, said = run("vectors")
+    assert status == 0 and all(name in said for name in ("mine", "bigger_nose", "red_hair"))
+    assert run("sample", "--count", "2", "--seed", "4")[0] == 0
+    assert set(load_tensors(out / "seed00005.safetensors")[0]) == {"w_plus"}
+
+
+def test_bad_calls_are_refused_in_one_line(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    save_png(tmp_path / "small.png", to_pil(photos()[0][:, :8, :8]))
+    save_tensors(tmp_path / "other.safetensors", {"weights": torch.zeros(2)})
+    save_png(tmp_path / "more" / "a.png", to_pil(photos()[0]))
+    for arguments, fault in (
+        (("embed", "none.png"), "none.png: no such file or folder"),
+        (("embed", "empty"), "empty: holds no picture"),
+        (("embed", "broken.png"), "broken.png: cannot be read as an image"),
+        (("embed", "small.png"), "small.png: is 8x8, the model needs 32x32"),
+        (("embed", "a.png", "more/a.png"), "several inputs are called a"),
+        (("embed", "a.png", "other.safetensors"), "cannot be mixed"),
+        (("segment", "other.safetensors"), "not latents that `embed` wrote"),
+        (("apply", "a.png", "--edit", "smil"), "unknown edit 'smil'; there are bigger_nose, red_hair"),
+        (("apply", "a.png", "--edit", "red_hair=much"), "'much' is no number"),
+        (("apply", "a.png", "--edit", "red_hair", "--edit", "red_hair=1"), "given twice"),
+        (("edit", "faces", "a.png"), "colour picture|of no part"),
+        (("edit", "a.png", "a.png", "--name", "../x"), "use letters, digits and _"),
+        (("edit", "a.png", "a.png", "--name", "red_hair"), "the pipeline has an edit of this name"),
+    ):
+        status, said = run(*arguments)
+        assert status == 1 and any(one in said for one in fault.split("|")), (arguments, said)
+    assert not (tmp_path / "edited").exists(), "nothing was written"
+
+
+def test_every_command_explains_itself(run):
+    for command in ("embed", "segment", "edit", "apply", "sample", "vectors"):
+        status, said = run(command, "--help")
+        assert status == 0 and "--outputs" in said
