@@ -1,5 +1,6 @@
 """One whole pipeline at params/ci.yaml size through Prefect, DVC and MLflow, in a checkout of its own."""
 
+import ast
 import json
 import os
 import re
@@ -90,6 +91,21 @@ def test_record_holds_a_parent_and_a_child_for_every_stage(checkout):
     generator = runs["generator"].info.run_id
     assert any(key for key in runs["generator"].data.metrics)
     assert client.list_artifacts(generator, "images"), "grids of samples"
+
+
+def test_notebook_runs_and_every_picture_is_one(checkout, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(checkout[0])
+    notebook = json.loads((PROJECT_ROOT / "docs" / "editing.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    namespace: dict = {}
+    for cell in cells:
+        *statements, last = ast.parse(cell).body
+        exec(compile(ast.Module(statements, []), "<notebook>", "exec"), namespace)
+        value = eval(compile(ast.Expression(last.value), "<notebook>", "eval"), namespace)
+        assert isinstance(value, Image.Image) or cell == cells[0], "it ends with a picture"
+    assert len(cells) == 7
 
 
 def test_dvc_shows_metrics_and_plots(checkout):
