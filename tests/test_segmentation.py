@@ -1,5 +1,6 @@
 """The segmentation ensemble: is the projection exact, are the members independent, does it learn, are scores right?"""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -9,7 +10,7 @@ from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentatio
 from editgan.segmentation.metrics import confusion_matrix, iou_per_class, segmentation_scores
 from editgan.segmentation.pixels import full_feature_stack, pixel_sampler
 from editgan.segmentation.training import drop_small_labels, pixel_orders, train_ensemble
-from editgan.segmentation.uncertainty import image_uncertainty, js_divergence
+from editgan.segmentation.uncertainty import image_uncertainty, js_divergence, uncertainty_auroc
 from editgan.weights import tensors_equal
 
 SIZE, CLASSES = 16, 5
@@ -202,3 +203,10 @@ def test_uncertainty_is_zero_where_members_agree_and_log_2_where_two_contradict(
     divergence = torch.zeros(1, 10, 10)
     divergence[0, 0, :5] = 1
     assert torch.allclose(image_uncertainty(divergence), torch.tensor([0.5]))
+
+
+def test_auroc_is_the_chance_that_a_wrong_pixel_is_the_more_uncertain():
+    divergence, wrong = torch.tensor([[[0.1, 0.4], [0.3, 0.9]]]), torch.tensor([[[False, True], [True, False]]])
+    pairs = [(a > b) + 0.5 * (a == b) for a in (0.4, 0.3) for b in (0.1, 0.9)]
+    assert uncertainty_auroc(divergence, wrong) == pytest.approx(sum(pairs) / 4)
+    assert uncertainty_auroc(divergence, wrong & False) is None

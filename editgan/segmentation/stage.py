@@ -4,7 +4,7 @@ The labelled images are embedded ones (encoder stage), so the features seen in t
 real images meets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from editgan.images import colourize, heatmap, labelled_grid, save_png, to_uint8
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
 from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
 from editgan.segmentation.training import drop_small_labels, train_ensemble
-from editgan.segmentation.uncertainty import image_uncertainty, js_divergence
+from editgan.segmentation.uncertainty import image_uncertainty, js_divergence, uncertainty_auroc
 from editgan.stage import StageContext
 from editgan.weights import write_json
 
@@ -61,16 +61,18 @@ def run(context: StageContext) -> None:
     )
     save_segmentation(context.out / "S.safetensors", ensemble)
 
-    trained, _, _ = segment(generator, ensemble, few_shot, context.device)
+    trained, *_ = segment(generator, ensemble, few_shot, context.device)
     val_masks = torch.as_tensor(load_masks(data / "val.zip", range(len(latents["val"]))))  # [N, H, W]
-    val_predicted, _, _ = segment(generator, ensemble, latents["val"], context.device)
+    val_predicted, *_ = segment(generator, ensemble, latents["val"], context.device)
     val_scores = segmentation_scores(val_predicted, val_masks, classes.names)
-    predicted, divergence, images = segment(generator, ensemble, test, context.device)
+    predicted, divergence, images, members = segment(generator, ensemble, test, context.device)
     truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))  # [N, H, W]
     scores = segmentation_scores(predicted, truth, classes.names)
     metrics = {
         **named_scores(scores, f"test{len(test)}"),
         **named_scores(val_scores, f"val{len(val_masks)}"),  # the figure to choose by
+        f"miou_one_member_test{len(test)}": one_member_miou(members, truth, classes.names),
+        f"uncertainty_auroc_test{len(test)}": uncertainty_auroc(divergence, predicted != truth),
         f"uncertainty_test{len(test)}": float(image_uncertainty(divergence).mean()),
         f"accuracy_fewshot{len(few_shot)}": segmentation_scores(trained, masks, classes.names).pixel_accuracy,
     }
@@ -114,17 +116,25 @@ def features_of(generator: Generator, w_plus: Tensor, device: torch.device) -> t
 @torch.no_grad()
 def segment(
     generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of latents, on the CPU: predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of latents, on the CPU: predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8, and
+    what each member predicts alone, uint8 [N, M, H, W]."""
     rows = []
     for chunk in batches(w_plus, device):
         images, features = generator.synthesis_features(chunk)
         for image, *maps in zip(images.split(1), *(feature.split(1) for feature in features), strict=True):
             logits = ensemble(maps, image.shape[-1])  # [1, M, K, H, W]
             masks = logits.mean(1).argmax(1).to(torch.uint8)  # [1, H, W]
-            rows.append((masks.cpu(), js_divergence(logits).cpu(), to_uint8(image).cpu()))
-    masks, divergence, images = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    return masks, divergence, images
+            alone = logits.argmax(2).to(torch.uint8)  # [1, M, H, W]
+            rows.append((masks.cpu(), js_divergence(logits).cpu(), to_uint8(image).cpu(), alone.cpu()))
+    masks, divergence, images, members = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return masks, divergence, images, members
+
+
+def one_member_miou(members: Tensor, truth: Tensor, class_names: Sequence[str]) -> float:
+    """What one classifier reaches on average, without the others: masks [N, M, H, W], truth [N, H, W]."""
+    scores = [segmentation_scores(alone, truth, class_names).miou for alone in members.unbind(1)]
+    return sum(scores) / len(scores)
 
 
 def named_scores(scores: SegmentationScores, suffix: str) -> dict:

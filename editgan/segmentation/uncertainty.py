@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
 
 TOP_SHARE = 0.1  # an image is as uncertain as its most uncertain tenth of pixels
 
@@ -24,3 +25,13 @@ def image_uncertainty(divergence: Tensor) -> Tensor:
     """Mean of the top tenth of pixels: [N, H, W] -> [N]"""
     flat = divergence.flatten(1)  # [N, H * W]
     return flat.topk(max(1, int(TOP_SHARE * flat.shape[1])), dim=1).values.mean(1)
+
+
+def uncertainty_auroc(divergence: Tensor, wrong: Tensor) -> float | None:
+    """How well disagreement predicts error: the chance that a wrong pixel is more uncertain than a right one.
+
+    divergence [N, H, W], wrong bool [N, H, W] -> 0.5 (not at all) to 1; None where no pixel, or every one, is wrong.
+    """
+    if wrong.all() or not wrong.any():
+        return None
+    return float(binary_auroc(divergence.flatten(), wrong.flatten().long()))
