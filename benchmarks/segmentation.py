@@ -4,9 +4,9 @@
 
 The reference is how the released code reads features out: every map brought to full resolution, all channels stacked,
 each member's three layers on every pixel. *projected* applies the first layer at each map's own resolution; *region*
-does that only for the pixels of a region, which is what an edit needs. The sizes: the 64 px default (960 channels), 256 px
-with the channels of StyleGAN2's paper256 (4,992), 512 px with those of config-f (6,016, forward only), 10 members and 20
-classes. Features are random. Each measurement has a process of its own, so that its peak memory is its own.
+does that only for the pixels of a region, which is what an edit needs. The sizes: the 64 px default (960 channels), 256
+px with the channels of StyleGAN2's paper256 (4,992), 512 px with those of config-f (6,016, forward only), 10 members
+and 20 classes. Features are random. Each measurement has a process of its own, so that its peak memory is its own.
 """
 
 import argparse

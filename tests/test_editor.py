@@ -97,6 +97,24 @@ def test_embedding_comes_nearer_with_steps(editor):
     assert editor.w_plus.shape == (2, 8, 16) and torch.equal(editor.photos, photos())
 
 
+def test_tuning_brings_photos_nearer_and_is_left_behind_by_the_next_image(editor):
+    before = editor.set_image(photos()[0], steps=0)
+    trained, weights = editor.G, [parameter.clone() for parameter in editor.G.parameters()]
+    after = editor.tune(steps=40, learning_rate=0.01)
+
+    def error(images):
+        return (images.float() - photos()[:1].float()).square().mean().item()
+
+    assert error(after) < 0.5 * error(before) and editor.G is not trained
+    assert torch.equal(editor.apply({"bigger_nose": 0.0}).images, after), "edits use the copy"
+    again = editor.set_image(photos()[0], steps=0)
+    assert editor.G is trained and torch.equal(again, before)
+    assert all(torch.equal(one, other) for one, other in zip(weights, trained.parameters(), strict=True))
+    editor.sample([1])
+    with pytest.raises(UserError, match="no photo to tune"):
+        editor.tune()
+
+
 def test_edits_are_optimised_learned_and_used_again(editor, tmp_path):
     editor.set_image(photos(), steps=0)
     target, before = painted(editor), editor.segment()

@@ -19,6 +19,7 @@ from editgan.editing.refine import refine_edit
 from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
 from editgan.encoder.encoder import Encoder, load_encoder
 from editgan.encoder.inversion import invert
+from editgan.encoder.tuning import tune_generator
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import to_float, to_uint8
@@ -76,6 +77,7 @@ class Editor:
     device: torch.device = torch.device("cpu")
     photos: Tensor | None = field(default=None, init=False)
     _w_plus: Tensor | None = field(default=None, init=False)
+    _trained: Generator | None = field(default=None, init=False)  # where G is a tuned copy
 
     @classmethod
     def load(
@@ -133,9 +135,8 @@ class Editor:
             raise UserError(
                 f"images are {images.dtype} {list(images.shape)}, the model takes uint8 [N, 3, {side}, {side}]"
             )
-        floats = to_float(images).to(self.device)
-        w_plus = invert(self.G, self.E, self.lpips_vgg, floats, steps=steps, batch=BATCH, progress=progress)
-        self.set_latents(w_plus)
+        floats, trained = to_float(images).to(self.device), self._trained or self.G
+        self.set_latents(invert(trained, self.E, self.lpips_vgg, floats, steps=steps, batch=BATCH, progress=progress))
         self.photos = images.cpu()
         return self.render(self.w_plus)
 
@@ -151,7 +152,29 @@ class Editor:
             )
         if not w_plus.isfinite().all():
             raise UserError("latents hold NaN or infinite values; embed the image again")
+        if self._trained is not None:
+            self.G, self._trained = self._trained, None
         self._w_plus, self.photos = w_plus.detach().to(self.device, torch.float32), None
+
+    def tune(self, *, steps: int = 100, learning_rate: float = 0.001, progress: Progress | None = None) -> Tensor:
+        """Bend a copy of the generator until it makes the photos that were set (pivotal tuning, Roich et al. 2021).
+
+        All later edits of these photos use the copy; the next `set_image` or `set_latents` goes back to the trained
+        generator. Best for one photo at a time: several share the copy.
+
+        Returns:
+            the new reconstructions  # uint8 [N, 3, H, W]
+        Raises:
+            UserError: latents were set, so that there is no photo.
+        """
+        if self.photos is None:
+            raise UserError("there is no photo to tune the generator to: latents were set, not images")
+        images, trained = to_float(self.photos).to(self.device), self._trained or self.G
+        self.G = tune_generator(
+            self.G, self.lpips_vgg, self.w_plus, images, steps=steps, learning_rate=learning_rate, progress=progress
+        )
+        self._trained = trained
+        return self.render(self.w_plus)
 
     @torch.no_grad()
     def sample(self, seeds: list[int], truncation_psi: float = 0.7) -> Tensor:

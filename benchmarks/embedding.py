@@ -1,0 +1,76 @@
+"""How near each rung of embedding comes to its photo, and what it costs, on validation heads with the trained models.
+
+    python benchmarks/embedding.py [--outputs outputs] [--heads 100] [--tuned 10]
+
+Rungs: the encoder alone (the reference), 10, 30 and 100 steps in W+ after it, and pivotal tuning after the 100. L2 is of
+images in [-1, 1]; LPIPS has the AlexNet trunk and identity is the cosine of MobileFaceNet's ArcFace features: both judge
+and train nothing. Tuning takes a copy of the generator for each head, hence fewer of them, with the other rungs on the
+same heads beside it.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+from editgan.assets.load import load_network
+from editgan.data.archive import load_images
+from editgan.editing.editor import Editor
+from editgan.images import mean_squared_error, to_float
+
+STEPS = (0, 10, 30, 100)
+
+
+def figures(photos: Tensor, images: Tensor, networks: dict) -> list[float]:
+    """[L2, LPIPS-Alex, SSIM, identity], means over uint8 [N, 3, H, W]."""
+    x, y = to_float(photos), to_float(images)
+    with torch.no_grad():
+        identity = (networks["mobilefacenet"](x) * networks["mobilefacenet"](y)).sum(1)
+        lpips = networks["lpips_alex"](x, y)
+    similarity = ssim(y, x, data_range=2.0)
+    return [mean_squared_error(x, y).mean().item(), lpips.mean().item(), similarity.item(), identity.mean().item()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="choose on val; test is for the report")
+    parser.add_argument("--heads", type=int, default=100)
+    parser.add_argument("--tuned", type=int, default=10, help="heads for which the generator is tuned")
+    options = parser.parse_args()
+    editor = Editor.load(options.outputs)
+    networks = {name: load_network(name, options.outputs / "assets") for name in ("mobilefacenet", "lpips_alex")}
+    photos = torch.as_tensor(load_images(options.outputs / "data" / f"{options.split}.zip", range(options.heads)))
+    print(f"{options.split} heads, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print("| rung | heads | L2 | LPIPS-Alex | SSIM | identity | ms a head |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+
+    def row(name: str, images: Tensor, seconds: float) -> None:
+        l2, lpips, similarity, identity = figures(photos[: len(images)], images, networks)
+        cells = f"{l2:.4f} | {lpips:.3f} | {similarity:.3f} | {identity:.3f} | {1000 * seconds / len(images):.0f}"
+        print(f"| {name} | {len(images)} | {cells} |", flush=True)
+
+    made = {}
+    for steps in STEPS:
+        start = time.perf_counter()
+        made[steps] = editor.set_image(photos, steps=steps)
+        row(f"encoder, {steps} steps" if steps else "encoder alone", made[steps], time.perf_counter() - start)
+    latents, tuned, seconds = editor.w_plus, [], 0.0
+    if not options.tuned:
+        return
+    for steps in STEPS:
+        row(f"encoder, {steps} steps" if steps else "encoder alone", made[steps][: options.tuned], 0.0)
+    for index in range(options.tuned):
+        editor.set_latents(latents[index : index + 1])
+        editor.photos = photos[index : index + 1]
+        start = time.perf_counter()
+        tuned.append(editor.tune(steps=100))
+        seconds += time.perf_counter() - start
+    row("100 steps, then 100 of tuning (alone)", torch.cat(tuned), seconds)
+
+
+if __name__ == "__main__":
+    main()
