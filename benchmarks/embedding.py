@@ -2,10 +2,10 @@
 
     python benchmarks/embedding.py [--outputs outputs] [--heads 100] [--tuned 10]
 
-Rungs: the encoder alone (the reference), 10, 30 and 100 steps in W+ after it, and pivotal tuning after the 100. L2 is of
-images in [-1, 1]; LPIPS has the AlexNet trunk and identity is the cosine of MobileFaceNet's ArcFace features: both judge
-and train nothing. Tuning takes a copy of the generator for each head, hence fewer of them, with the other rungs on the
-same heads beside it.
+Rungs: the encoder alone (the reference), 10, 30 and 100 steps in W+ after it, and pivotal tuning after the 100. L2 is
+of images in [-1, 1]; LPIPS has the AlexNet trunk and identity is the cosine of MobileFaceNet's ArcFace features: both
+judge and train nothing. Tuning takes a copy of the generator for each head, hence fewer of them, with the other rungs
+on the same heads beside it.
 """
 
 import argparse
