@@ -1,0 +1,107 @@
+"""What every editing vector does to test heads: does the mask follow, what leaks, who stays, with the trained models.
+
+    python benchmarks/edits.py [--outputs outputs] [--heads 100] [--refined 0] [--scales -2 -1 0.5 1 1.5 2]
+
+For each edit of `edits.yaml` the target mask of each head is made from the mask that the segmentation sees on its
+reconstruction, as when the vector was learned.
+
+followed: share of the repainted pixels that the edited head is segmented as painted, at each scale; at scale 0 what
+happens to be so before. monotone: Spearman's correlation of scale and followed, mean over heads. At scale 1, against the
+reconstruction: leak (squared error outside the region, images in [-1, 1]), LPIPS-Alex of the whole outside, identity
+(cosine of MobileFaceNet's ArcFace features). "+30" after 30 steps of refinement, on the first `--refined` heads.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from editgan.assets.load import load_network
+from editgan.data.archive import load_attributes, load_masks
+from editgan.editing.edits import fits, load_edits, target_mask
+from editgan.editing.editor import Editor
+from editgan.editing.masks import edit_region
+from editgan.encoder.encoder import load_latents
+from editgan.images import to_float
+from editgan.metrics import outside_error
+
+BATCH = 50
+
+
+def followed(masks: Tensor, before: Tensor, target: Tensor) -> Tensor:
+    """Share of the pixels where `target` differs from `before` that `masks` show as wanted; labels [N, H, W] -> [N]."""
+    painted = before != target
+    return ((masks == target) & painted).sum((1, 2)) / painted.sum((1, 2))
+
+
+@torch.no_grad()
+def against(images: Tensor, kept: Tensor, region: Tensor, networks: dict) -> tuple[float, float, float]:
+    """(leak, LPIPS-Alex outside the region, identity), means over uint8 [N, 3, H, W]."""
+    x, y, outside = to_float(images), to_float(kept), (~region)[:, None]
+    rows = []
+    for a, b, keep in zip(x.split(BATCH), y.split(BATCH), outside.split(BATCH), strict=True):
+        same = (networks["mobilefacenet"](a) * networks["mobilefacenet"](b)).sum(1)
+        rows.append(torch.stack([outside_error(a, b, ~keep[:, 0]), networks["lpips_alex"](a * keep, b * keep), same]))
+    return tuple(torch.cat(rows, 1).mean(1).tolist())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
+    parser.add_argument("--edits", type=Path, default=Path("edits.yaml"))
+    parser.add_argument("--heads", type=int, default=100, help="test heads, the first so many that an edit fits")
+    parser.add_argument("--refined", type=int, default=0, help="of these, so many are refined, too")
+    parser.add_argument("--scales", nargs="+", type=float, default=[-2.0, -1.0, 0.5, 1.0, 1.5, 2.0])
+    options = parser.parse_args()
+    editor, data = Editor.load(options.outputs), options.outputs / "data"
+    networks = {name: load_network(name, options.outputs / "assets") for name in ("mobilefacenet", "lpips_alex")}
+    few = len(load_latents(options.outputs / "encoder" / "latents.safetensors")["few_shot"])
+    w_plus = load_latents(options.outputs / "encoder" / "latents.safetensors")["test"]
+    donors = dict(
+        class_names=editor.class_names, donors=load_masks(data / "pool.zip", range(few)),
+        donor_attributes=load_attributes(data / "pool.zip")[:few], folder=options.edits.parent,
+    )  # fmt: skip
+    attributes = load_attributes(data / "test.zip")
+    scales = sorted({0.0, 1.0, *options.scales})
+    print("| edit | heads | " + " | ".join(f"followed at {scale:g}" for scale in scales), end="")
+    print(" | monotone | leak x1e3 | LPIPS-Alex | identity | heads +30 | followed +30 | leak x1e3 +30 |")
+    print("|---|" + "---:|" * (len(scales) + 8))
+    for name, edit in load_edits(options.edits, editor.class_names).items():
+        if name not in editor.vectors:
+            continue
+        fitting = [i for i, head in enumerate(attributes) if all(fits(head, rule) for rule in edit.learn_from)]
+        editor.set_latents(w_plus[fitting[: options.heads]])
+        before = editor.segment()
+        target = torch.as_tensor(np.stack([target_mask(edit, mask, **donors)[0] for mask in before.numpy()]))
+        use = torch.nonzero((before != target).flatten(1).any(1))[:, 0]
+        if not len(use):
+            continue
+        editor.set_latents(editor.w_plus[use])
+        before, target, kept = before[use], target[use], editor.render(editor.w_plus)
+        region = edit_region(before, target, editor.S.class_ids(edit.region))
+        found = {}
+        for scale in scales:
+            edited = editor.apply({name: scale})
+            found[scale] = followed(edited.masks, before, target)  # [N]
+            if scale == 1:
+                leak, lpips, identity = against(edited.images, kept, region, networks)
+        orders = [spearmanr(scales, [found[scale][i].item() for scale in scales]).statistic for i in range(len(use))]
+        cells = [f"{found[scale].mean():.0%}" for scale in scales]
+        cells += [f"{np.nanmean(orders):.2f}", f"{1000 * leak:.2f}", f"{lpips:.3f}", f"{identity:.3f}"]
+        count = min(options.refined, len(use))
+        if count:
+            editor.set_latents(editor.w_plus[:count])
+            refined = editor.apply({name: 1.0}, refine=30)
+            after, _, _ = against(refined.images, kept[:count], region[:count], networks)
+            share = followed(refined.masks, before[:count], target[:count]).mean()
+            cells += [str(count), f"{share:.0%}", f"{1000 * after:.2f}"]
+        else:
+            cells += ["0", "-", "-"]
+        print(f"| {name} | {len(use)} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
