@@ -6,8 +6,8 @@ For each edit of `edits.yaml` the target mask of each head is made from the mask
 reconstruction, as when the vector was learned.
 
 followed: share of the repainted pixels that the edited head is segmented as painted, at each scale; at scale 0 what
-happens to be so before. monotone: Spearman's correlation of scale and followed, mean over heads. At scale 1, against the
-reconstruction: leak (squared error outside the region, images in [-1, 1]), LPIPS-Alex of the whole outside, identity
+happens to be so before. monotone: Spearman's correlation of scale and followed, mean over heads. At scale 1, against
+the reconstruction: leak (squared error outside the region, images in [-1, 1]), LPIPS-Alex of the outside, identity
 (cosine of MobileFaceNet's ArcFace features). "+30" after 30 steps of refinement, on the first `--refined` heads.
 """
 
@@ -21,8 +21,8 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.data.archive import load_attributes, load_masks
-from editgan.editing.edits import fits, load_edits, target_mask
 from editgan.editing.editor import Editor
+from editgan.editing.edits import fits, load_edits, target_mask
 from editgan.editing.masks import edit_region
 from editgan.encoder.encoder import load_latents
 from editgan.images import to_float
