@@ -114,7 +114,11 @@ def test_rules():
     assert fits(attributes, "smile >= 0.8") and not fits(attributes, "smile >= 0.81")
     assert fits(attributes, "beard = none") and not fits(attributes, "beard != none")
     assert fits(attributes, "identity=12")
-    for rule in ("smile > 1", "hat = red", ""):
+    assert fits(attributes, "smile = 0.80") and fits(attributes, "smile != 0")
+    for rule, fault in (("beard >= 0.5", "beard is no number"), ("smile >= high", "smile is a number")):
+        with pytest.raises(UserError, match=fault):
+            fits(attributes, rule)
+    for rule in ("smile > 1", "hat = red", "", "beard == none"):
         with pytest.raises(UserError, match="no rule on the attributes"):
             fits(attributes, rule)
 
@@ -148,6 +152,8 @@ def test_shipped_file_describes_at_least_twelve_edits_one_sided_ones_among_them(
         ("smile: {about: x, region: [lips], mask: [{grow: {parts: [hair], x: 1, y: 1}}]}", "unknown part 'lips'"),
         ("smile: {about: x, region: [hair], mask: [{grow: {parts: [wig], x: 1, y: 1}}]}", "unknown part 'wig'"),
         ("smile: {about: x, region: [hair], mask: [{shave: {}}]}", "smile.mask.0.shave: "),
+        ("smile: {about: x, region: [hair], mask: [{move: {x: 1}}]}", "smile.mask.0.move.parts: Field required"),
+        ("smile: {about: x, region: [hair], mask: [{move: {parts: [hair], over: [skin]}}]}", "move.over: Extra inputs"),
         ("smile: {about: x, region: [hair], mask: [{}]}", "one operation a list entry"),
         ("smile: {about: x, region: [hair]}", "smile.mask: Field required"),
         ("../x: {about: x}", "is no name of an edit"),

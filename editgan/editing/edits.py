@@ -23,24 +23,29 @@ from editgan.errors import UserError
 from editgan.images import read_mask
 from editgan.section import Section
 
-RULE = re.compile(r"(\w+)\s*(>=|!=|=)\s*(\S.*)")
+RULE = re.compile(r"(\w+)\s*(>=|!=|=)\s*([^=\s].*)")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Step(Section):
     """One operation on a mask; `parts` are part names. Lengths are fractions of the image's side."""
 
-    parts: tuple[str, ...] = ()
-    over: tuple[str, ...] | None = None  # labels that the parts may cover where they were not before; null: any
+    parts: tuple[str, ...] = Field(min_length=1)
 
     def class_ids(self, names: Sequence[str]) -> list[int]:
         return [names.index(part) for part in self.parts]
+
+
+class Covering(Step):
+    """An operation that may put parts where they were not before."""
+
+    over: tuple[str, ...] | None = None  # labels that they may cover there; null: any
 
     def over_ids(self, names: Sequence[str]) -> list[int] | None:
         return None if self.over is None else [names.index(part) for part in self.over]
 
 
-class Transplant(Step):
+class Transplant(Covering):
     """The parts of a labelled head, with the size that they have there relative to the distance of the eyes."""
 
     donor: str  # a rule on its attributes, e.g. "smile >= 0.8"; of those that fit, the most frontal
@@ -58,7 +63,7 @@ class Move(Step):
     together: bool = False
 
 
-class Grow(Step):
+class Grow(Covering):
     """Grow the parts, or shrink them where negative."""
 
     x: float
@@ -111,6 +116,7 @@ class Edit(Section):
     region: tuple[str, ...] = Field(min_length=1)  # Q_edit: the parts that the edit may change
     mask: tuple[Operation, ...] = Field(min_length=1)  # one after the other
     learn_from: tuple[str, ...] = ()  # rules on the attributes of the head that it is learned from
+    adds: bool = False  # parts that are not there before, so that the segmentation need not see them first
     strength: float = 1.0  # at which the vector is applied unless another is asked for; 1 is the learned one
     rest: Literal["face", "any"] = "face"  # a head at rest (no smile, lips closed, eyes open), or any
 
@@ -152,7 +158,7 @@ def named_parts(edit: Edit) -> list[str]:
     for operation in edit.mask:
         for step in (operation.transplant, operation.move, operation.grow, operation.repaint):
             if step is not None:
-                parts += [*step.parts, *(step.over or ())]
+                parts += [*step.parts, *(getattr(step, "over", None) or ())]
         if operation.repaint is not None and operation.repaint.to != "nearest":
             parts.append(operation.repaint.to)
         if operation.open is not None:
@@ -172,10 +178,17 @@ def fits(attributes: dict, rule: str) -> bool:
             f"{rule!r} is no rule on the attributes of a head; write e.g. smile >= 0.8 or beard != none, with one of "
             + ", ".join(attributes)
         )
-    value = attributes[match[1]]
+    value, wanted = attributes[match[1]], match[3]
+    if isinstance(value, (int, float)):
+        try:
+            wanted = float(wanted)
+        except ValueError:
+            raise UserError(f"{rule!r}: {match[1]} is a number") from None
+    elif match[2] == ">=":
+        raise UserError(f"{rule!r}: {match[1]} is no number, it can be = or != a value")
     if match[2] == ">=":
-        return float(value) >= float(match[3])
-    return (str(value) == match[3]) == (match[2] == "=")
+        return value >= wanted
+    return (value == wanted) == (match[2] == "=")
 
 
 def turned(attributes: dict) -> float:

@@ -31,7 +31,7 @@ from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentatio
 from editgan.stage import StageContext
 from editgan.weights import write_json
 
-SEEN = 0.25  # a source head shows at least this share of the pixels that the parts have on a typical labelled head
+SEEN = 0.25  # the parts cover at least this share of the pixels that they have on a typical labelled head
 CLOSED_EYES = 0.5  # of 0 open to 1 closed
 BATCH = 16
 
@@ -129,9 +129,9 @@ def plan(
 ) -> list[Lesson]:
     """Which head each edit is learned from, and what its mask should become.
 
-    Of the heads that fit the edit, the first on which S sees enough of the parts; where there is none (networks
-    trained for minutes), the one that it sees most of. An edit that changes no head's mask is left out, and a line
-    says so.
+    Of the heads that fit the edit, the first on which S sees enough of the parts (which has enough of them afterwards,
+    where the edit adds them); where there is none (networks trained for minutes), the one with the most. An edit that
+    changes no head's mask is left out, and a line says so.
 
     Args:
         masks: predicted, of the embedded validation heads  # uint8 [N, H, W]
@@ -149,7 +149,7 @@ def plan(
             target, origin = target_mask(described, masks[head], **options)
             if (target == masks[head]).all():
                 continue
-            seen = int(np.isin(masks[head], ids).sum())
+            seen = int(np.isin(target if described.adds else masks[head], ids).sum())
             if best is None or seen > best[0]:
                 best = (seen, head, target, origin)
             if seen >= enough:
