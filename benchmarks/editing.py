@@ -16,6 +16,7 @@ from torch import Tensor
 from editgan.data.archive import load_images
 from editgan.editing.editor import Editor
 from editgan.editing.masks import dilate
+from editgan.editing.vectors import apply_vector
 from editgan.encoder.encoder import load_latents
 
 REPEATS = 3
@@ -43,7 +44,7 @@ def main() -> None:
     parts = editor.S.class_ids(editor.vectors[options.edit].region_classes)
 
     def vector() -> Tensor:
-        return editor.render(editor.w_plus + editor.vectors[options.edit].delta_w_plus)
+        return editor.render(apply_vector(editor.w_plus, editor.vectors[options.edit]))
 
     def refined() -> Tensor:
         return editor.apply({options.edit: 1.0}, refine=30).images

@@ -48,9 +48,10 @@ def main() -> None:
     print("| rung | heads | L2 | LPIPS-Alex | SSIM | identity | ms a head |")
     print("|---|---:|---:|---:|---:|---:|---:|")
 
-    def row(name: str, images: Tensor, seconds: float) -> None:
+    def row(name: str, images: Tensor, seconds: float | None) -> None:
         l2, lpips, similarity, identity = figures(photos[: len(images)], images, networks)
-        cells = f"{l2:.4f} | {lpips:.3f} | {similarity:.3f} | {identity:.3f} | {1000 * seconds / len(images):.0f}"
+        cells = f"{l2:.4f} | {lpips:.3f} | {similarity:.3f} | {identity:.3f}"
+        cells += " | -" if seconds is None else f" | {1000 * seconds / len(images):.0f}"
         print(f"| {name} | {len(images)} | {cells} |", flush=True)
 
     made = {}
@@ -59,11 +60,12 @@ def main() -> None:
         made[steps] = editor.set_image(photos, steps=steps)
         row(f"encoder, {steps} steps" if steps else "encoder alone", made[steps], time.perf_counter() - start)
     latents, tuned, seconds = editor.w_plus, [], 0.0
-    if not options.tuned:
+    count = min(options.tuned, options.heads)
+    if not count:
         return
     for steps in STEPS:
-        row(f"encoder, {steps} steps" if steps else "encoder alone", made[steps][: options.tuned], 0.0)
-    for index in range(options.tuned):
+        row(f"encoder, {steps} steps" if steps else "encoder alone", made[steps][:count], None)
+    for index in range(count):
         editor.set_latents(latents[index : index + 1])
         editor.photos = photos[index : index + 1]
         start = time.perf_counter()

@@ -65,7 +65,8 @@ def embed(
     """Find the latents of pictures; writes NAME.safetensors and NAME_embedded.png."""
     from editgan.images import mean_squared_error, to_float
 
-    editor, names = opened(inputs, outputs, device, steps)
+    editor = loaded(outputs, device)
+    names = set_inputs(editor, inputs, steps)
     images = editor.render(editor.w_plus)
     write_latents(editor, names, out)
     write_pictures(images, names, out, "embedded")
@@ -85,11 +86,13 @@ def segment(
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Part masks; writes NAME_mask.png (pixel values are labels) to paint on, and NAME_overlay.png."""
+    """Part masks; writes NAME_mask.png (pixel values are labels) to paint on, NAME.safetensors, NAME_overlay.png."""
     from editgan.images import overlay, save_mask
 
-    editor, names = opened(inputs, outputs, device, steps)
+    editor = loaded(outputs, device)
+    names = set_inputs(editor, inputs, steps)
     masks, images = editor.segment(), editor.render(editor.w_plus)
+    write_latents(editor, names, out)
     for name, mask in zip(names, masks, strict=True):
         save_mask(out / f"{name}_mask.png", mask, editor.palette.numpy())
     write_pictures(overlay(images, masks, editor.palette), names, out, "overlay")
@@ -116,18 +119,20 @@ def edit(
     """Edit one picture by its painted mask; with --name also learn an editing vector from it."""
     from editgan.images import read_mask
 
-    editor, names = opened([picture], outputs, device, steps, own=own)
-    if len(names) != 1:
-        raise UserError(f"{picture}: holds {len(names)} pictures; `edit` takes one")
+    if len(files_in(picture)) != 1:
+        raise UserError(f"{picture}: holds several pictures; `edit` takes one")
+    editor = loaded(outputs, device, own)
     path = new_name(editor, name, own) if name else None
     side = editor.G.img_resolution
     target = read_mask(mask, resolution=side, classes=len(editor.class_names), palette=editor.palette.numpy())
+    names = set_inputs(editor, [picture], steps, paste_back=paste_back)
     before = editor.segment()
     with progress("optimising") as advance:
         edited = editor.edit(target, steps=edit_steps, shared_rows=not free_rows, progress=advance)
     write_edit(editor, edited, names, out, paste_back)
     followed = (edited.masks == target)[before != target].float().mean()
-    say(f"{names[0]}: {followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(edited.parts)}")
+    parts = ", ".join(edited.parts[0]) or "none"
+    say(f"{names[0]}: {followed:.0%} of the repainted pixels are segmented as painted; parts {parts}")
     if path is not None:
         editor.save_vector(path, edited, source=picture.name)
         say(f"editing vector {path}; apply it with: editgan apply PICTURE --edit {name}=1")
@@ -148,7 +153,11 @@ def apply(
 ) -> None:
     """Apply editing vectors: alone at interactive rates, or with --refine 30 cleaned up afterwards."""
     strengths = parsed(edit)
-    editor, names = opened(inputs, outputs, device, steps, own=own, needs=strengths)
+    editor = loaded(outputs, device, own)
+    unknown = [name for name in strengths if name not in editor.vectors]
+    if unknown:
+        raise UserError(f"unknown edit {unknown[0]!r}; there are {', '.join(editor.vectors) or 'none'}")
+    names = set_inputs(editor, inputs, steps, paste_back=paste_back)
     with progress("refining") as advance:
         edited = editor.apply(strengths, refine=refine, progress=advance)
     write_edit(editor, edited, names, out, paste_back)
@@ -180,14 +189,14 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
     """List the editing vectors: the pipeline's and your own."""
     from editgan.editing.vectors import load_vectors
 
-    found = list(load_vectors(outputs / "editing" / "vectors", own).values())
+    found = load_vectors(outputs / "editing" / "vectors", own)
     if not found:
         raise UserError(f"{outputs / 'editing' / 'vectors'}: no editing vectors; run `make demo`")
     table = Table("name", "strength", "parts", "learned from", "norm")
-    for vector in found:
+    for name, vector in found.items():
         origin = f"{vector.source}, {vector.target}" if vector.target else vector.source
         norm = f"{vector.delta_w_plus.norm():.2f}"
-        table.add_row(vector.name, f"{vector.scale:g}", ", ".join(vector.region_classes), origin, norm)
+        table.add_row(name, f"{vector.scale:g}", ", ".join(vector.region_classes), origin, norm)
     console.print(table)
 
 
@@ -225,19 +234,12 @@ def loaded(outputs: Path, device: str, own: Path | None = None) -> "Editor":
     return Editor.load(outputs, device, vectors=own)
 
 
-def opened(
-    inputs: list[Path],
-    outputs: Path,
-    device: str,
-    steps: int,
-    *,
-    own: Path | None = None,
-    needs: dict[str, float | None] | None = None,
-) -> tuple["Editor", list[str]]:
-    """(an editor with the inputs set, their names). Everything is read before anything is computed.
+def set_inputs(editor: "Editor", inputs: list[Path], steps: int, *, paste_back: bool = False) -> list[str]:
+    """Set pictures, or latents, and return their names. Everything is read before anything is computed.
 
     Raises:
-        UserError: nothing there, pictures and latents mixed, two inputs of one name, an unknown edit.
+        UserError: nothing there, pictures and latents mixed, two inputs of one name, latents of another generator,
+            or latents where photos are to be pasted back.
     """
     import torch
 
@@ -251,23 +253,23 @@ def opened(
         raise UserError(f"several inputs are called {doubles[0]}; results are named after them, so rename one")
     if len({path.suffix == LATENTS for path in paths}) > 1:
         raise UserError("pictures and latents cannot be mixed in one call")
-    editor = loaded(outputs, device, own)
-    unknown = [name for name in needs or {} if name not in editor.vectors]
-    if unknown:
-        raise UserError(f"unknown edit {unknown[0]!r}; there are {', '.join(editor.vectors) or 'none'}")
-    if paths[0].suffix == LATENTS:
-        latents = []
-        for path in paths:
-            tensors, _ = load_tensors(path)
-            if set(tensors) != {"w_plus"}:
-                raise UserError(f"{path}: holds {', '.join(sorted(tensors))}, not latents that `embed` wrote")
-            latents.append(tensors["w_plus"])
-        editor.set_latents(torch.cat(latents))
-    else:
+    if paths[0].suffix != LATENTS:
         images = torch.stack([read_image(path, editor.G.img_resolution) for path in paths])
         with progress("embedding") as advance:
             editor.set_image(images, steps=steps, progress=advance)
-    return editor, names
+        return names
+    if paste_back:
+        raise UserError("--paste-back needs photos; latents have none")
+    latents, shape = [], (1, editor.G.num_ws, editor.G.w_dim)
+    for path in paths:
+        tensors, _ = load_tensors(path)
+        if set(tensors) != {"w_plus"}:
+            raise UserError(f"{path}: holds {', '.join(sorted(tensors))}, not latents that `embed` wrote")
+        if tensors["w_plus"].shape != shape:
+            raise UserError(f"{path}: is {list(tensors['w_plus'].shape)}, this generator takes {list(shape)}")
+        latents.append(tensors["w_plus"])
+    editor.set_latents(torch.cat(latents))
+    return names
 
 
 def files_in(path: Path) -> list[Path]:

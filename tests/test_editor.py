@@ -121,10 +121,13 @@ def test_edits_are_optimised_learned_and_used_again(editor, tmp_path):
     edited = editor.edit(target, steps=30, shared_rows=False)
     changed = before != target
     gained = (edited.masks == target)[changed].float().mean() - (before == target)[changed].float().mean()
-    assert gained > 0.2 and "nose" in edited.parts and edited.region[changed].all()
+    assert gained > 0.2 and all("nose" in parts for parts in edited.parts) and edited.region[changed].all()
+    editor.set_image(photos()[:1], steps=0)  # what was learned before does not depend on what is set now
     path = editor.save_vector(tmp_path / "mine", edited, index=1, source="b.png")
     vector = load_vector(path)
     assert path.name == "mine.safetensors" and vector.name == "mine" and vector.source == "b.png"
+    assert editor.save_vector(tmp_path / "mine.v2", edited).name == "mine.v2.safetensors"
+    editor.set_image(photos(), steps=0)
     again = editor.apply({"mine": 1.0})
     assert torch.allclose(again.w_plus[1], edited.w_plus[1], atol=1e-6)
     assert torch.equal(again.images[1], edited.images[1])
@@ -139,13 +142,32 @@ def test_images_together_are_edited_as_if_alone(editor):
         alone = [editor.edit(painted(editor)[0], steps=8), editor.apply({"bigger_nose": 1.0}, refine=5)]
         for one, many in zip(alone, together, strict=True):
             assert torch.allclose(one.w_plus[0], many.w_plus[index], atol=1e-3)
+            assert one.parts[0] == many.parts[index]
+
+
+def test_each_image_has_its_own_region_and_parts(editor):
+    editor.sample([1, 2, 3])
+    masks, before = editor.segment().clone(), editor.segment()
+    masks[0, 4:8, 4:8] = 3 - (before[0, 4:8, 4:8] == 3).to(torch.uint8)  # hair, or nose where hair was
+    masks[1, 20:24, 20:24] = (before[1, 20:24, 20:24] == 0).to(torch.uint8)  # surroundings alone
+    edited = editor.edit(masks, steps=4)
+    assert edited.parts[2] == () and torch.equal(edited.w_plus[2], editor.w_plus[2]) and not edited.region[2].any()
+    assert "hair" in edited.parts[0] and edited.region[0, 4:8, 4:8].all()
+    far = torch.ones(SIDE, SIDE, dtype=torch.bool)
+    far[19:25, 19:25] = False
+    if not edited.parts[1]:
+        assert not edited.region[1][far].any(), "skin repainted as background leaves the rest of the skin alone"
+    box = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    box[4:8, 4:8] = True
+    editor.sample([1])
+    assert not set(editor.edit(masks[0], box, steps=1).parts[0]) & {"background", "skin"}
 
 
 def test_order_of_edits_does_not_matter_and_strengths_are_the_vectors_own_by_default(editor):
     editor.sample([1, 2])
     one = editor.apply({"bigger_nose": 1.2, "red_hair": -0.5}, refine=4)
     other = editor.apply({"red_hair": -0.5, "bigger_nose": 1.2}, refine=4)
-    assert torch.allclose(one.w_plus, other.w_plus, atol=1e-5) and set(one.parts) == {"nose", "hair"}
+    assert torch.allclose(one.w_plus, other.w_plus, atol=1e-5) and set(one.parts[0]) == {"nose", "hair"}
     own = editor.apply({"red_hair": None})
     assert torch.allclose(own.w_plus - editor.w_plus, 0.5 * editor.vectors["red_hair"].delta_w_plus, atol=1e-6)
 
@@ -169,6 +191,9 @@ def test_pasting_back_changes_nothing_beyond_the_seam(editor):
     assert torch.equal(pasted[:, :, 12:18, 12:18], edited.images[:, :, 12:18, 12:18])
     assert torch.equal(paste_back(photos(), edited.images, torch.zeros_like(region)), photos())
     assert editor.paste(edited).shape == photos().shape
+    editor.set_image(photos(), steps=0)
+    with pytest.raises(UserError, match="of other images"):
+        editor.paste(edited)
     editor.sample([1])
     with pytest.raises(UserError, match="no photo to paste on"):
         editor.paste(editor.apply({"bigger_nose": 1.0}))
@@ -187,6 +212,8 @@ def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
         (lambda: editor.set_latents(nan), "NaN"),
         (lambda: editor.apply({"smil": 1.0}), "unknown edit 'smil'; there are bigger_nose, red_hair"),
         (lambda: editor.apply({}), "at least one edit"),
+        (lambda: editor.apply({"red_hair": float("nan")}), "strength of red_hair is nan"),
+        (lambda: editor.edit(editor.segment(), torch.zeros(2, 3, dtype=torch.bool)), "the region is"),
         (lambda: editor.edit(editor.segment()), "paint a change"),
         (lambda: editor.edit(editor.segment() + 4), "there are 4"),
         (lambda: editor.edit(torch.zeros(3, 3)), "the images ask for"),
@@ -265,7 +292,9 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     save_png(tmp_path / "small.png", to_pil(photos()[0][:, :8, :8]))
     save_tensors(tmp_path / "other.safetensors", {"weights": torch.zeros(2)})
-    save_png(tmp_path / "more" / "a.png", to_pil(photos()[0]))
+    save_tensors(tmp_path / "seven.safetensors", {"w_plus": torch.zeros(1, 7, 16)})
+    for name in ("more/a.png", "both/a.png", "both/b.png"):
+        save_png(tmp_path / name, to_pil(photos()[0]))
     for arguments, fault in (
         (("embed", "none.png"), "none.png: no such file or folder"),
         (("embed", "empty"), "empty: holds no picture"),
@@ -274,10 +303,14 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         (("embed", "a.png", "more/a.png"), "several inputs are called a"),
         (("embed", "a.png", "other.safetensors"), "cannot be mixed"),
         (("segment", "other.safetensors"), "not latents that `embed` wrote"),
+        (("apply", "seven.safetensors", "--edit", "red_hair"), "is [1, 7, 16], this generator takes"),
+        (("apply", "seven.safetensors", "--edit", "red_hair", "--paste-back"), "--paste-back needs photos"),
+        (("edit", "a.png", "none.png"), "none.png: no such mask"),
         (("apply", "a.png", "--edit", "smil"), "unknown edit 'smil'; there are bigger_nose, red_hair"),
         (("apply", "a.png", "--edit", "red_hair=much"), "'much' is no number"),
         (("apply", "a.png", "--edit", "red_hair", "--edit", "red_hair=1"), "given twice"),
-        (("edit", "faces", "a.png"), "colour picture|of no part"),
+        (("edit", "more", "a.png"), "of no part"),
+        (("edit", "both", "a.png"), "holds several pictures"),
         (("edit", "a.png", "a.png", "--name", "../x"), "use letters, digits and _"),
         (("edit", "a.png", "a.png", "--name", "red_hair"), "the pipeline has an edit of this name"),
     ):

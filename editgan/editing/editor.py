@@ -1,5 +1,6 @@
 """The editor: load the trained networks once, then embed images, segment them and edit them (EditGAN, section 3)."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,9 +45,10 @@ class Edited:
 
     images: Tensor  # uint8 [N, 3, H, W]
     masks: Tensor  # what the segmentation sees on them, labels  # uint8 [N, H, W]
-    w_plus: Tensor  # their latents  # [N, num_ws, w_dim]
+    start: Tensor  # their latents before the edit  # [N, num_ws, w_dim]
+    w_plus: Tensor  # ... and after it  # [N, num_ws, w_dim]
     region: Tensor  # what the edit was about, asked for, before and after, dilated  # bool [N, H, W]
-    parts: tuple[str, ...]  # Q_edit: the parts that it was about
+    parts: tuple[tuple[str, ...], ...]  # Q_edit: the parts that it was about, for each image
 
 
 @dataclass
@@ -209,22 +211,24 @@ class Editor:
         Raises:
             UserError: masks of another size, with unknown labels, or without any change.
         """
-        before, after = self.segment(), masks[None] if masks.ndim == 2 else masks
+        before, after = self.segment(), (masks[None] if masks.ndim == 2 else masks).cpu()
         if after.shape != before.shape:
             raise UserError(f"the edited masks are {list(after.shape)}, the images ask for {list(before.shape)}")
         if int(after.max()) >= len(self.class_names) or int(after.min()) < 0:
             raise UserError(f"the edited masks hold the label {int(after.max())}; there are {len(self.class_names)}")
-        after = after.to(torch.uint8).cpu()
+        after = after.to(torch.uint8)
         changed = before != after
         if region is None:
             if not changed.any():
                 raise UserError("the edited masks equal what the segmentation sees; paint a change, or name a region")
-            touched = sorted(set(before[changed].tolist()) | set(after[changed].tolist()))
-            ids = [one for one in touched if self.class_names[one] not in SURROUNDINGS] or touched
-            region = edit_region(before, after, ids) | dilate(changed, dilation_radius(after.shape[-1]))
+            parts = self._parts(before, after, changed)
+            region = self._around(before, after, parts) | dilate(changed, dilation_radius(after.shape[-1]))
+            region &= changed.flatten(1).any(1)[:, None, None]  # nothing painted: nothing to follow
         else:
-            region = region[None] if region.ndim == 2 else region
-            ids = sorted(set(before[region].tolist()) | set(after[region].tolist()))
+            region = (region[None] if region.ndim == 2 else region).bool().cpu()
+            if region.shape != before.shape:
+                raise UserError(f"the region is {list(region.shape)}, the images ask for {list(before.shape)}")
+            parts = self._parts(before, after, region)
 
         def report(step: int, total: int, loss: EditLoss) -> None:
             if progress is not None:
@@ -243,7 +247,7 @@ class Editor:
             shared_rows=shared_rows,
             report=report,
         )
-        return self._edited(learned.w_plus, tuple(self.class_names[one] for one in ids), region)
+        return self._edited(learned.w_plus, parts, region)
 
     def apply(
         self,
@@ -267,6 +271,8 @@ class Editor:
         for name in edits:
             if name not in self.vectors:
                 raise UserError(f"unknown edit {name!r}; there are {', '.join(self.vectors) or 'none'}")
+            if edits[name] is not None and not math.isfinite(edits[name]):
+                raise UserError(f"the strength of {name} is {edits[name]}; give a number")
         vectors = [self.vectors[name] for name in edits]
         strengths = [
             vector.scale if strength is None else strength
@@ -288,28 +294,33 @@ class Editor:
                 batch=BATCH,
                 progress=progress,
             )
-        return self._edited(w_edited, vector.region_classes)
+        return self._edited(w_edited, (vector.region_classes,) * len(w_edited))
 
     def paste(self, edited: Edited) -> Tensor:
         """The edited regions on the photos that were set, everything else as it was.  # uint8 [N, 3, H, W]
 
         Raises:
-            UserError: latents were set, so that there is no photo.
+            UserError: latents were set, so that there is no photo, or other photos than those of the edit.
         """
         if self.photos is None:
             raise UserError("there is no photo to paste on: latents were set, not images")
+        if edited.start is not self.w_plus:
+            raise UserError("this edit is of other images than those that are set; paste it before setting new ones")
         return paste_back(self.photos, edited.images, edited.region)
 
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
         """What `edited` did to image `index`, as an editing vector for other images; also kept in `vectors`."""
-        delta = (edited.w_plus[index] - self.w_plus[index]).cpu()  # [num_ws, w_dim]
-        self.vectors[name] = EditingVector(name=name, region_classes=edited.parts, source=source, delta_w_plus=delta)
+        delta = (edited.w_plus[index] - edited.start[index]).cpu()  # [num_ws, w_dim]
+        parts = edited.parts[index]
+        self.vectors[name] = EditingVector(name=name, region_classes=parts, source=source, delta_w_plus=delta)
         return self.vectors[name]
 
     def save_vector(self, path: str | Path, edited: Edited, *, index: int = 0, source: str = "") -> Path:
         """`vector_of` under the name of a file, written there: NAME.safetensors."""
-        path = Path(path).with_suffix(".safetensors")
-        return save_vector(path, self.vector_of(path.stem, edited, index=index, source=source))
+        path = Path(path)
+        name = path.name.removesuffix(".safetensors")
+        vector = self.vector_of(name, edited, index=index, source=source)
+        return save_vector(path.with_name(f"{name}.safetensors"), vector)
 
     @torch.no_grad()
     def render(self, w_plus: Tensor) -> Tensor:
@@ -321,13 +332,28 @@ class Editor:
     def masks_of(self, w_plus: Tensor) -> Tensor:
         """What the segmentation sees on G(w_plus), labels.  # uint8 [N, H, W]"""
         found = []
-        for part in w_plus.split(BATCH):
+        for part in w_plus.to(self.device).split(BATCH):
             images, features = self.G.synthesis_features(part, noise_mode="const")
             found.append(self.S.predict(features, images.shape[-1]).to(torch.uint8).cpu())
         return torch.cat(found)
 
-    def _edited(self, w_plus: Tensor, parts: tuple[str, ...], asked: Tensor | None = None) -> Edited:
+    def _parts(self, before: Tensor, after: Tensor, where: Tensor) -> tuple[tuple[str, ...], ...]:
+        """Names of the parts that pixels `where` belong to before or after, for each image, without surroundings."""
+        found = []
+        for one, other, pixels in zip(before, after, where, strict=True):
+            labels = sorted(set(one[pixels].tolist()) | set(other[pixels].tolist()))
+            found.append(tuple(name for label in labels if (name := self.class_names[label]) not in SURROUNDINGS))
+        return tuple(found)
+
+    def _around(self, before: Tensor, after: Tensor, parts: tuple[tuple[str, ...], ...]) -> Tensor:
+        """`edit_region` of each image's own parts.  # bool [N, H, W]"""
+        triples = zip(before.split(1), after.split(1), parts, strict=True)
+        return torch.cat([edit_region(one, other, self.S.class_ids(names)) for one, other, names in triples])
+
+    def _edited(self, w_plus: Tensor, parts: tuple[tuple[str, ...], ...], asked: Tensor | None = None) -> Edited:
         masks = self.masks_of(w_plus)
-        region = edit_region(self.segment(), masks, self.S.class_ids(parts))
-        region = region if asked is None else region | asked.cpu()
-        return Edited(images=self.render(w_plus), masks=masks, w_plus=w_plus, region=region, parts=parts)
+        region = self._around(self.segment(), masks, parts)
+        region = region if asked is None else region | asked
+        return Edited(
+            images=self.render(w_plus), masks=masks, start=self.w_plus, w_plus=w_plus, region=region, parts=parts
+        )
