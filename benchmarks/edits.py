@@ -20,9 +20,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from editgan.assets.load import load_network
-from editgan.data.archive import load_attributes, load_masks
+from editgan.data.archive import load_attributes, load_classes, load_masks
 from editgan.editing.editor import Editor
-from editgan.editing.edits import fits, load_edits, target_mask
+from editgan.editing.edits import Edit, fits, load_edits, target_mask
 from editgan.editing.masks import edit_region
 from editgan.encoder.encoder import load_latents
 from editgan.images import to_float
@@ -35,6 +35,42 @@ def followed(masks: Tensor, before: Tensor, target: Tensor) -> Tensor:
     """Share of the pixels where `target` differs from `before` that `masks` show as wanted; labels [N, H, W] -> [N]."""
     painted = before != target
     return ((masks == target) & painted).sum((1, 2)) / painted.sum((1, 2))
+
+
+def labelled_heads(outputs: Path, edits: Path) -> dict:
+    """What `target_mask` takes parts from: the few-shot masks, as when vectors are learned."""
+    few = len(load_latents(outputs / "encoder" / "latents.safetensors")["few_shot"])
+    return dict(
+        class_names=load_classes(outputs / "data" / "classes.json").names,
+        donors=load_masks(outputs / "data" / "pool.zip", range(few)),
+        donor_attributes=load_attributes(outputs / "data" / "pool.zip")[:few],
+        folder=edits.parent,
+    )
+
+
+def targets_of(edit: Edit, masks: Tensor, donors: dict) -> Tensor:
+    """Masks [N, H, W] as the edit wants them."""
+    return torch.as_tensor(np.stack([target_mask(edit, mask, **donors)[0] for mask in masks.numpy()]))
+
+
+def set_heads(
+    editor: Editor, w_plus: Tensor, attributes: list[dict], edit: Edit, donors: dict, count: int
+) -> tuple[Tensor, Tensor]:
+    """Set the first `count` heads that an edit fits, but for those whose mask it does not change.
+
+    Returns:
+        (masks, masks as the edit wants them), of no head where there is none  # uint8 [N, H, W]
+    """
+    fitting = [i for i, head in enumerate(attributes) if all(fits(head, rule) for rule in edit.learn_from)][:count]
+    if not fitting:
+        return (torch.zeros(0, editor.G.img_resolution, editor.G.img_resolution, dtype=torch.uint8),) * 2
+    editor.set_latents(w_plus[fitting])
+    before = editor.segment()
+    target = targets_of(edit, before, donors)
+    use = (before != target).flatten(1).any(1)
+    if use.any():
+        editor.set_latents(editor.w_plus[use.to(editor.device)])
+    return before[use], target[use]
 
 
 @torch.no_grad()
@@ -58,13 +94,8 @@ def main() -> None:
     options = parser.parse_args()
     editor, data = Editor.load(options.outputs), options.outputs / "data"
     networks = {name: load_network(name, options.outputs / "assets") for name in ("mobilefacenet", "lpips_alex")}
-    few = len(load_latents(options.outputs / "encoder" / "latents.safetensors")["few_shot"])
     w_plus = load_latents(options.outputs / "encoder" / "latents.safetensors")["test"]
-    donors = dict(
-        class_names=editor.class_names, donors=load_masks(data / "pool.zip", range(few)),
-        donor_attributes=load_attributes(data / "pool.zip")[:few], folder=options.edits.parent,
-    )  # fmt: skip
-    attributes = load_attributes(data / "test.zip")
+    donors, attributes = labelled_heads(options.outputs, options.edits), load_attributes(data / "test.zip")
     scales = sorted({0.0, 1.0, *options.scales})
     print("| edit | heads | " + " | ".join(f"followed at {scale:g}" for scale in scales), end="")
     print(" | monotone | leak x1e3 | LPIPS-Alex | identity | heads +30 | followed +30 | leak x1e3 +30 |")
@@ -72,15 +103,10 @@ def main() -> None:
     for name, edit in load_edits(options.edits, editor.class_names).items():
         if name not in editor.vectors:
             continue
-        fitting = [i for i, head in enumerate(attributes) if all(fits(head, rule) for rule in edit.learn_from)]
-        editor.set_latents(w_plus[fitting[: options.heads]])
-        before = editor.segment()
-        target = torch.as_tensor(np.stack([target_mask(edit, mask, **donors)[0] for mask in before.numpy()]))
-        use = torch.nonzero((before != target).flatten(1).any(1))[:, 0]
-        if not len(use):
+        before, target = set_heads(editor, w_plus, attributes, edit, donors, options.heads)
+        if not len(before):
             continue
-        editor.set_latents(editor.w_plus[use])
-        before, target, kept = before[use], target[use], editor.render(editor.w_plus)
+        kept = editor.render(editor.w_plus)
         region = edit_region(before, target, editor.S.class_ids(edit.region))
         found = {}
         for scale in scales:
@@ -88,10 +114,10 @@ def main() -> None:
             found[scale] = followed(edited.masks, before, target)  # [N]
             if scale == 1:
                 leak, lpips, identity = against(edited.images, kept, region, networks)
-        orders = [spearmanr(scales, [found[scale][i].item() for scale in scales]).statistic for i in range(len(use))]
+        orders = [spearmanr(scales, [found[scale][i].item() for scale in scales]).statistic for i in range(len(before))]
         cells = [f"{found[scale].mean():.0%}" for scale in scales]
         cells += [f"{np.nanmean(orders):.2f}", f"{1000 * leak:.2f}", f"{lpips:.3f}", f"{identity:.3f}"]
-        count = min(options.refined, len(use))
+        count = min(options.refined, len(before))
         if count:
             editor.set_latents(editor.w_plus[:count])
             refined = editor.apply({name: 1.0}, refine=30)
@@ -100,7 +126,7 @@ def main() -> None:
             cells += [str(count), f"{share:.0%}", f"{1000 * after:.2f}"]
         else:
             cells += ["0", "-", "-"]
-        print(f"| {name} | {len(use)} | " + " | ".join(cells) + " |", flush=True)
+        print(f"| {name} | {len(before)} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

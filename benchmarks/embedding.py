@@ -1,8 +1,9 @@
 """How near each rung of embedding comes to its photo, and what it costs, on validation heads with the trained models.
 
-    python benchmarks/embedding.py [--outputs outputs] [--heads 100] [--tuned 10]
+    python benchmarks/embedding.py [--outputs outputs] [--heads 100] [--tuned 10] [--rates 0.05 0.1]
 
-Rungs: the encoder alone (the reference), 10, 30 and 100 steps in W+ after it, and pivotal tuning after the 100. L2 is
+Rungs: the encoder alone (the reference), 10, 30 and 100 steps in W+ after it at each peak of the learning rate, and
+pivotal tuning after the 100 at the last one. L2 is
 of images in [-1, 1]; LPIPS has the AlexNet trunk and identity is the cosine of MobileFaceNet's ArcFace features: both
 judge and train nothing. Tuning takes a copy of the generator for each head, hence fewer of them, with the other rungs
 on the same heads beside it.
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
     parser.add_argument("--split", choices=("val", "test"), default="val", help="choose on val; test is for the report")
     parser.add_argument("--heads", type=int, default=100)
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.1], help="peaks of the learning rate")
     parser.add_argument("--tuned", type=int, default=10, help="heads for which the generator is tuned")
     options = parser.parse_args()
     editor = Editor.load(options.outputs)
@@ -55,16 +57,20 @@ def main() -> None:
         print(f"| {name} | {len(images)} | {cells} |", flush=True)
 
     made = {}
-    for steps in STEPS:
-        start = time.perf_counter()
-        made[steps] = editor.set_image(photos, steps=steps)
-        row(f"encoder, {steps} steps" if steps else "encoder alone", made[steps], time.perf_counter() - start)
+    for rate in options.rates:
+        for steps in STEPS:
+            name = f"encoder, {steps} steps at {rate:g}" if steps else "encoder alone"
+            if name in made:
+                continue
+            start = time.perf_counter()
+            made[name] = editor.set_image(photos, steps=steps, learning_rate=rate)
+            row(name, made[name], time.perf_counter() - start)
     latents, tuned, seconds = editor.w_plus, [], 0.0
     count = min(options.tuned, options.heads)
     if not count:
         return
-    for steps in STEPS:
-        row(f"encoder, {steps} steps" if steps else "encoder alone", made[steps][:count], None)
+    for name, images in made.items():
+        row(name, images[:count], None)
     for index in range(count):
         editor.set_latents(latents[index : index + 1])
         editor.photos = photos[index : index + 1]

@@ -185,6 +185,43 @@ def sample(
 
 @app.command()
 @reports_errors
+def label(
+    count: Annotated[int, typer.Option(min=1, help="How many pictures with masks to keep.")] = 1000,
+    drop: Annotated[float, typer.Option(help="Share of the drawn pictures left out, the most uncertain.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others count on.")] = 0,
+    truncation_psi: Annotated[float, typer.Option(help="Below 1 draws latents to their mean.")] = 0.7,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("labelled"),
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Make labelled data: archive labelled.zip (img/, mask/, attributes.json), classes.json, a picture of some."""
+    import shutil
+
+    from editgan.data.archive import encode_image, encode_mask, write_archive
+    from editgan.images import colourize, labelled_grid, save_png
+    from editgan.segmentation.labelled import labelled_samples
+
+    editor = loaded(outputs, device)
+    with progress("drawing") as advance:
+        made = labelled_samples(
+            editor.G, editor.S, count=count, drop=drop, seed=seed, truncation_psi=truncation_psi, progress=advance
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_archive(
+        out / "labelled.zip",
+        [encode_image(image) for image in made.images.permute(0, 2, 3, 1).numpy()],
+        [encode_mask(mask, editor.palette.numpy()) for mask in made.masks.numpy()],
+        made.attributes(),
+    )
+    shutil.copy(outputs / "data/classes.json", out / "classes.json")
+    shown = made.uncertainty.argsort()[:: max(1, count // 8)]  # from certain to uncertain
+    columns = {"image": made.images[shown], "mask": colourize(made.masks[shown], editor.palette)}
+    save_png(out / "labelled.png", labelled_grid(columns))
+    say(f"{count} pictures with masks in {out / 'labelled.zip'}; the {made.dropped} most uncertain were left out")
+
+
+@app.command()
+@reports_errors
 def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> None:
     """List the editing vectors: the pipeline's and your own."""
     from editgan.editing.vectors import load_vectors

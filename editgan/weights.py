@@ -1,10 +1,13 @@
-"""Tensors on disk: safetensors with constructor arguments in the metadata, the same bytes for the same content."""
+"""Tensors on disk: safetensors with constructor arguments in the metadata, the same bytes for the same content.
+
+Networks are kept in half precision, which halves what a clone brings along, and compute in float32.
+"""
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,15 +78,46 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_module(
-    path: str | Path, module: nn.Module, config: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+    path: str | Path,
+    module: nn.Module,
+    config: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+    *,
+    without: Collection[str] = (),
 ) -> Path:
-    """Write a network's parameters and buffers with the constructor arguments `config` that rebuild it."""
+    """Write a network's parameters and buffers in float16 with the constructor arguments `config` that rebuild it.
+
+    What a stage measures after training is measured on what it reads back, so that the figures are those of the file.
+
+    Args:
+        without: names of tensors that another file keeps.
+
+    Raises:
+        UserError: a number is none any more, or too large for float16.
+    """
+    tensors = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
     metadata = {**(extra or {}), "class": type(module).__name__, "config": dict(config)}
-    return save_tensors(path, module.state_dict(), metadata)
+    return save_halves(path, tensors, metadata, remedy="lower the learning rate and train again")
 
 
-def load_module(path: str | Path, cls: type[ModuleT]) -> ModuleT:
-    """Rebuild a network written by `save_module`: in eval mode, on the CPU, no parameter asking for gradients.
+def save_halves(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, remedy: str) -> Path:
+    """`save_tensors` with floating-point tensors in float16, others as they are.
+
+    Raises:
+        UserError: a number is none any more, or larger than 65504; the file is left as it was. Ends in `remedy`.
+    """
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    for name, tensor in halves.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} holds NaN or numbers beyond 65504, so it is not written; {remedy}")
+    return save_tensors(path, halves, metadata)
+
+
+def load_module(path: str | Path, cls: type[ModuleT], others: Mapping[str, Tensor] | None = None) -> ModuleT:
+    """Rebuild a network written by `save_module`: float32, in eval mode, on the CPU, no parameter asking for gradients.
+
+    Args:
+        others: the tensors that it was written without.
 
     Raises:
         UserError: missing or damaged file, another class inside, or tensors that do not fit the class.
@@ -96,7 +130,7 @@ def load_module(path: str | Path, cls: type[ModuleT]) -> ModuleT:
         )
     try:
         module = cls(**metadata["config"])
-        module.load_state_dict(tensors)
+        module.load_state_dict({**tensors, **(others or {})})
     except (TypeError, RuntimeError) as error:
         raise UserError(f"{path}: does not fit this version of {cls.__name__} ({error}); train it again") from error
     return module.eval().requires_grad_(False)

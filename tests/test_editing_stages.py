@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from editgan.config import load_params
 from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
 from editgan.editing import stage as editing
+from editgan.editing.edits import Edit
+from editgan.editing.stage import Lesson, plan
 from editgan.editing.vectors import load_vector
 from editgan.generator.generator import Generator
 from editgan.images import to_uint8
@@ -58,7 +61,7 @@ def make_inputs(root: Path, assets_dir: Path) -> None:
             w_plus = G.mapping(torch.randn(count, 16))
             images = to_uint8(G.synthesis(w_plus) / 3).permute(0, 2, 3, 1).numpy()
         mask = np.ones((32, 32), np.uint8)
-        mask[:4], mask[16:18, 14:18], mask[22:24, 10:22], mask[26:28, 10:22] = 0, 2, 3, 4
+        mask[:4], mask[13:18, 11:21], mask[22:24, 10:22], mask[26:28, 10:22] = 0, 2, 3, 4
         mask[24:26, 12:20] = 5 if split == "pool" else 1
         attributes = [
             {"smile": 0.9 if split == "pool" else 0.0, "mouth_open": 0.0, "beard": "none", "yaw": 0.1 * i, "pitch": 0.0,
@@ -116,15 +119,73 @@ def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, asset
     assert sorted(path.name for path in (out / "vectors").iterdir()) == ["big_nose.safetensors", "smile.safetensors"]
     vector = load_vector(out / "vectors" / "smile.safetensors")
     assert vector.region_classes == ("upper_lip", "lower_lip", "mouth_interior") and vector.scale == 1.0
-    assert vector.source == "val/00000" and vector.target == "pool/00000"
+    assert vector.source.startswith("val/00000, val/") and vector.target == "pool/00000"
     assert vector.delta_w_plus.shape == (8, 16)
     assert load_vector(out / "vectors" / "big_nose.safetensors").scale == 1.5
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics) == {"smile", "big_nose"}, "no vector for glasses that nobody wears"
     assert "no_glasses: no vector" in capsys.readouterr().out
+    assert metrics["smile"]["heads"] == 2 == len(vector.source.split(", "))
     for row in metrics.values():
         assert row["total_best"] <= row["total_start"]
         assert 0 <= row["refined_leak_lpips_vgg_val2"] and 0 <= row["vector_followed_val2"] <= 1
     assert Image.open(out / "pictures" / "smile.png").height > 3 * 32
     first = hashes(out)
     assert hashes(run_stage(checkout, "editing")) == first
+
+
+@pytest.mark.assets
+def test_a_vector_is_the_mean_of_what_its_heads_learned(checkout: Path, assets_dir: Path, monkeypatch):
+    make_inputs(checkout, assets_dir)
+    run_stage(checkout, "segmentation")
+    learn = editing.edit
+
+    def numbered(G, S, lpips, w_plus, *masks, **options):
+        """The first head moves by 1, the second by 2."""
+        moves = torch.arange(1.0, len(w_plus) + 1)[:, None, None]
+        return replace(learn(G, S, lpips, w_plus, *masks, **options), w_plus=w_plus + moves)
+
+    monkeypatch.setattr(editing, "edit", numbered)
+    vector = load_vector(run_stage(checkout, "editing") / "vectors" / "smile.safetensors")
+    torch.testing.assert_close(vector.delta_w_plus, torch.full((8, 16), 1.5))
+
+
+def test_lessons_come_from_heads_that_show_the_parts_and_leave_others_to_try():
+    described = Edit(about="", region=("nose",), mask=[{"move": {"parts": ["nose"], "x": 0.1}}])
+    head = {"smile": 0.0, "mouth_open": 0.0, "frown": 0.0, "blink": 0.0, "beard": "none", "pitch": 0.0, "roll": 0.0}
+    sizes = (1, 9, 9, 0, 9, 9)  # noses on heads ever more turned
+    masks = np.ones((6, 32, 32), np.uint8)
+    for mask, size in zip(masks, sizes, strict=True):
+        mask[10, 10 : 10 + size] = 2
+
+    def planned(masks: np.ndarray, heads: int) -> list[Lesson]:
+        return plan(
+            {"nose": described},
+            masks,
+            [head | {"yaw": 0.1 * index} for index in range(len(masks))],
+            class_names=NAMES,
+            donors=masks[1:3],
+            donor_attributes=[head, head],
+            folder=Path(),
+            heads=heads,
+            preview_heads=2,
+        )
+
+    (lesson,) = planned(masks, 2)
+    assert lesson.sources == [1, 2] and lesson.others == [0, 3] and lesson.targets.shape == (2, 32, 32)
+    assert (lesson.before == masks[[1, 2]]).all() and (lesson.before != lesson.targets).any((1, 2)).all()
+    assert planned(masks, 9)[0].sources == [1, 2, 4], "at most half of those that fit"
+    masks[1:3, 10, 10:19] = 1
+    poor = masks[[0, 3]]
+    (lesson,) = plan(
+        {"nose": described},
+        poor,
+        [head | {"yaw": 0.0}] * 2,
+        class_names=NAMES,
+        donors=masks[4:6],
+        donor_attributes=[head, head],
+        folder=Path(),
+        heads=2,
+        preview_heads=2,
+    )
+    assert lesson.sources == [0], "where none shows enough, the one that shows most"

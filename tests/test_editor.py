@@ -9,16 +9,18 @@ from torch import nn
 from typer.testing import CliRunner
 
 from editgan import cli
-from editgan.data.archive import Classes, save_classes
+from editgan.data.archive import Classes, load_attributes, load_classes, load_images, load_masks, save_classes
 from editgan.editing import editor as editor_module
 from editgan.editing.editor import Editor
 from editgan.editing.paste import paste_back
 from editgan.editing.vectors import EditingVector, load_vector, save_vector
-from editgan.encoder.encoder import Encoder
+from editgan.encoder.encoder import Encoder, save_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
-from editgan.images import read_image, read_mask, save_mask, save_png, to_pil
+from editgan.generator.principal_components import load_code
+from editgan.images import read_image, read_mask, save_mask, save_png, to_float, to_pil
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
+from editgan.segmentation.labelled import labelled_samples
 from editgan.weights import load_tensors, save_module, save_tensors
 
 NAMES = ["background", "skin", "nose", "hair"]
@@ -45,7 +47,9 @@ def outputs(tmp_path_factory) -> Path:
     save_module(root / "generator" / "G_ema.safetensors", G, G.config)
     widths = dict(channel_base=256, channel_max=16, pyramid_width=8, head_width=8)
     E = Encoder(img_resolution=SIDE, num_ws=8, w_dim=16, **widths)
-    save_module(root / "encoder" / "E.safetensors", E, E.config)
+    E.code.fit(torch.randn(40, 3, SIDE, SIDE))
+    save_module(root / "generator" / "code.safetensors", E.code, E.code.config)
+    save_encoder(root / "encoder" / "E.safetensors", E)
     S = SegmentationEnsemble(feature_channels=G.feature_channels, num_classes=4, members=2, class_names=NAMES)
     for weight in (S.weight1, S.weight2, S.weight3):
         nn.init.normal_(weight, std=0.5)
@@ -172,6 +176,14 @@ def test_order_of_edits_does_not_matter_and_strengths_are_the_vectors_own_by_def
     assert torch.allclose(own.w_plus - editor.w_plus, 0.5 * editor.vectors["red_hair"].delta_w_plus, atol=1e-6)
 
 
+def test_the_encoder_gets_its_code_from_the_generator(editor, outputs):
+    code = load_code(outputs / "generator" / "code.safetensors")
+    assert code.components.abs().sum() > 0
+    x = to_float(photos())
+    with torch.no_grad():  # the heads start at zero
+        torch.testing.assert_close(editor.E(x), (editor.E.w_avg + code(x))[:, None].expand(-1, 8, -1))
+
+
 def test_sampling_is_seeded_and_truncated(editor):
     first = editor.sample([7, 8])
     assert torch.equal(editor.sample([8])[0], first[1]) and not torch.equal(first[0], first[1])
@@ -285,6 +297,26 @@ def test_commands_follow_one_another(run, tmp_path):
     assert status == 0 and all(name in said for name in ("mine", "bigger_nose", "red_hair"))
     assert run("sample", "--count", "2", "--seed", "4")[0] == 0
     assert set(load_tensors(out / "seed00005.safetensors")[0]) == {"w_plus"}
+
+
+def test_labelled_data_leaves_out_what_the_ensemble_is_unsure_of(run, editor, tmp_path):
+    status, said = run("label", "--count", "6", "--drop", "0.25", "--seed", "3")
+    assert status == 0 and "6 pictures with masks in labelled/labelled.zip; the 2 most uncertain" in said
+    archive = tmp_path / "labelled" / "labelled.zip"
+    first = archive.read_bytes()
+    images, masks, rows = load_images(archive), load_masks(archive), load_attributes(archive)
+    assert images.shape == (6, 3, SIDE, SIDE) and load_classes(tmp_path / "labelled" / "classes.json").names == NAMES
+    seeds = [row["seed"] for row in rows]
+    assert seeds == sorted(seeds) and set(seeds) < set(range(3, 11))
+    assert torch.equal(torch.as_tensor(images), editor.sample(seeds))
+    assert torch.equal(torch.as_tensor(masks), editor.segment())
+    everything = labelled_samples(editor.G, editor.S, count=8, drop=0.0, seed=3)
+    assert everything.dropped == 0
+    values = dict(zip(everything.seeds, everything.uncertainty.tolist(), strict=True))
+    assert max(values[seed] for seed in seeds) <= min(values[seed] for seed in values if seed not in seeds)
+    assert run("label", "--count", "6", "--drop", "0.25", "--seed", "3")[0] == 0 and archive.read_bytes() == first
+    status, said = run("label", "--drop", "1")
+    assert status == 1 and "share to drop is 1.0" in said
 
 
 def test_bad_calls_are_refused_in_one_line(run, tmp_path):

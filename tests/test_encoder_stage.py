@@ -15,7 +15,8 @@ from editgan.encoder import stage
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.params import EncoderParams
 from editgan.errors import UserError
-from editgan.generator.principal_components import PrincipalComponents
+from editgan.generator.generator import load_generator
+from editgan.generator.principal_components import PrincipalComponents, load_code
 from editgan.images import to_float
 from editgan.stage import StageContext
 from editgan.tracking import offline_run
@@ -62,7 +63,8 @@ def test_outputs_and_resume(project, monkeypatch):
     names = ["E.safetensors", "curves", "latents.safetensors", "metrics.json", "reconstructions.png", "stats.jsonl"]
     assert sorted(path.name for path in whole.out.iterdir()) == names
 
-    E, latents = load_encoder(whole.out / "E.safetensors"), load_latents(whole.out / "latents.safetensors")
+    code = load_code(whole.root / "outputs/generator/code.safetensors")
+    E, latents = load_encoder(whole.out / "E.safetensors", code), load_latents(whole.out / "latents.safetensors")
     assert {name: tuple(w.shape) for name, w in latents.items()} == {
         "few_shot": (3, 6, 16), "val": (4, 6, 16), "val_encoder": (4, 6, 16), "test": (5, 6, 16)
     }  # fmt: skip
@@ -71,8 +73,11 @@ def test_outputs_and_resume(project, monkeypatch):
     assert set(metrics["encoder"]) == {"lpips_vgg_val4", "l2_val4"}
     val = to_float(stage.load_split(whole.root / "outputs/data/val.zip", 4))
     with torch.no_grad():
-        fakes = tiny_generator().synthesis(E(val)).clamp(-1, 1)
-    assert metrics["encoder"]["l2_val4"] == pytest.approx(F.mse_loss(fakes, val).item(), abs=1e-5)
+        G = load_generator(whole.root / "outputs/generator/G_ema.safetensors")
+        assert (E(val) - latents["val_encoder"]).abs().max() < 2e-3 * latents["val_encoder"].abs().max(), "of E's file"
+        fakes = G.synthesis(latents["val_encoder"]).clamp(-1, 1)
+    l2 = F.mse_loss(fakes, val).item()
+    assert metrics["encoder"]["l2_val4"] == pytest.approx(l2, abs=1e-5), "measured on what the file holds"
 
     real = json.loads((whole.out / "curves/real.json").read_text())
     assert list(real[0]) == ["kimg", "real_l2", "real_lpips"] and real[-1]["kimg"] == TINY["kimg"]

@@ -222,7 +222,8 @@ def test_saved_generator_makes_the_same_images(tmp_path):
     z = torch.randn(2, 16)
     save_module(tmp_path / "G_ema.safetensors", generator, generator.config)
     loaded = load_generator(tmp_path / "G_ema.safetensors")
-    torch.testing.assert_close(loaded(z), generator(z), rtol=1e-4, atol=1e-4)
+    images, expected = loaded(z), generator(z)
+    assert (images - expected).abs().max() < 2e-3 * expected.abs().max(), "kept in float16"
     assert not any(p.requires_grad for p in loaded.parameters()) and not loaded.training
 
 

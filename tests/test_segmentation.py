@@ -11,7 +11,6 @@ from editgan.segmentation.metrics import confusion_matrix, iou_per_class, segmen
 from editgan.segmentation.pixels import full_feature_stack, pixel_sampler
 from editgan.segmentation.training import drop_small_labels, pixel_orders, train_ensemble
 from editgan.segmentation.uncertainty import image_uncertainty, js_divergence, uncertainty_auroc
-from editgan.weights import tensors_equal
 
 SIZE, CLASSES = 16, 5
 CHANNELS = [6, 6, 5, 5, 4, 4]  # the maps of a 16 px generator: 4, 4, 8, 8, 16, 16
@@ -170,9 +169,8 @@ def test_file_gives_the_network_back(tmp_path):
     ensemble.class_names = ["background", "skin", "nose", "upper_lip", "lower_lip"]
     path = save_segmentation(tmp_path / "S.safetensors", ensemble)
     loaded, features = load_segmentation(path), random_features(1)
-    assert tensors_equal(loaded.state_dict(), ensemble.state_dict())
-    # where tensors lie in memory decides which instructions some processors take: equal up to rounding
-    torch.testing.assert_close(loaded(features, SIZE), ensemble(features, SIZE), rtol=1e-5, atol=1e-5)
+    logits, expected = loaded(features, SIZE), ensemble(features, SIZE)
+    assert (logits - expected).abs().max() < 2e-3 * expected.abs().max(), "kept in float16"
     assert loaded.class_ids(["lower_lip", "nose"]) == [4, 2] and not loaded.training
 
 

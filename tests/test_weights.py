@@ -38,6 +38,29 @@ def test_module_is_rebuilt_from_its_own_file(tmp_path):
     assert module.gain.tolist() == [0, 1, 2, 3] and not module.training and not module.gain.requires_grad
 
 
+def test_module_is_kept_in_half_precision_and_computes_in_single(tmp_path):
+    module = Scale(size=3)
+    module.gain.data += 1 / 3
+    path = weights.save_module(tmp_path / "m.safetensors", module, {"size": 3})
+    tensors, _ = weights.load_tensors(path)
+    assert tensors["gain"].dtype == torch.float16
+    gain = weights.load_module(path, Scale).gain
+    assert gain.dtype == torch.float32 and torch.equal(gain, module.gain.half().float())
+    for bad in (float("nan"), 7e4):
+        module.gain.data[1] = bad
+        with pytest.raises(UserError, match="m.safetensors: gain holds NaN or numbers beyond 65504"):
+            weights.save_module(path, module, {"size": 3})
+    assert weights.load_module(path, Scale).gain.isfinite().all()
+
+
+def test_tensors_of_another_file_come_from_there(tmp_path):
+    path = weights.save_module(tmp_path / "m.safetensors", Scale(size=2), {"size": 2}, without=["gain"])
+    with pytest.raises(UserError, match="does not fit"):
+        weights.load_module(path, Scale)
+    gain = torch.tensor([0.1, 0.7])
+    assert torch.equal(weights.load_module(path, Scale, {"gain": gain}).gain, gain)
+
+
 def test_errors_name_the_file_and_the_remedy(tmp_path):
     with pytest.raises(UserError, match="absent.*dvc"):
         weights.load_tensors(tmp_path / "absent")

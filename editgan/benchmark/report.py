@@ -96,7 +96,7 @@ def report(scores: dict[str, Scores], embedding: dict[str, dict[str, float]], se
     """table.md: the judges' own quality, the embedding, the table of edits, and how to read it."""
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     notes = [
-        f"The vector `{setting.vector}` was learned from one head ({setting.source}) and is applied at scale"
+        f"The vector `{setting.vector}` was learned from validation heads ({setting.source}) and is applied at scale"
         f" {setting.scale:g}; EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of self-supervised"
         " refinement. Nothing was trained and no setting of the edit was chosen on the heads and people of this table;"
         " the quality of the judges above and the mIoU of the segmentation are measured on the same heads.",

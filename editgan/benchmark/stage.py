@@ -39,6 +39,7 @@ from editgan.generator.generator import load_generator
 from editgan.images import colourize, save_png
 from editgan.judges import load_judges
 from editgan.segmentation.ensemble import load_segmentation
+from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.weights import write_bytes, write_json
 
@@ -170,15 +171,8 @@ def make_rows(
     palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
     masks = {}
     for name in (RECONSTRUCTION, refined_name(refinement.steps)):
-        masks[name] = colourize(predict_masks(G, S, latents[name][: params.grid_heads].to(device)).cpu(), palette)
+        masks[name] = colourize(predict_masks(G, S, latents[name][: params.grid_heads]), palette)
     return {INPUT: heads.photos, **generated, TRULY_SMILING: heads.smiling}, masks
-
-
-@torch.no_grad()
-def predict_masks(G: nn.Module, S: nn.Module, w_plus: Tensor) -> Tensor:
-    """What S sees in the pictures of latents [N, num_ws, w_dim]: labels [N, H, W]."""
-    images, features = G.synthesis_features(w_plus, noise_mode="const")
-    return S.predict(features, images.shape[-1])
 
 
 def load_yardsticks(context: StageContext) -> Yardsticks:

@@ -23,8 +23,11 @@ from editgan.encoder.inversion import invert
 from editgan.encoder.tuning import tune_generator
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
+from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.segmentation.labelled import sampled_latents
+from editgan.segmentation.predict import predict_masks
 from editgan.training import device_named
 
 SURROUNDINGS = ("background", "skin")  # what parts give way to is not edited itself
@@ -32,6 +35,7 @@ MODELS = {
     "assets/lpips_vgg.safetensors": "assets",
     "data/classes.json": "data",
     "generator/G_ema.safetensors": "generator",
+    "generator/code.safetensors": "generator",
     "encoder/E.safetensors": "encoder",
     "segmentation/S.safetensors": "segmentation",
 }
@@ -97,9 +101,10 @@ class Editor:
                     f"{outputs / name}: missing; it is made by stage {stage}: run `make demo`, or name another folder "
                     "of outputs"
                 )
+        code = load_code(outputs / "generator/code.safetensors")
         return cls(
             G=load_generator(outputs / "generator/G_ema.safetensors", chosen),
-            E=load_encoder(outputs / "encoder/E.safetensors", chosen),
+            E=load_encoder(outputs / "encoder/E.safetensors", code, chosen),
             S=load_segmentation(outputs / "segmentation/S.safetensors", chosen),
             lpips_vgg=use_winograd(load_network("lpips_vgg", outputs / "assets")).to(chosen),
             palette=torch.as_tensor(load_classes(outputs / "data/classes.json").palette),
@@ -122,11 +127,14 @@ class Editor:
             raise UserError("no image is set; call set_image(...) or set_latents(...) first")
         return self._w_plus
 
-    def set_image(self, images: Tensor, *, steps: int = 30, progress: Progress | None = None) -> Tensor:
+    def set_image(
+        self, images: Tensor, *, steps: int = 30, learning_rate: float = 0.1, progress: Progress | None = None
+    ) -> Tensor:
         """Embed images: the encoder's guess, then `steps` of optimisation in W+ (0: the guess alone).
 
         Args:
             images: uint8 [3, H, W] or [N, 3, H, W], H = W = G.img_resolution
+            steps, learning_rate: as stage `encoder` takes them by default; more steps want a lower rate
         Returns:
             their reconstructions  # uint8 [N, 3, H, W]
         Raises:
@@ -138,7 +146,8 @@ class Editor:
                 f"images are {images.dtype} {list(images.shape)}, the model takes uint8 [N, 3, {side}, {side}]"
             )
         floats, trained = to_float(images).to(self.device), self._trained or self.G
-        self.set_latents(invert(trained, self.E, self.lpips_vgg, floats, steps=steps, batch=BATCH, progress=progress))
+        options = dict(steps=steps, batch=BATCH, learning_rate=learning_rate, progress=progress)
+        self.set_latents(invert(trained, self.E, self.lpips_vgg, floats, **options))
         self.photos = images.cpu()
         return self.render(self.w_plus)
 
@@ -178,16 +187,14 @@ class Editor:
         self._trained = trained
         return self.render(self.w_plus)
 
-    @torch.no_grad()
     def sample(self, seeds: list[int], truncation_psi: float = 0.7) -> Tensor:
         """Set sampled images, one a seed, uint8 [N, 3, H, W]; `truncation_psi` < 1 draws them to the mean latent."""
-        z = torch.stack([torch.randn(self.G.z_dim, generator=torch.Generator().manual_seed(one)) for one in seeds])
-        self.set_latents(self.G.mapping(z.to(self.device), truncation_psi))
+        self.set_latents(sampled_latents(self._trained or self.G, seeds, truncation_psi))
         return self.render(self.w_plus)
 
     def segment(self) -> Tensor:
         """Masks of the images under edit, part labels.  # uint8 [N, H, W]"""
-        return self.masks_of(self.w_plus)
+        return predict_masks(self.G, self.S, self.w_plus)
 
     def edit(
         self,
@@ -261,8 +268,8 @@ class Editor:
         """Add editing vectors, each at its strength, then refine all at once by so many steps (EditGAN 3.3).
 
         Args:
-            edits: strengths by name, 1 being the one that a vector was learned at, negative ones the reverse; None: the
-                vector's own
+            edits: strengths by name; 1 is what the heads of a vector learned on average, negative ones are the reverse,
+                None is the vector's own
         Raises:
             UserError: an unknown vector, or none.
         """
@@ -328,15 +335,6 @@ class Editor:
         parts = w_plus.to(self.device).split(BATCH)
         return torch.cat([to_uint8(self.G.synthesis(part, noise_mode="const")).cpu() for part in parts])
 
-    @torch.no_grad()
-    def masks_of(self, w_plus: Tensor) -> Tensor:
-        """What the segmentation sees on G(w_plus), labels.  # uint8 [N, H, W]"""
-        found = []
-        for part in w_plus.to(self.device).split(BATCH):
-            images, features = self.G.synthesis_features(part, noise_mode="const")
-            found.append(self.S.predict(features, images.shape[-1]).to(torch.uint8).cpu())
-        return torch.cat(found)
-
     def _parts(self, before: Tensor, after: Tensor, where: Tensor) -> tuple[tuple[str, ...], ...]:
         """Names of the parts that pixels `where` belong to before or after, for each image, without surroundings."""
         found = []
@@ -351,7 +349,7 @@ class Editor:
         return torch.cat([edit_region(one, other, self.S.class_ids(names)) for one, other, names in triples])
 
     def _edited(self, w_plus: Tensor, parts: tuple[tuple[str, ...], ...], asked: Tensor | None = None) -> Edited:
-        masks = self.masks_of(w_plus)
+        masks = predict_masks(self.G, self.S, w_plus)
         region = self._around(self.segment(), masks, parts)
         region = region if asked is None else region | asked
         return Edited(

@@ -25,6 +25,7 @@ from editgan.section import Section
 
 RULE = re.compile(r"(\w+)\s*(>=|!=|=)\s*([^=\s].*)")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+CLOSED_EYES = 0.5  # of 0 open to 1 closed
 
 
 class Step(Section):
@@ -115,7 +116,7 @@ class Edit(Section):
     about: str  # one line for people
     region: tuple[str, ...] = Field(min_length=1)  # Q_edit: the parts that the edit may change
     mask: tuple[Operation, ...] = Field(min_length=1)  # one after the other
-    learn_from: tuple[str, ...] = ()  # rules on the attributes of the head that it is learned from
+    learn_from: tuple[str, ...] = ()  # rules on the attributes of the heads that it is learned from
     adds: bool = False  # parts that are not there before, so that the segmentation need not see them first
     strength: float = 1.0  # at which the vector is applied unless another is asked for; 1 is the learned one
     rest: Literal["face", "any"] = "face"  # a head at rest (no smile, lips closed, eyes open), or any
@@ -194,6 +195,18 @@ def fits(attributes: dict, rule: str) -> bool:
 def turned(attributes: dict) -> float:
     """How far a head is from looking straight at the camera, in radians."""
     return abs(attributes["yaw"]) + abs(attributes["pitch"]) + abs(attributes["roll"])
+
+
+def suitable_heads(described: Edit, attributes: Sequence[dict]) -> list[int]:
+    """Heads that an edit can be learned from: those without beard first, then the most frontal."""
+    rest = ("smile", "mouth_open", "frown")
+    found = [
+        index
+        for index, head in enumerate(attributes)
+        if (described.rest == "any" or all(head[unit] == 0 for unit in rest) and head["blink"] < CLOSED_EYES)
+        and all(fits(head, rule) for rule in described.learn_from)
+    ]
+    return sorted(found, key=lambda index: (attributes[index]["beard"] != "none", turned(attributes[index])))
 
 
 def choose_donor(rule: str, parts: Sequence[int], masks: np.ndarray, attributes: Sequence[dict]) -> int:

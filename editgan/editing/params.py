@@ -30,6 +30,7 @@ class OptimizationParams(Section):
 class EditingParams(Section):
     """How the vectors of `edits.yaml` are learned, tried and refined."""
 
+    heads: int = Field(ge=1)  # a vector is the mean of what so many heads learn at the most; the paper takes 1
     shared_rows: bool  # learn one delta for all rows of w_plus; false: the paper's free rows
     edit: OptimizationParams  # learning a vector from an edited mask
     refine: OptimizationParams  # self-supervised refinement of an applied vector

@@ -1,8 +1,9 @@
-"""Stage `editing`: learn the editing vectors of `edits.yaml`, each from one validation head, and try them on others.
+"""Stage `editing`: learn the editing vectors of `edits.yaml`, each from a few validation heads, and try them on others.
 
 The predicted mask of a head is changed as an edit describes, with parts of labelled heads where it needs a donor: these
 are the few whose masks are paid for anyway (masks of the training split belong to the judges). delta_w_plus is then
-optimised towards that mask, as for a user who paints it by hand.
+optimised towards that mask, as for a user who paints it by hand. The vector is the mean of what its heads learned: what
+is a head's own is averaged away (params: `heads`; 1 is the paper's way).
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_attributes, load_classes, load_masks
-from editgan.editing.edits import Edit, fits, load_edits, target_mask, turned
+from editgan.editing.edits import Edit, load_edits, suitable_heads, target_mask
 from editgan.editing.masks import edit_region
 from editgan.editing.objective import EditLoss
 from editgan.editing.optimize import Optimized, edit
@@ -28,12 +29,11 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import colourize, labelled_grid, save_png, to_uint8
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.weights import write_json
 
 SEEN = 0.25  # the parts cover at least this share of the pixels that they have on a typical labelled head
-CLOSED_EYES = 0.5  # of 0 open to 1 closed
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class Lesson:
 
     name: str
     edit: Edit
-    source: int  # validation head
+    sources: list[int]  # validation heads, K of them
     others: list[int]  # validation heads to try it on
-    target: np.ndarray  # the edited mask of the source  # uint8 [H, W]
+    before: np.ndarray  # what S sees on the sources  # uint8 [K, H, W]
+    targets: np.ndarray  # the same, edited  # uint8 [K, H, W]
     origin: str  # where parts of the target came from
 
 
@@ -64,12 +65,13 @@ def run(context: StageContext) -> None:
     donors, donor_attributes = load_masks(data / "pool.zip", range(labelled)), load_attributes(data / "pool.zip")
     lessons = plan(
         edits,
-        predict_masks(G, S, val),
+        predict_masks(G, S, val).numpy(),
         load_attributes(data / "val.zip")[: len(val)],
         class_names=S.class_names,
         donors=donors,
         donor_attributes=donor_attributes[:labelled],
         folder=context.root,
+        heads=params.heads,
         preview_heads=params.preview_heads,
     )
     if not lessons:
@@ -77,43 +79,35 @@ def run(context: StageContext) -> None:
             f"none of the {len(edits)} edits changes the mask of any of the {len(val)} embedded validation heads: the "
             "segmentation sees no parts; run the stages encoder and segmentation again"
         )
-    learned, region = learn(context, G, S, lpips, val, lessons, identity)
-
     metrics = {}
     for index, lesson in enumerate(lessons):
+        start = val[lesson.sources]  # [K, num_ws, w_dim]
+        learned, region = learn(context, G, S, lpips, start, lesson, identity)
         vector = EditingVector(
             name=lesson.name,
             region_classes=lesson.edit.region,
-            source=f"val/{lesson.source:05d}",
-            delta_w_plus=(learned.w_plus[index] - val[lesson.source]).cpu(),
+            source=", ".join(f"val/{source:05d}" for source in lesson.sources),
+            delta_w_plus=(learned.w_plus - start).mean(0).cpu(),
             scale=lesson.edit.strength,
             target=lesson.origin,
         )
         save_vector(context.out / "vectors" / f"{lesson.name}.safetensors", vector)
-        heads = torch.tensor([lesson.source, *lesson.others])
+        heads = torch.tensor([lesson.sources[0], *lesson.others])
         tried, columns = preview(G, S, lpips, val[heads], vector, params, identity, palette)
-        columns["target"][0] = colourize(torch.as_tensor(lesson.target)[None], palette)[0]
-        metrics[lesson.name] = learning_metrics(learned, index, vector, region[index]) | tried
+        columns["target"][0] = colourize(torch.as_tensor(lesson.targets[:1]), palette)[0]
+        shown = predict_masks(G, S, apply_vector(start, vector, 1.0)).to(device)
+        followed = agreement(shown, torch.as_tensor(lesson.targets, device=device), region)
+        metrics[lesson.name] = learning_metrics(learned, vector, region) | {"followed_vector": followed} | tried
         path = save_png(context.out / "pictures" / f"{lesson.name}.png", labelled_grid(columns))
         context.run.log_image(path, f"edits/{lesson.name}.png")
-        context.run.progress(index + 1, len(lessons), "edits", f"tried {lesson.name}")
+        context.run.progress(index + 1, len(lessons), "edits", f"learned and tried {lesson.name}")
         row = metrics[lesson.name]
         print(
-            f"{lesson.name}: from {vector.source}, {row['followed_start']:.0%} as painted before, "
-            f"{row['followed_best']:.0%} after"
+            f"{lesson.name}: from {vector.source}; of their regions {row['followed_start']:.0%} are as painted before, "
+            f"{row['followed_best']:.0%} after optimising each head, {row['followed_vector']:.0%} with the vector"
         )
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({f"{name}/{key}": value for name, row in metrics.items() for key, value in row.items()})
-
-
-@torch.no_grad()
-def predict_masks(G: Generator, S: SegmentationEnsemble, w_plus: Tensor) -> np.ndarray:
-    """What S sees on the images of latents [N, num_ws, w_dim].  # uint8 [N, H, W]"""
-    parts = []
-    for chunk in w_plus.split(BATCH):
-        images, features = G.synthesis_features(chunk, noise_mode="const")
-        parts.append(S.predict(features, images.shape[-1]).to(torch.uint8).cpu())
-    return torch.cat(parts).numpy()
 
 
 def plan(
@@ -125,13 +119,15 @@ def plan(
     donors: np.ndarray,
     donor_attributes: Sequence[dict],
     folder: Path,
+    heads: int,
     preview_heads: int,
 ) -> list[Lesson]:
-    """Which head each edit is learned from, and what its mask should become.
+    """Which heads each edit is learned from, and what their masks should become.
 
-    Of the heads that fit the edit, the first on which S sees enough of the parts (which has enough of them afterwards,
-    where the edit adds them); where there is none (networks trained for minutes), the one with the most. An edit that
-    changes no head's mask is left out, and a line says so.
+    Of the heads that fit the edit, the first `heads` on which S sees enough of the parts (which have enough of them
+    afterwards, where the edit adds them), and at most half of those that fit, so that others are left to try it on;
+    where there is none (networks trained for minutes), the one with the most. An edit that changes no head's mask is
+    left out, and a line says so.
 
     Args:
         masks: predicted, of the embedded validation heads  # uint8 [N, H, W]
@@ -143,38 +139,31 @@ def plan(
         sizes = np.isin(donors, ids).sum(axis=(1, 2))  # [N]
         enough = SEEN * float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
         suited = suitable_heads(described, attributes)
+        wanted = min(heads, max(1, len(suited) // 2))
         options = dict(class_names=class_names, donors=donors, donor_attributes=donor_attributes, folder=folder)
-        best = None
+        taken, best = [], None  # (pixels seen, head, target, origin of its parts)
         for head in suited:
             target, origin = target_mask(described, masks[head], **options)
             if (target == masks[head]).all():
                 continue
-            seen = int(np.isin(target if described.adds else masks[head], ids).sum())
-            if best is None or seen > best[0]:
-                best = (seen, head, target, origin)
-            if seen >= enough:
+            found = (int(np.isin(target if described.adds else masks[head], ids).sum()), head, target, origin)
+            if best is None or found[0] > best[0]:
+                best = found
+            if found[0] >= enough:
+                taken.append(found)
+            if len(taken) == wanted:
                 break
         if best is None:
             print(f"{name}: no vector, since it changes the mask of none of the {len(suited)} heads that fit it")
             continue
-        seen, head, target, origin = best
-        if seen < enough:
-            print(f"{name}: S sees {seen} pixels of its parts at the most; expect little from this vector")
-        others = [one for one in suited if one != head][:preview_heads]
-        lessons.append(Lesson(name, described, head, others, target, origin))
+        if not taken:
+            print(f"{name}: S sees {best[0]} pixels of its parts at the most; expect little from this vector")
+            taken = [best]
+        _, sources, targets, origins = zip(*taken, strict=True)
+        others = [head for head in suited if head not in sources][:preview_heads]
+        before = masks[list(sources)]
+        lessons.append(Lesson(name, described, list(sources), others, before, np.stack(targets), origins[0]))
     return lessons
-
-
-def suitable_heads(described: Edit, attributes: Sequence[dict]) -> list[int]:
-    """Heads that an edit can be learned from: those without beard first, then the most frontal."""
-    rest = ("smile", "mouth_open", "frown")
-    found = [
-        index
-        for index, head in enumerate(attributes)
-        if (described.rest == "any" or all(head[unit] == 0 for unit in rest) and head["blink"] < CLOSED_EYES)
-        and all(fits(head, rule) for rule in described.learn_from)
-    ]
-    return sorted(found, key=lambda index: (attributes[index]["beard"] != "none", turned(attributes[index])))
 
 
 def learn(
@@ -182,26 +171,18 @@ def learn(
     G: Generator,
     S: SegmentationEnsemble,
     lpips: nn.Module,
-    val: Tensor,
-    lessons: Sequence[Lesson],
+    w_plus: Tensor,
+    lesson: Lesson,
     identity: nn.Module | None,
 ) -> tuple[Optimized, Tensor]:
-    """All lessons as one batch, each as if alone; and their regions, bool [N, H, W]."""
+    """The heads of a lesson, latents [K, num_ws, w_dim], each optimised as if alone; the regions, bool [K, H, W]."""
     params = context.params.editing
-    w_plus = val[[lesson.source for lesson in lessons]]  # [N, num_ws, w_dim]
-    before = torch.as_tensor(predict_masks(G, S, w_plus), device=w_plus.device)
-    targets = torch.as_tensor(np.stack([lesson.target for lesson in lessons]), device=w_plus.device)
-    region = torch.cat(
-        [
-            edit_region(before[i : i + 1], targets[i : i + 1], S.class_ids(lesson.edit.region))
-            for i, lesson in enumerate(lessons)
-        ]
-    )  # [N, H, W]
+    before, targets = (torch.as_tensor(masks, device=w_plus.device) for masks in (lesson.before, lesson.targets))
+    region = edit_region(before, targets, S.class_ids(lesson.edit.region))  # [K, H, W]
 
     def report(step: int, steps: int, loss: EditLoss) -> None:
-        means = {f"edit/{name}": float(getattr(loss, name).mean()) for name in ("total", "ce", "lpips")}
+        means = {f"{lesson.name}/{name}": float(getattr(loss, name).mean()) for name in ("total", "ce", "lpips")}
         context.run.log_metrics(means, step)
-        context.run.progress(step, steps, "step", f"{len(lessons)} edits, cross-entropy {means['edit/ce']:.3f}")
 
     learned = edit(
         G,
@@ -220,13 +201,19 @@ def learn(
     return learned, region
 
 
-def learning_metrics(learned: Optimized, index: int, vector: EditingVector, region: Tensor) -> dict[str, float]:
-    """How the optimisation of one vector of the batch went."""
+def agreement(masks: Tensor, targets: Tensor, region: Tensor) -> float:
+    """Share of each region's pixels that have the wanted label, mean over heads; masks [K, H, W], region bool."""
+    return float((((masks == targets) & region).sum((1, 2)) / region.sum((1, 2)).clamp(min=1)).double().mean())
+
+
+def learning_metrics(learned: Optimized, vector: EditingVector, region: Tensor) -> dict[str, float]:
+    """How the optimisation went for each head that a vector is learned from, alone: means over these heads."""
     names = ("total", "ce", "followed", "lpips", "mse")
     return {
-        **{f"{name}_start": float(getattr(learned.start, name)[index]) for name in names},
-        **{f"{name}_best": float(getattr(learned.best, name)[index]) for name in names},
-        "region_pixels": int(region.sum()),
+        **{f"{name}_start": float(getattr(learned.start, name).mean()) for name in names},
+        **{f"{name}_best": float(getattr(learned.best, name).mean()) for name in names},
+        "heads": len(region),
+        "region_pixels": int(region.sum()) / len(region),
         "delta_w_plus_norm": float(vector.delta_w_plus.norm()),
     }
 
@@ -242,7 +229,7 @@ def preview(
     identity: nn.Module | None,
     palette: Tensor,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Try a vector on heads, of which the first is the one it was learned from: (metrics of the others, columns).
+    """Try a vector on heads, of which the first is one that it was learned from: (metrics of the others, columns).
 
     Where there are no others, there are no metrics. Leaks are differences outside the region between an edited image
     and the unedited one; LPIPS-VGG guides the edits itself, so these numbers serve development and are no verdict.

@@ -15,14 +15,14 @@ KIND = "editing_vector"
 
 @dataclass(frozen=True)
 class EditingVector:
-    """What was learned from one edit of one image.
+    """What was learned from one edit of one image, or the mean of several.
 
-    The vector is not normalised: scale 1 is the strength it was learned at, negative scales give the reverse edit.
+    The vector is not normalised: scale 1 is what its heads learned on average, negative scales give the reverse edit.
     """
 
     name: str
     region_classes: tuple[str, ...]  # Q_edit: the parts that the edit is about
-    source: str  # the image it was learned from, e.g. "val/00012"
+    source: str  # the images it was learned from, e.g. "val/00012, val/00033"
     delta_w_plus: Tensor  # [num_ws, w_dim]
     scale: float = 1.0  # strength at which to apply it unless another is asked for
     target: str = ""  # where the edited mask came from, e.g. "mouth of pool/00003"

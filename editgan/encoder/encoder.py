@@ -1,6 +1,7 @@
 """The encoder: a feature pyramid from an image to W+ (EditGAN section 3.1, after pSp, Richardson et al. 2021)."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from editgan.errors import UserError
 from editgan.generator.layers import EqualizedConv2d, EqualizedLinear
 from editgan.generator.principal_components import PrincipalComponents
-from editgan.weights import load_module, load_tensors
+from editgan.weights import load_module, load_tensors, save_halves, save_module
 
 PYRAMID_SIZES = (4, 8, 16)  # pixels of the levels that feed the coarse, middle and fine rows
 EMBEDDED_SETS = {"few_shot", "test", "val", "val_encoder"}
@@ -174,13 +175,31 @@ def check_images(images: Tensor, resolution: int) -> None:
         )
 
 
-def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
+def save_encoder(path: str | Path, E: Encoder) -> Path:
+    """Write an `E.safetensors` without the code, which stands in the generator's `code.safetensors`."""
+    return save_module(path, E, E.config, without={f"code.{name}" for name in E.code.state_dict()})
+
+
+def load_encoder(path: str | Path, code: PrincipalComponents, device: torch.device | str = "cpu") -> Encoder:
     """Read an `E.safetensors`: in eval mode, no parameter asking for gradients, convolutions channels-last.
 
     Raises:
-        UserError: missing or damaged file, or a file that holds another network.
+        UserError: missing or damaged file, a file that holds another network, or a code of another size.
     """
-    return load_module(path, Encoder).to(device=device, memory_format=torch.channels_last)
+    config = load_tensors(path)[1].get("config", {})
+    if any(config.get(key, value) != value for key, value in code.config.items()):
+        raise UserError(
+            f"{path}: belongs to another generator, whose code had another size than {code.config}; run stage encoder "
+            "again"
+        )
+    others = {f"code.{name}": tensor for name, tensor in code.state_dict().items()}
+    return load_module(path, Encoder, others).to(device=device, memory_format=torch.channels_last)
+
+
+def save_latents(path: str | Path, latents: Mapping[str, Tensor], inversion_steps: int) -> Path:
+    """Write sets of w_plus [N, num_ws, w_dim] in float16."""
+    remedy = "lower encoder.inversion_learning_rate and run stage encoder again"
+    return save_halves(path, latents, {"inversion_steps": inversion_steps}, remedy=remedy)
 
 
 def load_latents(path: str | Path) -> dict[str, Tensor]:
@@ -198,4 +217,4 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
             f"{path}: expected {', '.join(sorted(EMBEDDED_SETS))} [N, num_ws, w_dim], found {found} ...;"
             " make it again with `dvc repro --single-item --force encoder`"
         )
-    return tensors
+    return {name: w_plus.float() for name, w_plus in tensors.items()}

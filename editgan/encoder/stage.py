@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_images
-from editgan.encoder.encoder import Encoder
+from editgan.encoder.encoder import Encoder, load_encoder, load_latents, save_encoder, save_latents
 from editgan.encoder.inversion import invert
 from editgan.encoder.losses import l2_distance, reconstruction_loss
 from editgan.encoder.train import train_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
-from editgan.generator.principal_components import PrincipalComponents
+from editgan.generator.principal_components import load_code
 from editgan.images import labelled_grid, mean_squared_error, save_png, to_float, to_uint8
 from editgan.stage import StageContext
 from editgan.training import append_row, count_parameters, seed_everything
-from editgan.weights import load_module, load_tensors, save_module, save_tensors, write_bytes, write_json
+from editgan.weights import load_tensors, save_tensors, write_bytes, write_json
 
 SNAPSHOT_IMAGES = 16  # validation heads of the curve; its loss is the training networks', no judge's
 PICTURE_ROWS = 12  # validation heads in reconstructions.png
@@ -49,7 +49,8 @@ def run(context: StageContext) -> None:
     latents = embed(context, G, E, lpips_vgg, sets)
     reals = to_float(sets["val"])
     latents["val_encoder"] = encode(E, reals, context.device)
-    save_tensors(context.out / "latents.safetensors", latents, {"inversion_steps": params.inversion_steps})
+    path = save_latents(context.out / "latents.safetensors", latents, params.inversion_steps)
+    latents = load_latents(path)
 
     stages = {"encoder": latents["val_encoder"], f"encoder_{params.inversion_steps}_steps": latents["val"]}
     reconstructions = {name: reconstruct(G, w_plus, context.device) for name, w_plus in stages.items()}
@@ -75,7 +76,8 @@ def train(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> Encoder:
     seed_everything(seed, "encoder", "init")
     widths = {name: getattr(params, name) for name in ("channel_base", "channel_max", "pyramid_width", "head_width")}
     E = Encoder(img_resolution=G.img_resolution, num_ws=G.num_ws, w_dim=G.w_dim, **widths)
-    E.start_at(G.w_avg.cpu(), load_module(context.input("generator") / "code.safetensors", PrincipalComponents))
+    code = load_code(context.input("generator") / "code.safetensors")
+    E.start_at(G.w_avg.cpu(), code)
     total_nimg, curve = round(params.kimg * 1000), context.work / "stats.jsonl"
     watched = load_split(data / "val.zip", min(SNAPSHOT_IMAGES, params.val_images))
     watched_float = to_float(watched).to(context.device)
@@ -107,11 +109,11 @@ def train(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> Encoder:
         on_status=on_status,
         on_snapshot=on_snapshot,
     )
-    save_module(context.out / "E.safetensors", E, E.config)
+    path = save_encoder(context.out / "E.safetensors", E)
     write_bytes(context.out / "stats.jsonl", curve.read_bytes())
     for name, rows in curves([json.loads(line) for line in curve.read_text().splitlines()]).items():
         write_json(context.out / "curves" / f"{name}.json", rows)
-    return E
+    return load_encoder(path, code, context.device)
 
 
 def curves(history: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]:

@@ -1,10 +1,13 @@
 """The code of an image: its principal components, scaled to be a w. Warm start and encoder begin with it."""
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from editgan.weights import load_module
 
 PCA_RESOLUTION = 64  # larger images are averaged down to this side before their components are taken
 PCA_IMAGES = 4096  # the components come from so many images, and from their mirror images
@@ -57,3 +60,12 @@ class PrincipalComponents(nn.Module):
         wanted = (spread / spread[0]).pow(PCA_POWER)
         wanted /= wanted.square().mean().sqrt()
         self.components[:count] = vectors[:, :count].t() * (wanted / spread.clamp(min=1e-6)).unsqueeze(1)
+
+
+def load_code(path: str | Path) -> PrincipalComponents:
+    """Read a `code.safetensors`.
+
+    Raises:
+        UserError: missing or damaged file, or a file that holds something else.
+    """
+    return load_module(path, PrincipalComponents)

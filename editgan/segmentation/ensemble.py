@@ -159,7 +159,7 @@ class SegmentationEnsemble(nn.Module):
 
 
 def save_segmentation(path: str | Path, ensemble: SegmentationEnsemble) -> Path:
-    """Write S.safetensors with the constructor arguments inside."""
+    """Write S.safetensors in float16, with the constructor arguments inside."""
     return save_module(path, ensemble, ensemble.config)
 
 

@@ -4,7 +4,7 @@ The labelled images are embedded ones (encoder stage), so the features seen in t
 real images meets.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,16 +12,16 @@ from torch import Tensor
 from editgan.data.archive import load_classes, load_images, load_masks
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.generator.generator import Generator, load_generator
-from editgan.images import colourize, heatmap, labelled_grid, save_png, to_uint8
-from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
+from editgan.generator.generator import load_generator
+from editgan.images import colourize, heatmap, labelled_grid, save_png
+from editgan.segmentation.ensemble import load_segmentation, save_segmentation
 from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
+from editgan.segmentation.predict import features_of, segment
 from editgan.segmentation.training import drop_small_labels, train_ensemble
-from editgan.segmentation.uncertainty import image_uncertainty, js_divergence, uncertainty_auroc
+from editgan.segmentation.uncertainty import image_uncertainty, uncertainty_auroc
 from editgan.stage import StageContext
 from editgan.weights import write_json
 
-BATCH = 16  # images that G makes at a time
 SHOWN = 8  # heads in a picture
 
 
@@ -59,7 +59,8 @@ def run(context: StageContext) -> None:
         seed=context.params.seed,
         report=report,
     )
-    save_segmentation(context.out / "S.safetensors", ensemble)
+    path = save_segmentation(context.out / "S.safetensors", ensemble)
+    ensemble = load_segmentation(path, context.device)
 
     trained, *_ = segment(generator, ensemble, few_shot, context.device)
     val_masks = torch.as_tensor(load_masks(data / "val.zip", range(len(latents["val"]))))  # [N, H, W]
@@ -98,37 +99,6 @@ def run(context: StageContext) -> None:
 
     picture("predictions.png", torch.arange(min(SHOWN, len(test))))
     picture("uncertainty.png", image_uncertainty(divergence).argsort(descending=True)[:SHOWN])
-
-
-def batches(w_plus: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """Latents in chunks of `BATCH` on the device."""
-    for chunk in w_plus.split(BATCH):
-        yield chunk.to(device)
-
-
-@torch.no_grad()
-def features_of(generator: Generator, w_plus: Tensor, device: torch.device) -> tuple[Tensor, list[Tensor]]:
-    """Images uint8 [N, 3, H, W] and feature maps [N, C_k, h_k, h_k] of latents [N, num_ws, w_dim]."""
-    images, features = zip(*(generator.synthesis_features(chunk) for chunk in batches(w_plus, device)), strict=True)
-    return to_uint8(torch.cat(images)), [torch.cat(maps) for maps in zip(*features, strict=True)]
-
-
-@torch.no_grad()
-def segment(
-    generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of latents, on the CPU: predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8, and
-    what each member predicts alone, uint8 [N, M, H, W]."""
-    rows = []
-    for chunk in batches(w_plus, device):
-        images, features = generator.synthesis_features(chunk)
-        for image, *maps in zip(images.split(1), *(feature.split(1) for feature in features), strict=True):
-            logits = ensemble(maps, image.shape[-1])  # [1, M, K, H, W]
-            masks = logits.mean(1).argmax(1).to(torch.uint8)  # [1, H, W]
-            alone = logits.argmax(2).to(torch.uint8)  # [1, M, H, W]
-            rows.append((masks.cpu(), js_divergence(logits).cpu(), to_uint8(image).cpu(), alone.cpu()))
-    masks, divergence, images, members = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    return masks, divergence, images, members
 
 
 def one_member_miou(members: Tensor, truth: Tensor, class_names: Sequence[str]) -> float:

@@ -1,0 +1,54 @@
+"""Latents -> images, features, masks and the disagreement of the ensemble, a batch at a time."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from editgan.generator.generator import Generator
+from editgan.images import to_uint8
+from editgan.segmentation.ensemble import SegmentationEnsemble
+from editgan.segmentation.uncertainty import js_divergence
+
+BATCH = 16  # images that G makes at a time
+
+
+def batches(w_plus: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Latents in chunks of `BATCH` on the device."""
+    for chunk in w_plus.split(BATCH):
+        yield chunk.to(device)
+
+
+@torch.no_grad()
+def features_of(generator: Generator, w_plus: Tensor, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    """Images uint8 [N, 3, H, W] and feature maps [N, C_k, h_k, h_k] of latents [N, num_ws, w_dim]."""
+    images, features = zip(*(generator.synthesis_features(chunk) for chunk in batches(w_plus, device)), strict=True)
+    return to_uint8(torch.cat(images)), [torch.cat(maps) for maps in zip(*features, strict=True)]
+
+
+@torch.no_grad()
+def predict_masks(generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor) -> Tensor:
+    """What the ensemble sees on the images of latents [N, num_ws, w_dim], on the CPU.  # labels, uint8 [N, H, W]"""
+    found = []
+    for chunk in batches(w_plus, generator.w_avg.device):
+        images, features = generator.synthesis_features(chunk, noise_mode="const")
+        found.append(ensemble.predict(features, images.shape[-1]).to(torch.uint8).cpu())
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def segment(
+    generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of latents, on the CPU: predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8, and
+    what each member predicts alone, uint8 [N, M, H, W]."""
+    rows = []
+    for chunk in batches(w_plus, device):
+        images, features = generator.synthesis_features(chunk)
+        for image, *maps in zip(images.split(1), *(feature.split(1) for feature in features), strict=True):
+            logits = ensemble(maps, image.shape[-1])  # [1, M, K, H, W]
+            masks = logits.mean(1).argmax(1).to(torch.uint8)  # [1, H, W]
+            alone = logits.argmax(2).to(torch.uint8)  # [1, M, H, W]
+            rows.append((masks.cpu(), js_divergence(logits).cpu(), to_uint8(image).cpu(), alone.cpu()))
+    masks, divergence, images, members = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return masks, divergence, images, members
