@@ -2,11 +2,12 @@
 
     python benchmarks/domains.py [--outputs outputs] [--heads 24] [--edit smile] [--folder PICTURES]
 
-Domains: test heads as they are (the reference), *painted* (few colours, each pixel taking the commonest
-around it) and *drawn* (dark outlines on flat colours), both made here by Pillow, and any folder of pictures. LPIPS-Alex
-and L2 are of the embedding against the picture; smiling is the share that the face-api network calls smiling, before
-and after; leak is the squared error outside the parts under edit, against the embedding. The picture that is written
-shows for each domain the best embedded, the middle and the worst of its heads.
+Domains: samples of the generator (their latents are known and nothing is embedded), test heads as they are (the
+reference), *painted* (few colours, each pixel taking the commonest around it) and *drawn* (dark outlines on flat
+colours), both made here by Pillow, and any folder of pictures, e.g. of `dcgan_faces.py`. LPIPS-Alex and L2 are of the
+embedding against the picture; smiling is the share that the face-api network calls smiling, before and after; leak is
+the squared error outside the parts under edit, against the embedding. The picture that is written shows for each domain
+the best embedded, the middle and the worst of its heads.
 """
 
 import argparse
@@ -80,8 +81,9 @@ def main() -> None:
         return (expression.smile(to_float(images)) >= SMILE_THRESHOLD).double().mean().item()
 
     columns: dict[str, list[Tensor]] = {}
-    for name, pictures in domains.items():
-        embedded = editor.set_image(pictures, steps=100)
+    samples = editor.sample(list(range(options.heads)))
+    for name, pictures in {"samples": samples, **domains}.items():
+        embedded = samples if name == "samples" else editor.set_image(pictures, steps=100)
         x, y = to_float(pictures), to_float(embedded)
         with torch.no_grad():
             distance = lpips(x, y)  # [N]

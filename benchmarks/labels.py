@@ -1,6 +1,7 @@
 """How many labels does the segmentation need? mIoU against the number of labelled heads, with the trained models.
 
     python benchmarks/labels.py [--outputs outputs] [--labels 1 2 4 8 16 32 64] [--draws 5] [--table FILE.json]
+        [--picture labels.png]
 
 The labelled heads of a draw are random ones of the pool, embedded as for stage `segmentation` (the embeddings are kept
 beside the table); a smaller set of a draw is the beginning of a larger one. Ensemble and training are those of
@@ -14,6 +15,10 @@ import json
 import time
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -32,6 +37,21 @@ from editgan.weights import load_tensors, save_tensors, sha256, write_json
 EMBEDDED = 20  # heads between two saves
 
 
+def plot(path: Path, rows: list[dict], labels: list[int]) -> None:
+    """mIoU against the number of labels: each draw a dot, their mean a line."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    axes.plot([row["labels"] for row in rows], [row["miou"] for row in rows], "o", color="0.6", markersize=4)
+    means = [np.mean([row["miou"] for row in rows if row["labels"] == count]) for count in labels]
+    axes.plot(labels, means, "-o", color="tab:blue", label="mean of the draws")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(labels, [str(count) for count in labels])
+    axes.set(xlabel="labelled heads", ylabel="mIoU of the test heads")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
@@ -39,6 +59,7 @@ def main() -> None:
     parser.add_argument("--labels", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--table", type=Path, default=Path("labels.json"))
+    parser.add_argument("--picture", type=Path, default=Path("labels.png"), help="the table as a plot")
     options = parser.parse_args()
     params, data = load_params(options.params), options.outputs / "data"
     editor, names = Editor.load(options.outputs, params.runtime.device), load_classes(data / "classes.json").names
@@ -111,6 +132,8 @@ def main() -> None:
         values = np.array([row["miou"] for row in rows if row["labels"] == labels])
         cells = f"{values.mean():.3f} | {values.std(ddof=1) if len(values) > 1 else 0:.3f}"
         print(f"| {labels} | {len(values)} | {cells} | {values.min():.3f} | {values.max():.3f} |")
+    plot(options.picture, [row for row in rows if row["labels"] in options.labels], options.labels)
+    print(f"\n{options.picture}: the same as a plot")
 
 
 if __name__ == "__main__":
