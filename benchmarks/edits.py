@@ -10,8 +10,8 @@ happens to be so before. monotone: Spearman's correlation of scale and followed,
 the reconstruction: leak (squared error outside the region, images in [-1, 1]), LPIPS-Alex of the outside, identity
 (cosine of MobileFaceNet's ArcFace features). "+30" after 30 steps of refinement, on the first `--refined` heads; "100
 steps" after optimisation towards each head's own mask, without the vector, on the first `--optimised` heads. KID, in a
-table of its own, is of EfficientNet-Lite0 features, which judge and train nothing, against the reference heads; at scale
-0 it is what embedding alone costs.
+table of its own, is of EfficientNet-Lite0 features, which judge and train nothing, against the reference heads; at
+scale 0 it is what embedding alone costs.
 """
 
 import argparse
