@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from editgan.benchmark.envelope import interval
+from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING
 from editgan.benchmark.scores import Scores
-from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
+from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING, refined_name
 from editgan.images import labelled_grid
 from editgan.judges.quality import SMILE_THRESHOLD
 
@@ -14,6 +16,9 @@ TITLES = {
     INPUT: "input",
     RECONSTRUCTION: "reconstruction",
     EDITGAN: "EditGAN",
+    INTERFACEGAN: "InterFaceGAN",
+    CONDITIONAL: "InterFaceGAN, conditional",
+    LOCALEDITING: "LocalEditing",
     TRULY_SMILING: "truly smiling (ceiling)",
 }
 EMBEDDING_TITLES = {"lpips_alex": "LPIPS-Alex", "l2": "L2 x1e3"}
@@ -32,6 +37,14 @@ COLUMN_TITLES = {
     "leak_to_input": "leak to input",
     "leak_to_reconstruction": "leak to reconstruction",
 }
+BUDGETS = {
+    EDITGAN: "16 masks; one mask edited by the mouth of a labelled head, 100 steps of optimisation; where refined, 30"
+    " steps a head",
+    INTERFACEGAN: "no mask; smile labels of the training heads of half of the people, through the guide that they"
+    " trained; for the conditional direction three further attributes of training heads",
+    LOCALEDITING: "16 masks, to name the clusters; one smiling training head as the reference, chosen by the guide, as"
+    " the thresholds are",
+}
 THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
 
 
@@ -44,7 +57,7 @@ class Setting:
     reference_heads: int
     vector: str
     source: str
-    scale: float
+    strengths: dict[str, float]  # of each method, chosen on validation heads
     refine_steps: int
     feature_networks: tuple[str, ...]
     identity_networks: tuple[str, ...]
@@ -54,7 +67,7 @@ class Setting:
 
 
 def title_of(row: str) -> str:
-    """Name of a row as the paper writes it: editgan_30 -> EditGAN+30."""
+    """Name of a row as the papers write it: editgan_30 -> EditGAN+30."""
     return TITLES.get(row) or row.replace(f"{EDITGAN}_", "EditGAN+")
 
 
@@ -92,14 +105,54 @@ def embedding_table(embedding: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def report(scores: dict[str, Scores], embedding: dict[str, dict[str, float]], setting: Setting, quality: str) -> str:
-    """table.md: the judges' own quality, the embedding, the table of edits, and how to read it."""
+def area_table(areas: dict[str, dict[str, Tensor]], against: str) -> str:
+    """Area under accuracy over identity by smile judge, and the paired difference of `against` to each, as Markdown."""
+    judges = list(areas[against])
+    titles = [f"area, {judge}" for judge in judges] + [f"{title_of(against)} less this, {judge}" for judge in judges]
+    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
+    for name, row in areas.items():
+        cells = []
+        for judge in judges:
+            low, high = interval(row[judge][1:])
+            cells.append(f"{row[judge][0]:.1f} [{low:.1f}, {high:.1f}]")
+        for judge in judges:
+            difference = areas[against][judge] - row[judge]  # on the same resamples of heads
+            low, high = interval(difference[1:])
+            cells.append("–" if name == against else f"{difference[0]:+.1f} [{low:+.1f}, {high:+.1f}]")
+        lines.append(f"| {title_of(name)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
+    """Every method at every strength, as Markdown."""
+    columns = [column for column in next(iter(curves.values()))[0] if column != "strength"]
+    titles = ["strength", *(column_title(column) for column in columns)]
+    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
+    for name, rows in curves.items():
+        for row in rows:
+            cells = [_cell(Scores(values=row), column) for column in columns]
+            lines.append(f"| {title_of(name)} | {row['strength']:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def report(
+    scores: dict[str, Scores],
+    embedding: dict[str, dict[str, float]],
+    areas: dict[str, dict[str, Tensor]],
+    curves: dict[str, list[dict[str, float]]],
+    setting: Setting,
+    quality: str,
+) -> str:
+    """table.md: the judges' own quality, the embedding, the table of edits, the sweep, and how to read them."""
+    strengths = ", ".join(f"{title_of(name)} {value:g}" for name, value in setting.strengths.items())
+    refined = refined_name(setting.refine_steps)
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     notes = [
-        f"The vector `{setting.vector}` was learned from validation heads ({setting.source}) and is applied at scale"
-        f" {setting.scale:g}; EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of self-supervised"
-        " refinement. Nothing was trained and no setting of the edit was chosen on the heads and people of this table;"
-        " the quality of the judges above and the mIoU of the segmentation are measured on the same heads.",
+        "All methods edit the same embeddings by the same generator, each at the strength that was chosen for it on"
+        f" validation heads by the guide: {strengths}. EditGAN's vector `{setting.vector}` was learned from validation"
+        f" heads ({setting.source}); EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of"
+        " self-supervised refinement. Nothing was trained and no setting of the edit was chosen on the heads and people"
+        " of this table; the quality of the judges above and the mIoU of the segmentation are measured on the same heads.",
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         " own. The row *truly smiling* shows what each judge can see at all, the row *input* its false alarms.",
         f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference heads of other people,"
@@ -137,6 +190,18 @@ def report(scores: dict[str, Scores], embedding: dict[str, dict[str, float]], se
             table(scores),
             *[f"- {note}" for note in notes],
             "",
+            "## What each method was given",
+            "",
+            *[f"- {title_of(name)}: {words}" for name, words in BUDGETS.items()],
+            "",
+            "## Over all strengths",
+            "",
+            "Area under the best accuracy that a method's strengths reach at an identity (to the photo) of at least x,"
+            " x from that of different people to that of the reconstruction, in percent: 100 is a smile on every head"
+            " at no loss of identity. Strength 0 counts for every method. Differences are paired over heads.",
+            "",
+            area_table(areas, refined),
+            sweep_table(curves),
         ]
     )
 

@@ -12,9 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.editing.masks import MOUTH, edit_region
 from editgan.editing.params import OptimizationParams
 from editgan.editing.refine import refine
 from editgan.editing.vectors import EditingVector
+from editgan.errors import UserError
 from editgan.images import to_uint8
 from editgan.weights import load_tensors, save_tensors
 
@@ -34,6 +37,27 @@ class SmileHeads:
     smiling: Tensor  # uint8 [N, 3, H, W], the same heads truly smiling
     region: Tensor  # bool [N, H, W], what a smile may change: the mouth before and after, dilated
     identities: list[int]  # who is on picture i
+
+
+def load_heads(data: Path) -> SmileHeads:
+    """The test heads, neutral and truly smiling, and the exact region that a smile may change.
+
+    Raises:
+        UserError: the two archives hold different heads.
+    """
+    attributes = load_attributes(data / "test.zip")
+    identities = [row["identity"] for row in attributes]
+    if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
+        raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
+    classes = load_classes(data / "classes.json")
+    mouth = [classes.index(name) for name in MOUTH]
+    before, after = (torch.as_tensor(load_masks(data / name)) for name in ("test.zip", "test_smiling.zip"))
+    return SmileHeads(
+        photos=torch.as_tensor(load_images(data / "test.zip")),
+        smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
+        region=edit_region(before, after, mouth),
+        identities=identities,
+    )
 
 
 @torch.no_grad()

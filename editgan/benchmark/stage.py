@@ -1,7 +1,7 @@
-"""Stage `benchmark`: edits the test heads, lets the judges look, writes the table."""
+"""Stage `benchmark`: edits the test heads by every method, lets the judges look, writes the table."""
 
+import json
 import time
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.assets.reference import load_ir_se50, load_reference_inception
+from editgan.benchmark.envelope import bootstrap_areas
+from editgan.benchmark.methods import Method, load_methods
 from editgan.benchmark.report import Setting, grid, report
 from editgan.benchmark.scores import (
     Scores,
@@ -26,22 +28,23 @@ from editgan.benchmark.smile import (
     RECONSTRUCTION,
     TRULY_SMILING,
     SmileHeads,
+    load_heads,
     refine_resumably,
     refined_name,
     synthesise,
 )
-from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
-from editgan.editing.masks import MOUTH, edit_region
-from editgan.editing.vectors import EditingVector, apply_vector, load_vector
+from editgan.data.archive import load_classes, load_images
+from editgan.editing.vectors import EditingVector, load_vector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.images import colourize, save_png
-from editgan.judges import load_judges
+from editgan.judges import SMILE_JUDGES, load_judges
+from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.segmentation.ensemble import load_segmentation
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
-from editgan.weights import write_bytes, write_json
+from editgan.weights import load_tensors, write_bytes, write_json
 
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
 OTHER_DIGITS = 6
@@ -51,10 +54,13 @@ def run(context: StageContext) -> None:
     """Make the rows of the table, measure them, write metrics.json, table.md and grid.png."""
     params, seed = context.params.benchmark, context.params.seed
     data = context.input("data")
-    vector = load_vector(context.input("editing") / "vectors" / f"{params.vector}.safetensors")
+    vector = load_vector(context.input("editing") / "vectors" / f"{context.params.sweep.vector}.safetensors")
     heads = load_heads(data)
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
-    rows, masks = make_rows(context, G, heads, vector)
+    methods = load_methods(context.root / "outputs", G, vector, batch=params.refine_batch, device=context.device)
+    chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]
+    strengths = {name: chosen[name]["strength"] for name in methods}
+    rows, masks = make_rows(context, G, heads, vector, methods, strengths)
 
     yardsticks = load_yardsticks(context)
     photos, reconstructions = validation_heads(context, G)
@@ -86,7 +92,7 @@ def run(context: StageContext) -> None:
         reference_heads=len(next(iter(references.values())).features),
         vector=vector.name,
         source=vector.source,
-        scale=params.scale,
+        strengths=strengths,
         refine_steps=context.params.editing.refine.steps,
         feature_networks=tuple(yardsticks.features),
         identity_networks=tuple(yardsticks.identity),
@@ -94,28 +100,31 @@ def run(context: StageContext) -> None:
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
     )
-    write_outputs(context, scores, embedding, setting, grid(rows, masks, params.grid_heads))
+    areas = sweep_areas(context, strangers["mobilefacenet"])
+    write_outputs(context, scores, embedding, areas, setting, grid(rows, masks, params.grid_heads))
 
 
-def load_heads(data: Path) -> SmileHeads:
-    """The test heads, neutral and truly smiling, and the exact region that a smile may change.
-
-    Raises:
-        UserError: the two archives hold different heads.
-    """
-    attributes = load_attributes(data / "test.zip")
-    identities = [row["identity"] for row in attributes]
-    if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
-        raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
-    classes = load_classes(data / "classes.json")
-    mouth = [classes.index(name) for name in MOUTH]
-    before, after = (torch.as_tensor(load_masks(data / name)) for name in ("test.zip", "test_smiling.zip"))
-    return SmileHeads(
-        photos=torch.as_tensor(load_images(data / "test.zip")),
-        smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
-        region=edit_region(before, after, mouth),
-        identities=identities,
-    )
+def sweep_areas(context: StageContext, stranger: float) -> dict[str, dict[str, Tensor]]:
+    """By method and smile judge the area under accuracy over identity, in percent  # [1 + resamples]"""
+    tensors, _ = load_tensors(context.input("sweep") / "heads.safetensors")
+    names = sorted({key.split(".")[0] for key in tensors} - {RECONSTRUCTION})
+    kept = {key: tensors[f"{RECONSTRUCTION}.{key}"] for key in ("smile", "identity")}  # strength 0 of every method
+    smile, identity = (
+        {name: torch.cat([kept[key], tensors[f"{name}.{key}"]]) for name in names} for key in ("smile", "identity")
+    )  # [S, N, judges], [S, N]
+    areas: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+    for column, judge in enumerate(SMILE_JUDGES):
+        found = bootstrap_areas(
+            {name: smile[name][..., column] >= SMILE_THRESHOLD for name in names},
+            identity,
+            stranger=stranger,
+            kept=kept["identity"][0],
+            resamples=context.params.benchmark.bootstrap,
+            seed=context.params.seed,
+        )
+        for name, values in found.items():
+            areas[name][judge] = values
+    return areas
 
 
 def validation_heads(context: StageContext, G: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
@@ -128,7 +137,12 @@ def validation_heads(context: StageContext, G: nn.Module) -> tuple[Tensor, dict[
 
 
 def make_rows(
-    context: StageContext, G: nn.Module, heads: SmileHeads, vector: EditingVector
+    context: StageContext,
+    G: nn.Module,
+    heads: SmileHeads,
+    vector: EditingVector,
+    methods: dict[str, Method],
+    strengths: dict[str, float],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Pictures of every row, uint8 [N, 3, H, W], and coloured predicted masks of the rows that grid.png shows."""
     params, refinement, device = context.params.benchmark, context.params.editing.refine, context.device
@@ -147,7 +161,7 @@ def make_rows(
         use_winograd(load_network("lpips_vgg", assets)).to(device),
         w_plus,
         vector,
-        scale=params.scale,
+        scale=strengths[EDITGAN],
         params=refinement,
         identity=face,
         batch=params.refine_batch,
@@ -155,14 +169,13 @@ def make_rows(
         device=device,
         on_batch=lambda done, total: context.run.progress(done, total, "heads refined"),
     )
-    latents = {
-        RECONSTRUCTION: w_plus,
-        EDITGAN: apply_vector(w_plus, vector, params.scale),
-        refined_name(refinement.steps): refined,
-    }
     started = time.monotonic()
+    edited = {name: method(w_plus, strengths[name]) for name, method in methods.items()}
+    timings = {"synthesis_ms_per_head": 1000 * (time.monotonic() - started) / (len(edited) * len(w_plus))}
+    latents = {RECONSTRUCTION: w_plus, refined_name(refinement.steps): refined}
     generated = {name: synthesise(G, w, batch=params.refine_batch, device=device) for name, w in latents.items()}
-    timings = {"synthesis_ms_per_head": 1000 * (time.monotonic() - started) / (len(latents) * len(w_plus))}
+    order = [RECONSTRUCTION, EDITGAN, refined_name(refinement.steps), *edited]
+    generated = {name: (generated | edited)[name] for name in dict.fromkeys(order)}
     if refine_ms is not None:
         timings["refine_ms_per_head"] = refine_ms
     context.run.log_metrics(timings)
@@ -194,6 +207,7 @@ def write_outputs(
     context: StageContext,
     scores: dict[str, Scores],
     embedding: dict[str, dict[str, float]],
+    areas: dict[str, dict[str, Tensor]],
     setting: Setting,
     picture: Image.Image,
 ) -> None:
@@ -213,14 +227,21 @@ def write_outputs(
         rung: {column: _rounded(column, value) for column, value in figures.items()}
         for rung, figures in embedding.items()
     }
-    metrics = {group: values, f"embedding_val{setting.val_heads}": rungs, "different_people": strangers} | counts
+    area = {
+        name: {judge: _rounded(judge, float(resampled[0])) for judge, resampled in row.items()}
+        for name, row in areas.items()
+    }
+    tables = {group: values, f"area_test{setting.heads}": area, f"embedding_val{setting.val_heads}": rungs}
+    metrics = tables | {"different_people": strangers} | counts
     write_json(context.out / "metrics.json", metrics)
     write_json(context.out / "intervals.json", intervals)
     quality = (context.input("judges") / "quality.md").read_text()
-    write_bytes(context.out / "table.md", report(scores, embedding, setting, quality).encode())
+    folder = context.input("sweep") / "curves"
+    curves = {name: json.loads((folder / f"{name}.json").read_text()) for name in areas}
+    write_bytes(context.out / "table.md", report(scores, embedding, areas, curves, setting, quality).encode())
     save_png(context.out / "grid.png", picture)
 
-    for name, table in ((group, values), (f"embedding_val{setting.val_heads}", rungs)):
+    for name, table in tables.items():
         context.run.log_metrics(
             {f"{name}.{row}.{column}": value for row, figures in table.items() for column, value in figures.items()}
         )
