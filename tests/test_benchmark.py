@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from editgan import tracking
 from editgan.benchmark import smile, stage
+from editgan.benchmark.baselines.localediting import convolutions
+from editgan.benchmark.methods import METHODS
 from editgan.benchmark.params import BenchmarkParams
 from editgan.benchmark.report import column_title, table, title_of
 from editgan.benchmark.scores import (
@@ -30,9 +32,12 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.judges import SMILE_JUDGES, Judges
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
+from editgan.sweep import stage as sweep_stage
+from editgan.sweep.params import SweepParams
 from editgan.weights import save_module, save_tensors
 
 SIZE, HEADS, REFERENCE = 16, 6, 20
+NEW = ("interfacegan", "localediting", "sweep")
 NAMES = ["background", "skin", "upper_lip", "lower_lip", "mouth_interior"]
 MOUTH = (slice(10, 13), slice(5, 11))  # rows, columns
 
@@ -207,7 +212,7 @@ def test_table_has_a_dash_where_a_figure_makes_no_sense():
 def context(tmp_path, monkeypatch):
     """A project with the outputs of all earlier stages, as small as they can be."""
     outputs = tmp_path / "outputs"
-    for name in ("data", "judges", "generator", "encoder", "segmentation", "editing/vectors", "benchmark"):
+    for name in ("data", "judges", "generator", "encoder", "segmentation", "editing/vectors", "benchmark", *NEW):
         (outputs / name).mkdir(parents=True)
     write_data(outputs / "data")
     torch.manual_seed(0)
@@ -225,26 +230,40 @@ def context(tmp_path, monkeypatch):
     vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
     save_vector(outputs / "editing" / "vectors" / "smile.safetensors", vector)
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
-    monkeypatch.setattr(stage, "load_network", lambda *_: PixelDistance())
-    monkeypatch.setattr(stage, "load_judges", lambda *_: stand_ins())
+    directions = {name: torch.randn(G.w_dim) for name in ("smile", "smile_conditional")}
+    save_tensors(outputs / "interfacegan" / "directions.safetensors", directions)
+    channels = {}
+    for index, layer in enumerate(convolutions(G)):
+        width = layer.affine.weight.shape[0]
+        channels |= {f"q{index:02d}": torch.ones(width), f"style{index:02d}": torch.randn(width)}
+    save_tensors(outputs / "localediting" / "channels.safetensors", channels)
+    for module in (stage, sweep_stage):
+        monkeypatch.setattr(module, "load_network", lambda *_: PixelDistance())
+        monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
+    monkeypatch.setattr(sweep_stage, "load_guide", lambda *_: RedMouth())
 
     refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
     params = SimpleNamespace(
         seed=0,
         assets=SimpleNamespace(ir_se50=None, reference_inception=None),
         editing=SimpleNamespace(refine=refinement),
-        benchmark=BenchmarkParams(
-            vector="smile", scale=1.0, batch=4, refine_batch=2, kid_subsets=3, bootstrap=100, grid_heads=3
+        sweep=SweepParams(
+            recipe=1, vector="smile", asked=0.9, editgan=(0.5, 1), refined=(1,), interfacegan=(1, 2),
+            localediting=(0.5, 1), batch=4, kid_subsets=3,
         ),
-    )
-    return SimpleNamespace(
+        benchmark=BenchmarkParams(batch=4, refine_batch=2, kid_subsets=3, bootstrap=100, grid_heads=3),
+    )  # fmt: skip
+    context = SimpleNamespace(
         params=params,
+        root=tmp_path,
         out=outputs / "benchmark",
         work=tmp_path / "work",
         run=tracking.offline_run(),
         device=torch.device("cpu"),
         input=lambda name: outputs / name,
     )
+    sweep_stage.run(SimpleNamespace(**{**vars(context), "out": outputs / "sweep", "work": tmp_path / "sweep"}))
+    return context
 
 
 def write_data(folder) -> None:
@@ -273,8 +292,9 @@ def test_protocol_end_to_end_is_byte_stable(context):
     assert first.keys() == {"metrics.json", "intervals.json", "table.md", "grid.png"}
     metrics = json.loads(first["metrics.json"])
     assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
-        [INPUT, RECONSTRUCTION, EDITGAN, "editgan_2", TRULY_SMILING]
+        [INPUT, RECONSTRUCTION, *METHODS, "editgan_2", TRULY_SMILING]
     )
+    assert set(metrics[f"area_test{HEADS}"]) == {*METHODS, "editgan_2"}
     assert (
         metrics[f"smile_test{HEADS}"][INPUT]["smiling_judge"] == 0
         and metrics[f"smile_test{HEADS}"][TRULY_SMILING]["smiling_judge"] == 100
@@ -319,7 +339,7 @@ def test_missing_and_mismatched_inputs_are_named(context):
     )
     with pytest.raises(UserError, match=f"{HEADS - 1} test latents for {HEADS} test heads; run stage encoder"):
         stage.run(context)
-    context.params.benchmark = context.params.benchmark.model_copy(update={"vector": "frown"})
+    context.params.sweep = context.params.sweep.model_copy(update={"vector": "frown"})
     with pytest.raises(UserError, match="frown.safetensors: missing"):
         stage.run(context)
 

@@ -48,7 +48,7 @@ def find_boundary(w: Tensor, scores: Tensor, *, generator: torch.Generator, extr
     others = order[count:-count]
     above = scores[others] > (scores[order[:count]].min() + scores[order[-count:]].max()) / 2
     accuracy_others = machine.score(w[others].double().numpy(), above.numpy()) if len(others) else 1.0
-    normal = torch.as_tensor(machine.coef_[0])
+    normal = torch.tensor(machine.coef_[0])
     return Boundary((normal / normal.norm()).float(), float(accuracy), float(accuracy_others))
 
 
