@@ -1,6 +1,7 @@
 """The smile protocol end to end on tiny random networks, with stand-ins for the judges that read planted pixels."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -244,6 +245,7 @@ def context(tmp_path, monkeypatch):
 
     refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
     params = SimpleNamespace(
+        model_dump=lambda mode: {"seed": 0},
         seed=0,
         assets=SimpleNamespace(ir_se50=None, reference_inception=None),
         editing=SimpleNamespace(refine=refinement),
@@ -289,7 +291,8 @@ def contents(context) -> dict[str, bytes]:
 def test_protocol_end_to_end_is_byte_stable(context):
     stage.run(context)
     first = contents(context)
-    assert first.keys() == {"metrics.json", "intervals.json", "table.md", "grid.png"}
+    named = {"metrics.json", "intervals.json", "table.md", "table.tex", "grid.png", "worst.png", "curves.png"}
+    assert first.keys() == {*named, "report.html"}
     metrics = json.loads(first["metrics.json"])
     assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
         [INPUT, RECONSTRUCTION, *METHODS, "editgan_2", TRULY_SMILING]
@@ -354,3 +357,22 @@ def test_features_of_the_real_network_do_not_depend_on_the_batch(assets_dir):
     whole, parts = measure(network, images, batch=6), measure(network, images, batch=4)
     assert whole.shape == (6, 1280) and whole.dtype == torch.float64
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
+
+
+def test_report_is_one_page_that_needs_nothing_else(context):
+    stage.run(context)
+    page = (context.out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and page.count("<table>") == page.count(
+        '<div class="wide"><table>'
+    )
+    assert "http" not in page.replace("http-equiv", ""), "nothing is fetched"
+    assert "stand-ins" in page and "hash of all inputs" in page and "| --- |" not in page
+    assert len(re.findall(r"<tr>", page)) > 30, "tables are tables"
+
+
+def test_latex_has_a_row_for_every_method(context):
+    stage.run(context)
+    lines = (context.out / "table.tex").read_text().splitlines()
+    rows = [line for line in lines if line.endswith("\\\\")]
+    assert len(rows) == 1 + 4 + len(METHODS) and r"\% smiling, judge" in rows[0]
+    assert len({line.count("&") for line in rows}) == 1, "as many cells in every row"

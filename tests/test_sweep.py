@@ -33,7 +33,7 @@ def of_sweep(context):  # noqa: F811
 
 def test_every_strength_of_every_method_is_kept_for_every_head(context):  # noqa: F811
     tensors, metadata = load_tensors(context.input("sweep") / "heads.safetensors")
-    assert set(metadata["strengths"]) == {*METHODS, "editgan_2"}
+    assert set(metadata["strengths"]) == {*METHODS, "editgan_2", "reconstruction"}
     for name, strengths in metadata["strengths"].items():
         assert tensors[f"{name}.smile"].shape == (len(strengths), HEADS, 3)
         assert tensors[f"{name}.identity"].shape == tensors[f"{name}.leak"].shape == (len(strengths), HEADS)

@@ -206,19 +206,39 @@ def report(
     )
 
 
-def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: int) -> Image.Image:
-    """The first `heads` heads down the rows, one captioned column a row of the table, masks beside what they are of.
+def latex_table(scores: dict[str, Scores], columns: list[str]) -> str:
+    """Some columns of the table for a paper, without intervals."""
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(columns) + "}",
+        r"\toprule",
+        " & ".join(["", *(_latex(column_title(column)) for column in columns)]) + r" \\",
+        r"\midrule",
+    ]
+    for name, row in scores.items():
+        values = [_cell(Scores(values=row.values), column).replace("–", "--") for column in columns]
+        lines.append(" & ".join([_latex(title_of(name)), *values]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: list[int]) -> Image.Image:
+    """Heads down the rows, one captioned column a row of the table, masks beside what they are of.
 
     Args:
-        rows, masks: row name -> uint8 [N, 3, H, W]
+        rows: row name -> uint8 [N, 3, H, W]
+        masks: row name -> coloured masks of the heads shown, uint8 [len(heads), 3, H, W]
+        heads: which of the N
     """
     columns = {}
     for name, pictures in rows.items():
-        columns[title_of(name).removesuffix(" (ceiling)")] = pictures[:heads]
+        columns[title_of(name).removesuffix(" (ceiling)")] = pictures[heads]
         if name in masks:
-            columns[f"mask of {title_of(name)}"] = masks[name][:heads]
+            columns[f"mask of {title_of(name)}"] = masks[name]
     width = next(iter(rows.values())).shape[-1]
     return labelled_grid(columns, scale=max(1, round(128 / width)))
+
+
+def _latex(text: str) -> str:
+    return text.replace("%", r"\%").replace("_", r"\_")
 
 
 def _inception_note(setting: Setting) -> str:

@@ -1,9 +1,11 @@
 """Stage `benchmark`: edits the test heads by every method, lets the judges look, writes the table."""
 
 import json
+import platform
 import time
 
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor, nn
 
@@ -12,7 +14,8 @@ from editgan.assets.networks.winograd import use_winograd
 from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.benchmark.envelope import bootstrap_areas
 from editgan.benchmark.methods import Method, load_methods
-from editgan.benchmark.report import Setting, grid, report
+from editgan.benchmark.page import curves_png, html_report
+from editgan.benchmark.report import Setting, grid, latex_table, report, title_of
 from editgan.benchmark.scores import (
     Scores,
     Yardsticks,
@@ -44,6 +47,7 @@ from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.segmentation.ensemble import load_segmentation
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
+from editgan.tracking import git_tags
 from editgan.weights import load_tensors, write_bytes, write_json
 
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
@@ -100,8 +104,10 @@ def run(context: StageContext) -> None:
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
     )
+    worst = measured[refined_name(setting.refine_steps)].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()
+    pictures = {"grid": grid(rows, masks, list(range(params.grid_heads))), "worst": grid(rows, {}, worst)}
     areas = sweep_areas(context, strangers["mobilefacenet"])
-    write_outputs(context, scores, embedding, areas, setting, grid(rows, masks, params.grid_heads))
+    write_outputs(context, scores, embedding, areas, setting, pictures)
 
 
 def sweep_areas(context: StageContext, stranger: float) -> dict[str, dict[str, Tensor]]:
@@ -209,9 +215,12 @@ def write_outputs(
     embedding: dict[str, dict[str, float]],
     areas: dict[str, dict[str, Tensor]],
     setting: Setting,
-    picture: Image.Image,
+    pictures: dict[str, Image.Image],
 ) -> None:
-    """metrics.json (values), intervals.json, table.md and grid.png; mirrored to the run."""
+    """Figures, tables and pictures, mirrored to the run, and report.html, which shows them all.
+
+    The report also says what made it, commit and versions, which are no part of the result: it is no output of DVC.
+    """
     values = {
         row: {column: _rounded(column, value) for column, value in of_row.values.items()}
         for row, of_row in scores.items()
@@ -237,17 +246,53 @@ def write_outputs(
     write_json(context.out / "intervals.json", intervals)
     quality = (context.input("judges") / "quality.md").read_text()
     folder = context.input("sweep") / "curves"
-    curves = {name: json.loads((folder / f"{name}.json").read_text()) for name in areas}
-    write_bytes(context.out / "table.md", report(scores, embedding, areas, curves, setting, quality).encode())
-    save_png(context.out / "grid.png", picture)
+    curves = {name: json.loads((folder / f"{name}.json").read_text()) for name in (RECONSTRUCTION, *areas)}
+    text = report(scores, embedding, areas, curves, setting, quality)
+    write_bytes(context.out / "table.md", text.encode())
+    write_bytes(context.out / "table.tex", latex_table(scores, latex_columns(setting)).encode())
+    start = curves.pop(RECONSTRUCTION)[0]
+    write_bytes(context.out / "curves.png", curves_png(curves, start))
+    for name, picture in pictures.items():
+        save_png(context.out / f"{name}.png", picture)
+    captions = {
+        "curves": "Over all strengths",
+        "grid": "The first test heads",
+        "worst": f"Where {title_of(refined_name(setting.refine_steps))} smiles least, by the judge",
+    }
+    shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
+    params = yaml.safe_dump(context.params.model_dump(mode="json"), sort_keys=False)
+    page = html_report(text, shown, facts_of(context), params)
+    write_bytes(context.out / "report.html", page.encode())
 
     for name, table in tables.items():
         context.run.log_metrics(
             {f"{name}.{row}.{column}": value for row, figures in table.items() for column, value in figures.items()}
         )
-    context.run.log_file(context.out / "table.md")
-    context.run.log_file(context.out / "intervals.json")
-    context.run.log_image(context.out / "grid.png", "grid")
+    for name in ("table.md", "table.tex", "intervals.json", "report.html"):
+        context.run.log_file(context.out / name)
+    for name in captions:
+        context.run.log_image(context.out / f"{name}.png", name)
+
+
+def latex_columns(setting: Setting) -> list[str]:
+    """The columns of the paper's table and KID: accuracy, FID, KID, identity."""
+    features, identity = setting.feature_networks[-1], setting.identity_networks[-1]  # the published ones if there
+    counted = [f"{metric}{setting.heads}_{features}" for metric in ("fid", "kid")]
+    return [*(f"smiling_{judge}" for judge in SMILE_JUDGES), *counted, f"identity_{identity}"]
+
+
+def facts_of(context: StageContext) -> dict[str, str]:
+    """What made the report: commit, inputs, data, versions."""
+    tags = git_tags(context.root)
+    commit = tags.get("mlflow.source.git.commit", "unknown")
+    changed = " and changes on top" if tags["git_dirty"] == "true" else ""
+    return {
+        "commit": commit + changed,
+        "hash of all inputs": context.work.name,
+        "data": (context.input("data") / "recipe.json").read_text().strip(),
+        "torch": f"{torch.__version__}, {context.device}, {torch.get_num_threads()} threads",
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    }
 
 
 def _rounded(column: str, value: float) -> float:

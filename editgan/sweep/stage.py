@@ -8,7 +8,15 @@ from torch import Tensor
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, Method, load_methods
-from editgan.benchmark.smile import EDITGAN, SmileHeads, load_heads, refine_resumably, refined_name, synthesise
+from editgan.benchmark.smile import (
+    EDITGAN,
+    RECONSTRUCTION,
+    SmileHeads,
+    load_heads,
+    refine_resumably,
+    refined_name,
+    synthesise,
+)
 from editgan.data.archive import load_attributes, load_images
 from editgan.editing.vectors import EditingVector, load_vector
 from editgan.encoder.encoder import load_latents
@@ -63,7 +71,7 @@ def run(context: StageContext) -> None:
         done += 1
     keep(tensors, curves, refined_name(steps), params.refined, rows)
     reconstruction = judge(judge.reconstruction)
-    keep(tensors, {}, "reconstruction", (0.0,), [reconstruction])
+    keep(tensors, curves, RECONSTRUCTION, (0.0,), [reconstruction])
 
     save_tensors(context.out / "heads.safetensors", tensors, {"strengths": {n: list(v) for n, v in curves.items()}})
     for name, row in curves.items():
