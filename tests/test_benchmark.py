@@ -231,6 +231,7 @@ def context(tmp_path, monkeypatch):
     vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
     save_vector(outputs / "editing" / "vectors" / "smile.safetensors", vector)
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
+    (outputs / "data" / "recipe.json").write_text("{}\n")
     directions = {name: torch.randn(G.w_dim) for name in ("smile", "smile_conditional")}
     save_tensors(outputs / "interfacegan" / "directions.safetensors", directions)
     channels = {}
