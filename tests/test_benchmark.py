@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from editgan import tracking
-from editgan.benchmark import smile, stage
+from editgan.benchmark import stage
 from editgan.benchmark.baselines.localediting import convolutions
 from editgan.benchmark.methods import METHODS
 from editgan.benchmark.params import BenchmarkParams
@@ -239,8 +239,8 @@ def context(tmp_path, monkeypatch):
         width = layer.affine.weight.shape[0]
         channels |= {f"q{index:02d}": torch.ones(width), f"style{index:02d}": torch.randn(width)}
     save_tensors(outputs / "localediting" / "channels.safetensors", channels)
+    monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
     for module in (stage, sweep_stage):
-        monkeypatch.setattr(module, "load_network", lambda *_: PixelDistance())
         monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
     monkeypatch.setattr(sweep_stage, "load_guide", lambda *_: RedMouth())
 
@@ -254,7 +254,7 @@ def context(tmp_path, monkeypatch):
             recipe=1, vector="smile", asked=0.9, editgan=(0.5, 1), refined=(1,), interfacegan=(1, 2),
             localediting=(0.5, 1), batch=4, kid_subsets=3,
         ),
-        benchmark=BenchmarkParams(batch=4, refine_batch=2, kid_subsets=3, bootstrap=100, grid_heads=3),
+        benchmark=BenchmarkParams(batch=4, kid_subsets=3, bootstrap=100, grid_heads=3),
     )  # fmt: skip
     context = SimpleNamespace(
         params=params,
@@ -316,24 +316,8 @@ def test_protocol_end_to_end_is_byte_stable(context):
     assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
     assert "ms" not in json.dumps(metrics)
 
-    for path in (context.work / "refined").iterdir():
-        path.unlink()
     stage.run(context)
     assert contents(context) == first
-
-
-def test_refinement_goes_on_where_it_was_killed(context, monkeypatch):
-    stage.run(context)
-    unbroken = contents(context)
-    batches = sorted((context.work / "refined").iterdir())
-    assert len(batches) == 3
-    batches[1].unlink()
-
-    refined = []
-    real = smile.refine
-    monkeypatch.setattr(smile, "refine", lambda *args, **kwargs: refined.append(len(args[3])) or real(*args, **kwargs))
-    stage.run(context)
-    assert refined == [2] and contents(context) == unbroken
 
 
 def test_missing_and_mismatched_inputs_are_named(context):
@@ -341,7 +325,9 @@ def test_missing_and_mismatched_inputs_are_named(context):
         context.input("encoder") / "latents.safetensors",
         {name: torch.zeros(HEADS - 1, 6, 8) for name in EMBEDDED_SETS},
     )
-    with pytest.raises(UserError, match=f"{HEADS - 1} test latents for {HEADS} test heads; run stage encoder"):
+    with pytest.raises(
+        UserError, match=f"{HEADS - 1} latents of reconstruction for {HEADS} test heads; run stage encoder"
+    ):
         stage.run(context)
     context.params.sweep = context.params.sweep.model_copy(update={"vector": "frown"})
     with pytest.raises(UserError, match="frown.safetensors: missing"):

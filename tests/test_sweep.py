@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from test_benchmark import HEADS, RedMouth, context  # noqa: F401  (a fixture)
 
+from editgan.benchmark import smile
 from editgan.benchmark.methods import METHODS, load_methods
 from editgan.editing.vectors import load_vector
 from editgan.encoder.encoder import load_latents
@@ -50,11 +51,21 @@ def test_sweep_is_byte_stable_and_takes_up_finished_batches(context, monkeypatch
     again = of_sweep(context)
     stage.run(again)
     assert contents(context.input("sweep")) == first
-    kept = [path for path in again.work.rglob("*.safetensors")]
-    assert len(kept) == 2
-    kept[0].unlink()
+    kept = sorted(again.work.rglob("*.safetensors"))
+    assert len(kept) >= 2
+    kept[-1].unlink()
+    refined, real = [], smile.refine
+    monkeypatch.setattr(smile, "refine", lambda *args, **kwargs: refined.append(len(args[3])) or real(*args, **kwargs))
     stage.run(again)
-    assert contents(context.input("sweep")) == first
+    assert refined == [HEADS - 4] and contents(context.input("sweep")) == first
+
+
+def test_the_chosen_strength_is_refined_whether_asked_for_or_not(context):  # noqa: F811
+    chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]["editgan"]["strength"]
+    tensors, metadata = load_tensors(context.input("sweep") / "refined.safetensors")
+    assert metadata["strength"] == chosen and len(tensors["w_plus"]) == HEADS
+    strengths = load_tensors(context.input("sweep") / "heads.safetensors")[1]["strengths"]
+    assert strengths["editgan_2"] == sorted({1.0, chosen})
 
 
 def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkeypatch):  # noqa: F811

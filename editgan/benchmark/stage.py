@@ -9,8 +9,6 @@ import yaml
 from PIL import Image
 from torch import Tensor, nn
 
-from editgan.assets.load import load_network
-from editgan.assets.networks.winograd import use_winograd
 from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.benchmark.envelope import bootstrap_areas
 from editgan.benchmark.methods import Method, load_methods
@@ -32,12 +30,11 @@ from editgan.benchmark.smile import (
     TRULY_SMILING,
     SmileHeads,
     load_heads,
-    refine_resumably,
     refined_name,
     synthesise,
 )
 from editgan.data.archive import load_classes, load_images
-from editgan.editing.vectors import EditingVector, load_vector
+from editgan.editing.vectors import load_vector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
@@ -61,10 +58,10 @@ def run(context: StageContext) -> None:
     vector = load_vector(context.input("editing") / "vectors" / f"{context.params.sweep.vector}.safetensors")
     heads = load_heads(data)
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
-    methods = load_methods(context.root / "outputs", G, vector, batch=params.refine_batch, device=context.device)
+    methods = load_methods(context.root / "outputs", G, vector, batch=params.batch, device=context.device)
     chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]
     strengths = {name: chosen[name]["strength"] for name in methods}
-    rows, masks = make_rows(context, G, heads, vector, methods, strengths)
+    rows, masks = make_rows(context, G, heads, methods, strengths)
 
     yardsticks = load_yardsticks(context)
     photos, reconstructions = validation_heads(context, G)
@@ -136,61 +133,41 @@ def sweep_areas(context: StageContext, stranger: float) -> dict[str, dict[str, T
 def validation_heads(context: StageContext, G: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
     """Validation heads, uint8 [N, 3, H, W], and what each rung of the embedding makes of them."""
     latents = load_latents(context.input("encoder") / "latents.safetensors")
-    batch, device = context.params.benchmark.refine_batch, context.device
+    batch, device = context.params.benchmark.batch, context.device
     rungs = {"encoder": latents["val_encoder"], "encoder_and_optimisation": latents["val"]}
     photos = torch.as_tensor(load_images(context.input("data") / "val.zip", range(len(latents["val"]))))
     return photos, {rung: synthesise(G, w_plus, batch=batch, device=device) for rung, w_plus in rungs.items()}
 
 
 def make_rows(
-    context: StageContext,
-    G: nn.Module,
-    heads: SmileHeads,
-    vector: EditingVector,
-    methods: dict[str, Method],
-    strengths: dict[str, float],
+    context: StageContext, G: nn.Module, heads: SmileHeads, methods: dict[str, Method], strengths: dict[str, float]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Pictures of every row, uint8 [N, 3, H, W], and coloured predicted masks of the rows that grid.png shows."""
-    params, refinement, device = context.params.benchmark, context.params.editing.refine, context.device
-    S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
-    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]  # [N, num_ws, w_dim]
-    if len(w_plus) != len(heads.photos):
-        raise UserError(
-            f"{context.input('encoder') / 'latents.safetensors'}: {len(w_plus)} test latents for {len(heads.photos)}"
-            " test heads; run stage encoder again"
-        )
-    assets = context.input("assets")
-    face = load_network("dlib_resnet", assets).to(device) if refinement.weights.identity > 0 else None
-    refined, refine_ms = refine_resumably(
-        G,
-        S,
-        use_winograd(load_network("lpips_vgg", assets)).to(device),
-        w_plus,
-        vector,
-        scale=strengths[EDITGAN],
-        params=refinement,
-        identity=face,
-        batch=params.refine_batch,
-        work=context.work,
-        device=device,
-        on_batch=lambda done, total: context.run.progress(done, total, "heads refined"),
-    )
+    params, device = context.params.benchmark, context.device
+    plus = refined_name(context.params.editing.refine.steps)
+    latents = {
+        RECONSTRUCTION: load_latents(context.input("encoder") / "latents.safetensors")["test"],  # [N, num_ws, w_dim]
+        plus: load_tensors(context.input("sweep") / "refined.safetensors")[0]["w_plus"].float(),
+    }
+    for (row, w_plus), stage in zip(latents.items(), ("encoder", "sweep"), strict=True):
+        if len(w_plus) != len(heads.photos):
+            raise UserError(
+                f"outputs/{stage}: {len(w_plus)} latents of {row} for {len(heads.photos)} test heads; run stage {stage}"
+                " again"
+            )
     started = time.monotonic()
-    edited = {name: method(w_plus, strengths[name]) for name, method in methods.items()}
-    timings = {"synthesis_ms_per_head": 1000 * (time.monotonic() - started) / (len(edited) * len(w_plus))}
-    latents = {RECONSTRUCTION: w_plus, refined_name(refinement.steps): refined}
-    generated = {name: synthesise(G, w, batch=params.refine_batch, device=device) for name, w in latents.items()}
-    order = [RECONSTRUCTION, EDITGAN, refined_name(refinement.steps), *edited]
-    generated = {name: (generated | edited)[name] for name in dict.fromkeys(order)}
-    if refine_ms is not None:
-        timings["refine_ms_per_head"] = refine_ms
-    context.run.log_metrics(timings)
-    print("benchmark: " + ", ".join(f"{name} {value:.1f}" for name, value in timings.items()), flush=True)
+    edited = {name: method(latents[RECONSTRUCTION], strengths[name]) for name, method in methods.items()}
+    milliseconds = 1000 * (time.monotonic() - started) / (len(edited) * len(heads.photos))
+    context.run.log_metrics({"synthesis_ms_per_head": milliseconds})
+    generated = {name: synthesise(G, w, batch=params.batch, device=device) for name, w in latents.items()}
+    order = dict.fromkeys([RECONSTRUCTION, EDITGAN, plus, *edited])
+    generated = {name: (generated | edited)[name] for name in order}
 
+    S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
     palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
-    masks = {}
-    for name in (RECONSTRUCTION, refined_name(refinement.steps)):
-        masks[name] = colourize(predict_masks(G, S, latents[name][: params.grid_heads]), palette)
+    masks = {
+        name: colourize(predict_masks(G, S, w_plus[: params.grid_heads]), palette) for name, w_plus in latents.items()
+    }
     return {INPUT: heads.photos, **generated, TRULY_SMILING: heads.smiling}, masks
 
 

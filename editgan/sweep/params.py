@@ -16,7 +16,7 @@ class SweepParams(Section):
     vector: str  # editing vector, a file of outputs/editing/vectors
     asked: float = Field(gt=0, le=1)  # share of smiles that the chosen strength is the least to reach
     editgan: Strengths  # 1 is what the vector's heads learned
-    refined: Strengths  # of the vector before its refinement
+    refined: Strengths  # of the vector before its refinement; the chosen one comes in any case
     interfacegan: Strengths  # in units of W
     localediting: Strengths  # 1 swaps the styles whole
     batch: int = Field(ge=1)  # images at a time; changes speed, not results

@@ -28,13 +28,14 @@ from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.metrics import kernel_distance, outside_error
 from editgan.segmentation.ensemble import load_segmentation
 from editgan.stage import StageContext
-from editgan.weights import save_tensors, write_json
+from editgan.weights import load_tensors, save_halves, save_tensors, write_json
 
 DIGITS = 6
 
 
 def run(context: StageContext) -> None:
-    """Write heads.safetensors (per head), curves/METHOD.json (means) and metrics.json (the chosen strengths)."""
+    """Write heads.safetensors (what judges say of each head), curves/METHOD.json (means), metrics.json (the chosen
+    strengths) and refined.safetensors (latents of the vector at its chosen strength after refinement)."""
     params, data = context.params.sweep, context.input("data")
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
     vector = load_vector(context.input("editing") / "vectors" / f"{params.vector}.safetensors")
@@ -52,7 +53,9 @@ def run(context: StageContext) -> None:
     judges = load_judges(context.input("assets"), context.input("judges"), context.device)
     judge = Sweep(context, judges, heads, synthesise(G, w_plus, batch=params.batch, device=context.device))
     steps = context.params.editing.refine.steps
-    total = sum(map(len, strengths.values())) + len(params.refined)
+    chosen = metrics["chosen"][EDITGAN]["strength"]
+    to_refine = tuple(sorted({*params.refined, chosen}))
+    total = sum(map(len, strengths.values())) + len(to_refine)
     tensors, curves, done = {}, {}, 0
     for name, method in methods.items():
         rows = []
@@ -62,14 +65,17 @@ def run(context: StageContext) -> None:
             done += 1
         keep(tensors, curves, name, strengths[name], rows)
     rows = []
-    for strength in params.refined:
+    for strength in to_refine:
 
         def report(heads: int, count: int, done=done, strength=strength) -> None:
             context.run.progress(done + heads / count, total, "sets of heads", f"refining {strength:g}")
 
-        rows.append(judge(refined(context, G, w_plus, vector, strength, report)))
+        latents = refined(context, G, w_plus, vector, strength, report)
+        if strength == chosen:
+            latents = save_refined(context, latents, chosen)
+        rows.append(judge(synthesise(G, latents, batch=params.batch, device=context.device)))
         done += 1
-    keep(tensors, curves, refined_name(steps), params.refined, rows)
+    keep(tensors, curves, refined_name(steps), to_refine, rows)
     reconstruction = judge(judge.reconstruction)
     keep(tensors, curves, RECONSTRUCTION, (0.0,), [reconstruction])
 
@@ -157,6 +163,15 @@ def keep(
         }
 
 
+def save_refined(context: StageContext, w_plus: Tensor, strength: float) -> Tensor:
+    """Write the latents that the table shows, in float16; returns what is read back."""
+    remedy = "lower editing.refine.learning_rate and run stage sweep again"
+    path = context.out / "refined.safetensors"
+    return load_tensors(save_halves(path, {"w_plus": w_plus}, {"strength": strength}, remedy=remedy))[0][
+        "w_plus"
+    ].float()
+
+
 def refined(
     context: StageContext,
     G: Generator,
@@ -165,10 +180,10 @@ def refined(
     strength: float,
     report: Callable[[int, int], None],
 ) -> Tensor:
-    """Pictures of the vector at a strength after refinement; finished batches wait in the work folder."""
+    """Latents of the vector at a strength after refinement; finished batches wait in the work folder."""
     params, refinement = context.params.sweep, context.params.editing.refine
     assets, work = context.input("assets"), context.work / f"{strength:g}"
-    latents, _ = refine_resumably(
+    latents, milliseconds = refine_resumably(
         G,
         load_segmentation(context.input("segmentation") / "S.safetensors", context.device),
         use_winograd(load_network("lpips_vgg", assets)).to(context.device),
@@ -182,4 +197,6 @@ def refined(
         device=context.device,
         on_batch=report,
     )
-    return synthesise(G, latents, batch=params.batch, device=context.device)
+    if milliseconds is not None:
+        context.run.log_metrics({"refine_ms_per_head": milliseconds}, step=strength)
+    return latents
