@@ -1,33 +1,87 @@
-"""The methods that work on latents, behind one signature: embedded heads and a strength -> pictures."""
+"""The methods that work on latents, behind one signature: embedded heads, then a strength -> edited latents."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from editgan.benchmark.baselines.localediting import convolutions, swapped_styles
+from editgan.benchmark.plus import followed_at, least_strengths
 from editgan.benchmark.smile import EDITGAN, synthesise
-from editgan.editing.vectors import EditingVector, apply_vector
+from editgan.data.archive import load_attributes, load_masks
+from editgan.editing.edits import load_edits, target_mask
+from editgan.editing.masks import edit_region
+from editgan.editing.paste import paste_back
+from editgan.editing.vectors import EditingVector, apply_vector, load_vector
 from editgan.errors import UserError
-from editgan.generator.generator import Generator
+from editgan.generator.generator import Generator, load_generator
+from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.segmentation.predict import predict_masks
 from editgan.weights import load_tensors
 
-INTERFACEGAN, CONDITIONAL, LOCALEDITING = "interfacegan", "interfacegan_conditional", "localediting"
-METHODS = (EDITGAN, INTERFACEGAN, CONDITIONAL, LOCALEDITING)
+PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING = (
+    "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting",
+)  # fmt: skip
+METHODS = (EDITGAN, PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING)
+
+EditAt = Callable[[float], AbstractContextManager[Tensor]]  # a strength -> what G makes the edited heads of, within
+Method = Callable[[Tensor], EditAt]  # of heads, w_plus [N, num_ws, w_dim]
 
 
-Method = Callable[[Tensor, float], Tensor]  # (w_plus [N, num_ws, w_dim], strength) -> uint8 [N, 3, H, W]
+@dataclass(frozen=True)
+class Renderer:
+    """From edited latents to pictures, with and without paste-back."""
+
+    G: Generator
+    S: SegmentationEnsemble
+    parts: tuple[str, ...]  # what the edit is about
+    batch: int
+    device: torch.device
+
+    def pictures(self, edited: AbstractContextManager[Tensor]) -> Tensor:
+        """uint8 [N, 3, H, W]"""
+        with edited as w_plus:
+            return synthesise(self.G, w_plus, batch=self.batch, device=self.device)
+
+    def both(self, edited: AbstractContextManager[Tensor], photos: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures, and the same pasted back: only the parts, before or after, and a seam differ from the photos.
+
+        Args:
+            photos: uint8 [N, 3, H, W]
+            before: masks of the unedited heads as S sees them, labels  # uint8 [N, H, W]
+        """
+        with edited as w_plus:
+            pictures = synthesise(self.G, w_plus, batch=self.batch, device=self.device)
+            after = predict_masks(self.G, self.S, w_plus)
+        return pictures, paste_back(photos, pictures, edit_region(before, after, self.S.class_ids(self.parts)))
 
 
 def load_methods(
-    outputs: Path, G: Generator, vector: EditingVector, *, batch: int, device: torch.device
-) -> dict[str, Method]:
-    """Every method by name, from what its stage left behind.
+    outputs: Path,
+    edits: Path,
+    *,
+    vector: str,
+    plus: str,
+    strengths: tuple[float, ...],
+    batch: int,
+    device: torch.device,
+) -> tuple[EditingVector, dict[str, Method], Renderer]:
+    """EditGAN's vector, every method by name, and what makes pictures of them, from what the stages left behind.
 
+    Args:
+        edits: the file that describes edit `plus`, from which EditGAN+ makes its masks
+        vector, plus: names of the editing vectors of EditGAN and EditGAN+
+        strengths: that EditGAN+ chooses among for each head
     Raises:
         UserError: a file is missing, damaged or of another generator.
     """
+    G = load_generator(outputs / "generator" / "G_ema.safetensors", device)
+    S = load_segmentation(outputs / "segmentation" / "S.safetensors", device)
+    first, several = (load_vector(outputs / "editing" / "vectors" / f"{name}.safetensors") for name in (vector, plus))
     path = outputs / "interfacegan" / "directions.safetensors"
     directions = load_tensors(path)[0]
     for name in ("smile", "smile_conditional"):
@@ -42,21 +96,48 @@ def load_methods(
         raise UserError(f"{path}: holds no {missing}; run stage localediting again") from None
 
     def along(delta: Tensor) -> Method:
-        def edit(w_plus: Tensor, strength: float) -> Tensor:
-            return synthesise(G, w_plus + strength * delta, batch=batch, device=device)
+        return lambda w_plus: lambda strength: contextlib.nullcontext(w_plus + strength * delta)
 
-        return edit
+    def by_styles(w_plus: Tensor) -> EditAt:
+        @contextlib.contextmanager
+        def swapped(strength: float) -> Iterator[Tensor]:
+            with swapped_styles(G, masks, styles, strength):
+                yield w_plus
 
-    def by_vector(w_plus: Tensor, strength: float) -> Tensor:
-        return synthesise(G, apply_vector(w_plus, vector, strength), batch=batch, device=device)
+        return swapped
 
-    def by_styles(w_plus: Tensor, strength: float) -> Tensor:
-        with swapped_styles(G, masks, styles, strength):
-            return synthesise(G, w_plus, batch=batch, device=device)
+    def by_masks(w_plus: Tensor) -> EditAt:
+        before = predict_masks(G, S, w_plus)  # [N, H, W]
+        wanted = wanted_masks(outputs, edits, plus, before, S.class_names)
+        followed = followed_at(G, S, w_plus, several, strengths, before, wanted)  # [S, N]
 
-    return {
-        EDITGAN: by_vector,
+        def edited(share: float) -> AbstractContextManager[Tensor]:
+            scale = least_strengths(followed, strengths, share)  # [N]
+            return contextlib.nullcontext(w_plus + scale[:, None, None] * several.delta_w_plus)
+
+        return edited
+
+    methods = {
+        EDITGAN: lambda w_plus: lambda strength: contextlib.nullcontext(apply_vector(w_plus, first, strength)),
+        PLUS: by_masks,
         INTERFACEGAN: along(directions["smile"]),
         CONDITIONAL: along(directions["smile_conditional"]),
         LOCALEDITING: by_styles,
     }
+    return first, methods, Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device)
+
+
+def wanted_masks(outputs: Path, edits: Path, name: str, before: Tensor, class_names: list[str]) -> Tensor:
+    """What an edit of the file makes of masks, with the few-shot heads as donors.  # uint8 [N, H, W]
+
+    Raises:
+        UserError: the file describes no such edit.
+    """
+    described = load_edits(edits, class_names)
+    if name not in described:
+        raise UserError(f"{edits}: describes no edit {name}; there are {', '.join(described)}")
+    pool = outputs / "data" / "pool.zip"
+    few = len(load_tensors(outputs / "encoder" / "latents.safetensors")[0]["few_shot"])
+    donors, attributes = load_masks(pool, range(few)), load_attributes(pool)[:few]
+    options = dict(class_names=class_names, donors=donors, donor_attributes=attributes, folder=edits.parent)
+    return torch.stack([torch.as_tensor(target_mask(described[name], m, **options)[0]) for m in before.numpy()])

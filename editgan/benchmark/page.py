@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
-from editgan.benchmark.report import title_of
+from editgan.benchmark.report import column_title, title_of
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -45,24 +45,26 @@ def html_report(table: str, pictures: Mapping[str, bytes], facts: Mapping[str, s
     )
 
 
-def curves_png(curves: Mapping[str, list[dict[str, float]]], start: Mapping[str, float]) -> bytes:
-    """Smiles, leak and KID of every method against the identity that its strengths keep, as PNG; `start` is strength 0.
+def curves_png(curves: Mapping[str, list[dict[str, float]]], start: str) -> bytes:
+    """Smiles, leak and KID of every method against the identity that its strengths keep, as PNG.
 
-    Columns are those of `curves`, the rows of sweep/curves by method.
+    Args:
+        curves: by row, the contents of sweep/curves
+        start: the row that is strength 0 of all others
     """
-    columns = [column for column in start if column.startswith(("smiling_", "leak_", "kid"))]
+    (first,) = curves[start]
+    columns = [column for column in first if column.startswith(("smiling_", "leak_", "kid"))]
     chosen = [columns[0], *(column for column in columns if not column.startswith("smiling_"))]
-    labels = {"smiling": "% smiling, judge", "leak": "leak x1e3", "kid": "KID x1e3"}
     figure = Figure(figsize=(5 * len(chosen), 4.2), layout="constrained")
     for index, column in enumerate(chosen):
         axes = figure.add_subplot(1, len(chosen), index + 1)
         factor = 1 if column.startswith("smiling_") else 1000
-        for name, rows in curves.items():
-            points = [start, *rows]
+        for name in (name for name in curves if name != start):
+            points = [first, *curves[name]]
             x = [point["identity_mobilefacenet"] for point in points]
             axes.plot(x, [factor * point[column] for point in points], "-o", markersize=3, label=title_of(name))
         axes.set_xlabel("identity to the photo (strength 0 on the right)")
-        axes.set_ylabel(next(label for prefix, label in labels.items() if column.startswith(prefix)))
+        axes.set_ylabel(column_title(column))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
     buffer = io.BytesIO()

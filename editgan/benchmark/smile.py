@@ -1,7 +1,7 @@
 """The smile protocol (EditGAN, section 4.2): neutral test heads are made to smile, then judged.
 
-Rows: the input photo, its reconstruction, the edit by vector alone, the edit after refinement, and the same head truly
-smiling, which no method can beat. All rows are rounded to 8 bits first, as pictures on disk are.
+Rows: the input photo, its reconstruction, the edit of every method, EditGAN's after refinement too, and the same head
+truly smiling, which no method can beat. All rows are rounded to 8 bits first, as pictures on disk are.
 """
 
 import time
@@ -22,6 +22,7 @@ from editgan.images import to_uint8
 from editgan.weights import load_tensors, save_tensors
 
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
+PASTED = "_pasted"  # ends the names of rows that keep the photo's pixels outside the edited region
 
 
 def refined_name(steps: int) -> str:

@@ -1,19 +1,19 @@
 """Stage `benchmark`: edits the test heads by every method, lets the judges look, writes the table."""
 
+import contextlib
 import json
 import platform
-import time
 
 import torch
 import yaml
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.benchmark.envelope import bootstrap_areas
-from editgan.benchmark.methods import Method, load_methods
+from editgan.benchmark.methods import Method, Renderer, load_methods
 from editgan.benchmark.page import curves_png, html_report
-from editgan.benchmark.report import Setting, grid, latex_table, report, title_of
+from editgan.benchmark.report import Setting, grid, latex_table, pasted, plain, report, title_of
 from editgan.benchmark.scores import (
     Scores,
     Yardsticks,
@@ -26,22 +26,19 @@ from editgan.benchmark.scores import (
 from editgan.benchmark.smile import (
     EDITGAN,
     INPUT,
+    PASTED,
     RECONSTRUCTION,
     TRULY_SMILING,
     SmileHeads,
     load_heads,
     refined_name,
-    synthesise,
 )
 from editgan.data.archive import load_classes, load_images
-from editgan.editing.vectors import load_vector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.generator.generator import load_generator
 from editgan.images import colourize, save_png
 from editgan.judges import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD
-from editgan.segmentation.ensemble import load_segmentation
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.tracking import git_tags
@@ -52,41 +49,41 @@ OTHER_DIGITS = 6
 
 
 def run(context: StageContext) -> None:
-    """Make the rows of the table, measure them, write metrics.json, table.md and grid.png."""
+    """Make the rows of the tables, measure them, write figures, tables, pictures and the report."""
     params, seed = context.params.benchmark, context.params.seed
-    data = context.input("data")
-    vector = load_vector(context.input("editing") / "vectors" / f"{context.params.sweep.vector}.safetensors")
-    heads = load_heads(data)
-    G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
-    methods = load_methods(context.root / "outputs", G, vector, batch=params.batch, device=context.device)
+    sweep = context.params.sweep
+    vector, methods, renderer = load_methods(
+        context.root / "outputs",
+        context.root / "edits.yaml",
+        vector=sweep.vector,
+        plus=sweep.plus_vector,
+        strengths=sweep.editgan,
+        batch=sweep.batch,
+        device=context.device,
+    )
+    heads = load_heads(context.input("data"))
     chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]
     strengths = {name: chosen[name]["strength"] for name in methods}
-    rows, masks = make_rows(context, G, heads, methods, strengths)
+    rows, masks = make_rows(context, renderer, heads, methods, strengths)
 
     yardsticks = load_yardsticks(context)
-    photos, reconstructions = validation_heads(context, G)
+    photos, reconstructions = validation_heads(context, renderer)
     embedding = score_embedding(photos, reconstructions, yardsticks)
-    references = measure_reference(torch.as_tensor(load_images(data / "reference.zip")), yardsticks)
+    references = measure_reference(torch.as_tensor(load_images(context.input("data") / "reference.zip")), yardsticks)
     measured = {}
     for done, (name, pictures) in enumerate(rows.items()):
         context.run.progress(done, len(rows), "rows", f"judging {name}")
         measured[name] = measure_row(pictures, heads.smiling, yardsticks)
+    options = dict(kid_subsets=params.kid_subsets, bootstrap=params.bootstrap, seed=seed)
     scores = {}
     for done, name in enumerate(rows):
         context.run.progress(done, len(rows), "rows", f"scoring {name}")
-        scores[name] = score_row(
-            name,
-            measured,
-            heads,
-            references,
-            kid_subsets=params.kid_subsets,
-            bootstrap=params.bootstrap,
-            seed=seed,
-        )
+        scores[name] = score_row(name, measured, heads, references, **options)
 
     strangers = {
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
     }
+    plus = refined_name(context.params.editing.refine.steps)
     setting = Setting(
         heads=len(heads.photos),
         val_heads=len(photos),
@@ -101,19 +98,35 @@ def run(context: StageContext) -> None:
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
     )
-    worst = measured[refined_name(setting.refine_steps)].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()
-    pictures = {"grid": grid(rows, masks, list(range(params.grid_heads))), "worst": grid(rows, {}, worst)}
-    areas = sweep_areas(context, strangers["mobilefacenet"])
+    worst = measured[plus].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()
+    first = list(range(params.grid_heads))
+    with_ends = {INPUT: rows[INPUT], **pasted(rows), TRULY_SMILING: rows[TRULY_SMILING]}
+    pictures = {
+        "grid": grid(plain(rows), masks, first),
+        "pasted": grid(with_ends, {}, first),
+        "worst": grid(plain(rows), {}, worst),
+    }
+    areas = {}
+    for suffix in ("", PASTED):
+        areas |= sweep_areas(context, strangers["mobilefacenet"], suffix)
     write_outputs(context, scores, embedding, areas, setting, pictures)
 
 
-def sweep_areas(context: StageContext, stranger: float) -> dict[str, dict[str, Tensor]]:
-    """By method and smile judge the area under accuracy over identity, in percent  # [1 + resamples]"""
+def sweep_areas(context: StageContext, stranger: float, suffix: str) -> dict[str, dict[str, Tensor]]:
+    """By method and smile judge the area under accuracy over identity, in percent  # [1 + resamples]
+
+    Args:
+        stranger: identity of different people, the lower end; the reconstruction's is the upper one
+        suffix: which rows: PASTED, or "" for those as generated
+    """
     tensors, _ = load_tensors(context.input("sweep") / "heads.safetensors")
-    names = sorted({key.split(".")[0] for key in tensors} - {RECONSTRUCTION})
-    kept = {key: tensors[f"{RECONSTRUCTION}.{key}"] for key in ("smile", "identity")}  # strength 0 of every method
+    rows = {key.split(".")[0] for key in tensors}
+    names = sorted(name for name in rows if name.endswith(PASTED) is bool(suffix))
+    start = RECONSTRUCTION + suffix  # strength 0 of every method
+    names.remove(start)
     smile, identity = (
-        {name: torch.cat([kept[key], tensors[f"{name}.{key}"]]) for name in names} for key in ("smile", "identity")
+        {name: torch.cat([tensors[f"{start}.{key}"], tensors[f"{name}.{key}"]]) for name in names}
+        for key in ("smile", "identity")
     )  # [S, N, judges], [S, N]
     areas: dict[str, dict[str, Tensor]] = {name: {} for name in names}
     for column, judge in enumerate(SMILE_JUDGES):
@@ -121,7 +134,7 @@ def sweep_areas(context: StageContext, stranger: float) -> dict[str, dict[str, T
             {name: smile[name][..., column] >= SMILE_THRESHOLD for name in names},
             identity,
             stranger=stranger,
-            kept=kept["identity"][0],
+            kept=tensors[f"{start}.identity"][0],
             resamples=context.params.benchmark.bootstrap,
             seed=context.params.seed,
         )
@@ -130,20 +143,22 @@ def sweep_areas(context: StageContext, stranger: float) -> dict[str, dict[str, T
     return areas
 
 
-def validation_heads(context: StageContext, G: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+def validation_heads(context: StageContext, renderer: Renderer) -> tuple[Tensor, dict[str, Tensor]]:
     """Validation heads, uint8 [N, 3, H, W], and what each rung of the embedding makes of them."""
     latents = load_latents(context.input("encoder") / "latents.safetensors")
-    batch, device = context.params.benchmark.batch, context.device
     rungs = {"encoder": latents["val_encoder"], "encoder_and_optimisation": latents["val"]}
     photos = torch.as_tensor(load_images(context.input("data") / "val.zip", range(len(latents["val"]))))
-    return photos, {rung: synthesise(G, w_plus, batch=batch, device=device) for rung, w_plus in rungs.items()}
+    return photos, {rung: renderer.pictures(contextlib.nullcontext(w_plus)) for rung, w_plus in rungs.items()}
 
 
 def make_rows(
-    context: StageContext, G: nn.Module, heads: SmileHeads, methods: dict[str, Method], strengths: dict[str, float]
+    context: StageContext,
+    renderer: Renderer,
+    heads: SmileHeads,
+    methods: dict[str, Method],
+    strengths: dict[str, float],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Pictures of every row, uint8 [N, 3, H, W], and coloured predicted masks of the rows that grid.png shows."""
-    params, device = context.params.benchmark, context.device
     plus = refined_name(context.params.editing.refine.steps)
     latents = {
         RECONSTRUCTION: load_latents(context.input("encoder") / "latents.safetensors")["test"],  # [N, num_ws, w_dim]
@@ -155,20 +170,20 @@ def make_rows(
                 f"outputs/{stage}: {len(w_plus)} latents of {row} for {len(heads.photos)} test heads; run stage {stage}"
                 " again"
             )
-    started = time.monotonic()
-    edited = {name: method(latents[RECONSTRUCTION], strengths[name]) for name, method in methods.items()}
-    milliseconds = 1000 * (time.monotonic() - started) / (len(edited) * len(heads.photos))
-    context.run.log_metrics({"synthesis_ms_per_head": milliseconds})
-    generated = {name: synthesise(G, w, batch=params.batch, device=device) for name, w in latents.items()}
-    order = dict.fromkeys([RECONSTRUCTION, EDITGAN, plus, *edited])
-    generated = {name: (generated | edited)[name] for name in order}
+    before = predict_masks(renderer.G, renderer.S, latents[RECONSTRUCTION])
+    edited = {name: contextlib.nullcontext(w_plus) for name, w_plus in latents.items()}
+    edited |= {name: method(latents[RECONSTRUCTION])(strengths[name]) for name, method in methods.items()}
+    generated, on_photos = {}, {}
+    for name in dict.fromkeys([RECONSTRUCTION, EDITGAN, plus, *edited]):
+        generated[name], on_photos[name + PASTED] = renderer.both(edited[name], heads.photos, before)
 
-    S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
     palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
+    shown = context.params.benchmark.grid_heads
     masks = {
-        name: colourize(predict_masks(G, S, w_plus[: params.grid_heads]), palette) for name, w_plus in latents.items()
+        name: colourize(predict_masks(renderer.G, renderer.S, w_plus[:shown]), palette)
+        for name, w_plus in latents.items()
     }
-    return {INPUT: heads.photos, **generated, TRULY_SMILING: heads.smiling}, masks
+    return {INPUT: heads.photos, **generated, **on_photos, TRULY_SMILING: heads.smiling}, masks
 
 
 def load_yardsticks(context: StageContext) -> Yardsticks:
@@ -223,17 +238,20 @@ def write_outputs(
     write_json(context.out / "intervals.json", intervals)
     quality = (context.input("judges") / "quality.md").read_text()
     folder = context.input("sweep") / "curves"
-    curves = {name: json.loads((folder / f"{name}.json").read_text()) for name in (RECONSTRUCTION, *areas)}
+    names = (RECONSTRUCTION, *plain(areas), RECONSTRUCTION + PASTED, *pasted(areas))
+    curves = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
     text = report(scores, embedding, areas, curves, setting, quality)
     write_bytes(context.out / "table.md", text.encode())
-    write_bytes(context.out / "table.tex", latex_table(scores, latex_columns(setting)).encode())
-    start = curves.pop(RECONSTRUCTION)[0]
-    write_bytes(context.out / "curves.png", curves_png(curves, start))
+    write_bytes(context.out / "table.tex", latex_table(plain(scores), latex_columns(setting)).encode())
+    write_bytes(context.out / "curves.png", curves_png(plain(curves), RECONSTRUCTION))
+    write_bytes(context.out / "curves_pasted.png", curves_png(pasted(curves), RECONSTRUCTION + PASTED))
     for name, picture in pictures.items():
         save_png(context.out / f"{name}.png", picture)
     captions = {
         "curves": "Over all strengths",
+        "curves_pasted": "Over all strengths, pasted back",
         "grid": "The first test heads",
+        "pasted": "The first test heads, pasted back",
         "worst": f"Where {title_of(refined_name(setting.refine_steps))} smiles least, by the judge",
     }
     shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}

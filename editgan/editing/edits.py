@@ -117,6 +117,7 @@ class Edit(Section):
     region: tuple[str, ...] = Field(min_length=1)  # Q_edit: the parts that the edit may change
     mask: tuple[Operation, ...] = Field(min_length=1)  # one after the other
     learn_from: tuple[str, ...] = ()  # rules on the attributes of the heads that it is learned from
+    heads: int | None = Field(None, ge=1)  # how many heads it is learned from; null: as in the params
     adds: bool = False  # parts that are not there before, so that the segmentation need not see them first
     strength: float = 1.0  # at which the vector is applied unless another is asked for; 1 is the learned one
     rest: Literal["face", "any"] = "face"  # a head at rest (no smile, lips closed, eyes open), or any

@@ -1,32 +1,42 @@
 """Stage `sweep`: edits the test heads by every method at every strength, and keeps what the judges say of each head."""
 
+import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
-from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, Method, load_methods
+from editgan.benchmark.methods import (
+    CONDITIONAL,
+    INTERFACEGAN,
+    LOCALEDITING,
+    PLUS,
+    Method,
+    Renderer,
+    load_methods,
+)
 from editgan.benchmark.smile import (
     EDITGAN,
+    PASTED,
     RECONSTRUCTION,
     SmileHeads,
     load_heads,
     refine_resumably,
     refined_name,
-    synthesise,
 )
 from editgan.data.archive import load_attributes, load_images
-from editgan.editing.vectors import EditingVector, load_vector
+from editgan.editing.vectors import EditingVector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.generator.generator import Generator, load_generator
 from editgan.images import to_float
 from editgan.judges import SMILE_JUDGES, Judges, load_guide, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.metrics import kernel_distance, outside_error
-from editgan.segmentation.ensemble import load_segmentation
+from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.weights import load_tensors, save_halves, save_tensors, write_json
 
@@ -36,61 +46,61 @@ DIGITS = 6
 def run(context: StageContext) -> None:
     """Write heads.safetensors (what judges say of each head), curves/METHOD.json (means), metrics.json (the chosen
     strengths) and refined.safetensors (latents of the vector at its chosen strength after refinement)."""
-    params, data = context.params.sweep, context.input("data")
-    G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
-    vector = load_vector(context.input("editing") / "vectors" / f"{params.vector}.safetensors")
-    methods = load_methods(context.root / "outputs", G, vector, batch=params.batch, device=context.device)
+    params = context.params.sweep
+    vector, methods, renderer = load_methods(
+        context.root / "outputs",
+        context.root / "edits.yaml",
+        vector=params.vector,
+        plus=params.plus_vector,
+        strengths=params.editgan,
+        batch=params.batch,
+        device=context.device,
+    )
     strengths = {
         EDITGAN: params.editgan,
+        PLUS: params.editgan_plus,
         INTERFACEGAN: params.interfacegan,
         CONDITIONAL: params.interfacegan,
         LOCALEDITING: params.localediting,
     }
-    metrics = {"chosen": choose(context, methods, strengths, vector)}
-
-    heads = load_heads(data)
-    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
-    judges = load_judges(context.input("assets"), context.input("judges"), context.device)
-    judge = Sweep(context, judges, heads, synthesise(G, w_plus, batch=params.batch, device=context.device))
-    steps = context.params.editing.refine.steps
+    metrics = {"chosen": choose(context, methods, renderer, strengths, vector)}
     chosen = metrics["chosen"][EDITGAN]["strength"]
     to_refine = tuple(sorted({*params.refined, chosen}))
-    total = sum(map(len, strengths.values())) + len(to_refine)
-    tensors, curves, done = {}, {}, 0
+
+    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
+    judges = load_judges(context.input("assets"), context.input("judges"), context.device)
+    heads = load_heads(context.input("data"))
+    judge = Sweep(context, judges, heads, w_plus, renderer)
+    refined_row = refined_name(context.params.editing.refine.steps)
+    total, done = sum(map(len, strengths.values())) + len(to_refine), 0
+    judge.show(RECONSTRUCTION, 0.0, contextlib.nullcontext(w_plus))
     for name, method in methods.items():
-        rows = []
+        edit_at = method(w_plus)
         for strength in strengths[name]:
             context.run.progress(done, total, "sets of heads", f"{name} at {strength:g}")
-            rows.append(judge(method(w_plus, strength)))
+            judge.show(name, strength, edit_at(strength))
             done += 1
-        keep(tensors, curves, name, strengths[name], rows)
-    rows = []
     for strength in to_refine:
 
-        def report(heads: int, count: int, done=done, strength=strength) -> None:
-            context.run.progress(done + heads / count, total, "sets of heads", f"refining {strength:g}")
+        def report(refined: int, count: int, done=done, strength=strength) -> None:
+            context.run.progress(done + refined / count, total, "sets of heads", f"refining {strength:g}")
 
-        latents = refined(context, G, w_plus, vector, strength, report)
+        latents = refined(context, renderer, w_plus, vector, strength, report)
         if strength == chosen:
-            latents = save_refined(context, latents, chosen)
-        rows.append(judge(synthesise(G, latents, batch=params.batch, device=context.device)))
+            latents = save_refined(context, latents, strength)
+        judge.show(refined_row, strength, contextlib.nullcontext(latents))
         done += 1
-    keep(tensors, curves, refined_name(steps), to_refine, rows)
-    reconstruction = judge(judge.reconstruction)
-    keep(tensors, curves, RECONSTRUCTION, (0.0,), [reconstruction])
-
-    save_tensors(context.out / "heads.safetensors", tensors, {"strengths": {n: list(v) for n, v in curves.items()}})
-    for name, row in curves.items():
-        write_json(context.out / "curves" / f"{name}.json", list(row.values()))
+    judge.write(context.out)
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({f"{name}.chosen": row["strength"] for name, row in metrics["chosen"].items()})
-    for name, row in curves.items():
-        for strength, figures in row.items():
-            context.run.log_metrics({f"{name}.{key}": value for key, value in figures.items()}, step=strength)
 
 
 def choose(
-    context: StageContext, methods: dict[str, Method], strengths: dict[str, tuple[float, ...]], vector: EditingVector
+    context: StageContext,
+    methods: dict[str, Method],
+    renderer: Renderer,
+    strengths: dict[str, tuple[float, ...]],
+    vector: EditingVector,
 ) -> dict[str, dict[str, float]]:
     """For each method the least strength at which the guide calls the share `asked` of neutral validation heads
     smiling, or the one with the most where none does. Heads that the vector was learned from stay out."""
@@ -103,9 +113,10 @@ def choose(
         raise UserError("sweep: no neutral embedded validation head to choose on; raise encoder.val_images")
     guide, chosen = load_guide(context.input("judges")).to(context.device), {}
     for name, method in methods.items():
-        shares = []
+        edit_at, shares = method(val[neutral]), []
         for strength in strengths[name]:
-            smile = measure(guide.smile, method(val[neutral], strength), device=context.device, batch=params.batch)
+            pictures = renderer.pictures(edit_at(strength))
+            smile = measure(guide.smile, pictures, device=context.device, batch=params.batch)
             shares.append(float((smile >= SMILE_THRESHOLD).double().mean()))
         enough = [index for index, share in enumerate(shares) if share >= params.asked]
         best = enough[0] if enough else max(range(len(shares)), key=shares.__getitem__)
@@ -115,52 +126,60 @@ def choose(
 
 
 class Sweep:
-    """Judges pictures of the test heads, a strength at a time."""
+    """Judges edited test heads, a strength at a time, and keeps what was said of each."""
 
-    def __init__(self, context: StageContext, judges: Judges, heads: SmileHeads, reconstruction: Tensor) -> None:
-        self.judges, self.heads, self.reconstruction = judges, heads, reconstruction
+    def __init__(
+        self, context: StageContext, judges: Judges, heads: SmileHeads, w_plus: Tensor, renderer: Renderer
+    ) -> None:
+        self.judges, self.heads, self.renderer, self.run = judges, heads, renderer, context.run
         self.params, self.seed, self.device = context.params.sweep, context.params.seed, context.device
-        self.photos = self.seen_by(judges.identity, heads.photos)  # [N, D]
+        self.reconstruction = renderer.pictures(contextlib.nullcontext(w_plus))
+        self.masks = predict_masks(renderer.G, renderer.S, w_plus)
+        self.identity = self.seen_by(judges.identity, heads.photos)  # [N, D]
         references = torch.as_tensor(load_images(context.input("data") / "reference.zip"))
         self.references = self.seen_by(judges.features, references)  # [M, D]
+        self.strengths: dict[str, list[float]] = {}
+        self.per_head: dict[str, list[Tensor]] = {}
+        self.curves: dict[str, list[dict[str, float]]] = {}
 
     def seen_by(self, function, pictures: Tensor) -> Tensor:
         return measure(function, pictures, device=self.device, batch=self.params.batch)
 
-    def __call__(self, pictures: Tensor) -> dict[str, Tensor]:
-        """smile [N, 3], identity [N], leak [N] and kid [] of pictures, uint8 [N, 3, H, W]."""
-        identity = cosines(self.seen_by(self.judges.identity, pictures), self.photos).diagonal()
-        leak = outside_error(to_float(pictures), to_float(self.reconstruction), self.heads.region)
+    def show(self, name: str, strength: float, edited: AbstractContextManager[Tensor]) -> None:
+        """Judge a row at a strength, plain and pasted back."""
+        plain, pasted = self.renderer.both(edited, self.heads.photos, self.masks)
+        self._judge(name, strength, plain)
+        self._judge(name + PASTED, strength, pasted)
+
+    def _judge(self, name: str, strength: float, pictures: Tensor) -> None:
+        x = to_float(pictures)
+        said = {
+            "smile": self.seen_by(self.judges.smile_probabilities, pictures),  # [N, 3]
+            "identity": cosines(self.seen_by(self.judges.identity, pictures), self.identity).diagonal(),  # [N]
+            "leak_to_input": outside_error(x, to_float(self.heads.photos), self.heads.region),  # [N]
+        }
+        if not name.endswith(PASTED):
+            said["leak_to_reconstruction"] = outside_error(x, to_float(self.reconstruction), self.heads.region)
+        for key, values in said.items():
+            self.per_head.setdefault(f"{name}.{key}", []).append(values.float())
         features = self.seen_by(self.judges.features, pictures)
         kid = kernel_distance(features, self.references, subsets=self.params.kid_subsets, seed=self.seed)
-        smile = self.seen_by(self.judges.smile_probabilities, pictures)
-        return {"smile": smile, "identity": identity, "leak": leak, "kid": torch.tensor(kid)}
+        called = (100 * (said["smile"] >= SMILE_THRESHOLD).double().mean(0)).tolist()
+        figures = {f"smiling_{judge}": share for judge, share in zip(SMILE_JUDGES, called, strict=True)}
+        figures["identity_mobilefacenet"] = float(said["identity"].double().mean())
+        figures |= {key: float(said[key].double().mean()) for key in said if key.startswith("leak")}
+        figures[f"kid{len(pictures)}_efflite0"] = kid
+        row = {"strength": strength} | {key: round(value, DIGITS) for key, value in figures.items()}
+        self.strengths.setdefault(name, []).append(strength)
+        self.curves.setdefault(name, []).append(row)
+        self.run.log_metrics({f"{name}.{key}": value for key, value in row.items()}, step=strength)
 
-
-def keep(
-    tensors: dict[str, Tensor],
-    curves: dict[str, dict[float, dict[str, float]]],
-    name: str,
-    strengths: tuple[float, ...],
-    rows: list[dict[str, Tensor]],
-) -> None:
-    """Per-head figures of a method into `tensors`, their means into `curves`."""
-    for key in ("smile", "identity", "leak"):
-        tensors[f"{name}.{key}"] = torch.stack([row[key] for row in rows]).float()  # [S, N, ...]
-    count = rows[0]["identity"].shape[0]
-    curves[name] = {}
-    for strength, row in zip(strengths, rows, strict=True):
-        called = (100 * (row["smile"] >= SMILE_THRESHOLD).double().mean(0)).tolist()
-        curves[name][strength] = {
-            "strength": strength,
-            **{
-                f"smiling_{judge}": round(float(share), DIGITS)
-                for judge, share in zip(SMILE_JUDGES, called, strict=True)
-            },
-            "identity_mobilefacenet": round(float(row["identity"].double().mean()), DIGITS),
-            "leak_to_reconstruction": round(float(row["leak"].double().mean()), DIGITS),
-            f"kid{count}_efflite0": round(float(row["kid"]), DIGITS),
-        }
+    def write(self, out: Path) -> None:
+        """heads.safetensors and curves/NAME.json."""
+        tensors = {name: torch.stack(rows) for name, rows in self.per_head.items()}  # [S, N, ...]
+        save_tensors(out / "heads.safetensors", tensors, {"strengths": self.strengths})
+        for name, rows in self.curves.items():
+            write_json(out / "curves" / f"{name}.json", rows)
 
 
 def save_refined(context: StageContext, w_plus: Tensor, strength: float) -> Tensor:
@@ -174,7 +193,7 @@ def save_refined(context: StageContext, w_plus: Tensor, strength: float) -> Tens
 
 def refined(
     context: StageContext,
-    G: Generator,
+    renderer: Renderer,
     w_plus: Tensor,
     vector: EditingVector,
     strength: float,
@@ -184,8 +203,8 @@ def refined(
     params, refinement = context.params.sweep, context.params.editing.refine
     assets, work = context.input("assets"), context.work / f"{strength:g}"
     latents, milliseconds = refine_resumably(
-        G,
-        load_segmentation(context.input("segmentation") / "S.safetensors", context.device),
+        renderer.G,
+        renderer.S,
         use_winograd(load_network("lpips_vgg", assets)).to(context.device),
         w_plus,
         vector,
