@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +25,7 @@ from editgan.benchmark.scores import (
     score_embedding,
     score_row,
 )
-from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
 from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
 from editgan.editing.params import ObjectiveWeights, OptimizationParams
 from editgan.editing.vectors import EditingVector, save_vector
@@ -229,7 +230,9 @@ def context(tmp_path, monkeypatch):
     latents = {name: w_plus.clone() for name in EMBEDDED_SETS}
     save_tensors(outputs / "encoder" / "latents.safetensors", latents)
     vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
-    save_vector(outputs / "editing" / "vectors" / "smile.safetensors", vector)
+    for name in ("smile", "smile_of_8"):
+        save_vector(outputs / "editing" / "vectors" / f"{name}.safetensors", replace(vector, name=name))
+    (tmp_path / "edits.yaml").write_text(EDITS)
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
     (outputs / "data" / "recipe.json").write_text("{}\n")
     directions = {name: torch.randn(G.w_dim) for name in ("smile", "smile_conditional")}
@@ -251,8 +254,8 @@ def context(tmp_path, monkeypatch):
         assets=SimpleNamespace(ir_se50=None, reference_inception=None),
         editing=SimpleNamespace(refine=refinement),
         sweep=SweepParams(
-            recipe=1, vector="smile", asked=0.9, editgan=(0.5, 1), refined=(1,), interfacegan=(1, 2),
-            localediting=(0.5, 1), batch=4, kid_subsets=3,
+            recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
+            editgan_plus=(0.3, 0.6), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
         ),
         benchmark=BenchmarkParams(batch=4, kid_subsets=3, bootstrap=100, grid_heads=3),
     )  # fmt: skip
@@ -269,6 +272,15 @@ def context(tmp_path, monkeypatch):
     return context
 
 
+EDITS = """
+smile_of_8:
+  about: a larger lower lip
+  region: [upper_lip, lower_lip, mouth_interior]
+  mask:
+  - grow: {parts: [lower_lip], x: 0.07, y: 0.07}
+"""
+
+
 def write_data(folder) -> None:
     heads, reference = planted_heads(), planted_heads(REFERENCE, seed=9)
     classes = Classes(names=NAMES, palette=np.arange(15, dtype=np.uint8).reshape(5, 3) * 16)
@@ -276,7 +288,9 @@ def write_data(folder) -> None:
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[MOUTH] = NAMES.index("lower_lip")
     labels = [{"identity": index, "smile": 0.0} for index in range(HEADS)]
-    archives = {"test.zip": heads.photos, "test_smiling.zip": heads.smiling, "val.zip": heads.photos}
+    archives = {name: heads.photos for name in ("test.zip", "val.zip", "pool.zip")} | {
+        "test_smiling.zip": heads.smiling
+    }
     for name, images in archives.items():
         pngs = [encode_image(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
         write_archive(folder / name, pngs, [encode_mask(mask, classes.palette)] * HEADS, labels)
@@ -292,13 +306,15 @@ def contents(context) -> dict[str, bytes]:
 def test_protocol_end_to_end_is_byte_stable(context):
     stage.run(context)
     first = contents(context)
-    named = {"metrics.json", "intervals.json", "table.md", "table.tex", "grid.png", "worst.png", "curves.png"}
-    assert first.keys() == {*named, "report.html"}
+    tables = {"metrics.json", "intervals.json", "table.md", "table.tex", "report.html"}
+    assert first.keys() == {*tables, "grid.png", "pasted.png", "worst.png", "curves.png", "curves_pasted.png"}
     metrics = json.loads(first["metrics.json"])
+    edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
     assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
-        [INPUT, RECONSTRUCTION, *METHODS, "editgan_2", TRULY_SMILING]
+        [INPUT, TRULY_SMILING, *edited, *(name + PASTED for name in edited)]
     )
-    assert set(metrics[f"area_test{HEADS}"]) == {*METHODS, "editgan_2"}
+    both = {name + suffix for name in (*METHODS, "editgan_2") for suffix in ("", PASTED)}
+    assert set(metrics[f"area_test{HEADS}"]) == both
     assert (
         metrics[f"smile_test{HEADS}"][INPUT]["smiling_judge"] == 0
         and metrics[f"smile_test{HEADS}"][TRULY_SMILING]["smiling_judge"] == 100
@@ -349,7 +365,7 @@ def test_features_of_the_real_network_do_not_depend_on_the_batch(assets_dir):
 def test_report_is_one_page_that_needs_nothing_else(context):
     stage.run(context)
     page = (context.out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3 and page.count("<table>") == page.count(
+    assert page.count("data:image/png;base64,") == 5 and page.count("<table>") == page.count(
         '<div class="wide"><table>'
     )
     assert "http" not in page.replace("http-equiv", ""), "nothing is fetched"
