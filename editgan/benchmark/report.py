@@ -221,8 +221,8 @@ def report(
             "## Pasted back",
             "",
             "The same edits on the photos: outside the edited parts, as the segmentation sees them before or after,"
-            " and a seam around them, the photo's own pixels. What the reconstruction loses there is given back to every"
-            " method alike, so that these figures compare among themselves only.",
+            " and a seam around them, the photo's own pixels. What the reconstruction loses there is given back to"
+            " every method alike, so that these figures compare among themselves only.",
             "",
             table(pasted(scores)),
             area_table(pasted(areas), refined + PASTED),
