@@ -100,7 +100,10 @@ def planted_heads(count: int = HEADS, seed: int = 0) -> SmileHeads:
     smiling[:, 0, MOUTH[0], MOUTH[1]] = 250
     region = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
     region[:, MOUTH[0], MOUTH[1]] = True
-    return SmileHeads(photos=photos, smiling=smiling, region=region, identities=list(range(count)))
+    masks = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8)
+    masks[:, MOUTH[0], MOUTH[1]] = NAMES.index("lower_lip")
+    people = list(range(count))
+    return SmileHeads(photos=photos, smiling=smiling, region=region, identities=people, smiling_masks=masks)
 
 
 def score(pictures: Tensor, heads: SmileHeads, reconstruction: Tensor, name: str = EDITGAN) -> Scores:
@@ -327,6 +330,8 @@ def test_protocol_end_to_end_is_byte_stable(context):
     embedding = metrics[f"embedding_val{HEADS}"]
     assert embedding["encoder"] == embedding["encoder_and_optimisation"], "the same latents here"
     assert set(embedding["encoder"]) == {"lpips_alex", "l2", "identity_mobilefacenet"}
+    seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "mouth_iou" in row}
+    assert seen == set(edited), "what the segmentation can see"
     assert metrics["heads"] == HEADS and metrics["reference_heads"] == REFERENCE
     text = first["table.md"].decode()
     assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text

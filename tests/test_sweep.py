@@ -150,7 +150,8 @@ def test_pasted_pictures_keep_the_photo_far_from_the_mouth(context):  # noqa: F8
     before = torch.ones(HEADS, 16, 16, dtype=torch.uint8)
     before[:, 10:12, 6:10] = 2
     renderer = replace(renderer, S=Seeing(renderer.S, before))
-    plain, pasted = renderer.both(methods["editgan"](w_plus)(1.0), photos, before)
+    plain, pasted, after = renderer.both(methods["editgan"](w_plus)(1.0), photos, before)
+    assert torch.equal(after, before)
     assert torch.equal(pasted[:, :, :5], photos[:, :, :5]) and torch.equal(
         pasted[:, :, 10:12, 6:10], plain[:, :, 10:12, 6:10]
     )

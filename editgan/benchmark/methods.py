@@ -47,8 +47,10 @@ class Renderer:
         with edited as w_plus:
             return synthesise(self.G, w_plus, batch=self.batch, device=self.device)
 
-    def both(self, edited: AbstractContextManager[Tensor], photos: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures, and the same pasted back: only the parts, before or after, and a seam differ from the photos.
+    def both(
+        self, edited: AbstractContextManager[Tensor], photos: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures, the same pasted back (only the parts, before or after, and a seam differ from the photos), masks.
 
         Args:
             photos: uint8 [N, 3, H, W]
@@ -57,7 +59,8 @@ class Renderer:
         with edited as w_plus:
             pictures = synthesise(self.G, w_plus, batch=self.batch, device=self.device)
             after = predict_masks(self.G, self.S, w_plus)
-        return pictures, paste_back(photos, pictures, edit_region(before, after, self.S.class_ids(self.parts)))
+        region = edit_region(before, after, self.S.class_ids(self.parts))
+        return pictures, paste_back(photos, pictures, region), after
 
 
 def load_methods(

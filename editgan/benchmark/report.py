@@ -37,6 +37,7 @@ PREFIX_TITLES = (  # longest first: a column is named by the first prefix that f
 COLUMN_TITLES = {
     "lpips_alex": "LPIPS-Alex to truth",
     "l2": "L2 to truth",
+    "mouth_iou": "mouth IoU to truth",
     "leak_to_input": "leak to input",
     "leak_to_reconstruction": "leak to reconstruction",
 }
@@ -181,7 +182,8 @@ def report(
         f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
         f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
         "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
-        " is the distance of doing nothing.",
+        " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
+        " them on the edit, with the exact masks of the truly smiling head.",
         "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
         " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
         " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
@@ -275,7 +277,7 @@ def _inception_note(setting: Setting) -> str:
 def _column_order(column: str) -> int:
     order = [
         *("smiling_judge", "smiling_", "fid", "kid", "identity_relative_", "identity_to_reconstruction_", "identity_"),
-        *("lpips_alex", "l2", "leak_to_input", "leak_to_reconstruction"),
+        *("lpips_alex", "l2", "mouth_iou", "leak_to_input", "leak_to_reconstruction"),
     ]
     return next(rank for rank, prefix in enumerate(order) if column.startswith(prefix))
 

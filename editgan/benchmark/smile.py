@@ -38,6 +38,7 @@ class SmileHeads:
     smiling: Tensor  # uint8 [N, 3, H, W], the same heads truly smiling
     region: Tensor  # bool [N, H, W], what a smile may change: the mouth before and after, dilated
     identities: list[int]  # who is on picture i
+    smiling_masks: Tensor  # exact part masks of the truly smiling heads  # uint8 [N, H, W]
 
 
 def load_heads(data: Path) -> SmileHeads:
@@ -58,6 +59,7 @@ def load_heads(data: Path) -> SmileHeads:
         smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
         region=edit_region(before, after, mouth),
         identities=identities,
+        smiling_masks=after,
     )
 
 

@@ -34,11 +34,14 @@ from editgan.benchmark.smile import (
     refined_name,
 )
 from editgan.data.archive import load_classes, load_images
+from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.images import colourize, save_png
 from editgan.judges import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD
+from editgan.segmentation.ensemble import SegmentationEnsemble
+from editgan.segmentation.metrics import segmentation_scores
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.tracking import git_tags
@@ -79,6 +82,8 @@ def run(context: StageContext) -> None:
     for done, name in enumerate(rows):
         context.run.progress(done, len(rows), "rows", f"scoring {name}")
         scores[name] = score_row(name, measured, heads, references, **options)
+        if name in masks:
+            scores[name].values["mouth_iou"] = mouth_iou(masks[name], heads.smiling_masks, renderer.S)
 
     strangers = {
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
@@ -102,7 +107,7 @@ def run(context: StageContext) -> None:
     first = list(range(params.grid_heads))
     with_ends = {INPUT: rows[INPUT], **pasted(rows), TRULY_SMILING: rows[TRULY_SMILING]}
     pictures = {
-        "grid": grid(plain(rows), masks, first),
+        "grid": grid(plain(rows), shown_masks(context, masks, plus), first),
         "pasted": grid(with_ends, {}, first),
         "worst": grid(plain(rows), {}, worst),
     }
@@ -110,6 +115,20 @@ def run(context: StageContext) -> None:
     for suffix in ("", PASTED):
         areas |= sweep_areas(context, strangers["mobilefacenet"], suffix)
     write_outputs(context, scores, embedding, areas, setting, pictures)
+
+
+def mouth_iou(seen: Tensor, truth: Tensor, S: SegmentationEnsemble) -> float:
+    """IoU with the masks of the truly smiling heads, mean over the parts of the mouth; labels, uint8 [N, H, W] both."""
+    scores = segmentation_scores(seen, truth, S.class_names)
+    found = [scores.iou[part] for part in MOUTH if part in scores.iou]
+    return sum(found) / max(len(found), 1)
+
+
+def shown_masks(context: StageContext, masks: dict[str, Tensor], plus: str) -> dict[str, Tensor]:
+    """The masks beside which grid.png shows pictures, coloured."""
+    palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
+    shown = context.params.benchmark.grid_heads
+    return {name: colourize(masks[name][:shown], palette) for name in (RECONSTRUCTION, plus)}
 
 
 def sweep_areas(context: StageContext, stranger: float, suffix: str) -> dict[str, dict[str, Tensor]]:
@@ -158,7 +177,7 @@ def make_rows(
     methods: dict[str, Method],
     strengths: dict[str, float],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Pictures of every row, uint8 [N, 3, H, W], and coloured predicted masks of the rows that grid.png shows."""
+    """Pictures of every row, uint8 [N, 3, H, W], and what the segmentation sees on those that it can, [N, H, W]."""
     plus = refined_name(context.params.editing.refine.steps)
     latents = {
         RECONSTRUCTION: load_latents(context.input("encoder") / "latents.safetensors")["test"],  # [N, num_ws, w_dim]
@@ -173,17 +192,11 @@ def make_rows(
     before = predict_masks(renderer.G, renderer.S, latents[RECONSTRUCTION])
     edited = {name: contextlib.nullcontext(w_plus) for name, w_plus in latents.items()}
     edited |= {name: method(latents[RECONSTRUCTION])(strengths[name]) for name, method in methods.items()}
-    generated, on_photos = {}, {}
+    generated, on_photos, seen = {}, {}, {}
     for name in dict.fromkeys([RECONSTRUCTION, EDITGAN, plus, *edited]):
-        generated[name], on_photos[name + PASTED] = renderer.both(edited[name], heads.photos, before)
+        generated[name], on_photos[name + PASTED], seen[name] = renderer.both(edited[name], heads.photos, before)
 
-    palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
-    shown = context.params.benchmark.grid_heads
-    masks = {
-        name: colourize(predict_masks(renderer.G, renderer.S, w_plus[:shown]), palette)
-        for name, w_plus in latents.items()
-    }
-    return {INPUT: heads.photos, **generated, **on_photos, TRULY_SMILING: heads.smiling}, masks
+    return {INPUT: heads.photos, **generated, **on_photos, TRULY_SMILING: heads.smiling}, seen
 
 
 def load_yardsticks(context: StageContext) -> Yardsticks:

@@ -147,7 +147,7 @@ class Sweep:
 
     def show(self, name: str, strength: float, edited: AbstractContextManager[Tensor]) -> None:
         """Judge a row at a strength, plain and pasted back."""
-        plain, pasted = self.renderer.both(edited, self.heads.photos, self.masks)
+        plain, pasted, _ = self.renderer.both(edited, self.heads.photos, self.masks)
         self._judge(name, strength, plain)
         self._judge(name + PASTED, strength, pasted)
 
