@@ -71,7 +71,7 @@ def test_contributions_tell_channels_of_a_part_whatever_the_batches():
     generator = torch.Generator().manual_seed(0)
     part = torch.zeros(6, 8, 8, dtype=torch.bool)
     part[:, 4:6, 2:6] = True
-    within = F.interpolate(part[:, None].float(), size=4)
+    within = F.interpolate(part[:, None].float(), size=4, mode="nearest-exact")
     maps = [torch.randn(6, 3, 8, 8, generator=generator), torch.randn(6, 2, 4, 4, generator=generator)]
     maps[0][:, 0] *= part  # acts within the part alone
     maps[0][:, 1] *= ~part

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from editgan import tracking
 from editgan.benchmark import stage
 from editgan.benchmark.baselines.localediting import convolutions
-from editgan.benchmark.methods import METHODS
 from editgan.benchmark.params import BenchmarkParams
 from editgan.benchmark.report import column_title, table, title_of
 from editgan.benchmark.scores import (
@@ -39,6 +38,7 @@ from editgan.sweep.params import SweepParams
 from editgan.weights import save_module, save_tensors
 
 SIZE, HEADS, REFERENCE = 16, 6, 20
+METHODS = ("editgan", "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting")
 NEW = ("interfacegan", "localediting", "sweep")
 NAMES = ["background", "skin", "upper_lip", "lower_lip", "mouth_interior"]
 MOUTH = (slice(10, 13), slice(5, 11))  # rows, columns
@@ -252,10 +252,11 @@ def context(tmp_path, monkeypatch):
 
     refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
     params = SimpleNamespace(
-        model_dump=lambda mode: {"seed": 0},
+        model_dump=lambda **_: {"seed": 0},
         seed=0,
         assets=SimpleNamespace(ir_se50=None, reference_inception=None),
-        editing=SimpleNamespace(refine=refinement),
+        editing=SimpleNamespace(refine=refinement, edit=refinement),
+        segmentation=SimpleNamespace(labelled_images=4),
         sweep=SweepParams(
             recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
             editgan_plus=(0.3, 0.6), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
@@ -290,7 +291,8 @@ def write_data(folder) -> None:
     save_classes(folder / "classes.json", classes)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[MOUTH] = NAMES.index("lower_lip")
-    labels = [{"identity": index, "smile": 0.0} for index in range(HEADS)]
+    rest = dict.fromkeys(("smile", "mouth_open", "frown", "blink"), 0.0)
+    labels = [{"identity": index, **rest} for index in range(HEADS)]
     archives = {name: heads.photos for name in ("test.zip", "val.zip", "pool.zip")} | {
         "test_smiling.zip": heads.smiling
     }
@@ -330,7 +332,7 @@ def test_protocol_end_to_end_is_byte_stable(context):
     embedding = metrics[f"embedding_val{HEADS}"]
     assert embedding["encoder"] == embedding["encoder_and_optimisation"], "the same latents here"
     assert set(embedding["encoder"]) == {"lpips_alex", "l2", "identity_mobilefacenet"}
-    seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "mouth_iou" in row}
+    seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "mouth_iou_segmentation" in row}
     assert seen == set(edited), "what the segmentation can see"
     assert metrics["heads"] == HEADS and metrics["reference_heads"] == REFERENCE
     text = first["table.md"].decode()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from editgan.benchmark.envelope import bootstrap_areas, envelope_area, interval
+from editgan.benchmark.envelope import bootstrap_areas, envelope_area
+from editgan.metrics import percentile_interval
 
 
 def area(points: list[tuple[float, float]], low: float, high: float) -> float:
@@ -13,9 +14,11 @@ def area(points: list[tuple[float, float]], low: float, high: float) -> float:
 
 
 def test_area_by_hand():
-    """0.1 from 0.8 to 0.6, then 0.5 to 0.5, then 0.9 to 0.4."""
-    expected = (0.2 * 0.1 + 0.1 * 0.5 + 0.1 * 0.9) / 0.4
-    assert area([(0.8, 0.1), (0.6, 0.5), (0.5, 0.9)], low=0.4, high=0.8) == pytest.approx(expected)
+    """A single strength is worth its accuracy down to the lower end; two are worth the straight line between them."""
+    assert area([(0.8, 0.3)], low=0.4, high=0.8) == pytest.approx(0.3)
+    assert area([(0.8, 0.1), (0.4, 0.9)], low=0.4, high=0.8) == pytest.approx(0.5, abs=1e-3)
+    corner = 0.5 * (0.5 + 0.9) / 2 + 0.5 * (0.1 + 0.5) / 2 + 0.5 * 0.2  # (0.6, 0.7) lies above the line: a hull
+    assert area([(0.8, 0.1), (0.6, 0.7), (0.4, 0.9)], low=0.4, high=0.8) == pytest.approx(corner, abs=1e-3)
 
 
 def test_nothing_is_extrapolated_and_nothing_outside_the_ends_counts():
@@ -28,8 +31,8 @@ def test_order_and_dominated_strengths_change_nothing():
     points = [(0.8, 0.1), (0.7, 0.4), (0.5, 0.9)]
     expected = area(points, 0.4, 0.8)
     assert area(points[::-1], 0.4, 0.8) == pytest.approx(expected)
-    assert area([*points, (0.6, 0.3), (0.45, 0.8)], 0.4, 0.8) == pytest.approx(expected)
-    assert area([*points, (0.6, 0.5)], 0.4, 0.8) > expected
+    assert area([*points, (0.6, 0.3), (0.45, 0.8), (0.6, 0.65)], 0.4, 0.8) == pytest.approx(expected)
+    assert area([*points, (0.6, 0.75)], 0.4, 0.8) > expected + 0.01
 
 
 def test_bootstrap_begins_with_the_heads_themselves_and_pairs_methods():
@@ -44,6 +47,6 @@ def test_bootstrap_begins_with_the_heads_themselves_and_pairs_methods():
     means = smiling.double().mean(1), identity.double().mean(1)
     direct = envelope_area(*means, torch.tensor(0.3, dtype=torch.float64), kept.double().mean())
     assert float(found["a"][0]) == pytest.approx(100 * float(direct)) and len(found["a"]) == 301
-    low, high = interval(found["a"][1:])
+    low, high = percentile_interval(found["a"][1:])
     assert low < float(found["a"][0]) < high
-    assert interval(found["b"][1:] - found["a"][1:])[0] >= 0, "b smiles wherever a does, on every resample"
+    assert percentile_interval(found["b"][1:] - found["a"][1:])[0] >= 0, "b smiles wherever a does, on every resample"

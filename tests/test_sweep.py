@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pydantic import ValidationError
-from test_benchmark import HEADS, RedMouth, context  # noqa: F401  (a fixture)
+from test_benchmark import HEADS, METHODS, RedMouth, context  # noqa: F401  (a fixture)
 
 from editgan.benchmark import smile
-from editgan.benchmark.methods import METHODS, load_methods
+from editgan.benchmark.methods import load_methods
 from editgan.benchmark.plus import least_strengths
 from editgan.benchmark.smile import PASTED
 from editgan.editing.vectors import load_vector
@@ -57,9 +57,12 @@ def test_sweep_is_byte_stable_and_takes_up_finished_batches(context, monkeypatch
     again = of_sweep(context)
     stage.run(again)
     assert contents(context.input("sweep")) == first
-    kept = sorted(again.work.rglob("*.safetensors"))
+    kept = sorted(again.work.rglob("refined/*.safetensors"))
     assert len(kept) >= 2
     kept[-1].unlink()
+    judged = sorted(again.work.rglob("judged/*.safetensors"))
+    assert len(judged) == 1 + 10 + len(kept) // 2
+    judged[0].unlink()
     refined, real = [], smile.refine
     monkeypatch.setattr(smile, "refine", lambda *args, **kwargs: refined.append(len(args[3])) or real(*args, **kwargs))
     stage.run(again)
@@ -94,7 +97,9 @@ def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkey
     vector = load_vector(context.input("editing") / "vectors" / "smile.safetensors")
 
     def chosen(*strengths: float) -> dict:
-        return stage.choose(of_sweep(context), methods, Shaded(), dict.fromkeys(METHODS, strengths), vector)
+        return stage.choose(
+            of_sweep(context), methods, Shaded(), dict.fromkeys(METHODS, strengths), {"editgan": vector}
+        )
 
     found = chosen(0.5, 1.0, 2.0, 3.0)
     assert {row["strength"] for row in found.values()} == {2.0}
@@ -103,7 +108,8 @@ def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkey
 
 
 def load(context):  # noqa: F811
-    options = dict(vector="smile", plus="smile_of_8", strengths=(0.5, 1.0), batch=4, device=torch.device("cpu"))
+    options = dict(vector="smile", plus="smile_of_8", strengths=(0.5, 1.0), labelled=4, batch=4)
+    options["device"] = torch.device("cpu")
     return load_methods(context.root / "outputs", context.root / "edits.yaml", **options)
 
 
@@ -124,7 +130,7 @@ def test_an_edit_that_is_not_described_is_named(context):  # noqa: F811
     edits.write_text(edits.read_text().replace("smile_of_8", "grin"))
     w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
     with pytest.raises(UserError, match="describes no edit smile_of_8; there are grin"):
-        load(context)[1]["editgan_plus"](w_plus)
+        load(context)[1]["editgan_plus"](w_plus)(0.5)
 
 
 def test_methods_without_strength_give_the_reconstruction(context):  # noqa: F811

@@ -1,22 +1,43 @@
 """Accuracy against identity over a sweep of strengths: what a method reaches at all, whatever its strengths mean.
 
-A method's upper envelope at identity x is the best accuracy among its strengths that keep an identity of at least x.
-Its area between two identities, divided by their distance, is one number for a whole sweep, which no choice of a
-strength decides. Nothing is extrapolated: where no strength keeps that much, the envelope is 0. The reconstruction is
-strength 0 of every method.
+A method's upper envelope at identity x is the best accuracy among its strengths, and among mixtures of two of them,
+that keep a mean identity of at least x. A mixture, one strength for some of the heads and another for the rest, has
+the means in between, so that the envelope is the concave hull and methods with fewer strengths lose little. Its area
+between two identities, divided by their distance, is one number for a whole sweep, which no choice of a strength
+decides. Nothing is extrapolated: where no strength keeps that much, the envelope is 0. The reconstruction is strength 0 of every
+method.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from editgan.metrics import CONFIDENCE
 from editgan.training import generator_for
+
+POINTS = 200  # identities at which the envelope is looked up
+
+
+def envelope_at(accuracy: Tensor, identity: Tensor, x: Tensor) -> Tensor:
+    """The upper envelope.
+
+    Args:
+        accuracy, identity: of each strength, means over heads  # [..., S]
+        x: [...]
+    Returns:
+        [...], in the unit of accuracy
+    """
+    x = x[..., None]
+    keeps = identity >= x  # [..., S]
+    alone = torch.where(keeps, accuracy, 0.0).amax(-1)
+    # Of the heads, a share t at strength j, which keeps too little, and the rest at i: x = (1 - t) x_i + t x_j
+    gap = identity[..., :, None] - identity[..., None, :]  # [..., S, S]
+    share = (identity - x)[..., :, None] / gap.clamp(min=1e-12)
+    mixed = accuracy[..., :, None] + share * (accuracy[..., None, :] - accuracy[..., :, None])
+    pairs = keeps[..., :, None] & ~keeps[..., None, :]
+    return torch.maximum(alone, torch.where(pairs, mixed, 0.0).flatten(-2).amax(-1))
 
 
 def envelope_area(accuracy: Tensor, identity: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Mean of the upper envelope over low..high.
+    """Mean of the upper envelope over low..high, by the midpoints of equal steps.
 
     Args:
         accuracy, identity: of each strength, means over heads  # [..., S]
@@ -24,13 +45,8 @@ def envelope_area(accuracy: Tensor, identity: Tensor, low: Tensor, high: Tensor)
     Returns:
         [...], in the unit of accuracy
     """
-    order = identity.argsort(-1, descending=True)
-    x = identity.gather(-1, order)  # falling
-    best = accuracy.gather(-1, order).cummax(-1).values  # at identities from the next x up to this one
-    ends = torch.cat([x[..., 1:], torch.full_like(x[..., :1], -torch.inf)], -1)
-    low, high = low[..., None], high[..., None]
-    widths = (x.clamp(max=high) - ends.clamp(min=low)).clamp(min=0)
-    return (best * widths).sum(-1) / (high - low)[..., 0]
+    steps = ((torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS).tolist()
+    return sum(envelope_at(accuracy, identity, low + step * (high - low)) for step in steps) / POINTS
 
 
 def bootstrap_areas(
@@ -63,11 +79,3 @@ def bootstrap_areas(
         )  # [R, S]
         areas[name] = 100 * envelope_area(accuracy, cosine, low, high)
     return areas
-
-
-def interval(values: Tensor | Sequence[float]) -> tuple[float, float]:
-    """95 % percentile interval of resampled values [R]."""
-    tail = (1 - CONFIDENCE) / 2
-    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-    low, high = torch.quantile(torch.as_tensor(values, dtype=torch.float64), ends).tolist()
-    return low, high

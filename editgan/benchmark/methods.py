@@ -1,6 +1,7 @@
 """The methods that work on latents, behind one signature: embedded heads, then a strength -> edited latents."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from editgan.editing.paste import paste_back
 from editgan.editing.vectors import EditingVector, apply_vector, load_vector
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
+from editgan.images import to_uint8
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.segmentation.predict import predict_masks
 from editgan.weights import load_tensors
@@ -26,7 +28,6 @@ from editgan.weights import load_tensors
 PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING = (
     "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting",
 )  # fmt: skip
-METHODS = (EDITGAN, PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING)
 
 EditAt = Callable[[float], AbstractContextManager[Tensor]]  # a strength -> what G makes the edited heads of, within
 Method = Callable[[Tensor], EditAt]  # of heads, w_plus [N, num_ws, w_dim]
@@ -56,9 +57,13 @@ class Renderer:
             photos: uint8 [N, 3, H, W]
             before: masks of the unedited heads as S sees them, labels  # uint8 [N, H, W]
         """
-        with edited as w_plus:
-            pictures = synthesise(self.G, w_plus, batch=self.batch, device=self.device)
-            after = predict_masks(self.G, self.S, w_plus)
+        pictures, masks = [], []
+        with edited as w_plus, torch.no_grad():
+            for part in w_plus.split(self.batch):
+                images, features = self.G.synthesis_features(part.to(self.device), noise_mode="const")
+                pictures.append(to_uint8(images).cpu())
+                masks.append(self.S.predict(features, images.shape[-1]).cpu())
+        pictures, after = torch.cat(pictures), torch.cat(masks)
         region = edit_region(before, after, self.S.class_ids(self.parts))
         return pictures, paste_back(photos, pictures, region), after
 
@@ -70,15 +75,17 @@ def load_methods(
     vector: str,
     plus: str,
     strengths: tuple[float, ...],
+    labelled: int,
     batch: int,
     device: torch.device,
-) -> tuple[EditingVector, dict[str, Method], Renderer]:
-    """EditGAN's vector, every method by name, and what makes pictures of them, from what the stages left behind.
+) -> tuple[dict[str, EditingVector], dict[str, Method], Renderer]:
+    """The vectors of EditGAN and EditGAN+, every method, by name, and what makes pictures of them.
 
     Args:
         edits: the file that describes edit `plus`, from which EditGAN+ makes its masks
         vector, plus: names of the editing vectors of EditGAN and EditGAN+
         strengths: that EditGAN+ chooses among for each head
+        labelled: how many heads of the pool have masks
     Raises:
         UserError: a file is missing, damaged or of another generator.
     """
@@ -110,12 +117,14 @@ def load_methods(
         return swapped
 
     def by_masks(w_plus: Tensor) -> EditAt:
-        before = predict_masks(G, S, w_plus)  # [N, H, W]
-        wanted = wanted_masks(outputs, edits, plus, before, S.class_names)
-        followed = followed_at(G, S, w_plus, several, strengths, before, wanted)  # [S, N]
+        @functools.cache
+        def followed() -> Tensor:  # [S, N]
+            before = predict_masks(G, S, w_plus)  # [N, H, W]
+            wanted = wanted_masks(outputs, edits, plus, before, S.class_names, labelled)
+            return followed_at(G, S, w_plus, several, strengths, before, wanted)
 
         def edited(share: float) -> AbstractContextManager[Tensor]:
-            scale = least_strengths(followed, strengths, share)  # [N]
+            scale = least_strengths(followed(), strengths, share)  # [N]
             return contextlib.nullcontext(w_plus + scale[:, None, None] * several.delta_w_plus)
 
         return edited
@@ -127,11 +136,17 @@ def load_methods(
         CONDITIONAL: along(directions["smile_conditional"]),
         LOCALEDITING: by_styles,
     }
-    return first, methods, Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device)
+    return (
+        {EDITGAN: first, PLUS: several},
+        methods,
+        Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device),
+    )
 
 
-def wanted_masks(outputs: Path, edits: Path, name: str, before: Tensor, class_names: list[str]) -> Tensor:
-    """What an edit of the file makes of masks, with the few-shot heads as donors.  # uint8 [N, H, W]
+def wanted_masks(
+    outputs: Path, edits: Path, name: str, before: Tensor, class_names: list[str], labelled: int
+) -> Tensor:
+    """What an edit of the file makes of masks, with the labelled heads as donors.  # uint8 [N, H, W]
 
     Raises:
         UserError: the file describes no such edit.
@@ -140,7 +155,6 @@ def wanted_masks(outputs: Path, edits: Path, name: str, before: Tensor, class_na
     if name not in described:
         raise UserError(f"{edits}: describes no edit {name}; there are {', '.join(described)}")
     pool = outputs / "data" / "pool.zip"
-    few = len(load_tensors(outputs / "encoder" / "latents.safetensors")[0]["few_shot"])
-    donors, attributes = load_masks(pool, range(few)), load_attributes(pool)[:few]
+    donors, attributes = load_masks(pool, range(labelled)), load_attributes(pool)[:labelled]
     options = dict(class_names=class_names, donors=donors, donor_attributes=attributes, folder=edits.parent)
     return torch.stack([torch.as_tensor(target_mask(described[name], m, **options)[0]) for m in before.numpy()])

@@ -6,12 +6,12 @@ from typing import TypeVar
 from PIL import Image
 from torch import Tensor
 
-from editgan.benchmark.envelope import interval
 from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.benchmark.scores import Scores
 from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, refined_name
 from editgan.images import labelled_grid
 from editgan.judges.quality import SMILE_THRESHOLD
+from editgan.metrics import percentile_interval
 
 Row = TypeVar("Row")
 TITLES = {
@@ -37,19 +37,9 @@ PREFIX_TITLES = (  # longest first: a column is named by the first prefix that f
 COLUMN_TITLES = {
     "lpips_alex": "LPIPS-Alex to truth",
     "l2": "L2 to truth",
-    "mouth_iou": "mouth IoU to truth",
+    "mouth_iou_segmentation": "mouth IoU to truth, by the segmentation",
     "leak_to_input": "leak to input",
     "leak_to_reconstruction": "leak to reconstruction",
-}
-BUDGETS = {
-    EDITGAN: "16 masks; one mask edited by the mouth of a labelled head, 100 steps of optimisation; where refined, 30"
-    " steps a head",
-    PLUS: "16 masks; eight heads' masks edited, 100 steps each; for each head the least strength at which the"
-    " segmentation sees the wanted share of its mask, found in nine looks",
-    INTERFACEGAN: "no mask; smile labels of the training heads of half of the people, through the guide that they"
-    " trained; for the conditional direction three further attributes of training heads",
-    LOCALEDITING: "16 masks, to name the clusters; one smiling training head as the reference, chosen by the guide, as"
-    " the thresholds are",
 }
 THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
 
@@ -63,6 +53,10 @@ class Setting:
     reference_heads: int
     vector: str
     source: str
+    plus_source: str  # heads that the vector of EditGAN+ was learned from
+    masks: int  # labelled masks
+    edit_steps: int
+    looks: int  # strengths that EditGAN+ chooses among for each head
     strengths: dict[str, float]  # of each method, chosen on validation heads
     refine_steps: int
     feature_networks: tuple[str, ...]
@@ -130,11 +124,11 @@ def area_table(areas: dict[str, dict[str, Tensor]], against: str) -> str:
     for name, row in areas.items():
         cells = []
         for judge in judges:
-            low, high = interval(row[judge][1:])
+            low, high = percentile_interval(row[judge][1:])
             cells.append(f"{row[judge][0]:.1f} [{low:.1f}, {high:.1f}]")
         for judge in judges:
             difference = areas[against][judge] - row[judge]  # on the same resamples of heads
-            low, high = interval(difference[1:])
+            low, high = percentile_interval(difference[1:])
             cells.append("–" if name == against else f"{difference[0]:+.1f} [{low:+.1f}, {high:+.1f}]")
         lines.append(f"| {title_of(name)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -152,6 +146,21 @@ def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def budgets(setting: Setting) -> dict[str, str]:
+    """What each method was given: masks, attributes, computation."""
+    masks, heads = f"{setting.masks} labelled masks", setting.plus_source.count(",") + 1
+    return {
+        EDITGAN: f"{masks}; one head's mask edited, {setting.edit_steps} steps of optimisation; where refined,"
+        f" {setting.refine_steps} steps a head",
+        PLUS: f"{masks}; masks of {heads} heads edited, {setting.edit_steps} steps each; for each head the least of"
+        f" {setting.looks} strengths at which the segmentation sees the wanted share of its mask",
+        INTERFACEGAN: "no mask; smile labels of the training heads of half of the people, through the guide that they"
+        " trained; for the conditional direction three further attributes of training heads",
+        LOCALEDITING: f"{masks}, to name the clusters; one smiling training head as the reference, chosen by the guide"
+        " as the thresholds are, within a limit of what they may change around the mouth",
+    }
+
+
 def report(
     scores: dict[str, Scores],
     embedding: dict[str, dict[str, float]],
@@ -166,8 +175,8 @@ def report(
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     notes = [
         "All methods edit the same embeddings by the same generator, each at the strength that was chosen for it on"
-        f" validation heads by the guide: {strengths}. EditGAN's vector `{setting.vector}` was learned from validation"
-        f" heads ({setting.source}); EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of"
+        f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps} takes EditGAN's."
+        f" EditGAN's vector `{setting.vector}` was learned from validation heads ({setting.source}); EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of"
         " self-supervised refinement. Nothing was trained and no setting of an edit was chosen on the heads and people"
         " of this table; the judges' own quality and the mIoU of the segmentation are measured on the same heads.",
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
@@ -183,7 +192,8 @@ def report(
         f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
         "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
         " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
-        " them on the edit, with the exact masks of the truly smiling head.",
+        " them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
+        " is no judge: this tells how far they came in their own terms.",
         "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
         " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
         " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
@@ -210,13 +220,14 @@ def report(
             "",
             "## What each method was given",
             "",
-            *[f"- {title_of(name)}: {words}" for name, words in BUDGETS.items()],
+            *[f"- {title_of(name)}: {words}" for name, words in budgets(setting).items()],
             "",
             "## Over all strengths",
             "",
-            "Area under the best accuracy that a method's strengths reach at an identity (to the photo) of at least x,"
-            " x from that of different people to that of the reconstruction, in percent: 100 is a smile on every head"
-            " at no loss of identity. Strength 0 counts for every method. Differences are paired over heads.",
+            "Area under the best accuracy that a method's strengths, or mixtures of two, reach at a mean identity (to"
+            " the photo) of at least x, x from that of different people to that of the reconstruction, in percent:"
+            " 100 is a smile on every head at no loss of identity. Strength 0 counts for every method. Differences are"
+            " paired over heads.",
             "",
             area_table(plain(areas), refined),
             sweep_table(plain(curves)),
@@ -277,7 +288,7 @@ def _inception_note(setting: Setting) -> str:
 def _column_order(column: str) -> int:
     order = [
         *("smiling_judge", "smiling_", "fid", "kid", "identity_relative_", "identity_to_reconstruction_", "identity_"),
-        *("lpips_alex", "l2", "mouth_iou", "leak_to_input", "leak_to_reconstruction"),
+        *("lpips_alex", "l2", "mouth_iou_segmentation", "leak_to_input", "leak_to_reconstruction"),
     ]
     return next(rank for rank, prefix in enumerate(order) if column.startswith(prefix))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.benchmark.envelope import bootstrap_areas
-from editgan.benchmark.methods import Method, Renderer, load_methods
+from editgan.benchmark.methods import PLUS, Method, Renderer, load_methods
 from editgan.benchmark.page import curves_png, html_report
 from editgan.benchmark.report import Setting, grid, latex_table, pasted, plain, report, title_of
 from editgan.benchmark.scores import (
@@ -55,12 +55,13 @@ def run(context: StageContext) -> None:
     """Make the rows of the tables, measure them, write figures, tables, pictures and the report."""
     params, seed = context.params.benchmark, context.params.seed
     sweep = context.params.sweep
-    vector, methods, renderer = load_methods(
+    vectors, methods, renderer = load_methods(
         context.root / "outputs",
         context.root / "edits.yaml",
         vector=sweep.vector,
         plus=sweep.plus_vector,
         strengths=sweep.editgan,
+        labelled=context.params.segmentation.labelled_images,
         batch=sweep.batch,
         device=context.device,
     )
@@ -83,18 +84,22 @@ def run(context: StageContext) -> None:
         context.run.progress(done, len(rows), "rows", f"scoring {name}")
         scores[name] = score_row(name, measured, heads, references, **options)
         if name in masks:
-            scores[name].values["mouth_iou"] = mouth_iou(masks[name], heads.smiling_masks, renderer.S)
+            scores[name].values["mouth_iou_segmentation"] = mouth_iou(masks[name], heads.smiling_masks, renderer.S)
 
     strangers = {
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
     }
-    plus = refined_name(context.params.editing.refine.steps)
+    refined = refined_name(context.params.editing.refine.steps)
     setting = Setting(
         heads=len(heads.photos),
         val_heads=len(photos),
         reference_heads=len(next(iter(references.values())).features),
-        vector=vector.name,
-        source=vector.source,
+        vector=vectors[EDITGAN].name,
+        source=vectors[EDITGAN].source,
+        plus_source=vectors[PLUS].source,
+        masks=context.params.segmentation.labelled_images,
+        edit_steps=context.params.editing.edit.steps,
+        looks=len(sweep.editgan),
         strengths=strengths,
         refine_steps=context.params.editing.refine.steps,
         feature_networks=tuple(yardsticks.features),
@@ -103,11 +108,11 @@ def run(context: StageContext) -> None:
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
     )
-    worst = measured[plus].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()
+    worst = measured[refined].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()
     first = list(range(params.grid_heads))
     with_ends = {INPUT: rows[INPUT], **pasted(rows), TRULY_SMILING: rows[TRULY_SMILING]}
     pictures = {
-        "grid": grid(plain(rows), shown_masks(context, masks, plus), first),
+        "grid": grid(plain(rows), shown_masks(context, masks, refined), first),
         "pasted": grid(with_ends, {}, first),
         "worst": grid(plain(rows), {}, worst),
     }
@@ -124,11 +129,11 @@ def mouth_iou(seen: Tensor, truth: Tensor, S: SegmentationEnsemble) -> float:
     return sum(found) / max(len(found), 1)
 
 
-def shown_masks(context: StageContext, masks: dict[str, Tensor], plus: str) -> dict[str, Tensor]:
+def shown_masks(context: StageContext, masks: dict[str, Tensor], refined: str) -> dict[str, Tensor]:
     """The masks beside which grid.png shows pictures, coloured."""
     palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
     shown = context.params.benchmark.grid_heads
-    return {name: colourize(masks[name][:shown], palette) for name in (RECONSTRUCTION, plus)}
+    return {name: colourize(masks[name][:shown], palette) for name in (RECONSTRUCTION, refined)}
 
 
 def sweep_areas(context: StageContext, stranger: float, suffix: str) -> dict[str, dict[str, Tensor]]:
@@ -178,10 +183,10 @@ def make_rows(
     strengths: dict[str, float],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Pictures of every row, uint8 [N, 3, H, W], and what the segmentation sees on those that it can, [N, H, W]."""
-    plus = refined_name(context.params.editing.refine.steps)
+    refined = refined_name(context.params.editing.refine.steps)
     latents = {
         RECONSTRUCTION: load_latents(context.input("encoder") / "latents.safetensors")["test"],  # [N, num_ws, w_dim]
-        plus: load_tensors(context.input("sweep") / "refined.safetensors")[0]["w_plus"].float(),
+        refined: load_tensors(context.input("sweep") / "refined.safetensors")[0]["w_plus"].float(),
     }
     for (row, w_plus), stage in zip(latents.items(), ("encoder", "sweep"), strict=True):
         if len(w_plus) != len(heads.photos):
@@ -193,7 +198,9 @@ def make_rows(
     edited = {name: contextlib.nullcontext(w_plus) for name, w_plus in latents.items()}
     edited |= {name: method(latents[RECONSTRUCTION])(strengths[name]) for name, method in methods.items()}
     generated, on_photos, seen = {}, {}, {}
-    for name in dict.fromkeys([RECONSTRUCTION, EDITGAN, plus, *edited]):
+    order = dict.fromkeys([RECONSTRUCTION, EDITGAN, refined, *edited])
+    for done, name in enumerate(order):
+        context.run.progress(done, len(order), "rows", f"editing by {name}")
         generated[name], on_photos[name + PASTED], seen[name] = renderer.both(edited[name], heads.photos, before)
 
     return {INPUT: heads.photos, **generated, **on_photos, TRULY_SMILING: heads.smiling}, seen
@@ -222,9 +229,9 @@ def write_outputs(
     setting: Setting,
     pictures: dict[str, Image.Image],
 ) -> None:
-    """Figures, tables and pictures, mirrored to the run, and report.html, which shows them all.
+    """Figures, tables and pictures, and report.html, which shows them all; mirrored to the run.
 
-    The report also says what made it, commit and versions, which are no part of the result: it is no output of DVC.
+    The run's copy of the report also says what made it, commit and versions, which are no part of the result.
     """
     values = {
         row: {column: _rounded(column, value) for column, value in of_row.values.items()}
@@ -268,15 +275,20 @@ def write_outputs(
         "worst": f"Where {title_of(refined_name(setting.refine_steps))} smiles least, by the judge",
     }
     shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
-    params = yaml.safe_dump(context.params.model_dump(mode="json"), sort_keys=False)
-    page = html_report(text, shown, facts_of(context), params)
-    write_bytes(context.out / "report.html", page.encode())
+    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime"}), sort_keys=False)
+    facts = {
+        "data": (context.input("data") / "recipe.json").read_text().strip(),
+        "hash of all inputs": context.work.name,
+    }
+    write_bytes(context.out / "report.html", html_report(text, shown, facts, params).encode())
+    page = html_report(text, shown, facts | made_by(context), params)
+    context.run.log_file(write_bytes(context.work / "report.html", page.encode()))
 
     for name, table in tables.items():
         context.run.log_metrics(
             {f"{name}.{row}.{column}": value for row, figures in table.items() for column, value in figures.items()}
         )
-    for name in ("table.md", "table.tex", "intervals.json", "report.html"):
+    for name in ("table.md", "table.tex", "intervals.json"):
         context.run.log_file(context.out / name)
     for name in captions:
         context.run.log_image(context.out / f"{name}.png", name)
@@ -289,15 +301,12 @@ def latex_columns(setting: Setting) -> list[str]:
     return [*(f"smiling_{judge}" for judge in SMILE_JUDGES), *counted, f"identity_{identity}"]
 
 
-def facts_of(context: StageContext) -> dict[str, str]:
-    """What made the report: commit, inputs, data, versions."""
+def made_by(context: StageContext) -> dict[str, str]:
+    """Commit and versions."""
     tags = git_tags(context.root)
-    commit = tags.get("mlflow.source.git.commit", "unknown")
     changed = " and changes on top" if tags["git_dirty"] == "true" else ""
     return {
-        "commit": commit + changed,
-        "hash of all inputs": context.work.name,
-        "data": (context.input("data") / "recipe.json").read_text().strip(),
+        "commit": tags.get("mlflow.source.git.commit", "unknown") + changed,
         "torch": f"{torch.__version__}, {context.device}, {torch.get_num_threads()} threads",
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
     }

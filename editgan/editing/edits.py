@@ -198,14 +198,17 @@ def turned(attributes: dict) -> float:
     return abs(attributes["yaw"]) + abs(attributes["pitch"]) + abs(attributes["roll"])
 
 
+def at_rest(head: dict) -> bool:
+    """Attributes of a head that neither smiles nor frowns, its lips closed and its eyes open."""
+    return all(head[unit] == 0 for unit in ("smile", "mouth_open", "frown")) and head["blink"] < CLOSED_EYES
+
+
 def suitable_heads(described: Edit, attributes: Sequence[dict]) -> list[int]:
     """Heads that an edit can be learned from: those without beard first, then the most frontal."""
-    rest = ("smile", "mouth_open", "frown")
     found = [
         index
         for index, head in enumerate(attributes)
-        if (described.rest == "any" or all(head[unit] == 0 for unit in rest) and head["blink"] < CLOSED_EYES)
-        and all(fits(head, rule) for rule in described.learn_from)
+        if (described.rest == "any" or at_rest(head)) and all(fits(head, rule) for rule in described.learn_from)
     ]
     return sorted(found, key=lambda index: (attributes[index]["beard"] != "none", turned(attributes[index])))
 

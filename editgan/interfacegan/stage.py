@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from editgan.benchmark.baselines.interfacegan import CONDITIONS, Boundary, conditional, find_boundary
+from editgan.benchmark.baselines.interfacegan import CONDITIONS, EXTREME, Boundary, conditional, find_boundary
 from editgan.data.archive import load_attributes, load_images
 from editgan.encoder.encoder import load_encoder
 from editgan.errors import UserError
@@ -51,11 +51,11 @@ def run(context: StageContext) -> None:
     context.run.log_metrics({f"{name}/{key}": value for name, row in metrics.items() for key, value in row.items()})
 
 
-def boundary(context: StageContext, name: str, w: Tensor, scores: Tensor, extreme: float | None = None) -> Boundary:
+def boundary(context: StageContext, name: str, w: Tensor, scores: Tensor, extreme: float = EXTREME) -> Boundary:
     """`find_boundary`, its error told as one a user can put right."""
     generator = generator_for(context.params.seed, "interfacegan", name)
     try:
-        return find_boundary(w, scores, generator=generator, **({} if extreme is None else {"extreme": extreme}))
+        return find_boundary(w, scores, generator=generator, extreme=extreme)
     except ValueError as error:
         raise UserError(f"interfacegan, {name}: {error}; raise interfacegan.samples or condition_heads") from error
 

@@ -17,7 +17,8 @@ from editgan.benchmark.baselines.localediting import (
     swapped_styles,
 )
 from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
-from editgan.editing.masks import MOUTH, edit_region, is_part
+from editgan.editing.edits import at_rest
+from editgan.editing.masks import MOUTH, dilate, is_part
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.inversion import invert
 from editgan.errors import UserError
@@ -34,6 +35,7 @@ from editgan.weights import save_tensors, write_json
 BATCH = 50  # images at a time
 CLUSTER_RESOLUTION = 32  # of the features that are clustered, as in the paper
 PIXELS = 400_000  # that k-means draws from
+ROOM = 16  # a mouth may grow by this part of the picture's side before it counts as leak
 DIGITS = 6
 
 
@@ -90,6 +92,7 @@ def mouth_clusters(context: StageContext, G: Generator, centres: Tensor, which: 
     """The clusters of the mouth, by their overlap with the masks of the labelled heads."""
     data = context.input("data")
     latents = load_latents(context.input("encoder") / "latents.safetensors")["few_shot"]
+    latents = latents[: context.params.segmentation.labelled_images]
     _, maps = G.synthesis_features(latents.to(context.device))
     assigned = clusters_of(maps[which], centres).cpu()  # [N, h, h]
     classes = load_classes(data / "classes.json")
@@ -122,7 +125,7 @@ def smiling_references(context: StageContext, G: Generator) -> Tensor:
 def choose(
     context: StageContext, G: Generator, shares: list[Tensor], references: Tensor
 ) -> tuple[tuple[int, float, float], dict[str, float]]:
-    """Reference, rho and epsilon: most smiles by the guide on neutral validation heads, the leak within its limit.
+    """Reference, rho and epsilon: most smiles by the guide on validation heads at rest, the leak within its limit.
 
     Where no choice stays within it, the one with the least leak that swaps anything is taken.
     """
@@ -130,13 +133,14 @@ def choose(
     guide = load_guide(context.input("judges")).to(context.device)
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"]
     attributes = load_attributes(data / "val.zip")[: len(val)]
-    neutral = [index for index, row in enumerate(attributes) if row["smile"] == 0]
+    neutral = [index for index, row in enumerate(attributes) if at_rest(row)]
     if not neutral:
-        raise UserError("localediting: none of the embedded validation heads is neutral; raise encoder.val_images")
+        raise UserError("localediting: none of the embedded validation heads is at rest; raise encoder.val_images")
     w_plus = val[neutral].to(context.device)
     classes = load_classes(data / "classes.json")
     masks = torch.as_tensor(load_masks(data / "val.zip", neutral))
-    region = edit_region(masks, masks, [classes.index(name) for name in MOUTH]).to(context.device)
+    mouth = is_part(masks, [classes.index(name) for name in MOUTH])
+    region = dilate(mouth, max(1, masks.shape[-1] // ROOM)).to(context.device)
     kept = to_float(to_uint8(G.synthesis(w_plus, noise_mode="const")))
     found = {}
     combinations = list(product(range(len(references)), params.rho, params.epsilon))

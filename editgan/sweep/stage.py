@@ -29,6 +29,7 @@ from editgan.benchmark.smile import (
     refined_name,
 )
 from editgan.data.archive import load_attributes, load_images
+from editgan.editing.edits import at_rest
 from editgan.editing.vectors import EditingVector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
@@ -47,12 +48,13 @@ def run(context: StageContext) -> None:
     """Write heads.safetensors (what judges say of each head), curves/METHOD.json (means), metrics.json (the chosen
     strengths) and refined.safetensors (latents of the vector at its chosen strength after refinement)."""
     params = context.params.sweep
-    vector, methods, renderer = load_methods(
+    vectors, methods, renderer = load_methods(
         context.root / "outputs",
         context.root / "edits.yaml",
         vector=params.vector,
         plus=params.plus_vector,
         strengths=params.editgan,
+        labelled=context.params.segmentation.labelled_images,
         batch=params.batch,
         device=context.device,
     )
@@ -63,7 +65,7 @@ def run(context: StageContext) -> None:
         CONDITIONAL: params.interfacegan,
         LOCALEDITING: params.localediting,
     }
-    metrics = {"chosen": choose(context, methods, renderer, strengths, vector)}
+    metrics = {"chosen": choose(context, methods, renderer, strengths, vectors)}
     chosen = metrics["chosen"][EDITGAN]["strength"]
     to_refine = tuple(sorted({*params.refined, chosen}))
 
@@ -85,7 +87,7 @@ def run(context: StageContext) -> None:
         def report(refined: int, count: int, done=done, strength=strength) -> None:
             context.run.progress(done + refined / count, total, "sets of heads", f"refining {strength:g}")
 
-        latents = refined(context, renderer, w_plus, vector, strength, report)
+        latents = refined(context, renderer, w_plus, vectors[EDITGAN], strength, report)
         if strength == chosen:
             latents = save_refined(context, latents, strength)
         judge.show(refined_row, strength, contextlib.nullcontext(latents))
@@ -100,19 +102,21 @@ def choose(
     methods: dict[str, Method],
     renderer: Renderer,
     strengths: dict[str, tuple[float, ...]],
-    vector: EditingVector,
+    vectors: dict[str, EditingVector],
 ) -> dict[str, dict[str, float]]:
-    """For each method the least strength at which the guide calls the share `asked` of neutral validation heads
-    smiling, or the one with the most where none does. Heads that the vector was learned from stay out."""
+    """For each method the least strength at which the guide calls the share `asked` of validation heads at rest
+    smiling, or the one with the most where none does. Heads that a vector was learned from stay out, of all methods."""
     params, data = context.params.sweep, context.input("data")
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"]
     attributes = load_attributes(data / "val.zip")[: len(val)]
-    learners = {int(source.removeprefix("val/")) for source in vector.source.split(", ")}
-    neutral = [i for i, head in enumerate(attributes) if head["smile"] == 0 and i not in learners]
+    sources = ", ".join(vector.source for vector in vectors.values()).split(", ")
+    learners = {int(source.removeprefix("val/")) for source in sources}
+    neutral = [i for i, head in enumerate(attributes) if at_rest(head) and i not in learners]
     if not neutral:
-        raise UserError("sweep: no neutral embedded validation head to choose on; raise encoder.val_images")
+        raise UserError("sweep: no embedded validation head at rest is left to choose on; raise encoder.val_images")
     guide, chosen = load_guide(context.input("judges")).to(context.device), {}
-    for name, method in methods.items():
+    for done, (name, method) in enumerate(methods.items()):
+        context.run.progress(done, len(methods), "methods", f"choosing the strength of {name}")
         edit_at, shares = method(val[neutral]), []
         for strength in strengths[name]:
             pictures = renderer.pictures(edit_at(strength))
@@ -132,6 +136,7 @@ class Sweep:
         self, context: StageContext, judges: Judges, heads: SmileHeads, w_plus: Tensor, renderer: Renderer
     ) -> None:
         self.judges, self.heads, self.renderer, self.run = judges, heads, renderer, context.run
+        self.work = context.work
         self.params, self.seed, self.device = context.params.sweep, context.params.seed, context.device
         self.reconstruction = renderer.pictures(contextlib.nullcontext(w_plus))
         self.masks = predict_masks(renderer.G, renderer.S, w_plus)
@@ -146,33 +151,46 @@ class Sweep:
         return measure(function, pictures, device=self.device, batch=self.params.batch)
 
     def show(self, name: str, strength: float, edited: AbstractContextManager[Tensor]) -> None:
-        """Judge a row at a strength, plain and pasted back."""
-        plain, pasted, _ = self.renderer.both(edited, self.heads.photos, self.masks)
-        self._judge(name, strength, plain)
-        self._judge(name + PASTED, strength, pasted)
+        """Judge a row at a strength, plain and pasted back; what a killed run had judged is taken up."""
+        path = self.work / "judged" / f"{name}_{strength:g}.safetensors"
+        if not path.exists():
+            plain, pasted, _ = self.renderer.both(edited, self.heads.photos, self.masks)
+            rows = {"plain": self._judge(plain, pasted=False), "pasted": self._judge(pasted, pasted=True)}
+            save_tensors(path, {f"{row}.{key}": value for row, said in rows.items() for key, value in said.items()})
+        kept, _ = load_tensors(path)
+        for row, suffix in (("plain", ""), ("pasted", PASTED)):
+            said = {key.removeprefix(f"{row}."): value for key, value in kept.items() if key.startswith(f"{row}.")}
+            self._keep(name + suffix, strength, said)
 
-    def _judge(self, name: str, strength: float, pictures: Tensor) -> None:
+    def _judge(self, pictures: Tensor, *, pasted: bool) -> dict[str, Tensor]:
+        """What the judges say of pictures, uint8 [N, 3, H, W]; float64."""
         x = to_float(pictures)
         said = {
             "smile": self.seen_by(self.judges.smile_probabilities, pictures),  # [N, 3]
             "identity": cosines(self.seen_by(self.judges.identity, pictures), self.identity).diagonal(),  # [N]
-            "leak_to_input": outside_error(x, to_float(self.heads.photos), self.heads.region),  # [N]
+            "leak_to_input": outside_error(x, to_float(self.heads.photos), self.heads.region).double(),  # [N]
         }
-        if not name.endswith(PASTED):
-            said["leak_to_reconstruction"] = outside_error(x, to_float(self.reconstruction), self.heads.region)
-        for key, values in said.items():
-            self.per_head.setdefault(f"{name}.{key}", []).append(values.float())
+        if not pasted:
+            leak = outside_error(x, to_float(self.reconstruction), self.heads.region)
+            said["leak_to_reconstruction"] = leak.double()
         features = self.seen_by(self.judges.features, pictures)
         kid = kernel_distance(features, self.references, subsets=self.params.kid_subsets, seed=self.seed)
+        return said | {"kid": torch.tensor([kid], dtype=torch.float64)}
+
+    def _keep(self, name: str, strength: float, said: dict[str, Tensor]) -> None:
+        """Per-head figures for heads.safetensors, their means for the curves and the record."""
+        kid = float(said.pop("kid"))
+        for key, values in said.items():
+            self.per_head.setdefault(f"{name}.{key}", []).append(values.float())
         called = (100 * (said["smile"] >= SMILE_THRESHOLD).double().mean(0)).tolist()
         figures = {f"smiling_{judge}": share for judge, share in zip(SMILE_JUDGES, called, strict=True)}
-        figures["identity_mobilefacenet"] = float(said["identity"].double().mean())
-        figures |= {key: float(said[key].double().mean()) for key in said if key.startswith("leak")}
-        figures[f"kid{len(pictures)}_efflite0"] = kid
+        figures["identity_mobilefacenet"] = float(said["identity"].mean())
+        figures |= {key: float(said[key].mean()) for key in sorted(said) if key.startswith("leak")}
+        figures[f"kid{len(said['identity'])}_efflite0"] = kid
         row = {"strength": strength} | {key: round(value, DIGITS) for key, value in figures.items()}
         self.strengths.setdefault(name, []).append(strength)
         self.curves.setdefault(name, []).append(row)
-        self.run.log_metrics({f"{name}.{key}": value for key, value in row.items()}, step=strength)
+        self.run.log_metrics({f"{name}.{key}": value for key, value in row.items()}, step=round(1000 * strength))
 
     def write(self, out: Path) -> None:
         """heads.safetensors and curves/NAME.json."""
@@ -217,5 +235,5 @@ def refined(
         on_batch=report,
     )
     if milliseconds is not None:
-        context.run.log_metrics({"refine_ms_per_head": milliseconds}, step=strength)
+        context.run.log_metrics({"refine_ms_per_head": milliseconds}, step=round(1000 * strength))
     return latents

@@ -81,7 +81,7 @@ class Contributions:
         """Maps of `G.synthesis_features`, [N, C_i, h_i, h_i], and where the part is, bool [N, h, w]."""
         for index, x in enumerate(maps):
             x = x.double()
-            within = F.interpolate(part[:, None].double(), size=x.shape[-2:], mode="nearest")  # [N, 1, h_i, h_i]
+            within = F.interpolate(part[:, None].double(), size=x.shape[-2:], mode="nearest-exact")  # [N, 1, h_i, h_i]
             pixels = within.expand_as(x)
             found = [x, x.square(), x * within, x.square() * within, pixels]
             row = torch.stack([term.sum((0, 2, 3)) for term in found])  # [5, C_i]
