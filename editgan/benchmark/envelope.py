@@ -4,8 +4,8 @@ A method's upper envelope at identity x is the best accuracy among its strengths
 that keep a mean identity of at least x. A mixture, one strength for some of the heads and another for the rest, has
 the means in between, so that the envelope is the concave hull and methods with fewer strengths lose little. Its area
 between two identities, divided by their distance, is one number for a whole sweep, which no choice of a strength
-decides. Nothing is extrapolated: where no strength keeps that much, the envelope is 0. The reconstruction is strength 0 of every
-method.
+decides. Nothing is extrapolated: where no strength keeps that much, the envelope is 0. The reconstruction is strength 0
+of every method.
 """
 
 import torch

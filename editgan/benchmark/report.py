@@ -175,10 +175,11 @@ def report(
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     notes = [
         "All methods edit the same embeddings by the same generator, each at the strength that was chosen for it on"
-        f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps} takes EditGAN's."
-        f" EditGAN's vector `{setting.vector}` was learned from validation heads ({setting.source}); EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of"
-        " self-supervised refinement. Nothing was trained and no setting of an edit was chosen on the heads and people"
-        " of this table; the judges' own quality and the mIoU of the segmentation are measured on the same heads.",
+        f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps}, which adds"
+        f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
+        f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
+        " of an edit was chosen on the heads and people of this table; the judges' own quality and the mIoU of the"
+        " segmentation are measured on the same heads.",
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         " own. The row *truly smiling* shows what each judge can see at all, the row *input* its false alarms.",
         f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference heads of other people,"
