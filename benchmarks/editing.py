@@ -57,7 +57,7 @@ def main() -> None:
         return editor.edit(target, region, steps=100).images
 
     def embedded() -> Tensor:
-        return editor.set_image(taken, steps=30)
+        return editor.set_image(taken, steps=100)
 
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {editor.G.img_resolution} px\n")
     print(f"| what | ms, one at a time | ms an image, batch of {len(w_plus)} | times faster | pictures differ by |")
@@ -66,7 +66,7 @@ def main() -> None:
         ("vector alone", vector, REPEATS, len(w_plus)),
         ("vector, 30 steps of refinement", refined, 1, 4),
         ("optimisation, 100 steps", optimised, 1, 2),
-        ("embedding, 30 steps", embedded, 1, 4),
+        ("embedding, 100 steps", embedded, 1, 4),
     )
     for name, work, repeats, alone in rows:
         seconds, single = 0.0, []

@@ -58,7 +58,7 @@ def reports_errors(command: Callable) -> Callable:
 def embed(
     inputs: Inputs,
     out: Out = Path("edited"),
-    steps: Steps = 30,
+    steps: Steps = 100,
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
@@ -82,7 +82,7 @@ def embed(
 def segment(
     inputs: Inputs,
     out: Out = Path("edited"),
-    steps: Steps = 30,
+    steps: Steps = 100,
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
@@ -110,7 +110,7 @@ def edit(
     free_rows: Annotated[
         bool, typer.Option("--free-rows", help="Move every row of W+ by itself, as the paper.")
     ] = False,
-    steps: Steps = 30,
+    steps: Steps = 100,
     paste_back: PasteBack = False,
     own: Own = Path("vectors"),
     outputs: Outputs = Path("outputs"),
@@ -145,7 +145,7 @@ def apply(
     edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several are added.")],
     out: Out = Path("edited"),
     refine: Refine = 0,
-    steps: Steps = 30,
+    steps: Steps = 100,
     paste_back: PasteBack = False,
     own: Own = Path("vectors"),
     outputs: Outputs = Path("outputs"),

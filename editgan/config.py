@@ -11,7 +11,10 @@ from pydantic import Field, ValidationError, create_model, field_validator, mode
 from editgan.errors import UserError
 from editgan.section import Section
 
-STAGES = ("assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing", "benchmark")
+STAGES = (
+    "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
+    "interfacegan", "localediting", "sweep", "benchmark",
+)  # fmt: skip
 
 
 # (key, key): the value of the first must not exceed that of the second.

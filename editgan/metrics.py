@@ -95,9 +95,14 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
 def bootstrap_interval(values: Tensor, *, resamples: int, seed: int) -> tuple[float, float]:
     """95 % percentile interval of the mean of `values` [N] over heads (Efron & Tibshirani 1993, chapter 13)."""
     draws = torch.randint(len(values), (resamples, len(values)), generator=generator_for(seed, "bootstrap"))
-    means = values.to(torch.float64)[draws].mean(1)  # [resamples]
+    return percentile_interval(values.to(torch.float64)[draws].mean(1))
+
+
+def percentile_interval(resampled: Tensor) -> tuple[float, float]:
+    """The middle 95 % of a statistic on resamples [R]."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = torch.quantile(resampled.to(torch.float64), ends).tolist()
     return low, high
 
 

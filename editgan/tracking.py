@@ -210,7 +210,7 @@ def start_run(
         client, experiment_id = _connect(root)
         close_dead_runs(client, experiment_id)
         run_id = _resume(client, record.get("run_id"))
-        labels = _process_tags() | _git_tags(root) | dict(tags or {})
+        labels = _process_tags() | git_tags(root) | dict(tags or {})
         if os.environ.get(PARENT_VARIABLE):
             labels["mlflow.parentRunId"] = os.environ[PARENT_VARIABLE]
         if run_id is None:
@@ -307,7 +307,9 @@ def _alive(pid: str | None, started: str | None) -> bool:
         return False
 
 
-def _git_tags(root: Path) -> dict[str, str]:
+def git_tags(root: Path) -> dict[str, str]:
+    """Commit of a checkout, and whether its files differ from it, as tags of a run."""
+
     def git(*arguments: str) -> str:
         command = ("git", "-C", root, *arguments)
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -98,7 +98,8 @@ def _benchmark(root: Path) -> str:
 def _places(root: Path, servers: dict[str, str], store: str) -> str:
     lines = [f"- folder: {root}"]
     if (root / TABLE).exists():
-        lines.append(f"- report: {TABLE}, with its numbers in {TABLE.with_name('metrics.json')}")
+        page = TABLE.with_name("report.html")
+        lines.append(f"- report: {page}, its table in {TABLE}, its numbers in {TABLE.with_name('metrics.json')}")
     found = [str(picture) for picture in pictures(root)]
     shown = found if len(found) <= 12 else [*found[:12], f"and {len(found) - 12} more"]
     lines.append(f"- pictures: {', '.join(shown) or 'none yet'}")

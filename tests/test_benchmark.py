@@ -1,6 +1,8 @@
 """The smile protocol end to end on tiny random networks, with stand-ins for the judges that read planted pixels."""
 
 import json
+import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from editgan import tracking
-from editgan.benchmark import smile, stage
+from editgan.benchmark import stage
+from editgan.benchmark.baselines.localediting import convolutions
 from editgan.benchmark.params import BenchmarkParams
 from editgan.benchmark.report import column_title, table, title_of
 from editgan.benchmark.scores import (
@@ -21,7 +24,7 @@ from editgan.benchmark.scores import (
     score_embedding,
     score_row,
 )
-from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
 from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
 from editgan.editing.params import ObjectiveWeights, OptimizationParams
 from editgan.editing.vectors import EditingVector, save_vector
@@ -30,9 +33,13 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.judges import SMILE_JUDGES, Judges
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
+from editgan.sweep import stage as sweep_stage
+from editgan.sweep.params import SweepParams
 from editgan.weights import save_module, save_tensors
 
 SIZE, HEADS, REFERENCE = 16, 6, 20
+METHODS = ("editgan", "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting")
+NEW = ("interfacegan", "localediting", "sweep")
 NAMES = ["background", "skin", "upper_lip", "lower_lip", "mouth_interior"]
 MOUTH = (slice(10, 13), slice(5, 11))  # rows, columns
 
@@ -93,7 +100,10 @@ def planted_heads(count: int = HEADS, seed: int = 0) -> SmileHeads:
     smiling[:, 0, MOUTH[0], MOUTH[1]] = 250
     region = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
     region[:, MOUTH[0], MOUTH[1]] = True
-    return SmileHeads(photos=photos, smiling=smiling, region=region, identities=list(range(count)))
+    masks = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8)
+    masks[:, MOUTH[0], MOUTH[1]] = NAMES.index("lower_lip")
+    people = list(range(count))
+    return SmileHeads(photos=photos, smiling=smiling, region=region, identities=people, smiling_masks=masks)
 
 
 def score(pictures: Tensor, heads: SmileHeads, reconstruction: Tensor, name: str = EDITGAN) -> Scores:
@@ -207,7 +217,7 @@ def test_table_has_a_dash_where_a_figure_makes_no_sense():
 def context(tmp_path, monkeypatch):
     """A project with the outputs of all earlier stages, as small as they can be."""
     outputs = tmp_path / "outputs"
-    for name in ("data", "judges", "generator", "encoder", "segmentation", "editing/vectors", "benchmark"):
+    for name in ("data", "judges", "generator", "encoder", "segmentation", "editing/vectors", "benchmark", *NEW):
         (outputs / name).mkdir(parents=True)
     write_data(outputs / "data")
     torch.manual_seed(0)
@@ -223,28 +233,56 @@ def context(tmp_path, monkeypatch):
     latents = {name: w_plus.clone() for name in EMBEDDED_SETS}
     save_tensors(outputs / "encoder" / "latents.safetensors", latents)
     vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
-    save_vector(outputs / "editing" / "vectors" / "smile.safetensors", vector)
+    for name in ("smile", "smile_of_8"):
+        save_vector(outputs / "editing" / "vectors" / f"{name}.safetensors", replace(vector, name=name))
+    (tmp_path / "edits.yaml").write_text(EDITS)
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
-    monkeypatch.setattr(stage, "load_network", lambda *_: PixelDistance())
-    monkeypatch.setattr(stage, "load_judges", lambda *_: stand_ins())
+    (outputs / "data" / "recipe.json").write_text("{}\n")
+    directions = {name: torch.randn(G.w_dim) for name in ("smile", "smile_conditional")}
+    save_tensors(outputs / "interfacegan" / "directions.safetensors", directions)
+    channels = {}
+    for index, layer in enumerate(convolutions(G)):
+        width = layer.affine.weight.shape[0]
+        channels |= {f"q{index:02d}": torch.ones(width), f"style{index:02d}": torch.randn(width)}
+    save_tensors(outputs / "localediting" / "channels.safetensors", channels)
+    monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
+    for module in (stage, sweep_stage):
+        monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
+    monkeypatch.setattr(sweep_stage, "load_guide", lambda *_: RedMouth())
 
     refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
     params = SimpleNamespace(
+        model_dump=lambda **_: {"seed": 0},
         seed=0,
         assets=SimpleNamespace(ir_se50=None, reference_inception=None),
-        editing=SimpleNamespace(refine=refinement),
-        benchmark=BenchmarkParams(
-            vector="smile", scale=1.0, batch=4, refine_batch=2, kid_subsets=3, bootstrap=100, grid_heads=3
+        editing=SimpleNamespace(refine=refinement, edit=refinement),
+        segmentation=SimpleNamespace(labelled_images=4),
+        sweep=SweepParams(
+            recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
+            editgan_plus=(0.3, 0.6), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
         ),
-    )
-    return SimpleNamespace(
+        benchmark=BenchmarkParams(batch=4, kid_subsets=3, bootstrap=100, grid_heads=3),
+    )  # fmt: skip
+    context = SimpleNamespace(
         params=params,
+        root=tmp_path,
         out=outputs / "benchmark",
         work=tmp_path / "work",
         run=tracking.offline_run(),
         device=torch.device("cpu"),
         input=lambda name: outputs / name,
     )
+    sweep_stage.run(SimpleNamespace(**{**vars(context), "out": outputs / "sweep", "work": tmp_path / "sweep"}))
+    return context
+
+
+EDITS = """
+smile_of_8:
+  about: a larger lower lip
+  region: [upper_lip, lower_lip, mouth_interior]
+  mask:
+  - grow: {parts: [lower_lip], x: 0.07, y: 0.07}
+"""
 
 
 def write_data(folder) -> None:
@@ -253,8 +291,11 @@ def write_data(folder) -> None:
     save_classes(folder / "classes.json", classes)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[MOUTH] = NAMES.index("lower_lip")
-    labels = [{"identity": index, "smile": 0.0} for index in range(HEADS)]
-    archives = {"test.zip": heads.photos, "test_smiling.zip": heads.smiling, "val.zip": heads.photos}
+    rest = dict.fromkeys(("smile", "mouth_open", "frown", "blink"), 0.0)
+    labels = [{"identity": index, **rest} for index in range(HEADS)]
+    archives = {name: heads.photos for name in ("test.zip", "val.zip", "pool.zip")} | {
+        "test_smiling.zip": heads.smiling
+    }
     for name, images in archives.items():
         pngs = [encode_image(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
         write_archive(folder / name, pngs, [encode_mask(mask, classes.palette)] * HEADS, labels)
@@ -270,11 +311,15 @@ def contents(context) -> dict[str, bytes]:
 def test_protocol_end_to_end_is_byte_stable(context):
     stage.run(context)
     first = contents(context)
-    assert first.keys() == {"metrics.json", "intervals.json", "table.md", "grid.png"}
+    tables = {"metrics.json", "intervals.json", "table.md", "table.tex", "report.html"}
+    assert first.keys() == {*tables, "grid.png", "pasted.png", "worst.png", "curves.png", "curves_pasted.png"}
     metrics = json.loads(first["metrics.json"])
+    edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
     assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
-        [INPUT, RECONSTRUCTION, EDITGAN, "editgan_2", TRULY_SMILING]
+        [INPUT, TRULY_SMILING, *edited, *(name + PASTED for name in edited)]
     )
+    both = {name + suffix for name in (*METHODS, "editgan_2") for suffix in ("", PASTED)}
+    assert set(metrics[f"area_test{HEADS}"]) == both
     assert (
         metrics[f"smile_test{HEADS}"][INPUT]["smiling_judge"] == 0
         and metrics[f"smile_test{HEADS}"][TRULY_SMILING]["smiling_judge"] == 100
@@ -287,29 +332,15 @@ def test_protocol_end_to_end_is_byte_stable(context):
     embedding = metrics[f"embedding_val{HEADS}"]
     assert embedding["encoder"] == embedding["encoder_and_optimisation"], "the same latents here"
     assert set(embedding["encoder"]) == {"lpips_alex", "l2", "identity_mobilefacenet"}
+    seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "mouth_iou_segmentation" in row}
+    assert seen == set(edited), "what the segmentation can see"
     assert metrics["heads"] == HEADS and metrics["reference_heads"] == REFERENCE
     text = first["table.md"].decode()
     assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
     assert "ms" not in json.dumps(metrics)
 
-    for path in (context.work / "refined").iterdir():
-        path.unlink()
     stage.run(context)
     assert contents(context) == first
-
-
-def test_refinement_goes_on_where_it_was_killed(context, monkeypatch):
-    stage.run(context)
-    unbroken = contents(context)
-    batches = sorted((context.work / "refined").iterdir())
-    assert len(batches) == 3
-    batches[1].unlink()
-
-    refined = []
-    real = smile.refine
-    monkeypatch.setattr(smile, "refine", lambda *args, **kwargs: refined.append(len(args[3])) or real(*args, **kwargs))
-    stage.run(context)
-    assert refined == [2] and contents(context) == unbroken
 
 
 def test_missing_and_mismatched_inputs_are_named(context):
@@ -317,9 +348,11 @@ def test_missing_and_mismatched_inputs_are_named(context):
         context.input("encoder") / "latents.safetensors",
         {name: torch.zeros(HEADS - 1, 6, 8) for name in EMBEDDED_SETS},
     )
-    with pytest.raises(UserError, match=f"{HEADS - 1} test latents for {HEADS} test heads; run stage encoder"):
+    with pytest.raises(
+        UserError, match=f"{HEADS - 1} latents of reconstruction for {HEADS} test heads; run stage encoder"
+    ):
         stage.run(context)
-    context.params.benchmark = context.params.benchmark.model_copy(update={"vector": "frown"})
+    context.params.sweep = context.params.sweep.model_copy(update={"vector": "frown"})
     with pytest.raises(UserError, match="frown.safetensors: missing"):
         stage.run(context)
 
@@ -334,3 +367,22 @@ def test_features_of_the_real_network_do_not_depend_on_the_batch(assets_dir):
     whole, parts = measure(network, images, batch=6), measure(network, images, batch=4)
     assert whole.shape == (6, 1280) and whole.dtype == torch.float64
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
+
+
+def test_report_is_one_page_that_needs_nothing_else(context):
+    stage.run(context)
+    page = (context.out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5 and page.count("<table>") == page.count(
+        '<div class="wide"><table>'
+    )
+    assert "http" not in page.replace("http-equiv", ""), "nothing is fetched"
+    assert "stand-ins" in page and "hash of all inputs" in page and "| --- |" not in page
+    assert len(re.findall(r"<tr>", page)) > 25, "tables are tables"
+
+
+def test_latex_has_a_row_for_every_method(context):
+    stage.run(context)
+    lines = (context.out / "table.tex").read_text().splitlines()
+    rows = [line for line in lines if line.endswith("\\\\")]
+    assert len(rows) == 1 + 4 + len(METHODS) and r"\% smiling, judge" in rows[0]
+    assert len({line.count("&") for line in rows}) == 1, "as many cells in every row"

@@ -15,8 +15,9 @@ FINDERS = {"blazeface"}  # finds faces in photographs, before anything is traine
 LOADERS = {"load_guide", "load_judge", "load_judges", "load_ir_se50", "load_reference_inception"}
 GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 
-JUDGING_PACKAGES = {"judges", "samples", "benchmark"}
+JUDGING_PACKAGES = {"judges", "samples", "sweep", "benchmark"}
 TRAINING_STAGES = ("generator", "encoder", "segmentation", "editing")
+BASELINES = ("interfacegan", "localediting")  # are given labels of training heads, partly through the guide
 
 
 def loaded_networks() -> set[tuple[str, str, str, str]]:
@@ -54,9 +55,15 @@ def test_packages_that_train_load_no_judge():
     assert not wrong
 
 
-def test_only_the_benchmark_depends_on_the_judge_classifier():
+def test_only_what_measures_depends_on_the_judge_classifier():
     users = {name for name, stage in GRAPH.items() if "outputs/judges/judge.safetensors" in stage.deps}
-    assert users == {"benchmark"}
+    assert users == {"sweep", "benchmark"}
+
+
+def test_strengths_are_chosen_by_the_guide_alone():
+    loaded = {(function, network) for package, _, function, network in loaded_networks() if package == "sweep"}
+    assert {network for function, network in loaded if function == "choose"} == {"load_guide"}
+    assert {function for function, network in loaded if network == "load_judges"} == {"run"}
 
 
 def test_no_stage_that_trains_stands_behind_the_judges():
@@ -65,7 +72,7 @@ def test_no_stage_that_trains_stands_behind_the_judges():
         assert "judges" not in ancestors(GRAPH, name)
 
 
-@pytest.mark.parametrize("name", TRAINING_STAGES)
+@pytest.mark.parametrize("name", [*TRAINING_STAGES, *BASELINES])
 def test_no_stage_that_trains_depends_on_a_pretrained_judge(name):
     networks = {Path(dep).stem for dep in GRAPH[name].deps if dep.startswith("outputs/assets/")}
     assert networks <= GUIDES, networks - GUIDES
@@ -87,11 +94,11 @@ def mentions(name: str) -> set[str]:
     return found
 
 
-def test_labels_of_the_training_images_are_for_judges_alone():
-    assert mentions("train_labels.zip") <= {"data", "judges"}
+def test_labels_of_the_training_images_are_for_judges_and_baselines_alone():
+    assert mentions("train_labels.zip") <= {"data", "judges", *BASELINES}
 
 
 def test_smiling_test_heads_and_references_are_for_judges_alone():
-    assert mentions("test_smiling.zip") <= {"data", "judges", "samples", "benchmark"}
-    assert mentions("reference.zip") <= {"data", "benchmark"}
+    assert mentions("test_smiling.zip") <= {"data", "judges", "samples", "sweep", "benchmark"}
+    assert mentions("reference.zip") <= {"data", "sweep", "benchmark"}
     assert "generator" not in mentions("test.zip") | mentions("val.zip")

@@ -18,7 +18,9 @@ from editgan.graph import load_graph
 from editgan.weights import write_json
 from flows import stages
 
-SHIPPED = ("judges", "generator", "samples", "encoder", "segmentation", "editing")
+SHIPPED = (
+    "judges", "generator", "samples", "encoder", "segmentation", "editing", "interfacegan", "localediting", "sweep",
+)  # fmt: skip
 NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
 
 

@@ -6,12 +6,9 @@ from editgan.section import Section
 
 
 class BenchmarkParams(Section):
-    """How the edited test heads are measured. What an edit is stands in section `editing`."""
+    """How the edited test heads are measured. Vector and strengths stand in section `sweep`."""
 
-    vector: str  # name of the editing vector, a file of outputs/editing/vectors
-    scale: float  # strength at which the vector is applied; 1 is the learned strength
-    batch: int = Field(ge=1)  # images at a time through a judge; changes speed, not results
-    refine_batch: int = Field(ge=1)  # heads refined at a time, and saved for resuming; changes speed, not results
+    batch: int = Field(ge=1)  # images at a time through a network; changes speed, not results
     kid_subsets: int = Field(ge=1)  # random subsets that KID is averaged over
     bootstrap: int = Field(ge=100)  # resamples behind each 95 % interval
     grid_heads: int = Field(ge=1)  # test heads shown in grid.png, the first so many

@@ -1,19 +1,27 @@
 """The benchmark as a Markdown table with what a reader must know beside it, and as a picture."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from PIL import Image
 from torch import Tensor
 
+from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.benchmark.scores import Scores
-from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
+from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, refined_name
 from editgan.images import labelled_grid
 from editgan.judges.quality import SMILE_THRESHOLD
+from editgan.metrics import percentile_interval
 
+Row = TypeVar("Row")
 TITLES = {
     INPUT: "input",
     RECONSTRUCTION: "reconstruction",
     EDITGAN: "EditGAN",
+    PLUS: "EditGAN+ (ours)",
+    INTERFACEGAN: "InterFaceGAN",
+    CONDITIONAL: "InterFaceGAN, conditional",
+    LOCALEDITING: "LocalEditing",
     TRULY_SMILING: "truly smiling (ceiling)",
 }
 EMBEDDING_TITLES = {"lpips_alex": "LPIPS-Alex", "l2": "L2 x1e3"}
@@ -29,6 +37,7 @@ PREFIX_TITLES = (  # longest first: a column is named by the first prefix that f
 COLUMN_TITLES = {
     "lpips_alex": "LPIPS-Alex to truth",
     "l2": "L2 to truth",
+    "mouth_iou_segmentation": "mouth IoU to truth, by the segmentation",
     "leak_to_input": "leak to input",
     "leak_to_reconstruction": "leak to reconstruction",
 }
@@ -44,7 +53,11 @@ class Setting:
     reference_heads: int
     vector: str
     source: str
-    scale: float
+    plus_source: str  # heads that the vector of EditGAN+ was learned from
+    masks: int  # labelled masks
+    edit_steps: int
+    looks: int  # strengths that EditGAN+ chooses among for each head
+    strengths: dict[str, float]  # of each method, chosen on validation heads
     refine_steps: int
     feature_networks: tuple[str, ...]
     identity_networks: tuple[str, ...]
@@ -54,8 +67,19 @@ class Setting:
 
 
 def title_of(row: str) -> str:
-    """Name of a row as the paper writes it: editgan_30 -> EditGAN+30."""
-    return TITLES.get(row) or row.replace(f"{EDITGAN}_", "EditGAN+")
+    """Name of a row as the papers write it, pasted back or not: editgan_30 -> EditGAN+30."""
+    base = row.removesuffix(PASTED)
+    return TITLES.get(base) or base.replace(f"{EDITGAN}_", "EditGAN+")
+
+
+def plain(rows: dict[str, Row]) -> dict[str, Row]:
+    """The rows as generated."""
+    return {name: row for name, row in rows.items() if not name.endswith(PASTED)}
+
+
+def pasted(rows: dict[str, Row]) -> dict[str, Row]:
+    """The rows that are pasted back."""
+    return {name: row for name, row in rows.items() if name.endswith(PASTED)}
 
 
 def column_title(column: str) -> str:
@@ -92,14 +116,70 @@ def embedding_table(embedding: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def report(scores: dict[str, Scores], embedding: dict[str, dict[str, float]], setting: Setting, quality: str) -> str:
-    """table.md: the judges' own quality, the embedding, the table of edits, and how to read it."""
+def area_table(areas: dict[str, dict[str, Tensor]], against: str) -> str:
+    """Area under accuracy over identity by smile judge, and the paired difference of `against` to each, as Markdown."""
+    judges = list(areas[against])
+    titles = [f"area, {judge}" for judge in judges] + [f"{title_of(against)} less this, {judge}" for judge in judges]
+    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
+    for name, row in areas.items():
+        cells = []
+        for judge in judges:
+            low, high = percentile_interval(row[judge][1:])
+            cells.append(f"{row[judge][0]:.1f} [{low:.1f}, {high:.1f}]")
+        for judge in judges:
+            difference = areas[against][judge] - row[judge]  # on the same resamples of heads
+            low, high = percentile_interval(difference[1:])
+            cells.append("–" if name == against else f"{difference[0]:+.1f} [{low:+.1f}, {high:+.1f}]")
+        lines.append(f"| {title_of(name)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
+    """Every method at every strength, as Markdown."""
+    columns = [column for column in next(iter(curves.values()))[0] if column != "strength"]
+    titles = ["strength", *(column_title(column) for column in columns)]
+    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
+    for name, rows in curves.items():
+        for row in rows:
+            cells = [_cell(Scores(values=row), column) for column in columns]
+            lines.append(f"| {title_of(name)} | {row['strength']:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def budgets(setting: Setting) -> dict[str, str]:
+    """What each method was given: masks, attributes, computation."""
+    masks, heads = f"{setting.masks} labelled masks", setting.plus_source.count(",") + 1
+    return {
+        EDITGAN: f"{masks}; one head's mask edited, {setting.edit_steps} steps of optimisation; where refined,"
+        f" {setting.refine_steps} steps a head",
+        PLUS: f"{masks}; masks of {heads} heads edited, {setting.edit_steps} steps each; for each head the least of"
+        f" {setting.looks} strengths at which the segmentation sees the wanted share of its mask",
+        INTERFACEGAN: "no mask; smile labels of the training heads of half of the people, through the guide that they"
+        " trained; for the conditional direction three further attributes of training heads",
+        LOCALEDITING: f"{masks}, to name the clusters; one smiling training head as the reference, chosen by the guide"
+        " as the thresholds are, within a limit of what they may change around the mouth",
+    }
+
+
+def report(
+    scores: dict[str, Scores],
+    embedding: dict[str, dict[str, float]],
+    areas: dict[str, dict[str, Tensor]],
+    curves: dict[str, list[dict[str, float]]],
+    setting: Setting,
+    quality: str,
+) -> str:
+    """table.md: the judges' own quality, the embedding, the table of edits, the sweep, and how to read them."""
+    strengths = ", ".join(f"{title_of(name)} {value:g}" for name, value in setting.strengths.items())
+    refined = refined_name(setting.refine_steps)
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     notes = [
-        f"The vector `{setting.vector}` was learned from validation heads ({setting.source}) and is applied at scale"
-        f" {setting.scale:g}; EditGAN+{setting.refine_steps} adds {setting.refine_steps} steps of self-supervised"
-        " refinement. Nothing was trained and no setting of the edit was chosen on the heads and people of this table;"
-        " the quality of the judges above and the mIoU of the segmentation are measured on the same heads.",
+        "All methods edit the same embeddings by the same generator, each at the strength that was chosen for it on"
+        f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps}, which adds"
+        f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
+        f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
+        " of an edit was chosen on the heads and people of this table; the judges' own quality and the mIoU of the"
+        " segmentation are measured on the same heads.",
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         " own. The row *truly smiling* shows what each judge can see at all, the row *input* its false alarms.",
         f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference heads of other people,"
@@ -112,7 +192,9 @@ def report(scores: dict[str, Scores], embedding: dict[str, dict[str, float]], se
         f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
         f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
         "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
-        " is the distance of doing nothing.",
+        " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
+        " them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
+        " is no judge: this tells how far they came in their own terms.",
         "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
         " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
         " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
@@ -134,26 +216,68 @@ def report(scores: dict[str, Scores], embedding: dict[str, dict[str, float]], se
             embedding_table(embedding),
             "## The edits",
             "",
-            table(scores),
+            table(plain(scores)),
             *[f"- {note}" for note in notes],
             "",
+            "## What each method was given",
+            "",
+            *[f"- {title_of(name)}: {words}" for name, words in budgets(setting).items()],
+            "",
+            "## Over all strengths",
+            "",
+            "Area under the best accuracy that a method's strengths, or mixtures of two, reach at a mean identity (to"
+            " the photo) of at least x, x from that of different people to that of the reconstruction, in percent:"
+            " 100 is a smile on every head at no loss of identity. Strength 0 counts for every method. Differences are"
+            " paired over heads.",
+            "",
+            area_table(plain(areas), refined),
+            sweep_table(plain(curves)),
+            "## Pasted back",
+            "",
+            "The same edits on the photos: outside the edited parts, as the segmentation sees them before or after,"
+            " and a seam around them, the photo's own pixels. What the reconstruction loses there is given back to"
+            " every method alike, so that these figures compare among themselves only.",
+            "",
+            table(pasted(scores)),
+            area_table(pasted(areas), refined + PASTED),
+            sweep_table(pasted(curves)),
         ]
     )
 
 
-def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: int) -> Image.Image:
-    """The first `heads` heads down the rows, one captioned column a row of the table, masks beside what they are of.
+def latex_table(scores: dict[str, Scores], columns: list[str]) -> str:
+    """Some columns of the table for a paper, without intervals."""
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(columns) + "}",
+        r"\toprule",
+        " & ".join(["", *(_latex(column_title(column)) for column in columns)]) + r" \\",
+        r"\midrule",
+    ]
+    for name, row in scores.items():
+        values = [_cell(Scores(values=row.values), column).replace("–", "--") for column in columns]
+        lines.append(" & ".join([_latex(title_of(name)), *values]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: list[int]) -> Image.Image:
+    """Heads down the rows, one captioned column a row of the table, masks beside what they are of.
 
     Args:
-        rows, masks: row name -> uint8 [N, 3, H, W]
+        rows: row name -> uint8 [N, 3, H, W]
+        masks: row name -> coloured masks of the heads shown, uint8 [len(heads), 3, H, W]
+        heads: which of the N
     """
     columns = {}
     for name, pictures in rows.items():
-        columns[title_of(name).removesuffix(" (ceiling)")] = pictures[:heads]
+        columns[title_of(name).removesuffix(" (ceiling)")] = pictures[heads]
         if name in masks:
-            columns[f"mask of {title_of(name)}"] = masks[name][:heads]
+            columns[f"mask of {title_of(name)}"] = masks[name]
     width = next(iter(rows.values())).shape[-1]
     return labelled_grid(columns, scale=max(1, round(128 / width)))
+
+
+def _latex(text: str) -> str:
+    return text.replace("%", r"\%").replace("_", r"\_")
 
 
 def _inception_note(setting: Setting) -> str:
@@ -165,7 +289,7 @@ def _inception_note(setting: Setting) -> str:
 def _column_order(column: str) -> int:
     order = [
         *("smiling_judge", "smiling_", "fid", "kid", "identity_relative_", "identity_to_reconstruction_", "identity_"),
-        *("lpips_alex", "l2", "leak_to_input", "leak_to_reconstruction"),
+        *("lpips_alex", "l2", "mouth_iou_segmentation", "leak_to_input", "leak_to_reconstruction"),
     ]
     return next(rank for rank, prefix in enumerate(order) if column.startswith(prefix))
 

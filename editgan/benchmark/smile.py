@@ -1,7 +1,7 @@
 """The smile protocol (EditGAN, section 4.2): neutral test heads are made to smile, then judged.
 
-Rows: the input photo, its reconstruction, the edit by vector alone, the edit after refinement, and the same head truly
-smiling, which no method can beat. All rows are rounded to 8 bits first, as pictures on disk are.
+Rows: the input photo, its reconstruction, the edit of every method, EditGAN's after refinement too, and the same head
+truly smiling, which no method can beat. All rows are rounded to 8 bits first, as pictures on disk are.
 """
 
 import time
@@ -12,13 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.editing.masks import MOUTH, edit_region
 from editgan.editing.params import OptimizationParams
 from editgan.editing.refine import refine
 from editgan.editing.vectors import EditingVector
+from editgan.errors import UserError
 from editgan.images import to_uint8
 from editgan.weights import load_tensors, save_tensors
 
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
+PASTED = "_pasted"  # ends the names of rows that keep the photo's pixels outside the edited region
 
 
 def refined_name(steps: int) -> str:
@@ -34,6 +38,29 @@ class SmileHeads:
     smiling: Tensor  # uint8 [N, 3, H, W], the same heads truly smiling
     region: Tensor  # bool [N, H, W], what a smile may change: the mouth before and after, dilated
     identities: list[int]  # who is on picture i
+    smiling_masks: Tensor  # exact part masks of the truly smiling heads  # uint8 [N, H, W]
+
+
+def load_heads(data: Path) -> SmileHeads:
+    """The test heads, neutral and truly smiling, and the exact region that a smile may change.
+
+    Raises:
+        UserError: the two archives hold different heads.
+    """
+    attributes = load_attributes(data / "test.zip")
+    identities = [row["identity"] for row in attributes]
+    if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
+        raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
+    classes = load_classes(data / "classes.json")
+    mouth = [classes.index(name) for name in MOUTH]
+    before, after = (torch.as_tensor(load_masks(data / name)) for name in ("test.zip", "test_smiling.zip"))
+    return SmileHeads(
+        photos=torch.as_tensor(load_images(data / "test.zip")),
+        smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
+        region=edit_region(before, after, mouth),
+        identities=identities,
+        smiling_masks=after,
+    )
 
 
 @torch.no_grad()

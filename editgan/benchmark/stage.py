@@ -1,16 +1,19 @@
-"""Stage `benchmark`: edits the test heads, lets the judges look, writes the table."""
+"""Stage `benchmark`: edits the test heads by every method, lets the judges look, writes the table."""
 
-import time
-from pathlib import Path
+import contextlib
+import json
+import platform
 
 import torch
+import yaml
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from editgan.assets.load import load_network
-from editgan.assets.networks.winograd import use_winograd
 from editgan.assets.reference import load_ir_se50, load_reference_inception
-from editgan.benchmark.report import Setting, grid, report
+from editgan.benchmark.envelope import bootstrap_areas
+from editgan.benchmark.methods import PLUS, Method, Renderer, load_methods
+from editgan.benchmark.page import curves_png, html_report
+from editgan.benchmark.report import Setting, grid, latex_table, pasted, plain, report, title_of
 from editgan.benchmark.scores import (
     Scores,
     Yardsticks,
@@ -23,70 +26,81 @@ from editgan.benchmark.scores import (
 from editgan.benchmark.smile import (
     EDITGAN,
     INPUT,
+    PASTED,
     RECONSTRUCTION,
     TRULY_SMILING,
     SmileHeads,
-    refine_resumably,
+    load_heads,
     refined_name,
-    synthesise,
 )
-from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
-from editgan.editing.masks import MOUTH, edit_region
-from editgan.editing.vectors import EditingVector, apply_vector, load_vector
+from editgan.data.archive import load_classes, load_images
+from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.generator.generator import load_generator
 from editgan.images import colourize, save_png
-from editgan.judges import load_judges
-from editgan.segmentation.ensemble import load_segmentation
+from editgan.judges import SMILE_JUDGES, load_judges
+from editgan.judges.quality import SMILE_THRESHOLD
+from editgan.segmentation.ensemble import SegmentationEnsemble
+from editgan.segmentation.metrics import segmentation_scores
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
-from editgan.weights import write_bytes, write_json
+from editgan.tracking import git_tags
+from editgan.weights import load_tensors, write_bytes, write_json
 
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
 OTHER_DIGITS = 6
 
 
 def run(context: StageContext) -> None:
-    """Make the rows of the table, measure them, write metrics.json, table.md and grid.png."""
+    """Make the rows of the tables, measure them, write figures, tables, pictures and the report."""
     params, seed = context.params.benchmark, context.params.seed
-    data = context.input("data")
-    vector = load_vector(context.input("editing") / "vectors" / f"{params.vector}.safetensors")
-    heads = load_heads(data)
-    G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
-    rows, masks = make_rows(context, G, heads, vector)
+    sweep = context.params.sweep
+    vectors, methods, renderer = load_methods(
+        context.root / "outputs",
+        context.root / "edits.yaml",
+        vector=sweep.vector,
+        plus=sweep.plus_vector,
+        strengths=sweep.editgan,
+        labelled=context.params.segmentation.labelled_images,
+        batch=sweep.batch,
+        device=context.device,
+    )
+    heads = load_heads(context.input("data"))
+    chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]
+    strengths = {name: chosen[name]["strength"] for name in methods}
+    rows, masks = make_rows(context, renderer, heads, methods, strengths)
 
     yardsticks = load_yardsticks(context)
-    photos, reconstructions = validation_heads(context, G)
+    photos, reconstructions = validation_heads(context, renderer)
     embedding = score_embedding(photos, reconstructions, yardsticks)
-    references = measure_reference(torch.as_tensor(load_images(data / "reference.zip")), yardsticks)
+    references = measure_reference(torch.as_tensor(load_images(context.input("data") / "reference.zip")), yardsticks)
     measured = {}
     for done, (name, pictures) in enumerate(rows.items()):
         context.run.progress(done, len(rows), "rows", f"judging {name}")
         measured[name] = measure_row(pictures, heads.smiling, yardsticks)
+    options = dict(kid_subsets=params.kid_subsets, bootstrap=params.bootstrap, seed=seed)
     scores = {}
     for done, name in enumerate(rows):
         context.run.progress(done, len(rows), "rows", f"scoring {name}")
-        scores[name] = score_row(
-            name,
-            measured,
-            heads,
-            references,
-            kid_subsets=params.kid_subsets,
-            bootstrap=params.bootstrap,
-            seed=seed,
-        )
+        scores[name] = score_row(name, measured, heads, references, **options)
+        if name in masks:
+            scores[name].values["mouth_iou_segmentation"] = mouth_iou(masks[name], heads.smiling_masks, renderer.S)
 
     strangers = {
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
     }
+    refined = refined_name(context.params.editing.refine.steps)
     setting = Setting(
         heads=len(heads.photos),
         val_heads=len(photos),
         reference_heads=len(next(iter(references.values())).features),
-        vector=vector.name,
-        source=vector.source,
-        scale=params.scale,
+        vector=vectors[EDITGAN].name,
+        source=vectors[EDITGAN].source,
+        plus_source=vectors[PLUS].source,
+        masks=context.params.segmentation.labelled_images,
+        edit_steps=context.params.editing.edit.steps,
+        looks=len(sweep.editgan),
+        strengths=strengths,
         refine_steps=context.params.editing.refine.steps,
         feature_networks=tuple(yardsticks.features),
         identity_networks=tuple(yardsticks.identity),
@@ -94,85 +108,102 @@ def run(context: StageContext) -> None:
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
     )
-    write_outputs(context, scores, embedding, setting, grid(rows, masks, params.grid_heads))
+    worst = measured[refined].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()
+    first = list(range(params.grid_heads))
+    with_ends = {INPUT: rows[INPUT], **pasted(rows), TRULY_SMILING: rows[TRULY_SMILING]}
+    pictures = {
+        "grid": grid(plain(rows), shown_masks(context, masks, refined), first),
+        "pasted": grid(with_ends, {}, first),
+        "worst": grid(plain(rows), {}, worst),
+    }
+    areas = {}
+    for suffix in ("", PASTED):
+        areas |= sweep_areas(context, strangers["mobilefacenet"], suffix)
+    write_outputs(context, scores, embedding, areas, setting, pictures)
 
 
-def load_heads(data: Path) -> SmileHeads:
-    """The test heads, neutral and truly smiling, and the exact region that a smile may change.
+def mouth_iou(seen: Tensor, truth: Tensor, S: SegmentationEnsemble) -> float:
+    """IoU with the masks of the truly smiling heads, mean over the parts of the mouth; labels, uint8 [N, H, W] both."""
+    scores = segmentation_scores(seen, truth, S.class_names)
+    found = [scores.iou[part] for part in MOUTH if part in scores.iou]
+    return sum(found) / max(len(found), 1)
 
-    Raises:
-        UserError: the two archives hold different heads.
+
+def shown_masks(context: StageContext, masks: dict[str, Tensor], refined: str) -> dict[str, Tensor]:
+    """The masks beside which grid.png shows pictures, coloured."""
+    palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
+    shown = context.params.benchmark.grid_heads
+    return {name: colourize(masks[name][:shown], palette) for name in (RECONSTRUCTION, refined)}
+
+
+def sweep_areas(context: StageContext, stranger: float, suffix: str) -> dict[str, dict[str, Tensor]]:
+    """By method and smile judge the area under accuracy over identity, in percent  # [1 + resamples]
+
+    Args:
+        stranger: identity of different people, the lower end; the reconstruction's is the upper one
+        suffix: which rows: PASTED, or "" for those as generated
     """
-    attributes = load_attributes(data / "test.zip")
-    identities = [row["identity"] for row in attributes]
-    if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
-        raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
-    classes = load_classes(data / "classes.json")
-    mouth = [classes.index(name) for name in MOUTH]
-    before, after = (torch.as_tensor(load_masks(data / name)) for name in ("test.zip", "test_smiling.zip"))
-    return SmileHeads(
-        photos=torch.as_tensor(load_images(data / "test.zip")),
-        smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
-        region=edit_region(before, after, mouth),
-        identities=identities,
-    )
+    tensors, _ = load_tensors(context.input("sweep") / "heads.safetensors")
+    rows = {key.split(".")[0] for key in tensors}
+    names = sorted(name for name in rows if name.endswith(PASTED) is bool(suffix))
+    start = RECONSTRUCTION + suffix  # strength 0 of every method
+    names.remove(start)
+    smile, identity = (
+        {name: torch.cat([tensors[f"{start}.{key}"], tensors[f"{name}.{key}"]]) for name in names}
+        for key in ("smile", "identity")
+    )  # [S, N, judges], [S, N]
+    areas: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+    for column, judge in enumerate(SMILE_JUDGES):
+        found = bootstrap_areas(
+            {name: smile[name][..., column] >= SMILE_THRESHOLD for name in names},
+            identity,
+            stranger=stranger,
+            kept=tensors[f"{start}.identity"][0],
+            resamples=context.params.benchmark.bootstrap,
+            seed=context.params.seed,
+        )
+        for name, values in found.items():
+            areas[name][judge] = values
+    return areas
 
 
-def validation_heads(context: StageContext, G: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+def validation_heads(context: StageContext, renderer: Renderer) -> tuple[Tensor, dict[str, Tensor]]:
     """Validation heads, uint8 [N, 3, H, W], and what each rung of the embedding makes of them."""
     latents = load_latents(context.input("encoder") / "latents.safetensors")
-    batch, device = context.params.benchmark.refine_batch, context.device
     rungs = {"encoder": latents["val_encoder"], "encoder_and_optimisation": latents["val"]}
     photos = torch.as_tensor(load_images(context.input("data") / "val.zip", range(len(latents["val"]))))
-    return photos, {rung: synthesise(G, w_plus, batch=batch, device=device) for rung, w_plus in rungs.items()}
+    return photos, {rung: renderer.pictures(contextlib.nullcontext(w_plus)) for rung, w_plus in rungs.items()}
 
 
 def make_rows(
-    context: StageContext, G: nn.Module, heads: SmileHeads, vector: EditingVector
+    context: StageContext,
+    renderer: Renderer,
+    heads: SmileHeads,
+    methods: dict[str, Method],
+    strengths: dict[str, float],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Pictures of every row, uint8 [N, 3, H, W], and coloured predicted masks of the rows that grid.png shows."""
-    params, refinement, device = context.params.benchmark, context.params.editing.refine, context.device
-    S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
-    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]  # [N, num_ws, w_dim]
-    if len(w_plus) != len(heads.photos):
-        raise UserError(
-            f"{context.input('encoder') / 'latents.safetensors'}: {len(w_plus)} test latents for {len(heads.photos)}"
-            " test heads; run stage encoder again"
-        )
-    assets = context.input("assets")
-    face = load_network("dlib_resnet", assets).to(device) if refinement.weights.identity > 0 else None
-    refined, refine_ms = refine_resumably(
-        G,
-        S,
-        use_winograd(load_network("lpips_vgg", assets)).to(device),
-        w_plus,
-        vector,
-        scale=params.scale,
-        params=refinement,
-        identity=face,
-        batch=params.refine_batch,
-        work=context.work,
-        device=device,
-        on_batch=lambda done, total: context.run.progress(done, total, "heads refined"),
-    )
+    """Pictures of every row, uint8 [N, 3, H, W], and what the segmentation sees on those that it can, [N, H, W]."""
+    refined = refined_name(context.params.editing.refine.steps)
     latents = {
-        RECONSTRUCTION: w_plus,
-        EDITGAN: apply_vector(w_plus, vector, params.scale),
-        refined_name(refinement.steps): refined,
+        RECONSTRUCTION: load_latents(context.input("encoder") / "latents.safetensors")["test"],  # [N, num_ws, w_dim]
+        refined: load_tensors(context.input("sweep") / "refined.safetensors")[0]["w_plus"].float(),
     }
-    started = time.monotonic()
-    generated = {name: synthesise(G, w, batch=params.refine_batch, device=device) for name, w in latents.items()}
-    timings = {"synthesis_ms_per_head": 1000 * (time.monotonic() - started) / (len(latents) * len(w_plus))}
-    if refine_ms is not None:
-        timings["refine_ms_per_head"] = refine_ms
-    context.run.log_metrics(timings)
-    print("benchmark: " + ", ".join(f"{name} {value:.1f}" for name, value in timings.items()), flush=True)
+    for (row, w_plus), stage in zip(latents.items(), ("encoder", "sweep"), strict=True):
+        if len(w_plus) != len(heads.photos):
+            raise UserError(
+                f"outputs/{stage}: {len(w_plus)} latents of {row} for {len(heads.photos)} test heads; run stage {stage}"
+                " again"
+            )
+    before = predict_masks(renderer.G, renderer.S, latents[RECONSTRUCTION])
+    edited = {name: contextlib.nullcontext(w_plus) for name, w_plus in latents.items()}
+    edited |= {name: method(latents[RECONSTRUCTION])(strengths[name]) for name, method in methods.items()}
+    generated, on_photos, seen = {}, {}, {}
+    order = dict.fromkeys([RECONSTRUCTION, EDITGAN, refined, *edited])
+    for done, name in enumerate(order):
+        context.run.progress(done, len(order), "rows", f"editing by {name}")
+        generated[name], on_photos[name + PASTED], seen[name] = renderer.both(edited[name], heads.photos, before)
 
-    palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
-    masks = {}
-    for name in (RECONSTRUCTION, refined_name(refinement.steps)):
-        masks[name] = colourize(predict_masks(G, S, latents[name][: params.grid_heads]), palette)
-    return {INPUT: heads.photos, **generated, TRULY_SMILING: heads.smiling}, masks
+    return {INPUT: heads.photos, **generated, **on_photos, TRULY_SMILING: heads.smiling}, seen
 
 
 def load_yardsticks(context: StageContext) -> Yardsticks:
@@ -194,10 +225,14 @@ def write_outputs(
     context: StageContext,
     scores: dict[str, Scores],
     embedding: dict[str, dict[str, float]],
+    areas: dict[str, dict[str, Tensor]],
     setting: Setting,
-    picture: Image.Image,
+    pictures: dict[str, Image.Image],
 ) -> None:
-    """metrics.json (values), intervals.json, table.md and grid.png; mirrored to the run."""
+    """Figures, tables and pictures, and report.html, which shows them all; mirrored to the run.
+
+    The run's copy of the report also says what made it, commit and versions, which are no part of the result.
+    """
     values = {
         row: {column: _rounded(column, value) for column, value in of_row.values.items()}
         for row, of_row in scores.items()
@@ -213,20 +248,68 @@ def write_outputs(
         rung: {column: _rounded(column, value) for column, value in figures.items()}
         for rung, figures in embedding.items()
     }
-    metrics = {group: values, f"embedding_val{setting.val_heads}": rungs, "different_people": strangers} | counts
+    area = {
+        name: {judge: _rounded(judge, float(resampled[0])) for judge, resampled in row.items()}
+        for name, row in areas.items()
+    }
+    tables = {group: values, f"area_test{setting.heads}": area, f"embedding_val{setting.val_heads}": rungs}
+    metrics = tables | {"different_people": strangers} | counts
     write_json(context.out / "metrics.json", metrics)
     write_json(context.out / "intervals.json", intervals)
     quality = (context.input("judges") / "quality.md").read_text()
-    write_bytes(context.out / "table.md", report(scores, embedding, setting, quality).encode())
-    save_png(context.out / "grid.png", picture)
+    folder = context.input("sweep") / "curves"
+    names = (RECONSTRUCTION, *plain(areas), RECONSTRUCTION + PASTED, *pasted(areas))
+    curves = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
+    text = report(scores, embedding, areas, curves, setting, quality)
+    write_bytes(context.out / "table.md", text.encode())
+    write_bytes(context.out / "table.tex", latex_table(plain(scores), latex_columns(setting)).encode())
+    write_bytes(context.out / "curves.png", curves_png(plain(curves), RECONSTRUCTION))
+    write_bytes(context.out / "curves_pasted.png", curves_png(pasted(curves), RECONSTRUCTION + PASTED))
+    for name, picture in pictures.items():
+        save_png(context.out / f"{name}.png", picture)
+    captions = {
+        "curves": "Over all strengths",
+        "curves_pasted": "Over all strengths, pasted back",
+        "grid": "The first test heads",
+        "pasted": "The first test heads, pasted back",
+        "worst": f"Where {title_of(refined_name(setting.refine_steps))} smiles least, by the judge",
+    }
+    shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
+    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime"}), sort_keys=False)
+    facts = {
+        "data": (context.input("data") / "recipe.json").read_text().strip(),
+        "hash of all inputs": context.work.name,
+    }
+    write_bytes(context.out / "report.html", html_report(text, shown, facts, params).encode())
+    page = html_report(text, shown, facts | made_by(context), params)
+    context.run.log_file(write_bytes(context.work / "report.html", page.encode()))
 
-    for name, table in ((group, values), (f"embedding_val{setting.val_heads}", rungs)):
+    for name, table in tables.items():
         context.run.log_metrics(
             {f"{name}.{row}.{column}": value for row, figures in table.items() for column, value in figures.items()}
         )
-    context.run.log_file(context.out / "table.md")
-    context.run.log_file(context.out / "intervals.json")
-    context.run.log_image(context.out / "grid.png", "grid")
+    for name in ("table.md", "table.tex", "intervals.json"):
+        context.run.log_file(context.out / name)
+    for name in captions:
+        context.run.log_image(context.out / f"{name}.png", name)
+
+
+def latex_columns(setting: Setting) -> list[str]:
+    """The columns of the paper's table and KID: accuracy, FID, KID, identity."""
+    features, identity = setting.feature_networks[-1], setting.identity_networks[-1]  # the published ones if there
+    counted = [f"{metric}{setting.heads}_{features}" for metric in ("fid", "kid")]
+    return [*(f"smiling_{judge}" for judge in SMILE_JUDGES), *counted, f"identity_{identity}"]
+
+
+def made_by(context: StageContext) -> dict[str, str]:
+    """Commit and versions."""
+    tags = git_tags(context.root)
+    changed = " and changes on top" if tags["git_dirty"] == "true" else ""
+    return {
+        "commit": tags.get("mlflow.source.git.commit", "unknown") + changed,
+        "torch": f"{torch.__version__}, {context.device}, {torch.get_num_threads()} threads",
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    }
 
 
 def _rounded(column: str, value: float) -> float:

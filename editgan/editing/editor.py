@@ -128,7 +128,7 @@ class Editor:
         return self._w_plus
 
     def set_image(
-        self, images: Tensor, *, steps: int = 30, learning_rate: float = 0.1, progress: Progress | None = None
+        self, images: Tensor, *, steps: int = 100, learning_rate: float = 0.05, progress: Progress | None = None
     ) -> Tensor:
         """Embed images: the encoder's guess, then `steps` of optimisation in W+ (0: the guess alone).
 

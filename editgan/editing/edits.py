@@ -117,6 +117,7 @@ class Edit(Section):
     region: tuple[str, ...] = Field(min_length=1)  # Q_edit: the parts that the edit may change
     mask: tuple[Operation, ...] = Field(min_length=1)  # one after the other
     learn_from: tuple[str, ...] = ()  # rules on the attributes of the heads that it is learned from
+    heads: int | None = Field(None, ge=1)  # how many heads it is learned from; null: as in the params
     adds: bool = False  # parts that are not there before, so that the segmentation need not see them first
     strength: float = 1.0  # at which the vector is applied unless another is asked for; 1 is the learned one
     rest: Literal["face", "any"] = "face"  # a head at rest (no smile, lips closed, eyes open), or any
@@ -197,14 +198,17 @@ def turned(attributes: dict) -> float:
     return abs(attributes["yaw"]) + abs(attributes["pitch"]) + abs(attributes["roll"])
 
 
+def at_rest(head: dict) -> bool:
+    """Attributes of a head that neither smiles nor frowns, its lips closed and its eyes open."""
+    return all(head[unit] == 0 for unit in ("smile", "mouth_open", "frown")) and head["blink"] < CLOSED_EYES
+
+
 def suitable_heads(described: Edit, attributes: Sequence[dict]) -> list[int]:
     """Heads that an edit can be learned from: those without beard first, then the most frontal."""
-    rest = ("smile", "mouth_open", "frown")
     found = [
         index
         for index, head in enumerate(attributes)
-        if (described.rest == "any" or all(head[unit] == 0 for unit in rest) and head["blink"] < CLOSED_EYES)
-        and all(fits(head, rule) for rule in described.learn_from)
+        if (described.rest == "any" or at_rest(head)) and all(fits(head, rule) for rule in described.learn_from)
     ]
     return sorted(found, key=lambda index: (attributes[index]["beard"] != "none", turned(attributes[index])))
 

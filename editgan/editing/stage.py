@@ -124,10 +124,10 @@ def plan(
 ) -> list[Lesson]:
     """Which heads each edit is learned from, and what their masks should become.
 
-    Of the heads that fit the edit, the first `heads` on which S sees enough of the parts (which have enough of them
-    afterwards, where the edit adds them), and at most half of those that fit, so that others are left to try it on;
-    where there is none (networks trained for minutes), the one with the most. An edit that changes no head's mask is
-    left out, and a line says so.
+    Of the heads that fit the edit, the first `heads` (or what the edit says) on which S sees enough of the parts (which
+    have enough of them afterwards, where the edit adds them), and at most half of those that fit, so that others are
+    left to try it on; where there is none (networks trained for minutes), the one with the most. An edit that changes
+    no head's mask is left out, and a line says so.
 
     Args:
         masks: predicted, of the embedded validation heads  # uint8 [N, H, W]
@@ -139,7 +139,7 @@ def plan(
         sizes = np.isin(donors, ids).sum(axis=(1, 2))  # [N]
         enough = SEEN * float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
         suited = suitable_heads(described, attributes)
-        wanted = min(heads, max(1, len(suited) // 2))
+        wanted = min(described.heads or heads, max(1, len(suited) // 2))
         options = dict(class_names=class_names, donors=donors, donor_attributes=donor_attributes, folder=folder)
         taken, best = [], None  # (pixels seen, head, target, origin of its parts)
         for head in suited:

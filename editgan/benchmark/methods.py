@@ -1,0 +1,160 @@
+"""The methods that work on latents, behind one signature: embedded heads, then a strength -> edited latents."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editgan.benchmark.baselines.localediting import convolutions, swapped_styles
+from editgan.benchmark.plus import followed_at, least_strengths
+from editgan.benchmark.smile import EDITGAN, synthesise
+from editgan.data.archive import load_attributes, load_masks
+from editgan.editing.edits import load_edits, target_mask
+from editgan.editing.masks import edit_region
+from editgan.editing.paste import paste_back
+from editgan.editing.vectors import EditingVector, apply_vector, load_vector
+from editgan.errors import UserError
+from editgan.generator.generator import Generator, load_generator
+from editgan.images import to_uint8
+from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.segmentation.predict import predict_masks
+from editgan.weights import load_tensors
+
+PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING = (
+    "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting",
+)  # fmt: skip
+
+EditAt = Callable[[float], AbstractContextManager[Tensor]]  # a strength -> what G makes the edited heads of, within
+Method = Callable[[Tensor], EditAt]  # of heads, w_plus [N, num_ws, w_dim]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """From edited latents to pictures, with and without paste-back."""
+
+    G: Generator
+    S: SegmentationEnsemble
+    parts: tuple[str, ...]  # what the edit is about
+    batch: int
+    device: torch.device
+
+    def pictures(self, edited: AbstractContextManager[Tensor]) -> Tensor:
+        """uint8 [N, 3, H, W]"""
+        with edited as w_plus:
+            return synthesise(self.G, w_plus, batch=self.batch, device=self.device)
+
+    def both(
+        self, edited: AbstractContextManager[Tensor], photos: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures, the same pasted back (only the parts, before or after, and a seam differ from the photos), masks.
+
+        Args:
+            photos: uint8 [N, 3, H, W]
+            before: masks of the unedited heads as S sees them, labels  # uint8 [N, H, W]
+        """
+        pictures, masks = [], []
+        with edited as w_plus, torch.no_grad():
+            for part in w_plus.split(self.batch):
+                images, features = self.G.synthesis_features(part.to(self.device), noise_mode="const")
+                pictures.append(to_uint8(images).cpu())
+                masks.append(self.S.predict(features, images.shape[-1]).cpu())
+        pictures, after = torch.cat(pictures), torch.cat(masks)
+        region = edit_region(before, after, self.S.class_ids(self.parts))
+        return pictures, paste_back(photos, pictures, region), after
+
+
+def load_methods(
+    outputs: Path,
+    edits: Path,
+    *,
+    vector: str,
+    plus: str,
+    strengths: tuple[float, ...],
+    labelled: int,
+    batch: int,
+    device: torch.device,
+) -> tuple[dict[str, EditingVector], dict[str, Method], Renderer]:
+    """The vectors of EditGAN and EditGAN+, every method, by name, and what makes pictures of them.
+
+    Args:
+        edits: the file that describes edit `plus`, from which EditGAN+ makes its masks
+        vector, plus: names of the editing vectors of EditGAN and EditGAN+
+        strengths: that EditGAN+ chooses among for each head
+        labelled: how many heads of the pool have masks
+    Raises:
+        UserError: a file is missing, damaged or of another generator.
+    """
+    G = load_generator(outputs / "generator" / "G_ema.safetensors", device)
+    S = load_segmentation(outputs / "segmentation" / "S.safetensors", device)
+    first, several = (load_vector(outputs / "editing" / "vectors" / f"{name}.safetensors") for name in (vector, plus))
+    path = outputs / "interfacegan" / "directions.safetensors"
+    directions = load_tensors(path)[0]
+    for name in ("smile", "smile_conditional"):
+        if name not in directions or directions[name].shape != (G.w_dim,):
+            raise UserError(f"{path}: holds no direction {name} of {G.w_dim} entries; run stage interfacegan again")
+    path = outputs / "localediting" / "channels.safetensors"
+    channels, count = load_tensors(path)[0], len(convolutions(G))
+    try:
+        masks = [channels[f"q{index:02d}"].to(device) for index in range(count)]
+        styles = [channels[f"style{index:02d}"].to(device) for index in range(count)]
+    except KeyError as missing:
+        raise UserError(f"{path}: holds no {missing}; run stage localediting again") from None
+
+    def along(delta: Tensor) -> Method:
+        return lambda w_plus: lambda strength: contextlib.nullcontext(w_plus + strength * delta)
+
+    def by_styles(w_plus: Tensor) -> EditAt:
+        @contextlib.contextmanager
+        def swapped(strength: float) -> Iterator[Tensor]:
+            with swapped_styles(G, masks, styles, strength):
+                yield w_plus
+
+        return swapped
+
+    def by_masks(w_plus: Tensor) -> EditAt:
+        @functools.cache
+        def followed() -> Tensor:  # [S, N]
+            before = predict_masks(G, S, w_plus)  # [N, H, W]
+            wanted = wanted_masks(outputs, edits, plus, before, S.class_names, labelled)
+            return followed_at(G, S, w_plus, several, strengths, before, wanted)
+
+        def edited(share: float) -> AbstractContextManager[Tensor]:
+            scale = least_strengths(followed(), strengths, share)  # [N]
+            return contextlib.nullcontext(w_plus + scale[:, None, None] * several.delta_w_plus)
+
+        return edited
+
+    methods = {
+        EDITGAN: lambda w_plus: lambda strength: contextlib.nullcontext(apply_vector(w_plus, first, strength)),
+        PLUS: by_masks,
+        INTERFACEGAN: along(directions["smile"]),
+        CONDITIONAL: along(directions["smile_conditional"]),
+        LOCALEDITING: by_styles,
+    }
+    return (
+        {EDITGAN: first, PLUS: several},
+        methods,
+        Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device),
+    )
+
+
+def wanted_masks(
+    outputs: Path, edits: Path, name: str, before: Tensor, class_names: list[str], labelled: int
+) -> Tensor:
+    """What an edit of the file makes of masks, with the labelled heads as donors.  # uint8 [N, H, W]
+
+    Raises:
+        UserError: the file describes no such edit.
+    """
+    described = load_edits(edits, class_names)
+    if name not in described:
+        raise UserError(f"{edits}: describes no edit {name}; there are {', '.join(described)}")
+    pool = outputs / "data" / "pool.zip"
+    donors, attributes = load_masks(pool, range(labelled)), load_attributes(pool)[:labelled]
+    options = dict(class_names=class_names, donors=donors, donor_attributes=attributes, folder=edits.parent)
+    return torch.stack([torch.as_tensor(target_mask(described[name], m, **options)[0]) for m in before.numpy()])

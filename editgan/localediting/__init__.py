@@ -1,0 +1,1 @@
+"""Stage `localediting`: which style channels make a mouth, by LocalEditing, for the benchmark."""

@@ -1,0 +1,183 @@
+"""Every method at every strength on tiny random networks: what is kept, what is chosen, what is said of bad input."""
+
+import contextlib
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from test_benchmark import HEADS, METHODS, RedMouth, context  # noqa: F401  (a fixture)
+
+from editgan.benchmark import smile
+from editgan.benchmark.methods import load_methods
+from editgan.benchmark.plus import least_strengths
+from editgan.benchmark.smile import PASTED
+from editgan.editing.vectors import load_vector
+from editgan.encoder.encoder import load_latents
+from editgan.errors import UserError
+from editgan.sweep import stage
+from editgan.sweep.params import SweepParams
+from editgan.weights import load_tensors, save_tensors
+
+VALUES = dict(
+    recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(1,), refined=(1,), editgan_plus=(0.5,),
+    interfacegan=(1,), localediting=(1,), batch=4, kid_subsets=3,
+)  # fmt: skip
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def of_sweep(context):  # noqa: F811
+    return SimpleNamespace(**{**vars(context), "out": context.input("sweep"), "work": context.root / "again"})
+
+
+def test_every_strength_of_every_method_is_kept_for_every_head(context):  # noqa: F811
+    tensors, metadata = load_tensors(context.input("sweep") / "heads.safetensors")
+    names = {*METHODS, "editgan_2", "reconstruction"}
+    assert set(metadata["strengths"]) == {*names, *(name + PASTED for name in names)}
+    for name, strengths in metadata["strengths"].items():
+        assert tensors[f"{name}.smile"].shape == (len(strengths), HEADS, 3)
+        assert tensors[f"{name}.identity"].shape == tensors[f"{name}.leak_to_input"].shape == (len(strengths), HEADS)
+        rows = json.loads((context.input("sweep") / "curves" / f"{name}.json").read_text())
+        assert [row["strength"] for row in rows] == strengths
+        for row, identity in zip(rows, tensors[f"{name}.identity"], strict=True):
+            assert row["identity_mobilefacenet"] == pytest.approx(float(identity.mean()), abs=1e-5)
+    assert (tensors["reconstruction.leak_to_reconstruction"] == 0).all()
+    leak = tensors["editgan.leak_to_reconstruction"]
+    assert (leak[1] > leak[0]).all(), "a stronger edit leaks more"
+    assert (tensors["editgan_pasted.leak_to_input"] <= tensors["editgan.leak_to_input"] + 1e-6).all()
+
+
+def test_sweep_is_byte_stable_and_takes_up_finished_batches(context, monkeypatch):  # noqa: F811
+    first = contents(context.input("sweep"))
+    again = of_sweep(context)
+    stage.run(again)
+    assert contents(context.input("sweep")) == first
+    kept = sorted(again.work.rglob("refined/*.safetensors"))
+    assert len(kept) >= 2
+    kept[-1].unlink()
+    judged = sorted(again.work.rglob("judged/*.safetensors"))
+    assert len(judged) == 1 + 10 + len(kept) // 2
+    judged[0].unlink()
+    refined, real = [], smile.refine
+    monkeypatch.setattr(smile, "refine", lambda *args, **kwargs: refined.append(len(args[3])) or real(*args, **kwargs))
+    stage.run(again)
+    assert refined == [HEADS - 4] and contents(context.input("sweep")) == first
+
+
+def test_the_chosen_strength_is_refined_whether_asked_for_or_not(context):  # noqa: F811
+    chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]["editgan"]["strength"]
+    tensors, metadata = load_tensors(context.input("sweep") / "refined.safetensors")
+    assert metadata["strength"] == chosen and len(tensors["w_plus"]) == HEADS
+    strengths = load_tensors(context.input("sweep") / "heads.safetensors")[1]["strengths"]
+    assert strengths["editgan_2"] == sorted({1.0, chosen})
+
+
+def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkeypatch):  # noqa: F811
+    """Methods that are told by their strengths alone, and a guide that reads them off the pictures."""
+
+    class Guide(RedMouth):
+        def smile(self, images):
+            return images[:, 0, 0, 0]
+
+    class Shaded:
+        def pictures(self, edited):
+            with edited as (count, strength):
+                pictures = torch.zeros(count, 3, 16, 16, dtype=torch.uint8)
+                pictures[: round(count * min(strength / 2, 1)), 0, 0, 0] = 255
+                return pictures
+
+    method = lambda w_plus: lambda strength: contextlib.nullcontext((len(w_plus), strength))  # noqa: E731
+    methods = dict.fromkeys(METHODS, method)
+    monkeypatch.setattr(stage, "load_guide", lambda *_: Guide())
+    vector = load_vector(context.input("editing") / "vectors" / "smile.safetensors")
+
+    def chosen(*strengths: float) -> dict:
+        return stage.choose(
+            of_sweep(context), methods, Shaded(), dict.fromkeys(METHODS, strengths), {"editgan": vector}
+        )
+
+    found = chosen(0.5, 1.0, 2.0, 3.0)
+    assert {row["strength"] for row in found.values()} == {2.0}
+    assert set(found["editgan"]) == {"strength", f"smiling_guide_val{HEADS - 1}"}, "without the head learned from"
+    assert {row["strength"] for row in chosen(0.5, 1.0).values()} == {1.0}, "the most, where none reaches it"
+
+
+def load(context):  # noqa: F811
+    options = dict(vector="smile", plus="smile_of_8", strengths=(0.5, 1.0), labelled=4, batch=4)
+    options["device"] = torch.device("cpu")
+    return load_methods(context.root / "outputs", context.root / "edits.yaml", **options)
+
+
+def test_files_of_another_generator_are_named(context):  # noqa: F811
+    channels = context.input("localediting") / "channels.safetensors"
+    tensors, _ = load_tensors(channels)
+    save_tensors(channels, {name: tensor for name, tensor in tensors.items() if name != "q02"})
+    with pytest.raises(UserError, match="channels.safetensors.*q02.*stage localediting"):
+        load(context)
+    directions = context.input("interfacegan") / "directions.safetensors"
+    save_tensors(directions, {"smile": torch.zeros(3), "smile_conditional": torch.zeros(3)})
+    with pytest.raises(UserError, match="no direction smile of 8 entries; run stage interfacegan"):
+        load(context)
+
+
+def test_an_edit_that_is_not_described_is_named(context):  # noqa: F811
+    edits = context.root / "edits.yaml"
+    edits.write_text(edits.read_text().replace("smile_of_8", "grin"))
+    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
+    with pytest.raises(UserError, match="describes no edit smile_of_8; there are grin"):
+        load(context)[1]["editgan_plus"](w_plus)(0.5)
+
+
+def test_methods_without_strength_give_the_reconstruction(context):  # noqa: F811
+    _, methods, renderer = load(context)
+    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
+    plain = renderer.pictures(contextlib.nullcontext(w_plus))
+    for name in ("editgan", "interfacegan", "interfacegan_conditional", "localediting"):
+        edit_at = methods[name](w_plus)
+        assert torch.equal(renderer.pictures(edit_at(0.0)), plain), name
+        assert not torch.equal(renderer.pictures(edit_at(1.0)), plain), name
+
+
+def test_plus_takes_the_least_strength_of_each_head():
+    followed = torch.tensor([[0.1, 0.6, 0.0], [0.5, 0.7, 0.1], [0.9, 0.2, 0.3]])
+    assert least_strengths(followed, (0.5, 1.0, 2.0), 0.5).tolist() == [1.0, 0.5, 2.0]
+    assert least_strengths(followed, (0.5, 1.0, 2.0), 0.65).tolist() == [2.0, 1.0, 2.0], "the most, where none does"
+
+
+def test_pasted_pictures_keep_the_photo_far_from_the_mouth(context):  # noqa: F811
+    _, methods, renderer = load(context)
+    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
+    photos = torch.randint(0, 256, (HEADS, 3, 16, 16), dtype=torch.uint8)
+    before = torch.ones(HEADS, 16, 16, dtype=torch.uint8)
+    before[:, 10:12, 6:10] = 2
+    renderer = replace(renderer, S=Seeing(renderer.S, before))
+    plain, pasted, after = renderer.both(methods["editgan"](w_plus)(1.0), photos, before)
+    assert torch.equal(after, before)
+    assert torch.equal(pasted[:, :, :5], photos[:, :, :5]) and torch.equal(
+        pasted[:, :, 10:12, 6:10], plain[:, :, 10:12, 6:10]
+    )
+
+
+class Seeing(torch.nn.Module):
+    """A segmentation that sees the same masks whatever it is shown."""
+
+    def __init__(self, S, masks: torch.Tensor) -> None:
+        super().__init__()
+        self.class_ids, self.masks, self.shown = S.class_ids, masks, 0
+
+    def predict(self, features, size: int) -> torch.Tensor:
+        count = len(features[0])
+        self.shown += count
+        return self.masks[self.shown - count : self.shown]
+
+
+@pytest.mark.parametrize("bad", [(), (0, 1), (2, 1), (1, 1)])
+def test_strengths_rise_from_above_nothing(bad):
+    SweepParams(**VALUES)
+    with pytest.raises(ValidationError):
+        SweepParams(**VALUES | {"editgan": bad})
