@@ -153,3 +153,15 @@ def test_probability_moves_towards_the_target_and_stays_in_range():
     assert adapted(0.5, 0.5, target=0.6, images=64, kimg=500) == pytest.approx(0.5 - 64 / 500_000)
     assert adapted(0.0, -1.0, target=0.6, images=64, kimg=500) == 0.0
     assert adapted(0.9999, 1.0, target=0.6, images=64, kimg=500) == 1.0
+
+
+def test_bfloat16_changes_nothing():
+    """Processors that compute in bfloat16 train under autocast: matrices and images stay in full precision."""
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    results = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            results.append(augment(images, 0.9))
+    assert results[1].dtype == torch.float32 and torch.equal(*results)
+    assert not torch.equal(results[0], images)

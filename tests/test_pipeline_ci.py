@@ -146,7 +146,7 @@ def test_other_pixels_make_no_trained_stage_stale(checkout):
     assert list(status) == ["data"] and "outputs/data/train.zip" in json.dumps(status["data"])
 
 
-def test_changed_editing_parameter_reruns_editing_and_benchmark_only(checkout):
+def test_changed_editing_parameter_reruns_editing_and_what_measures_it_only(checkout):
     root, _ = checkout
     params = root / "params.yaml"
     changed = re.sub(r"(?m)^(  edit:\n    steps:) \d+", r"\1 11", params.read_text())
@@ -154,5 +154,5 @@ def test_changed_editing_parameter_reruns_editing_and_benchmark_only(checkout):
     params.write_text(changed)
     again = run_pipeline(root)
     assert again.returncode == 0, again.stdout + again.stderr
-    expected = dict.fromkeys(STAGES, "skipped") | {"editing": "ran", "benchmark": "ran"}
+    expected = dict.fromkeys(STAGES, "skipped") | {"editing": "ran", "sweep": "ran", "benchmark": "ran"}
     assert outcomes(again.stdout) == expected

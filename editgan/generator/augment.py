@@ -32,12 +32,12 @@ def augment(img: Tensor, p: float) -> Tensor:
     """Images [N, 3, res, res] in [-1, 1] -> the same shape, each transform applied with probability `p` in [0, 1].
 
     Images are float32, and their values may leave [-1, 1]. Draws from torch's global generator on the CPU, so that
-    every device sees the same transforms.
+    every device sees the same transforms. Computed in full precision under any autocast.
     """
     if p <= 0:
         return img
-    geometry, colour = geometry_matrices(len(img), img.shape[-1], p), colour_matrices(len(img), p)
-    with torch.autocast(img.device.type, enabled=False):
+    with torch.autocast("cpu", enabled=False), torch.autocast(img.device.type, enabled=False):
+        geometry, colour = geometry_matrices(len(img), img.shape[-1], p), colour_matrices(len(img), p)
         if not torch.equal(geometry, torch.eye(3).expand_as(geometry)):
             img = warp(img, geometry)
         if not torch.equal(colour, torch.eye(4).expand_as(colour)):
