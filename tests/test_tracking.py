@@ -59,9 +59,9 @@ def test_dirty_means_changed_code_or_params(tmp_path):
     git("commit", "-qm", "first")
     (tmp_path / "outputs/data/metrics.json").unlink()
     (tmp_path / "dvc.lock").write_text("2")
-    assert tracking._git_tags(tmp_path)["git_dirty"] == "false"
+    assert tracking.git_tags(tmp_path)["git_dirty"] == "false"
     (tmp_path / "params.yaml").write_text("2")
-    assert tracking._git_tags(tmp_path)["git_dirty"] == "true"
+    assert tracking.git_tags(tmp_path)["git_dirty"] == "true"
 
 
 def test_run_stands_under_its_parent(client, monkeypatch):
