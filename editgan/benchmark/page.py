@@ -53,8 +53,7 @@ def curves_png(curves: Mapping[str, list[dict[str, float]]], start: str) -> byte
         start: the row that is strength 0 of all others
     """
     (first,) = curves[start]
-    columns = [column for column in first if column.startswith(("smiling_", "leak_", "kid"))]
-    chosen = [columns[0], *(column for column in columns if not column.startswith("smiling_"))]
+    chosen = ["smiling_judge", *(column for column in first if column.startswith(("leak_", "kid")))]
     figure = Figure(figsize=(5 * len(chosen), 4.2), layout="constrained")
     for index, column in enumerate(chosen):
         axes = figure.add_subplot(1, len(chosen), index + 1)
