@@ -28,7 +28,7 @@ def test_nightly_deployment_fires_and_finishes(tmp_path):
     declared = yaml.safe_load((root / "prefect.yaml").read_text())
     nightly = next(entry for entry in declared["deployments"] if entry["name"] == "nightly-benchmark")
     nightly["parameters"]["force"] = ["third"]  # this small project's last stage
-    nightly["schedules"] = [{"interval": 20, "active": True}]
+    nightly["schedules"] = [{"interval": 60, "active": True}]  # the next is not due before this one was looked at
     declared["deployments"] = [nightly]
     (root / "prefect.yaml").write_text(yaml.safe_dump(declared))
     output = root / "nightly.log"
