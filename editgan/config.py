@@ -13,7 +13,7 @@ from editgan.section import Section
 
 STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
-    "interfacegan", "localediting", "sweep", "benchmark",
+    "interfacegan", "localediting", "distillation", "sweep", "benchmark",
 )  # fmt: skip
 
 
@@ -63,6 +63,9 @@ class BaseParams(Section):
             raise ValueError(
                 f"generator.warm_start.kimg has {sizes} entries, too many for resolution {self.resolution}"
             )
+        downs = _value(self, "distillation.num_downs")
+        if 2 ** (downs + 2) > self.resolution:  # at least 4 pixels are left
+            raise ValueError(f"distillation.num_downs {downs} is too many for resolution {self.resolution}")
         return self
 
 

@@ -8,8 +8,8 @@ from editgan.section import Section
 class DistillationParams(Section):
     """How pairs are made and how pix2pixHD learns them.
 
-    The paper's networks, for 256 px and more: width 64, num_downs 4, num_blocks 9, d_width 64; and its training: 50,000
-    samples, batch 8, learning_rate 0.0002, vgg_images 8.
+    The paper's networks, for 256 px and more: width 64, num_downs 4, num_blocks 9, residual false, d_width 64; and its
+    training: 50,000 samples, batch 8, both learning rates 0.0002, vgg_images 8.
     """
 
     recipe: int = Field(ge=1)  # raise when a code change should change the result
@@ -22,10 +22,12 @@ class DistillationParams(Section):
     width: int = Field(ge=4)  # channels of the network at the full resolution
     num_downs: int = Field(ge=0)  # its layers of stride 2, each with twice the channels
     num_blocks: int = Field(ge=1)  # its residual blocks
+    residual: bool  # add the source to the network's output; false: the paper's network
     d_width: int = Field(ge=4)  # channels of the discriminators' first layer
     kimg: float = Field(gt=0)  # pairs seen, in thousands
     batch: int = Field(ge=1)
     learning_rate: float = Field(gt=0)  # of Adam for the first half of the training; then it falls to 0
+    d_learning_rate: float = Field(gt=0)  # of the discriminators' Adam; falls alike
     feature_matching_weight: float = Field(ge=0)
     vgg_weight: float = Field(ge=0)
     vgg_images: int = Field(ge=1)  # images of each batch that VGG looks at

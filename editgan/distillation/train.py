@@ -78,8 +78,8 @@ def train_distillation(
             f"pairs must be uint8 images of one shape, got {pairs.sources.dtype} {list(pairs.sources.shape)} and"
             f" {pairs.targets.dtype} {list(pairs.targets.shape)}"
         )
-    net = net.to(device, memory_format=torch.channels_last).train()
-    D = D.to(device, memory_format=torch.channels_last).train()
+    net = net.to(device).train()
+    D = D.to(device).train()
     net_adam, d_adam = (torch.optim.Adam(module.parameters(), lr=0.0, betas=BETAS) for module in (net, D))
     trained = {"net": net, "D": D, "net_adam": net_adam, "d_adam": d_adam}
     batch, total_nimg = params.batch, round(params.kimg * 1000)
@@ -109,8 +109,8 @@ def train_distillation(
         terms = translation_terms(real_out, fake_out, vgg)
         loss = translation_loss(terms, **weights)
 
-        for optimizer in (net_adam, d_adam):
-            set_lr(optimizer, params.learning_rate * rate_at(cur_nimg / total_nimg))
+        for optimizer, rate in ((net_adam, params.learning_rate), (d_adam, params.d_learning_rate)):
+            set_lr(optimizer, rate * rate_at(cur_nimg / total_nimg))
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         d_loss.backward()

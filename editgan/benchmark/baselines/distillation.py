@@ -1,8 +1,8 @@
-"""StyleGAN2 Distillation (Viazovetskyi, Ivashkin & Kashin, ECCV 2020): an edit of latents becomes a network on images.
+"""StyleGAN2 Distillation (Viazovetskyi, Ivashkin & Kashin, ECCV 2020): an edit of latents becomes a network for photos.
 
-Every latent gives three images: its own, and one a step either way along the direction (section 3.2). Of these a pair is
-kept that a classifier calls opposite with the highest confidence. pix2pixHD learns the pairs (section 3.3), and then
-edits a photo in one forward pass, with nothing inverted.
+Every latent gives three images: its own, and one a step either way along the direction. Of these a pair is kept that a
+classifier calls opposite with the highest confidence. pix2pixHD learns the pairs, and then edits a photo in one
+forward pass, with nothing inverted.
 """
 
 from dataclasses import dataclass

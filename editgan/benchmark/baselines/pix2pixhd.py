@@ -37,13 +37,25 @@ class GlobalGenerator(nn.Module):
         width: channels at the full resolution; each halving of the side doubles them. The paper has 64.
         num_downs: layers of stride 2, of which there are as many on the way up. The paper has 4, at 512 px and more.
         num_blocks: residual blocks in the middle. The paper has 9.
+        residual: add the input to the output, which is then an image from -2 to 2, to be clamped. Not in the paper:
+            instance normalisation takes the mean of every channel from the image, and a small network finds it hard
+            to give back.
     """
 
     def __init__(
-        self, *, in_channels: int = 3, out_channels: int = 3, width: int = 64, num_downs: int = 4, num_blocks: int = 9
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        width: int = 64,
+        num_downs: int = 4,
+        num_blocks: int = 9,
+        residual: bool = False,
     ) -> None:
         super().__init__()
-        self.in_channels, self.num_downs = in_channels, num_downs
+        if residual and in_channels != out_channels:
+            raise ValueError(f"residual adds the input to the output: {in_channels} channels to {out_channels}")
+        self.in_channels, self.num_downs, self.residual = in_channels, num_downs, residual
         widths = [width * 2**level for level in range(num_downs + 1)]
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         self.first = nn.Conv2d(in_channels, width, 7, padding=3, padding_mode="reflect")
@@ -73,7 +85,8 @@ class GlobalGenerator(nn.Module):
         x = self.blocks(x)  # [N, width 2^downs, H / 2^downs, W / 2^downs]
         for up in self.ups:
             x = F.relu(F.instance_norm(up(x)))
-        return torch.tanh(self.last(x))
+        x = torch.tanh(self.last(x))
+        return images + x if self.residual else x
 
 
 class PatchDiscriminator(nn.Module):
