@@ -27,6 +27,16 @@ def test_generator_of_the_paper_has_its_size():
     assert count_parameters(G) == sum((side * side * few + 1) * many for side, few, many in convolutions)
 
 
+def test_residual_generator_adds_its_input():
+    x = torch.randn(2, 3, 16, 16)
+    G = pix2pixhd.initialise(GlobalGenerator(width=4, num_downs=1, num_blocks=1), torch.Generator().manual_seed(0))
+    adding = GlobalGenerator(width=4, num_downs=1, num_blocks=1, residual=True)
+    adding.load_state_dict(G.state_dict())
+    torch.testing.assert_close(adding(x), x + G(x))
+    with pytest.raises(ValueError, match="5 channels to 3"):
+        GlobalGenerator(in_channels=5, residual=True)
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 36, 32), (1, 4, 32, 32), (3, 32, 32), (1, 3, 8, 8)])
 def test_wrong_images_are_named(shape):
     with pytest.raises(ValueError, match=r"\[N, 3, H, W\], H and W multiples of 8 from 16 on, got"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator, feature_matching_loss, lsgan_g_loss
 from editgan.images import to_float, to_uint8
@@ -23,7 +24,7 @@ class ChosenPairs:
 
     latents: Tensor  # indices  # int64 [M]
     sides: Tensor  # indices into SIDES, (source, target)  # int64 [M, 2]
-    confidence: Tensor  # the lesser of the two logits, each towards its own class, above 0  # [M]
+    confidence: Tensor  # probability that both calls are right  # [M]
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -42,21 +43,22 @@ def shifted(w_plus: Tensor, direction: Tensor, *, step: Tensor | float, rows: in
 def choose_pairs(logits: Tensor, count: int) -> ChosenPairs:
     """The best pair of each latent, and of these the `count` most confident.
 
-    A pair needs a source without the attribute and a target with it. Its confidence is that of the less certain of
-    its two calls, in logits: probabilities saturate.
+    A pair needs a source that is called without the attribute and a target that is called with it; its confidence is
+    the product of the two probabilities.
 
     Args:
         logits: of the classifier, one column for each of SIDES  # [N, 3]
     Raises:
         ValueError: fewer latents than `count` give a pair of opposite classes.
     """
-    confidences = torch.stack([torch.minimum(-logits[:, low], logits[:, high]) for low, high in PAIRS], dim=1)
-    best, which = confidences.max(1)  # [N]
-    opposite = int((best > 0).sum())
+    lows, highs = (logits.double()[:, [pair[end] for pair in PAIRS]] for end in (0, 1))  # [N, 3]
+    scores = F.logsigmoid(-lows) + F.logsigmoid(highs)  # logarithms: probabilities themselves saturate
+    best, which = scores.where((lows < 0) & (highs > 0), -torch.inf).max(1)  # [N]
+    opposite = int(best.isfinite().sum())
     if opposite < count:
         raise ValueError(f"{opposite} of {len(logits)} latents give a pair of opposite classes, {count} are wanted")
     order = best.argsort(descending=True, stable=True)[:count]
-    return ChosenPairs(latents=order, sides=torch.tensor(PAIRS)[which[order]], confidence=best[order])
+    return ChosenPairs(latents=order, sides=torch.tensor(PAIRS)[which[order]], confidence=best[order].exp())
 
 
 def translation_terms(real: list[list[Tensor]], fake: list[list[Tensor]], vgg: Tensor) -> dict[str, Tensor]:
