@@ -306,7 +306,7 @@ def test_outputs_and_resume_of_the_stage(project, monkeypatch):
     tensors, _ = load_tensors(whole.out / "generator.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
     val = json.loads((whole.out / "curves/val.json").read_text())
-    assert [row["kimg"] for row in val] == [0.024, 0.048] and val[-1]["val4_l1"] == pytest.approx(
+    assert [row["kimg"] for row in val] == [0.024, 0.048] and val[-1]["val_l1"] == pytest.approx(
         metrics["l1_val4"], abs=5e-3
     )
     assert json.loads((whole.out / "curves/train.json").read_text())[0].keys() >= {"kimg", "gan", "D", "vgg", "l1"}

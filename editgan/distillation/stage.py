@@ -46,7 +46,7 @@ def run(context: StageContext) -> None:
         f"smiling_guide_val{count}": smiling(guide, outputs, context.device),
         f"smiling_guide_val{count}_sources": smiling(guide, val.sources, context.device),
         f"smiling_guide_val{count}_targets": smiling(guide, val.targets, context.device),
-        "still_improving": still_improving([row[f"val{count}_l1"] for row in history]),
+        "still_improving": still_improving([row["val_l1"] for row in history]),
         "parameters": count_parameters(net),
     }
     write_json(context.out / "metrics.json", metrics)
@@ -128,7 +128,7 @@ def train(
     initialise(D, generator_for(seed, "distillation", "D"))
     lpips_vgg = use_winograd(load_network("lpips_vgg", context.input("assets")))
     lpips_vgg = lpips_vgg.to(context.device, memory_format=torch.channels_last)
-    total_nimg, curve, prefix = round(params.kimg * 1000), context.work / "stats.jsonl", f"val{len(val)}"
+    total_nimg, curve = round(params.kimg * 1000), context.work / "stats.jsonl"
 
     def on_status(cur_nimg: int, status: dict[str, float]) -> None:
         context.run.log_metrics(status, step=cur_nimg / 1000)
@@ -139,8 +139,8 @@ def train(
 
     def on_snapshot(cur_nimg: int, net: GlobalGenerator) -> dict[str, float]:
         outputs = smile(net, val.sources, batch=BATCH)
-        shares = {"smiling_guide": smiling(guide, outputs, context.device)}
-        return {f"{prefix}_{name}": v for name, v in ({"l1": distance(outputs, val.targets)} | shares).items()}
+        share = smiling(guide, outputs, context.device)
+        return {"val_l1": distance(outputs, val.targets), "val_smiling_guide": share}
 
     train_distillation(
         net,
@@ -157,11 +157,12 @@ def train(
     path = save_module(context.out / "generator.safetensors", net, config)
     write_bytes(context.out / "stats.jsonl", curve.read_bytes())
     rows = [json.loads(line) for line in curve.read_text().splitlines()]
-    measured = [row for row in rows if f"{prefix}_l1" in row]
-    train_names = [name for name in rows[0] if not name.startswith("val")]
-    write_json(context.out / "curves" / "train.json", [{name: row[name] for name in train_names} for row in rows])
-    names = ["kimg", f"{prefix}_l1", f"{prefix}_smiling_guide"]
-    write_json(context.out / "curves" / "val.json", [{name: row[name] for name in names} for row in measured])
+    measured = [row for row in rows if "val_l1" in row]
+    names = {"train": [name for name in rows[0] if not name.startswith("val")]}
+    names["val"] = ["kimg", "val_l1", "val_smiling_guide"]
+    for table, part in (("train", rows), ("val", measured)):
+        content = [{name: row[name] for name in names[table]} for row in part]
+        write_json(context.out / "curves" / f"{table}.json", content)
     return load_module(path, GlobalGenerator).to(context.device), measured
 
 
