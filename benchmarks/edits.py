@@ -24,9 +24,9 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
-from editgan.editing.editor import Editor
 from editgan.editing.edits import Edit, fits, load_edits, target_mask
 from editgan.editing.masks import edit_region
+from editgan.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.images import to_float
 from editgan.judges.quality import measure

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from editgan.config import load_params
 from editgan.data.archive import load_attributes, load_images
-from editgan.editing.editor import Editor
 from editgan.editing.edits import load_edits, suitable_heads
 from editgan.editing.masks import edit_region
 from editgan.editing.vectors import EditingVector
+from editgan.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.encoder.inversion import invert
 from editgan.images import to_float

@@ -19,7 +19,7 @@ from editgan.environment import apply_environment
 from editgan.errors import UserError
 
 if TYPE_CHECKING:
-    from editgan.editing.editor import Edited, Editor
+    from editgan.editor import Edited, Editor
 
 PICTURES = {".png", ".jpg", ".jpeg"}
 LATENTS = ".safetensors"
@@ -266,7 +266,7 @@ def parsed(edits: list[str]) -> dict[str, float | None]:
 
 
 def loaded(outputs: Path, device: str, own: Path | None = None) -> "Editor":
-    from editgan.editing.editor import Editor  # brings torch, which takes seconds
+    from editgan.editor import Editor  # brings torch, which takes seconds
 
     return Editor.load(outputs, device, vectors=own)
 

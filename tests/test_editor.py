@@ -9,11 +9,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 from editgan import cli
+from editgan import editor as editor_module
 from editgan.data.archive import Classes, load_attributes, load_classes, load_images, load_masks, save_classes
-from editgan.editing import editor as editor_module
-from editgan.editing.editor import Editor
 from editgan.editing.paste import paste_back
 from editgan.editing.vectors import EditingVector, load_vector, save_vector
+from editgan.editor import Editor
 from editgan.encoder.encoder import Encoder, save_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator

@@ -269,7 +269,7 @@ def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: list[int]) ->
     """
     columns = {}
     for name, pictures in rows.items():
-        columns[title_of(name).removesuffix(" (ceiling)")] = pictures[heads]
+        columns[title_of(name).removesuffix(" (ceiling)").replace("conditional", "cond.")] = pictures[heads]
         if name in masks:
             columns[f"mask of {title_of(name)}"] = masks[name]
     width = next(iter(rows.values())).shape[-1]

@@ -30,14 +30,15 @@ def invert(
     steps: int,
     batch: int = 16,
     learning_rate: float = 0.05,
+    consistency_weight: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Embed images: start at E(x), minimise 10 LPIPS + 1 L2 over W+, keep the best iterate of each image.
 
     The losses of a batch are added, and Adam acts on each entry alone, so an image's result does not depend on the
     images beside it (up to rounding). The noise maps stay fixed. The paper takes 500 steps of Adam with Lookahead at a
-    constant rate; this is the released code's Adam with ramps, without its encoder-consistency term, which the paper
-    does not have.
+    constant rate; this is the released code's Adam with ramps. Its encoder-consistency term, which the paper does not
+    have, holds w_plus near what E says of G(w_plus), where E knows images: ||w_plus - stopgrad E(G(w_plus))||^2.
 
     Args:
         G, E, lpips_vgg: frozen; lpips_vgg needs `features(x)` and `distance(fx, fy) -> [N]`.
@@ -45,6 +46,7 @@ def invert(
         steps: updates of Adam; 0 returns the encoder's guess
         batch: images at a time; changes speed and memory only
         learning_rate: its peak
+        consistency_weight: of the encoder-consistency term, a mean over the entries of w_plus; the released code's is 1
         progress: called with (images done, images in all) after each batch
     Returns:
         w_plus [N, num_ws, w_dim]
@@ -56,14 +58,22 @@ def invert(
         raise ValueError("images hold NaN or infinite values; inversion needs numbers in [-1, 1]")
     results = []
     for start in range(0, len(images), batch):
-        results.append(_invert_batch(G, E, lpips_vgg, images[start : start + batch], steps, learning_rate))
+        options = dict(steps=steps, learning_rate=learning_rate, consistency_weight=consistency_weight)
+        results.append(_invert_batch(G, E, lpips_vgg, images[start : start + batch], **options))
         if progress is not None:
             progress(min(start + batch, len(images)), len(images))
     return torch.cat(results)  # [N, num_ws, w_dim]
 
 
 def _invert_batch(
-    G: Generator, E: Encoder, lpips_vgg: nn.Module, images: Tensor, steps: int, learning_rate: float
+    G: Generator,
+    E: Encoder,
+    lpips_vgg: nn.Module,
+    images: Tensor,
+    *,
+    steps: int,
+    learning_rate: float,
+    consistency_weight: float,
 ) -> Tensor:
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -80,6 +90,10 @@ def _invert_batch(
             fakes = G.synthesis(w_plus, noise_mode="const")
             lpips = lpips_vgg.distance(lpips_vgg.features(fakes), target)
             losses = reconstruction_loss(lpips, l2_distance(fakes, images))  # [N]
+            if consistency_weight > 0:
+                with torch.no_grad():
+                    seen = E(fakes)  # [N, num_ws, w_dim]
+                losses = losses + consistency_weight * (w_plus - seen).square().mean((1, 2))
         better = losses.detach() < best_loss  # [N]; False for NaN, so a diverged image keeps its best iterate
         best_loss = torch.where(better, losses.detach(), best_loss)
         best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)

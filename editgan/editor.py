@@ -128,13 +128,20 @@ class Editor:
         return self._w_plus
 
     def set_image(
-        self, images: Tensor, *, steps: int = 100, learning_rate: float = 0.05, progress: Progress | None = None
+        self,
+        images: Tensor,
+        *,
+        steps: int = 100,
+        learning_rate: float = 0.05,
+        consistency_weight: float = 0.0,
+        progress: Progress | None = None,
     ) -> Tensor:
         """Embed images: the encoder's guess, then `steps` of optimisation in W+ (0: the guess alone).
 
         Args:
             images: uint8 [3, H, W] or [N, 3, H, W], H = W = G.img_resolution
             steps, learning_rate: as stage `encoder` takes them by default; more steps want a lower rate
+            consistency_weight: of a term that keeps latents where the encoder knows images (`invert`)
         Returns:
             their reconstructions  # uint8 [N, 3, H, W]
         Raises:
@@ -146,8 +153,8 @@ class Editor:
                 f"images are {images.dtype} {list(images.shape)}, the model takes uint8 [N, 3, {side}, {side}]"
             )
         floats, trained = to_float(images).to(self.device), self._trained or self.G
-        options = dict(steps=steps, batch=BATCH, learning_rate=learning_rate, progress=progress)
-        self.set_latents(invert(trained, self.E, self.lpips_vgg, floats, **options))
+        options = dict(learning_rate=learning_rate, consistency_weight=consistency_weight, progress=progress)
+        self.set_latents(invert(trained, self.E, self.lpips_vgg, floats, steps=steps, batch=BATCH, **options))
         self.photos = images.cpu()
         return self.render(self.w_plus)
 
