@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from editgan.benchmark.smile import INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.benchmark.smile import FROM_PHOTOS, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
 from editgan.images import mean_squared_error, to_float
 from editgan.judges import SMILE_JUDGES, Judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
@@ -101,7 +101,7 @@ def score_row(
     """
     row, photo, reconstruction = rows[name], rows[INPUT], rows[RECONSTRUCTION]
     x = to_float(row.pictures)
-    edited = name not in (INPUT, RECONSTRUCTION, TRULY_SMILING) and not name.endswith(PASTED)
+    edited = name not in (INPUT, RECONSTRUCTION, TRULY_SMILING, *FROM_PHOTOS) and not name.endswith(PASTED)
     per_head: dict[str, Tensor] = {}
     for column, judge in enumerate(SMILE_JUDGES):
         per_head[f"smiling_{judge}"] = 100.0 * (row.smile[:, column] >= SMILE_THRESHOLD).double()

@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from editgan.assets.reference import load_ir_se50, load_reference_inception
+from editgan.benchmark.baselines.distillation import smile
+from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.envelope import bootstrap_areas
 from editgan.benchmark.methods import PLUS, Method, Renderer, load_methods
 from editgan.benchmark.page import curves_png, html_report
@@ -24,6 +26,7 @@ from editgan.benchmark.scores import (
     score_row,
 )
 from editgan.benchmark.smile import (
+    DISTILLATION,
     EDITGAN,
     INPUT,
     PASTED,
@@ -45,7 +48,7 @@ from editgan.segmentation.metrics import segmentation_scores
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.tracking import git_tags
-from editgan.weights import load_tensors, write_bytes, write_json
+from editgan.weights import load_module, load_tensors, write_bytes, write_json
 
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
 OTHER_DIGITS = 6
@@ -90,6 +93,7 @@ def run(context: StageContext) -> None:
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
     }
     refined = refined_name(context.params.editing.refine.steps)
+    trained = json.loads((context.input("distillation") / "metrics.json").read_text())
     setting = Setting(
         heads=len(heads.photos),
         val_heads=len(photos),
@@ -104,6 +108,8 @@ def run(context: StageContext) -> None:
         refine_steps=context.params.editing.refine.steps,
         feature_networks=tuple(yardsticks.features),
         identity_networks=tuple(yardsticks.identity),
+        pairs=trained["pairs"],
+        still_improving=(DISTILLATION,) if trained["still_improving"] else (),
         different_people=strangers,
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
@@ -203,6 +209,8 @@ def make_rows(
         context.run.progress(done, len(order), "rows", f"editing by {name}")
         generated[name], on_photos[name + PASTED], seen[name] = renderer.both(edited[name], heads.photos, before)
 
+    net = load_module(context.input("distillation") / "generator.safetensors", GlobalGenerator).to(context.device)
+    generated[DISTILLATION] = smile(net, heads.photos, batch=renderer.batch)
     return {INPUT: heads.photos, **generated, **on_photos, TRULY_SMILING: heads.smiling}, seen
 
 
