@@ -404,5 +404,5 @@ def test_latex_has_a_row_for_every_method(context):
     stage.run(context)
     lines = (context.out / "table.tex").read_text().splitlines()
     rows = [line for line in lines if line.endswith("\\\\")]
-    assert len(rows) == 1 + 4 + len(METHODS) and r"\% smiling, judge" in rows[0]
+    assert len(rows) == 1 + 5 + len(METHODS) and r"\% smiling, judge" in rows[0]
     assert len({line.count("&") for line in rows}) == 1, "as many cells in every row"
