@@ -36,7 +36,7 @@ from editgan.judges import SMILE_JUDGES, Judges
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
 from editgan.sweep import stage as sweep_stage
 from editgan.sweep.params import SweepParams
-from editgan.weights import save_module, save_tensors, write_json
+from editgan.weights import load_tensors, save_module, save_tensors, write_json
 
 SIZE, HEADS, REFERENCE = 16, 6, 20
 METHODS = ("editgan", "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting")
@@ -328,7 +328,7 @@ def contents(context) -> dict[str, bytes]:
 def test_protocol_end_to_end_is_byte_stable(context):
     stage.run(context)
     first = contents(context)
-    tables = {"metrics.json", "intervals.json", "table.md", "table.tex", "report.html"}
+    tables = {"metrics.json", "intervals.json", "heads.safetensors", "table.md", "table.tex", "report.html"}
     assert first.keys() == {*tables, "grid.png", "pasted.png", "worst.png", "curves.png", "curves_pasted.png"}
     metrics = json.loads(first["metrics.json"])
     edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
@@ -361,6 +361,18 @@ def test_protocol_end_to_end_is_byte_stable(context):
 
     stage.run(context)
     assert contents(context) == first
+
+
+def test_every_interval_has_the_heads_behind_it(context):
+    stage.run(context)
+    metrics, intervals = (json.loads((context.out / name).read_text()) for name in ("metrics.json", "intervals.json"))
+    heads, metadata = load_tensors(context.out / "heads.safetensors")
+    assert set(heads) == {f"{row}.{column}" for row, columns in intervals.items() for column in columns}
+    assert metadata == {"data": {}}, "the recipe of the heads"
+    for key, said in heads.items():
+        row, column = key.split(".")
+        assert said.shape == (HEADS,) and said.dtype == torch.float32
+        assert float(said.double().mean()) == pytest.approx(metrics[f"smile_test{HEADS}"][row][column], abs=2e-6)
 
 
 def test_missing_and_mismatched_inputs_are_named(context):

@@ -55,6 +55,7 @@ class Scores:
 
     values: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # of those that are means over heads
+    heads: dict[str, Tensor] = field(default_factory=dict)  # what these are means of: of each head  # float32 [N]
 
 
 def measure_reference(pictures: Tensor, yardsticks: Yardsticks) -> dict[str, Reference]:
@@ -123,6 +124,7 @@ def score_row(
     for column, values in per_head.items():
         scores.values[column] = float(values.double().mean())
         scores.intervals[column] = bootstrap_interval(values, resamples=bootstrap, seed=seed)
+        scores.heads[column] = values.float()
     for network in row.identity if name != INPUT else ():
         stranger = different_people_cosine(photo.identity[network], heads.identities)
         cosine = scores.values[f"identity_{network}"]

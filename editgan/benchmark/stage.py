@@ -48,7 +48,7 @@ from editgan.segmentation.metrics import segmentation_scores
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.tracking import git_tags
-from editgan.weights import load_module, load_tensors, write_bytes, write_json
+from editgan.weights import load_module, load_tensors, save_tensors, write_bytes, write_json
 
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
 OTHER_DIGITS = 6
@@ -264,6 +264,9 @@ def write_outputs(
     metrics = tables | {"different_people": strangers} | counts
     write_json(context.out / "metrics.json", metrics)
     write_json(context.out / "intervals.json", intervals)
+    recipe = (context.input("data") / "recipe.json").read_text()
+    heads = {f"{row}.{column}": said for row, of_row in scores.items() for column, said in of_row.heads.items()}
+    save_tensors(context.out / "heads.safetensors", heads, {"data": json.loads(recipe)})  # [N] each, and of which heads
     quality = (context.input("judges") / "quality.md").read_text()
     folder = context.input("sweep") / "curves"
     names = (RECONSTRUCTION, *plain(areas), RECONSTRUCTION + PASTED, *pasted(areas))
@@ -283,9 +286,9 @@ def write_outputs(
         "worst": f"Where {title_of(refined_name(setting.refine_steps))} smiles least, by the judge",
     }
     shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
-    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime"}), sort_keys=False)
+    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime", "nightly"}), sort_keys=False)
     facts = {
-        "data": (context.input("data") / "recipe.json").read_text().strip(),
+        "data": recipe.strip(),
         "hash of all inputs": context.work.name,
     }
     write_bytes(context.out / "report.html", html_report(text, shown, facts, params).encode())
@@ -296,7 +299,7 @@ def write_outputs(
         context.run.log_metrics(
             {f"{name}.{row}.{column}": value for row, figures in table.items() for column, value in figures.items()}
         )
-    for name in ("table.md", "table.tex", "intervals.json"):
+    for name in ("table.md", "table.tex", "intervals.json", "heads.safetensors"):
         context.run.log_file(context.out / name)
     for name in captions:
         context.run.log_image(context.out / f"{name}.png", name)
