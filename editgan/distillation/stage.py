@@ -21,7 +21,7 @@ from editgan.training import append_row, count_parameters, generator_for
 from editgan.weights import load_module, load_tensors, save_module, save_tensors, write_bytes, write_json
 
 BATCH = 50  # images at a time
-PICTURE_ROWS = 12
+PICTURE_ROWS = 8
 IMPROVED = 0.01  # a fall of the validation loss by at least this part counts as one
 DIGITS = 6  # of what is written: fewer than rounding differences between runs reach
 
