@@ -209,7 +209,7 @@ def accept(outputs: Path, root: Path) -> Path:
     return root / BASELINE
 
 
-def decide(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
+def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
     """The benchmark in outputs/ against the accepted one, worst first.
 
     Raises:

@@ -17,10 +17,10 @@ from editgan.regression import (
     Figures,
     accept,
     changes,
-    decide,
     direction,
     family,
     is_watched,
+    judged,
     load_figures,
     paired_intervals,
 )
@@ -198,7 +198,7 @@ def test_accepted_figures_are_kept_byte_for_byte_and_compared_with(tmp_path):
     assert load_figures(baseline).at_once == figures().at_once
     worse = with_changed(figures(), "editgan.area_judge", lambda value: value - 5)
     written(outputs / "benchmark", worse)
-    (regressed,) = [one for one in decide(tmp_path, PARAMS, seed=0) if one.regressed]
+    (regressed,) = [one for one in judged(tmp_path, PARAMS, seed=0) if one.regressed]
     assert (regressed.column, regressed.difference, regressed.interval) == ("area_judge", -5.0, None)
 
 
