@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from editgan.config import STAGES
@@ -146,18 +147,18 @@ def show(comparison: Comparison, console: Console) -> None:
         for name in names[1:]:
             table.add_column(f"{name} - {names[0]}", justify="right")
         for line in shown:
-            cells = [line.cell(index) for index in range(len(names))]
+            cells = [Text(line.cell(index)) for index in range(len(names))]
             for index in range(1, len(names)):
-                style = {1: "green", -1: "red", 0: "none"}[line.verdict(index)]
-                cells.append(f"[{style}]{line.difference_cell(index).replace('[', chr(92) + '[')}[/]")
-            table.add_row(line.key, *(cell.replace("[", r"\[") for cell in cells[: len(names)]), *cells[len(names) :])
+                style = {1: "green", -1: "red", 0: ""}[line.verdict(index)]
+                cells.append(Text(line.difference_cell(index), style=style))
+            table.add_row(Text(line.key), *cells)
         console.print(table)
     if not any(line.differs for line in comparison.lines):
         console.print(f"all {len(comparison.lines)} metrics are equal")
     if comparison.params:
         table = Table("parameter", *names, title="parameters that differ", title_justify="left")
         for key, values in comparison.params.items():
-            table.add_row(key, *("-" if value is None else value.replace("[", r"\[") for value in values))
+            table.add_row(key, *(Text("-" if value is None else value) for value in values))
         console.print(table)
     for line in notes(comparison):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -62,7 +62,7 @@ def _of_folder(name: str, outputs: Path) -> Revision:
     def names(folder: str) -> list[str]:
         return sorted(path.name for path in (outputs / folder).glob("*") if path.is_file())
 
-    params = outputs.parent / "params.yaml"
+    params = outputs.parent / "params.yaml" if outputs.name == "outputs" else outputs / "params.yaml"
     label, about = (name, f"folder {outputs}")
     if name == WORKING_TREE:
         label = about = "working tree"
@@ -71,19 +71,20 @@ def _of_folder(name: str, outputs: Path) -> Revision:
 
 def _of_commit(name: str, commit: str, root: Path) -> Revision:
     from dvc.api import DVCFileSystem  # takes a second
+    from dvc_data.index import DataIndexDirError
 
     files = DVCFileSystem(repo=str(root), rev=commit)
 
     def read(path: str) -> bytes | None:
         try:
             return files.read_bytes(f"outputs/{path}")
-        except (OSError, ValueError):  # neither in the cache nor in the store
+        except (OSError, DataIndexDirError):  # neither in the cache nor in the store
             return None
 
     def names(folder: str) -> list[str]:
         try:
             return sorted(Path(path).name for path in files.ls(f"outputs/{folder}", detail=False))
-        except OSError:
+        except (OSError, DataIndexDirError):
             return []
 
     params = _git(root, "show", f"{commit}:params.yaml")
