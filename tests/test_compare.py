@@ -87,8 +87,12 @@ def made(tmp_path_factory) -> tuple[Path, str]:
             stage.log_file(root / "outputs" / "benchmark" / name)
         stage.log_image(root / "outputs" / "benchmark" / "grid.png", "grid")
         stage.close()
+        generator = tracking.start_run("generator", root=root, tags={"stage": "generator"})
+        generator.log_file(root / "outputs" / "generator" / "curves")  # a folder, as stages log it
+        generator.close()
         parent = tracking.start_run("pipeline", root=root)
-        parent.set_tag("stage.benchmark.run_id", stage.run_id)
+        for run_of in (stage, generator):
+            parent.set_tag(f"stage.{run_of.name}.run_id", run_of.run_id)
         parent.close()
         yield root, stage.run_id
 
@@ -121,9 +125,8 @@ def test_a_commit_a_run_and_a_folder_of_the_same_are_equal(project, made):
     smiling = line(comparison, "smile_test400.editgan.smiling_judge")
     assert smiling.values == (70.0,) * len(names) and len(set(smiling.intervals)) == 1
     assert comparison.params == {}
-    assert comparison.missing["latest"] == [
-        "encoder/metrics.json", "generator/curves", "sweep/curves"
-    ]  # fmt: skip
+    assert comparison.missing["latest"] == ["encoder/metrics.json", "sweep/curves"]
+    assert "generator/curves" in comparison.missing[made[1]], "another stage's run"
     assert "all 2 metrics are equal" in command("compare")
 
 
@@ -147,6 +150,7 @@ def test_one_page_shows_curves_and_pictures_beside_each_other(project, tmp_path)
         "Parameters that differ", "% smiling by the judge over identity to the photo", "generator, adversarial",
         "Smile edits of test heads",
     ]  # fmt: skip
+    assert "generator, adversarial" in comparison_page(compared(project, "latest", "tried"))
     assert page.count("data:image/png;base64,") == 4 and page.count("<figcaption>") == 2
     assert "http" not in page and "lpips" in page, "nothing is fetched, and equal metrics are there, too"
     assert 'class="worse"' in page

@@ -1,6 +1,7 @@
 """The nightly decision: what is called worse, what is not, and how often it is wrong."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,3 +213,48 @@ def test_only_a_whole_benchmark_of_one_run_is_accepted(tmp_path):
     with pytest.raises(UserError, match="heads.safetensors: missing"):
         accept(tmp_path / "outputs", tmp_path)
     assert not (tmp_path / "baseline").exists()
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """benchmarks/nightly.py as a module."""
+    monkeypatch.syspath_prepend(PROJECT_ROOT / "benchmarks")
+    import nightly
+
+    return nightly
+
+
+def test_script_plants_what_it_says(script):
+    generator, accepted = torch.Generator().manual_seed(0), figures()
+    for key, size in (("editgan.smiling_judge", -8.0), ("editgan.identity_mobilefacenet", -0.02)):
+        said = accepted.heads[key]
+        after = script.planted(said, key.split(".")[1], -size, generator)
+        assert float((after - said).double().mean()) == pytest.approx(size, abs=1e-4)
+    before, after = script.night(accepted, 0.1, generator)
+    moved = torch.stack([before.heads[key] != after.heads[key] for key in before.heads]).any(0)
+    assert 0.05 < moved.float().mean() < 0.15, "one head has all figures of another"
+
+
+def test_script_finds_planted_regressions_and_no_others(script):
+    options = dict(row="editgan", churn=0.02, nights=3, seed=0)
+    caught, others = script.rates(figures(), PARAMS, size=6.0, **options)
+    assert caught == dict.fromkeys(("smiling", "identity", "lpips_alex", "leak"), 1.0) and others == 0
+    assert script.rates(figures(), PARAMS, size=0.0, **options) == ({}, 0)
+
+
+def test_script_trains_other_seeds_in_checkouts_of_their_own(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("seed: 0\nresolution: 64\n")
+    commands = []
+
+    def run(command):
+        commands.append(command[1:])
+        written(tmp_path / "runs" / f"retrain-{len(commands)}" / "outputs" / "benchmark", figures(seed=len(commands)))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(script.subprocess, "run", run)
+    made = script.retrain([1, 2], tmp_path / "params.yaml")
+    assert list(made) == ["retrain-1", "retrain-2"]
+    assert (tmp_path / "runs" / "retrain-2.yaml").read_text() == "seed: 2\nresolution: 64\n"
+    assert commands[0][:5] == ["-m", "flows.pipeline", "--params", "runs/retrain-1.yaml", "--name"]
+    assert commands[0][-5:] == ["assets", "segmentation", "editing", "sweep", "benchmark"]
