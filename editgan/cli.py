@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from editgan.compare import accept, compare
 from editgan.environment import apply_environment
 from editgan.errors import UserError
 
@@ -235,6 +236,10 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
         norm = f"{vector.delta_w_plus.norm():.2f}"
         table.add_row(name, f"{vector.scale:g}", ", ".join(vector.region_classes), origin, norm)
     console.print(table)
+
+
+for command in (compare, accept):
+    app.command()(reports_errors(command))
 
 
 def main() -> None:

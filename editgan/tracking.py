@@ -207,7 +207,7 @@ def start_run(
     progress = Progress(name, root / "work" / name / "progress.json" if work is not None else None)
     client = run_id = None
     try:
-        client, experiment_id = _connect(root)
+        client, experiment_id = connect(root)
         close_dead_runs(client, experiment_id)
         run_id = _resume(client, record.get("run_id"))
         labels = _process_tags() | git_tags(root) | dict(tags or {})
@@ -235,7 +235,7 @@ def newest_finished_run(root: Path, tags: Mapping[str, str]) -> str | None:
     """Id of the newest run that ended well and has these tags; None where there is none or no store answers."""
     query = " and ".join([*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), "status = 'FINISHED'"])
     try:
-        client, experiment_id = _connect(root)
+        client, experiment_id = connect(root)
         found = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"])
         return found[0].info.run_id if found else None
     except Exception as error:
@@ -254,7 +254,7 @@ def close_dead_runs(client: Any, experiment_id: str) -> list[str]:
     return closed
 
 
-def _connect(root: Path) -> tuple[Any, str]:
+def connect(root: Path) -> tuple[Any, str]:
     """A client and the experiment's id; makes the sqlite store and the experiment at first use."""
     apply_environment(root)
     import logging
