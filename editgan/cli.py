@@ -1,4 +1,4 @@
-"""`editgan`: embed, segment and edit pictures with the trained networks, from the command line.
+"""`editgan`: embed, segment and edit pictures with the trained networks, from the command line; and a doctor.
 
 Commands take pictures or folders of pictures (PNG, JPEG), or latents that `embed` wrote, and leave their results in
 `--out`, named after the pictures.
@@ -37,6 +37,7 @@ Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editi
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
 Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder's guess.")]
 Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper takes 30.")]
+Fix = Annotated[bool, typer.Option("--fix", help="Mend what can be mended without losing anything.")]
 PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
 
 
@@ -236,6 +237,15 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
         norm = f"{vector.delta_w_plus.norm():.2f}"
         table.add_row(name, f"{vector.scale:g}", ", ".join(vector.region_classes), origin, norm)
     console.print(table)
+
+
+@app.command()
+@reports_errors
+def doctor(fix: Fix = False) -> None:
+    """Find what crashes, full disks and foreign versions have left here; exit status 1 while something is left."""
+    from editgan.doctor import treat
+
+    raise typer.Exit(treat(Path.cwd(), fix=fix, say=say) > 0)
 
 
 for command in (compare, accept):

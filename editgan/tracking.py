@@ -245,13 +245,31 @@ def newest_finished_run(root: Path, tags: Mapping[str, str]) -> str | None:
 
 def close_dead_runs(client: Any, experiment_id: str) -> list[str]:
     """End runs still RUNNING whose process on this machine is gone, as KILLED; returns their ids."""
-    closed = []
+    closed = list(_dead_runs(client, experiment_id))
+    for run_id in closed:
+        client.set_terminated(run_id, "KILLED")
+    return closed
+
+
+def left_running(root: Path, *, close: bool = False) -> dict[str, str]:
+    """Name by id of runs still RUNNING whose process on this machine is gone; with `close` they end as KILLED.
+
+    Raises whatever the store raises.
+    """
+    client, experiment_id = _connect(root)
+    found = _dead_runs(client, experiment_id)
+    if close:
+        close_dead_runs(client, experiment_id)
+    return found
+
+
+def _dead_runs(client: Any, experiment_id: str) -> dict[str, str]:
+    found = {}
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000):
         tags = run.data.tags
         if tags.get("host") == socket.gethostname() and not _alive(tags.get("pid"), tags.get("process_start")):
-            client.set_terminated(run.info.run_id, "KILLED")
-            closed.append(run.info.run_id)
-    return closed
+            found[run.info.run_id] = run.info.run_name
+    return found
 
 
 def connect(root: Path) -> tuple[Any, str]:

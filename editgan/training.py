@@ -115,7 +115,7 @@ def load_state(folder: str | Path) -> dict[str, Any] | None:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        remedy = "delete this folder to train from the start"
+        remedy = "`editgan doctor --fix` sets it aside, or delete this folder, to train from the start"
         raise UserError(f"{path}: damaged training state ({error}); {remedy}") from error
 
 
