@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from editgan.compare import accept, compare
 from editgan.environment import apply_environment
 from editgan.errors import UserError
+from editgan.operations import accept, compare, doctor
 
 if TYPE_CHECKING:
     from editgan.editor import Edited, Editor
@@ -37,7 +37,6 @@ Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editi
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
 Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder's guess.")]
 Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper takes 30.")]
-Fix = Annotated[bool, typer.Option("--fix", help="Mend what can be mended without losing anything.")]
 PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
 
 
@@ -239,16 +238,7 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
     console.print(table)
 
 
-@app.command()
-@reports_errors
-def doctor(fix: Fix = False) -> None:
-    """Find what crashes, full disks and foreign versions have left here; exit status 1 while something is left."""
-    from editgan.doctor import treat
-
-    raise typer.Exit(treat(Path.cwd(), fix=fix, say=say) > 0)
-
-
-for command in (compare, accept):
+for command in (compare, accept, doctor):
     app.command()(reports_errors(command))
 
 

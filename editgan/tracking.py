@@ -256,7 +256,7 @@ def left_running(root: Path, *, close: bool = False) -> dict[str, str]:
 
     Raises whatever the store raises.
     """
-    client, experiment_id = _connect(root)
+    client, experiment_id = connect(root)
     found = _dead_runs(client, experiment_id)
     if close:
         close_dead_runs(client, experiment_id)

@@ -1,4 +1,4 @@
-"""`editgan compare` and `editgan accept`: revisions side by side, and the baseline that a night is measured against."""
+"""The commands for runs: `editgan compare`, `editgan accept` (the baseline of nightly runs) and `editgan doctor`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -44,3 +44,15 @@ def accept(
 
     kept = accept(outputs, Path.cwd()).relative_to(Path.cwd())
     Console().print(f"accepted: {outputs / 'benchmark'} is kept in {kept}; commit that folder", highlight=False)
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without losing anything.")] = False,
+) -> None:
+    """Find what crashes, full disks and foreign versions have left here; exit status 1 while something is left."""
+    from editgan.doctor import treat
+
+    def say(text: str) -> None:
+        Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    raise typer.Exit(treat(Path.cwd(), fix=fix, say=say) > 0)
