@@ -335,7 +335,7 @@ def disk(root: Path) -> Iterator[Finding]:
     free, needed = shutil.disk_usage(root).free, 2 * sum(sizes) + SPARE_BYTES
     if free < needed:
         what = f"{root}: {free / 1e9:.1f} GB are free, and a run needs {needed / 1e9:.1f}"
-        yield Finding(what, "free some: runs/NAME of runs that are done with, then `dvc gc --workspace`")
+        yield Finding(what, "free some, e.g. folders in runs/ that are done with")
 
 
 def _graph(root: Path) -> dict:

@@ -9,8 +9,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
@@ -61,6 +62,15 @@ def restore(root: Path) -> None:
     stages.fetch_missing(root, say=get_run_logger().info)
 
 
+def displayed(action: Callable[[], UUID]) -> UUID | None:
+    """The artifact that an action makes or changes; None where no server answers: that costs its display alone."""
+    try:
+        return action()
+    except Exception as error:  # no second attempt, which would take Prefect's client half a minute again
+        get_run_logger().warning("progress is shown no longer: %s", error)
+        return None
+
+
 def worth_retrying(task, task_run, state) -> bool:
     """Whether another attempt may help; it goes on from the stage's own saved state."""
     return not isinstance(state.result(raise_on_failure=False), stages.TimedOut | stages.Refused)
@@ -70,13 +80,19 @@ def worth_retrying(task, task_run, state) -> bool:
 def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, limit_hours: float):
     """Bring one stage up to date with DVC."""
     log = get_run_logger()
-    artifact, shown = create_progress_artifact(0.0, key=f"{stage}-progress", description=stage), time.monotonic()
+    artifact = displayed(lambda: create_progress_artifact(0.0, key=f"{stage}-progress", description=stage))
+    shown = time.monotonic()
+
+    def update(percent: float, text: str) -> None:
+        nonlocal artifact
+        if artifact is not None:
+            artifact = displayed(lambda: update_progress_artifact(artifact, percent, description=f"{stage}: {text}"))
 
     def show(progress: stages.Progress) -> None:
         nonlocal shown
         if time.monotonic() - shown > SHOW_SECONDS:
             shown = time.monotonic()
-            update_progress_artifact(artifact, progress.percent, description=f"{stage}: {progress.text}")
+            update(progress.percent, progress.text)
 
     with stages.gpu_slot(home_project(root), log.info):
         result = stages.reproduce(
@@ -88,7 +104,7 @@ def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, li
             say=log.info,
             show=show,
         )
-    update_progress_artifact(artifact, 100.0, description=f"{stage}: {result.outcome}")
+    update(100.0, result.outcome)
     if result.outcome != "ran":
         made_by = run_record(root, stage).get("run_id") or adopt(stage, root, parent_run_id) or "that is not recorded"
         log.info("%s: %s, nothing changed; its output is of run %s", stage, result.outcome, made_by)
