@@ -5,10 +5,14 @@ a style encoder that sees the photo and the photo's own mask. This file holds wh
 needs, the mask autoencoder and the simulated edits of section 3.3, is in `maskgan_training`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from editgan.editing.edits import Transplant, transplanted
+from editgan.editing.masks import MOUTH
 from editgan.images import to_float, to_uint8
 
 SFT_LEAK = 0.1  # of the small networks that make scale and shift of a spatial feature transform
@@ -247,3 +251,16 @@ def edit(net: MaskGAN, photos: Tensor, masks: Tensor, edited_masks: Tensor, *, b
         before, after = (one_hot(labels.to(device), net.num_classes) for labels in (mask, edited))
         pictures.append(to_uint8(net(to_float(photo).to(device), before, after)).cpu())
     return torch.cat(pictures)
+
+
+def smile_masks(masks: Tensor, donor: Tensor, class_names: Sequence[str]) -> Tensor:
+    """Masks with the mouth of a donor in the size that it has there relative to the eyes.  # labels [N, H, W]
+
+    As EditGAN's edits transplant it; the paper's authors swap the mouth's classes alike.
+
+    Args:
+        masks: labels [N, H, W]; donor: the mask of a smiling head, e.g. `outputs/maskgan/donor.png`  # labels [H, W]
+    """
+    step = Transplant(parts=MOUTH, donor="")
+    edited = [transplanted(step, mask, donor.numpy(), class_names) for mask in masks.numpy()]
+    return torch.stack([torch.as_tensor(mask) for mask in edited])

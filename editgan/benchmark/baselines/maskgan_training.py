@@ -101,6 +101,16 @@ def simulated_edits(vae: MaskVAE, masks: Tensor, references: Tensor, divisor: fl
     return inter, outer
 
 
+@torch.no_grad()
+def reconstruct_masks(vae: MaskVAE, masks: Tensor, *, batch: int = 50) -> Tensor:
+    """Masks encoded and decoded, on the CPU, labels [N, H, W]; `vae` in eval mode."""
+    device, parts = next(vae.parameters()).device, []
+    for labels in masks.split(batch):
+        code = vae.encode(one_hot(labels.to(device), vae.num_classes))[0]
+        parts.append(vae.decode(code).argmax(1).to(masks.dtype).cpu())
+    return torch.cat(parts)
+
+
 class AlphaBlender(nn.Module):
     """Blends two images, alpha * first + (1 - alpha) * second, alpha for each pixel from both.
 
@@ -121,11 +131,7 @@ class AlphaBlender(nn.Module):
 
 
 def ebst_images(
-    net: MaskGAN,
-    blender: AlphaBlender,
-    styles: Tensor,
-    inter: Tensor,
-    outer: Tensor,
+    net: MaskGAN, blender: AlphaBlender, styles: Tensor, inter: Tensor, outer: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Two faces of the same styles [N, S], drawn from two one-hot masks, and their blend, which is to be the photo."""
     first, second = net.mapping(inter, styles), net.mapping(outer, styles)  # [N, 3, H, W]
