@@ -8,7 +8,7 @@ from torch import Tensor
 
 from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.benchmark.scores import Scores
-from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, refined_name
+from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, ROOM, TRULY_SMILING, refined_name
 from editgan.images import labelled_grid
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.metrics import percentile_interval
@@ -43,6 +43,22 @@ COLUMN_TITLES = {
 }
 THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
 
+TRUTH_NOTES = (
+    "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
+    " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
+    " them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
+    " is no judge: this tells how far they came in their own terms.",
+    "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
+    " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
+    " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
+)
+PHOTO_NOTES = (
+    "**Leak**: mean squared error outside the mouth (labelled mask: lips and mouth interior of the photo, with a"
+    f" {ROOM}th of the picture's side around them), against the input photo (contains the error of reconstruction) and"
+    " against the reconstruction (the edit alone).",
+    "Nobody is seen truly smiling with all else equal: there is no distance to the truth and no ceiling.",
+)  # of photographs
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -64,6 +80,7 @@ class Setting:
     different_people: dict[str, float]  # mean cosine of different people by identity network
     kid_subsets: int
     bootstrap: int
+    truth: bool = True  # every head exists truly smiling, too, as rendered ones do
 
 
 def title_of(row: str) -> str:
@@ -171,7 +188,10 @@ def report(
 ) -> str:
     """table.md: the judges' own quality, the embedding, the table of edits, the sweep, and how to read them."""
     strengths = ", ".join(f"{title_of(name)} {value:g}" for name, value in setting.strengths.items())
-    refined = refined_name(setting.refine_steps)
+    refined, truth = refined_name(setting.refine_steps), setting.truth
+    people = "heads of other people, half of them smiling" if truth else "other pictures"
+    ceiling = "*truly smiling* shows what each judge can see at all, the row " if truth else ""
+    ends = "*input*, *truly smiling*" if truth else "*input*"
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     notes = [
         "All methods edit the same embeddings by the same generator, each at the strength that was chosen for it on"
@@ -181,23 +201,17 @@ def report(
         " of an edit was chosen on the heads and people of this table; the judges' own quality and the mIoU of the"
         " segmentation are measured on the same heads.",
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
-        " own. The row *truly smiling* shows what each judge can see at all, the row *input* its false alarms.",
-        f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference heads of other people,"
-        f" half of them smiling; features: {', '.join(setting.feature_networks)}, resized inside the network."
+        f" own. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
+        f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
+        f" features: {', '.join(setting.feature_networks)}, resized inside the network."
         + _inception_note(setting)
         + f" At {setting.heads} samples FID is biased upwards by much of its value (Chong & Forsyth 2020): compare it"
-        " down the column, with the rows of real heads (*input*, *truly smiling*) as its floor. KID is unbiased and"
+        f" down the column, with the rows of real heads ({ends}) as its floor. KID is unbiased and"
         f" may be negative; mean over {setting.kid_subsets} subsets. Neither rewards a smile as such: the reference is"
-        " half neutral. Package clean-fid computes both, torchmetrics confirms each KID.",
+        f" {'half' if truth else 'partly'} neutral. Package clean-fid computes both, torchmetrics confirms each KID.",
         f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
         f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
-        "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
-        " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
-        " them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
-        " is no judge: this tells how far they came in their own terms.",
-        "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
-        " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
-        " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
+        *(TRUTH_NOTES if truth else PHOTO_NOTES),
         "Squared errors are of pixel values in [-1, 1]. Brackets: 95 % bootstrap intervals of the mean over heads"
         f" ({setting.bootstrap} resamples).",
     ]

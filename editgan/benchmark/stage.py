@@ -83,7 +83,7 @@ def run(context: StageContext) -> None:
     for done, name in enumerate(rows):
         context.run.progress(done, len(rows), "rows", f"scoring {name}")
         scores[name] = score_row(name, measured, heads, references, **options)
-        if name in masks:
+        if name in masks and heads.smiling_masks is not None:
             scores[name].values["mouth_iou_segmentation"] = mouth_iou(masks[name], heads.smiling_masks, renderer.S)
 
     strangers = {
@@ -107,10 +107,11 @@ def run(context: StageContext) -> None:
         different_people=strangers,
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
+        truth=heads.smiling is not None,
     )
     worst = measured[refined].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()
     first = list(range(params.grid_heads))
-    with_ends = {INPUT: rows[INPUT], **pasted(rows), TRULY_SMILING: rows[TRULY_SMILING]}
+    with_ends = {name: row for name, row in rows.items() if name in (INPUT, TRULY_SMILING, *pasted(rows))}
     pictures = {
         "grid": grid(plain(rows), shown_masks(context, masks, refined), first),
         "pasted": grid(with_ends, {}, first),
@@ -203,7 +204,8 @@ def make_rows(
         context.run.progress(done, len(order), "rows", f"editing by {name}")
         generated[name], on_photos[name + PASTED], seen[name] = renderer.both(edited[name], heads.photos, before)
 
-    return {INPUT: heads.photos, **generated, **on_photos, TRULY_SMILING: heads.smiling}, seen
+    truth = {} if heads.smiling is None else {TRULY_SMILING: heads.smiling}
+    return {INPUT: heads.photos, **generated, **on_photos, **truth}, seen
 
 
 def load_yardsticks(context: StageContext) -> Yardsticks:
