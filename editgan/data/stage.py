@@ -133,7 +133,7 @@ def read_pictures(context: StageContext) -> list[Path]:
 
         for split in SPLITS:
             mine = chosen[split]
-            pixels = np.array([records[index]["pixels"] for index in mine]).reshape(len(mine), -1)
+            pixels = np.array([records[index]["pixels"] for index in mine]).reshape(-1, len(listing.classes.names))
             masks = stored("mask", mine) if pixels.any(axis=1).all() else None
             attributes = [
                 {**records[index]["attributes"], "identity": people[person_of(items[index])], "file": items[index].file}

@@ -37,6 +37,7 @@ def list_pictures(root: Path) -> Listing:
     files, rejected = files_below(root, IMAGES)
     masks, classes = _masks(root, rejected)
     table = _table(root, rejected)
+    refused = {file for file, _ in rejected}  # by their row
     items, names = [], set()
     for file in files:
         name = file.removeprefix(f"{IMAGES}/")
@@ -46,7 +47,8 @@ def list_pictures(root: Path) -> Listing:
         elif stem in names:
             rejected.append(Rejected(file, "another picture has the same name but for its ending"))
         elif table is not None and name not in table:
-            rejected.append(Rejected(file, f"has no row in {TABLE}"))
+            if file not in refused:
+                rejected.append(Rejected(file, f"has no row in {TABLE}"))
         else:
             names.add(stem)
             row = dict(table[name]) if table is not None else {}
