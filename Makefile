@@ -41,7 +41,7 @@ demo-scratch: $(INSTALLED) ## the same in runs/scratch, where every model is tra
 test: $(INSTALLED) ## the tests, with one whole tiny pipeline
 	@$(IN_PROJECT) $(PYTEST) -m "not slow"
 
-test-all: $(INSTALLED) ## the tests with those marked slow, of which there are none yet
+test-all: $(INSTALLED) ## the tests with those marked slow, which break pipelines and start them again
 	@$(IN_PROJECT) $(PYTEST)
 
 lint: $(INSTALLED) ## style checks

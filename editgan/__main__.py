@@ -9,6 +9,12 @@ from editgan.environment import apply_environment
 from editgan.errors import UserError
 from editgan.process import Stopped, die_with_parent, end_children, keep_freed_memory
 
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the limit on the size of a file (`ulimit -f`) is reached",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 what the user can put right, 130 interrupted, 143 ended from outside."""
@@ -27,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(f"{options.stage}: {error}", 1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in FULL:
             raise
-        place = error.filename or root
-        return _fail(f"{options.stage}: the disk is full ({place}); free some space and run again, it will resume", 1)
+        place = f"{FULL[error.errno]} ({error.filename or root})"
+        return _fail(f"{options.stage}: {place}; free some space and run again, it will resume", 1)
     except (KeyboardInterrupt, Stopped) as stop:
         end_children()
         by_hand = isinstance(stop, KeyboardInterrupt)

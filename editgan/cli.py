@@ -1,4 +1,4 @@
-"""`editgan`: embed, segment and edit pictures with the trained networks, from the command line.
+"""`editgan`: embed, segment and edit pictures with the trained networks, from the command line; and a doctor.
 
 Commands take pictures or folders of pictures (PNG, JPEG), or latents that `embed` wrote, and leave their results in
 `--out`, named after the pictures.
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from editgan.environment import apply_environment
 from editgan.errors import UserError
+from editgan.operations import accept, compare, doctor
 
 if TYPE_CHECKING:
     from editgan.editor import Edited, Editor
@@ -235,6 +236,10 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
         norm = f"{vector.delta_w_plus.norm():.2f}"
         table.add_row(name, f"{vector.scale:g}", ", ".join(vector.region_classes), origin, norm)
     console.print(table)
+
+
+for command in (compare, accept, doctor):
+    app.command()(reports_errors(command))
 
 
 def main() -> None:

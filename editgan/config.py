@@ -13,7 +13,7 @@ from editgan.section import Section
 
 STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
-    "interfacegan", "localediting", "sweep", "benchmark",
+    "interfacegan", "localediting", "distillation", "sweep", "benchmark",
 )  # fmt: skip
 
 
@@ -38,12 +38,34 @@ class RuntimeParams(Section):
     compile: bool = False
 
 
+class ToleranceParams(Section):
+    """How much worse the benchmark may become, in the units of its metrics.json."""
+
+    smiling: float = Field(ge=0)  # percentage points
+    identity: float = Field(ge=0)  # cosine
+    lpips_alex: float = Field(ge=0)
+    l2: float = Field(ge=0)
+    leak: float = Field(ge=0)
+    mouth_iou: float = Field(ge=0)
+    area: float = Field(ge=0)  # percentage points
+    fid: float = Field(ge=0)
+    kid: float = Field(ge=0)
+
+
+class NightlyParams(Section):
+    """What a nightly run may be worse by than the accepted baseline; no stage reads it."""
+
+    bootstrap: int = Field(ge=1000)  # resamples of heads behind the intervals
+    tolerance: ToleranceParams
+
+
 class BaseParams(Section):
-    """The keys that every stage sees."""
+    """The keys that every stage sees, and those that none does."""
 
     seed: int = Field(ge=0, lt=2**31)
     resolution: int = Field(ge=32, le=1024)
     runtime: RuntimeParams = RuntimeParams()
+    nightly: NightlyParams
 
     @field_validator("resolution")
     @classmethod
@@ -63,6 +85,9 @@ class BaseParams(Section):
             raise ValueError(
                 f"generator.warm_start.kimg has {sizes} entries, too many for resolution {self.resolution}"
             )
+        downs = _value(self, "distillation.num_downs")
+        if 2 ** (downs + 2) > self.resolution:  # at least 4 pixels are left
+            raise ValueError(f"distillation.num_downs {downs} is too many for resolution {self.resolution}")
         return self
 
 

@@ -3,7 +3,9 @@
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -92,7 +94,18 @@ def exclusive(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)  # the id of a process stays in the file only where it was killed
+
+
+def has_gpu() -> bool:
+    """Whether NVIDIA's driver lists a GPU that this process may use; asks the driver, since flows do without torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
+        return False
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return listing.returncode == 0 and "GPU" in listing.stdout
 
 
 def _ask_for_death_signal(signum: int) -> None:

@@ -74,6 +74,9 @@ def run_stage(name: str, *, root: Path, params_path: Path) -> None:
             metrics = out / "metrics.json"
             record = {"run_id": run.run_id, "input_hash": inputs, "seconds": round(run.seconds, 1)}
             write_json(out / "run.json", record | {"metrics": content_hash(metrics) if metrics.exists() else None})
+            for left in (metrics, out / "curves"):
+                if left.exists():
+                    run.log_file(left)
             (work / FINISHED_FILE).touch()
             status = "FINISHED"
         except (KeyboardInterrupt, Stopped):

@@ -207,7 +207,7 @@ def start_run(
     progress = Progress(name, root / "work" / name / "progress.json" if work is not None else None)
     client = run_id = None
     try:
-        client, experiment_id = _connect(root)
+        client, experiment_id = connect(root)
         close_dead_runs(client, experiment_id)
         run_id = _resume(client, record.get("run_id"))
         labels = _process_tags() | git_tags(root) | dict(tags or {})
@@ -235,7 +235,7 @@ def newest_finished_run(root: Path, tags: Mapping[str, str]) -> str | None:
     """Id of the newest run that ended well and has these tags; None where there is none or no store answers."""
     query = " and ".join([*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), "status = 'FINISHED'"])
     try:
-        client, experiment_id = _connect(root)
+        client, experiment_id = connect(root)
         found = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"])
         return found[0].info.run_id if found else None
     except Exception as error:
@@ -245,16 +245,34 @@ def newest_finished_run(root: Path, tags: Mapping[str, str]) -> str | None:
 
 def close_dead_runs(client: Any, experiment_id: str) -> list[str]:
     """End runs still RUNNING whose process on this machine is gone, as KILLED; returns their ids."""
-    closed = []
-    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000):
-        tags = run.data.tags
-        if tags.get("host") == socket.gethostname() and not _alive(tags.get("pid"), tags.get("process_start")):
-            client.set_terminated(run.info.run_id, "KILLED")
-            closed.append(run.info.run_id)
+    closed = list(_dead_runs(client, experiment_id))
+    for run_id in closed:
+        client.set_terminated(run_id, "KILLED")
     return closed
 
 
-def _connect(root: Path) -> tuple[Any, str]:
+def left_running(root: Path, *, close: bool = False) -> dict[str, str]:
+    """Name by id of runs still RUNNING whose process on this machine is gone; with `close` they end as KILLED.
+
+    Raises whatever the store raises.
+    """
+    client, experiment_id = connect(root)
+    found = _dead_runs(client, experiment_id)
+    if close:
+        close_dead_runs(client, experiment_id)
+    return found
+
+
+def _dead_runs(client: Any, experiment_id: str) -> dict[str, str]:
+    found = {}
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000):
+        tags = run.data.tags
+        if tags.get("host") == socket.gethostname() and not _alive(tags.get("pid"), tags.get("process_start")):
+            found[run.info.run_id] = run.info.run_name
+    return found
+
+
+def connect(root: Path) -> tuple[Any, str]:
     """A client and the experiment's id; makes the sqlite store and the experiment at first use."""
     apply_environment(root)
     import logging

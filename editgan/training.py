@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import math
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from editgan.errors import UserError
 from editgan.weights import write_bytes
 
 STATE_FILE = "state.pt"
+EXPLODED = 1e5  # losses beyond this are no longer training
 
 
 def device_named(name: str) -> torch.device:
@@ -115,19 +115,23 @@ def load_state(folder: str | Path) -> dict[str, Any] | None:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        remedy = "delete this folder to train from the start"
+        remedy = "`editgan doctor --fix` sets it aside, or delete this folder, to train from the start"
         raise UserError(f"{path}: damaged training state ({error}); {remedy}") from error
 
 
 def check_finite(losses: Mapping[str, float], where: str, last_good: str | Path | None = None) -> None:
-    """Stop a run whose losses are no numbers any more.
+    """Stop a run whose losses are no numbers any more, or so large that it learns nothing more.
 
+    Args:
+        last_good: the file of the last state, which may not exist yet
     Raises:
         UserError: names the losses, the position and the last good state.
     """
-    bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+    bad = {name: value for name, value in losses.items() if not abs(value) <= EXPLODED}
     if bad:
-        kept = f"; last good state: {last_good}" if last_good else ""
+        kept = ""
+        if last_good is not None:
+            kept = f"; last good state: {last_good}" if Path(last_good).exists() else "; no state was saved before"
         raise UserError(f"training diverged at {where}: {bad}{kept}. Lower the learning rate or change the seed")
 
 

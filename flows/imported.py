@@ -34,6 +34,8 @@ def import_run(name: str, *, root: Path, params_path: Path, parent_run_id: str |
         if not curves.exists():  # their last points are these metrics
             run.log_metrics(numbers(json.loads(metrics.read_text())))
         run.log_file(metrics)
+    if (out / "curves").exists():
+        run.log_file(out / "curves")
     for picture in sorted(out.rglob("*.png")):
         run.log_image(picture, picture.stem)
     run.close()

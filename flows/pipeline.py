@@ -32,13 +32,17 @@ from editgan.graph import load_graph
 from flows import servers, stages
 from flows.checkout import prepare_checkout
 from flows.lock import PipelineLock, sole_pipeline
-from flows.summary import run_record, stage_rows, summary
+from flows.summary import markdown_table, run_record, stage_rows, summary
 
 DEFAULT_PARAMS = "params.yaml"
 SHOW_SECONDS = 5.0  # between two updates of a progress artifact
 CHECKOUT_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 SCRATCH = "scratch"
+MAX_TAG = 2000  # characters
 STAGE_HOURS = 24.0  # a stage that takes longer is stopped
+NO_BASELINE = (
+    "there is no accepted baseline ({}) to compare with; `editgan accept` makes one of the benchmark's figures"
+)
 
 
 @task(name="checkout", cache_policy=NO_CACHE)
@@ -102,6 +106,31 @@ def adopt(stage: str, root: Path, parent_run_id: str | None) -> str | None:
         return None
 
 
+class Regressed(RuntimeError):
+    """The benchmark is worse than the accepted one; the message names metrics, sizes and intervals."""
+
+
+@task(name="decide", cache_policy=NO_CACHE)
+def decide(root: Path) -> str | None:
+    """What of the benchmark has become worse than the accepted baseline; empty if nothing, None without a baseline."""
+    from editgan.config import load_params  # brings torch, which a flow does without as long as it can
+    from editgan.regression import BASELINE, judged
+
+    if not any((root / BASELINE).glob("*")):
+        page = NO_BASELINE.format(BASELINE)
+        get_run_logger().warning(page)
+        create_markdown_artifact(page, key="regression", description="no baseline")
+        return None
+    params = load_params(root / DEFAULT_PARAMS)
+    found = judged(root, params.nightly, seed=params.seed)
+    worse = "; ".join(str(change) for change in found if change.regressed)
+    verdict = f"worse than the accepted baseline: {worse}" if worse else "nothing is worse than the accepted baseline"
+    table = markdown_table([change.cells() for change in found if change.regressed or change.difference])
+    create_markdown_artifact(f"{verdict}\n\n{table}\n", key="regression", description=verdict.partition(":")[0])
+    get_run_logger().info("%s (%d figures watched)", verdict, len(found))
+    return worse
+
+
 @flow(name="pipeline", validate_parameters=True)
 def pipeline(
     params: str = DEFAULT_PARAMS,
@@ -110,6 +139,7 @@ def pipeline(
     force: list[str] | None = None,
     limit_hours: float = STAGE_HOURS,
     scratch: bool = False,
+    against_baseline: bool = False,
 ) -> str:
     """Run the pipeline and return its closing page.
 
@@ -120,10 +150,12 @@ def pipeline(
         force: stages to run even if nothing changed.
         limit_hours: time limit of each stage.
         scratch: work in a checkout that took nothing over: from the store, the cache or the default run.
+        against_baseline: at the end compare the benchmark with the accepted one.
 
     Raises:
-        UserError: bad names or params, or another pipeline in the same checkout.
+        UserError: bad names or params, another pipeline in the same checkout, or a baseline of other heads.
         StageFailed: a stage failed for good; later stages were not started.
+        Regressed: the benchmark is worse than the accepted one.
     """
     start = time.monotonic()
     name = checkout_name(params, SCRATCH if scratch and name is None else name)
@@ -135,14 +167,17 @@ def pipeline(
         if not scratch:
             restore(root)
         parent = tracking.start_run("pipeline", root=root, tags={"params_file": params, "checkout": name or "default"})
-        status, results = "FAILED", []
+        status, results, worse = "FAILED", [], None
         try:
             for stage in chosen:
                 one = run_stage.with_options(name=stage)
                 results.append(one(stage, root, parent.run_id, stage in (force or ()), limit_hours))
                 parent.set_tag(f"stage.{stage}.run_id", run_record(root, stage).get("run_id", ""))
                 parent.set_tag(f"stage.{stage}.outcome", results[-1].outcome)
-            status = "FINISHED"
+            if against_baseline:
+                worse = decide(root)
+                parent.set_tag("regression", "no baseline" if worse is None else (worse or "none")[:MAX_TAG])
+            status = "FAILED" if worse else "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
             raise
@@ -154,6 +189,8 @@ def pipeline(
             parent.close(status)
         create_table_artifact(stage_rows(root, results), key="stages", description=f"stages of {name or 'the default'}")
         create_markdown_artifact(page, key="summary", description=f"summary of {name or 'the default'}")
+    if worse:
+        raise Regressed(f"the benchmark is worse than the accepted baseline: {worse}")
     return page
 
 
@@ -217,6 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help=f"take nothing over: work in runs/{SCRATCH} (or --name)",
     )
+    parser.add_argument("--against-baseline", action="store_true", help="fail if the benchmark is worse than baseline/")
     parser.add_argument("--limit-hours", type=float, default=STAGE_HOURS, help="time limit of each stage")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -225,8 +263,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = choose_stages(known, options.stages, options.force)
         force = chosen if options.force == [] else options.force
         with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
-            page = pipeline(options.params, options.name, options.stages, force, options.limit_hours, options.scratch)
-    except (UserError, stages.StageFailed) as error:
+            page = pipeline(
+                options.params,
+                options.name,
+                options.stages,
+                force,
+                options.limit_hours,
+                options.scratch,
+                options.against_baseline,
+            )
+    except (UserError, stages.StageFailed, Regressed) as error:
         print(error, file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:

@@ -2,10 +2,8 @@
 
 import fcntl
 import json
-import os
 import queue
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -17,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from editgan.graph import load_graph
+from editgan.process import has_gpu
 from flows import processes
 
 POLL_SECONDS = 1.0
@@ -220,14 +219,6 @@ class _ProgressFile:
             return self._path.stat().st_mtime_ns
         except OSError:
             return None
-
-
-def has_gpu() -> bool:
-    """Whether NVIDIA's driver lists a GPU that this process may use; asks the driver, since torch stays out of here."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
-        return False
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-    return listing.returncode == 0 and "GPU" in listing.stdout
 
 
 @contextmanager

@@ -16,17 +16,7 @@ from editgan.environment import PROJECT_ROOT
 
 STAGES = ("first", "second", "third")
 SEPARATE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "EDITGAN_TRACKING_URI", "PREFECT_HOME", "XDG_CACHE_HOME")
-PARAMS = """seed: 0
-resolution: 32
-assets: {}
-data: {}
-judges: {}
-generator: {}
-encoder: {}
-segmentation: {}
-editing: {}
-benchmark: {}
-"""
+PARAMS = (PROJECT_ROOT / "params" / "ci.yaml").read_text()
 # Counts to the number in NAME.txt, a step every tenth of a second, and goes on where it was stopped.
 STAGE = """
 import hashlib, json, os, sys, time

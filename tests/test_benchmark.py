@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from editgan import tracking
 from editgan.benchmark import stage
 from editgan.benchmark.baselines.localediting import convolutions
+from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.params import BenchmarkParams
-from editgan.benchmark.report import column_title, table, title_of
+from editgan.benchmark.report import column_title, matched_identity, table, title_of
 from editgan.benchmark.scores import (
     Scores,
     Yardsticks,
@@ -35,11 +36,11 @@ from editgan.judges import SMILE_JUDGES, Judges
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
 from editgan.sweep import stage as sweep_stage
 from editgan.sweep.params import SweepParams
-from editgan.weights import save_module, save_tensors
+from editgan.weights import load_tensors, save_module, save_tensors, write_json
 
 SIZE, HEADS, REFERENCE = 16, 6, 20
 METHODS = ("editgan", "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting")
-NEW = ("interfacegan", "localediting", "sweep")
+NEW = ("interfacegan", "localediting", "distillation", "sweep")
 NAMES = ["background", "skin", "upper_lip", "lower_lip", "mouth_interior"]
 MOUTH = (slice(10, 13), slice(5, 11))  # rows, columns
 
@@ -146,6 +147,19 @@ def test_each_figure_notices_its_own_fault():
     assert abs(strangers["identity_relative_mobilefacenet"]) < 0.5  # as far as different people are on the whole
 
 
+def test_methods_without_a_strength_are_compared_at_their_identity():
+    """A method that keeps 0.8: the mixture half way between strengths 0 and 1 keeps as much; nothing keeps 0.95."""
+    curves = {
+        RECONSTRUCTION + PASTED: [{"smiling_judge": 10.0, "identity_mobilefacenet": 0.9}],
+        EDITGAN + PASTED: [{"smiling_judge": 70.0, "identity_mobilefacenet": 0.7}],
+        EDITGAN: [{"smiling_judge": 99.0, "identity_mobilefacenet": 0.99}],
+    }
+    for identity, cell in ((0.8, "40.0"), (0.95, "–")):
+        scores = {"distillation": Scores(values={"smiling_judge": 50.0, "identity_mobilefacenet": identity})}
+        row = matched_identity(scores, curves).splitlines()[-1]
+        assert row == f"| StyleGAN2 Distillation | {identity:.3f} | 50.0 | {cell} |"
+
+
 def test_leak_to_the_reconstruction_leaves_its_error_out():
     heads = planted_heads()
     reconstruction = heads.photos.clone()
@@ -245,6 +259,9 @@ def context(tmp_path, monkeypatch):
         width = layer.affine.weight.shape[0]
         channels |= {f"q{index:02d}": torch.ones(width), f"style{index:02d}": torch.randn(width)}
     save_tensors(outputs / "localediting" / "channels.safetensors", channels)
+    config = dict(width=2, num_downs=1, num_blocks=1, residual=True)
+    save_module(outputs / "distillation" / "generator.safetensors", GlobalGenerator(**config), config)
+    write_json(outputs / "distillation" / "metrics.json", {"pairs": 12, "still_improving": True})
     monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
     for module in (stage, sweep_stage):
         monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
@@ -311,12 +328,12 @@ def contents(context) -> dict[str, bytes]:
 def test_protocol_end_to_end_is_byte_stable(context):
     stage.run(context)
     first = contents(context)
-    tables = {"metrics.json", "intervals.json", "table.md", "table.tex", "report.html"}
+    tables = {"metrics.json", "intervals.json", "heads.safetensors", "table.md", "table.tex", "report.html"}
     assert first.keys() == {*tables, "grid.png", "pasted.png", "worst.png", "curves.png", "curves_pasted.png"}
     metrics = json.loads(first["metrics.json"])
     edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
     assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
-        [INPUT, TRULY_SMILING, *edited, *(name + PASTED for name in edited)]
+        [INPUT, TRULY_SMILING, "distillation", *edited, *(name + PASTED for name in edited)]
     )
     both = {name + suffix for name in (*METHODS, "editgan_2") for suffix in ("", PASTED)}
     assert set(metrics[f"area_test{HEADS}"]) == both
@@ -338,9 +355,24 @@ def test_protocol_end_to_end_is_byte_stable(context):
     text = first["table.md"].decode()
     assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
     assert "ms" not in json.dumps(metrics)
+    distilled = metrics[f"smile_test{HEADS}"]["distillation"]
+    assert "leak_to_input" in distilled and "leak_to_reconstruction" not in distilled, "it takes the photo itself"
+    assert "Still improving when training ended: StyleGAN2 Distillation." in text
 
     stage.run(context)
     assert contents(context) == first
+
+
+def test_every_interval_has_the_heads_behind_it(context):
+    stage.run(context)
+    metrics, intervals = (json.loads((context.out / name).read_text()) for name in ("metrics.json", "intervals.json"))
+    heads, metadata = load_tensors(context.out / "heads.safetensors")
+    assert set(heads) == {f"{row}.{column}" for row, columns in intervals.items() for column in columns}
+    assert metadata == {"data": {}}, "the recipe of the heads"
+    for key, said in heads.items():
+        row, column = key.split(".")
+        assert said.shape == (HEADS,) and said.dtype == torch.float32
+        assert float(said.double().mean()) == pytest.approx(metrics[f"smile_test{HEADS}"][row][column], abs=2e-6)
 
 
 def test_missing_and_mismatched_inputs_are_named(context):
@@ -384,5 +416,5 @@ def test_latex_has_a_row_for_every_method(context):
     stage.run(context)
     lines = (context.out / "table.tex").read_text().splitlines()
     rows = [line for line in lines if line.endswith("\\\\")]
-    assert len(rows) == 1 + 4 + len(METHODS) and r"\% smiling, judge" in rows[0]
+    assert len(rows) == 1 + 5 + len(METHODS) and r"\% smiling, judge" in rows[0]
     assert len({line.count("&") for line in rows}) == 1, "as many cells in every row"

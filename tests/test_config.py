@@ -27,7 +27,7 @@ def changed(tmp_path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_shipped_file_is_complete(path):
     params = load_params(path)
-    assert set(Params.model_fields) == {"seed", "resolution", "runtime", *STAGES}
+    assert set(Params.model_fields) == {"seed", "resolution", "runtime", "nightly", *STAGES}
     written = yaml.safe_load(path.read_text())
     # Nothing is left to a default: a file says all of what a run means.
     assert written == params.model_dump(mode="json")

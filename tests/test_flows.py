@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from fake_project import STAGES, environment, load_per_core, make_project, processes_in, run_pipeline, wait_for
 
 from editgan.errors import UserError
+from editgan.weights import save_tensors, write_json
 from flows import processes, servers, stages
 from flows.checkout import prepare_checkout
 from flows.lock import sole_pipeline
@@ -328,6 +331,77 @@ def test_dvc_lock_of_another_command_is_waited_for(tmp_path, monkeypatch):
     said = []
     assert stages.reproduce("first", root, say=said.append).outcome == "ran"
     assert any("another DVC command is at work" in line for line in said)
+
+
+@pytest.fixture
+def benchmarked(project) -> Iterator[Path]:
+    """The project with a stage that leaves the figures in planted/ as a benchmark does, and one night accepted."""
+    graph = (project / "dvc.yaml").read_text()
+    plant(project / "planted")
+    shutil.copytree(project / "planted", project / "baseline" / "benchmark")
+    (project / "dvc.yaml").write_text(graph + BENCHMARK)
+    yield project
+    (project / "dvc.yaml").write_text(graph)
+    shutil.rmtree(project / "baseline")
+    shutil.rmtree(project / "planted")
+
+
+BENCHMARK = """  benchmark:
+    cmd: mkdir -p outputs/benchmark && cp planted/* outputs/benchmark
+    deps: [planted]
+    params: [seed]
+    outs: [outputs/benchmark/heads.safetensors]
+    metrics:
+    - outputs/benchmark/metrics.json:
+        cache: false
+"""
+
+
+def plant(folder: Path, fewer: int = 0, kid: float = 0.03) -> None:
+    """Figures of 400 heads, of whom 280 smile, less some; written as stage benchmark does."""
+    smiling = 100.0 * (torch.arange(400) < 280 - fewer)
+    rows = {"editgan": {"smiling_judge": float(smiling.mean()), "kid400_efflite0": kid}}
+    write_json(folder / "metrics.json", {"smile_test400": rows})
+    save_tensors(folder / "heads.safetensors", {"editgan.smiling_judge": smiling}, {"data": {}})
+
+
+def regression_artifact(address: str) -> str:
+    """The newest Markdown artifact with this key, from Prefect's own interface."""
+    body = {"artifacts": {"key": {"any_": ["regression"]}}, "sort": "CREATED_DESC", "limit": 1}
+    request = urllib.request.Request(f"{address}/api/artifacts/filter", json.dumps(body).encode(), method="POST")
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read())[0]["data"]
+
+
+def regression_tag(root: Path) -> tuple[str, str]:
+    """Of the newest pipeline run: the tag, and how the run ended."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("editgan")
+    newest, *_ = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+    return newest.data.tags["regression"], newest.info.status
+
+
+def test_night_fails_where_the_benchmark_is_worse_than_the_accepted_one(pages, benchmarked):
+    night = ("--name", "nightly", "--stages", "benchmark", "--force", "benchmark", "--against-baseline")
+    equal = run_pipeline(benchmarked, *night)
+    assert equal.returncode == 0, equal.stdout + equal.stderr
+    assert regression_tag(benchmarked) == ("none", "FINISHED")
+    assert regression_artifact(pages[1]["prefect"]).startswith("nothing is worse")
+
+    plant(benchmarked / "planted", fewer=40, kid=0.04)
+    worse = run_pipeline(benchmarked, *night)
+    assert worse.returncode == 1, worse.stdout + worse.stderr
+    said = r"smiling_judge of editgan -10 \[-\d+\.?\d*, -\d+\.?\d*\], tolerated 2"
+    message = next(line for line in worse.stderr.splitlines() if line.startswith("the benchmark is worse"))
+    assert re.search(said, message) and "kid400_efflite0 of editgan +0.01, tolerated 0.003" in message
+    tag, status = regression_tag(benchmarked)
+    assert re.search(said, tag) and status == "FAILED"
+    assert re.search(r"\| editgan +\| smiling_judge +\| more +\|", regression_artifact(pages[1]["prefect"]))
+    flow_run = re.search(r"Flow run '[\w-]+' - Finished in state Failed", worse.stdout + worse.stderr)
+    assert flow_run, "the flow run itself fails"
 
 
 def test_pages_stop_together(pages, project):

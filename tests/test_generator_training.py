@@ -174,7 +174,7 @@ def test_w_avg_is_the_mean_of_w(tmp_path, images):
 
 def test_training_that_diverges_stops_and_names_the_last_good_state(tmp_path, images, monkeypatch):
     monkeypatch.setattr(train_module, "generator_loss", lambda logits: logits.mean() * float("nan"))
-    with pytest.raises(UserError, match="diverged at .*loss/G.*last good state"):
+    with pytest.raises(UserError, match="diverged at .*loss/G.*last good state: .*state.pt"):
         run_training(tmp_path, images=images)
     assert (tmp_path / "work" / "state.pt").exists()
 

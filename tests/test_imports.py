@@ -12,8 +12,8 @@ from editgan.environment import PROJECT_ROOT
 
 MODULES = sorted([*(PROJECT_ROOT / "editgan").rglob("*.py"), *(PROJECT_ROOT / "flows").rglob("*.py")])
 FOUNDATION = {
-    "_compat", "config", "environment", "errors", "framing", "graph", "images", "metrics", "optimizers", "process",
-    "progress", "section", "tracking", "training", "weights",
+    "_compat", "config", "damage", "environment", "errors", "flow_record", "framing", "graph", "holders", "images",
+    "metrics", "optimizers", "process", "progress", "section", "tracking", "training", "weights",
 }  # fmt: skip
 
 

@@ -17,7 +17,8 @@ GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 
 JUDGING_PACKAGES = {"judges", "samples", "sweep", "benchmark"}
 TRAINING_STAGES = ("generator", "encoder", "segmentation", "editing")
-BASELINES = ("interfacegan", "localediting")  # are given labels of training heads, partly through the guide
+# Are given labels of training heads, partly through the guide.
+BASELINES = ("interfacegan", "localediting", "distillation")
 
 
 def loaded_networks() -> set[tuple[str, str, str, str]]:

@@ -19,6 +19,7 @@ def test_deployments_are_declared():
     (schedule,) = found["nightly-benchmark"]["schedules"]
     assert re.fullmatch(r"\d+ \d+ \* \* \*", schedule["cron"]) and schedule["timezone"]
     assert found["nightly-benchmark"]["parameters"]["name"] == "nightly", "the default run stays untouched"
+    assert found["nightly-benchmark"]["parameters"]["against_baseline"] is True
     for deployment in found.values():
         assert deployment["entrypoint"] == "flows/pipeline.py:pipeline"
 
@@ -43,6 +44,7 @@ def test_nightly_deployment_fires_and_finishes(tmp_path):
             "a scheduled run",
         )
         assert finished.search(output.read_text()), output.read_text()
+        assert "`editgan accept` makes one" in output.read_text(), "it has no baseline yet"
         # looked at before the next run is due, which makes it anew
         assert (root / "runs" / "nightly" / "outputs" / "third" / "out.txt").exists(), output.read_text()
     finally:

@@ -19,7 +19,8 @@ from editgan.weights import write_json
 from flows import stages
 
 SHIPPED = (
-    "judges", "generator", "samples", "encoder", "segmentation", "editing", "interfacegan", "localediting", "sweep",
+    "judges", "generator", "samples", "encoder", "segmentation", "editing", "interfacegan", "localediting",
+    "distillation", "sweep",
 )  # fmt: skip
 NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
 

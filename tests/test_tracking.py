@@ -22,7 +22,7 @@ def client(tmp_path_factory):
         folder = tmp_path_factory.mktemp("store")
         patch.setenv("EDITGAN_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         patch.setattr(tracking, "artifact_folder", lambda root: folder / "artifacts")
-        client, _ = tracking._connect(PROJECT_ROOT)
+        client, _ = tracking.connect(PROJECT_ROOT)
         yield client
 
 

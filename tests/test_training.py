@@ -57,10 +57,15 @@ def test_state_with_code_inside_is_not_executed(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_divergence_names_the_loss_and_the_last_good_state():
-    training.check_finite({"G": 1.0}, "3 kimg")
-    with pytest.raises(UserError, match="3 kimg.*'D': nan.*state.pt"):
-        training.check_finite({"G": 1.0, "D": float("nan")}, "3 kimg", "state.pt")
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf"), 1e6, -1e6])
+def test_divergence_names_the_loss_and_the_last_good_state(tmp_path, broken):
+    state = tmp_path / training.STATE_FILE
+    training.check_finite({"G": 1.0, "D": 1000.0}, "3 kimg", state)
+    with pytest.raises(UserError, match=r"3 kimg: \{'D'.*no state was saved before"):
+        training.check_finite({"G": 1.0, "D": broken}, "3 kimg", state)
+    training.save_state(tmp_path, {"cur_nimg": 1})
+    with pytest.raises(UserError, match=f"last good state: {state}"):
+        training.check_finite({"G": 1.0, "D": broken}, "3 kimg", state)
 
 
 def test_gradients_are_sanitized_as_in_stylegan2():

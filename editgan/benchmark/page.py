@@ -58,7 +58,7 @@ def curves_png(curves: Mapping[str, list[dict[str, float]]], start: str) -> byte
     for index, column in enumerate(chosen):
         axes = figure.add_subplot(1, len(chosen), index + 1)
         factor = 1 if column.startswith("smiling_") else 1000
-        for name in (name for name in curves if name != start):
+        for name in sorted(curves.keys() - {start}, key=title_of):  # one colour a method, pasted back or not
             points = [first, *curves[name]]
             x = [point["identity_mobilefacenet"] for point in points]
             axes.plot(x, [factor * point[column] for point in points], "-o", markersize=3, label=title_of(name))

@@ -3,12 +3,24 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from PIL import Image
 from torch import Tensor
 
+from editgan.benchmark.envelope import envelope_at
 from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.benchmark.scores import Scores
-from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, ROOM, TRULY_SMILING, refined_name
+from editgan.benchmark.smile import (
+    DISTILLATION,
+    EDITGAN,
+    FROM_PHOTOS,
+    INPUT,
+    PASTED,
+    RECONSTRUCTION,
+    ROOM,
+    TRULY_SMILING,
+    refined_name,
+)
 from editgan.images import labelled_grid
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.metrics import percentile_interval
@@ -22,6 +34,7 @@ TITLES = {
     INTERFACEGAN: "InterFaceGAN",
     CONDITIONAL: "InterFaceGAN, conditional",
     LOCALEDITING: "LocalEditing",
+    DISTILLATION: "StyleGAN2 Distillation",
     TRULY_SMILING: "truly smiling (ceiling)",
 }
 EMBEDDING_TITLES = {"lpips_alex": "LPIPS-Alex", "l2": "L2 x1e3"}
@@ -77,6 +90,8 @@ class Setting:
     refine_steps: int
     feature_networks: tuple[str, ...]
     identity_networks: tuple[str, ...]
+    pairs: int  # that Distillation was trained on
+    still_improving: tuple[str, ...]  # methods whose validation error fell to the end of their training
     different_people: dict[str, float]  # mean cosine of different people by identity network
     kid_subsets: int
     bootstrap: int
@@ -163,6 +178,29 @@ def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def matched_identity(scores: dict[str, Scores], curves: dict[str, list[dict[str, float]]]) -> str:
+    """How many each swept method makes smile, by the judge, where it keeps as much identity as each method that has no
+    strength, as Markdown; pasted back, since those take the photo itself. A dash where no strength keeps so much."""
+    names = [name for name in pasted(curves) if name != RECONSTRUCTION + PASTED]
+    lines = [
+        "| | identity to the photo | % smiling, judge | " + " | ".join(title_of(name) for name in names) + " |",
+        "| --- |" + " ---: |" * (len(names) + 2),
+    ]
+    for row in (name for name in FROM_PHOTOS if name in scores):
+        identity = scores[row].values["identity_mobilefacenet"]
+        cells = [f"{identity:.3f}", f"{scores[row].values['smiling_judge']:.1f}"]
+        for name in names:
+            points = [*curves[RECONSTRUCTION + PASTED], *curves[name]]
+            smiling, kept = (
+                torch.tensor([point[key] for point in points], dtype=torch.float64)
+                for key in ("smiling_judge", "identity_mobilefacenet")
+            )
+            best = envelope_at(smiling, kept, torch.tensor(identity, dtype=torch.float64))
+            cells.append(f"{best:.1f}" if kept.max() >= identity else "–")
+        lines.append(f"| {title_of(row)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def budgets(setting: Setting) -> dict[str, str]:
     """What each method was given: masks, attributes, computation."""
     masks, heads = f"{setting.masks} labelled masks", setting.plus_source.count(",") + 1
@@ -175,6 +213,8 @@ def budgets(setting: Setting) -> dict[str, str]:
         " trained; for the conditional direction three further attributes of training heads",
         LOCALEDITING: f"{masks}, to name the clusters; one smiling training head as the reference, chosen by the guide"
         " as the thresholds are, within a limit of what they may change around the mouth",
+        DISTILLATION: f"no mask; a network of its own for the smile, trained on {setting.pairs} pairs of samples along"
+        " InterFaceGAN's direction, which the guide chose",
     }
 
 
@@ -193,13 +233,19 @@ def report(
     ceiling = "*truly smiling* shows what each judge can see at all, the row " if truth else ""
     ends = "*input*, *truly smiling*" if truth else "*input*"
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
+    unfinished = ", ".join(map(title_of, setting.still_improving))
+    unfinished = f" Still improving when training ended: {unfinished}." if unfinished else ""
     notes = [
-        "All methods edit the same embeddings by the same generator, each at the strength that was chosen for it on"
+        "All methods but those named at the end of this note edit the same embeddings by the same generator, each at"
+        " the strength that was chosen for it on"
         f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps}, which adds"
         f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
         f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
         " of an edit was chosen on the heads and people of this table; the judges' own quality and the mIoU of the"
-        " segmentation are measured on the same heads.",
+        " segmentation are measured on the same heads. "
+        + ", ".join(map(title_of, FROM_PHOTOS))
+        + " take the photo itself, which spares them the error of the embedding, and have no strength."
+        + unfinished,
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         f" own. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
         f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
@@ -253,6 +299,10 @@ def report(
             " every method alike, so that these figures compare among themselves only.",
             "",
             table(pasted(scores)),
+            "At the identity that methods without a strength keep, the others reach, pasted back and at their best"
+            " strength or mixture of two:",
+            "",
+            matched_identity(scores, curves),
             area_table(pasted(areas), refined + PASTED),
             sweep_table(pasted(curves)),
         ]
@@ -283,7 +333,7 @@ def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: list[int]) ->
     """
     columns = {}
     for name, pictures in rows.items():
-        columns[title_of(name).removesuffix(" (ceiling)")] = pictures[heads]
+        columns[title_of(name).removesuffix(" (ceiling)").replace("conditional", "cond.")] = pictures[heads]
         if name in masks:
             columns[f"mask of {title_of(name)}"] = masks[name]
     width = next(iter(rows.values())).shape[-1]

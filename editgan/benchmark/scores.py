@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from editgan.benchmark.smile import INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.benchmark.smile import FROM_PHOTOS, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
 from editgan.images import mean_squared_error, to_float
 from editgan.judges import SMILE_JUDGES, Judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
@@ -55,6 +55,7 @@ class Scores:
 
     values: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # of those that are means over heads
+    heads: dict[str, Tensor] = field(default_factory=dict)  # what these are means of: of each head  # float32 [N]
 
 
 def measure_reference(pictures: Tensor, yardsticks: Yardsticks) -> dict[str, Reference]:
@@ -104,7 +105,7 @@ def score_row(
     """
     row, photo, reconstruction = rows[name], rows[INPUT], rows[RECONSTRUCTION]
     x = to_float(row.pictures)
-    edited = name not in (INPUT, RECONSTRUCTION, TRULY_SMILING) and not name.endswith(PASTED)
+    edited = name not in (INPUT, RECONSTRUCTION, TRULY_SMILING, *FROM_PHOTOS) and not name.endswith(PASTED)
     per_head: dict[str, Tensor] = {}
     for column, judge in enumerate(SMILE_JUDGES):
         per_head[f"smiling_{judge}"] = 100.0 * (row.smile[:, column] >= SMILE_THRESHOLD).double()
@@ -126,6 +127,7 @@ def score_row(
     for column, values in per_head.items():
         scores.values[column] = float(values.double().mean())
         scores.intervals[column] = bootstrap_interval(values, resamples=bootstrap, seed=seed)
+        scores.heads[column] = values.float()
     for network in row.identity if name != INPUT else ():
         stranger = different_people_cosine(photo.identity[network], heads.identities)
         cosine = scores.values[f"identity_{network}"]

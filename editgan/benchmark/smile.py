@@ -23,6 +23,8 @@ from editgan.images import to_uint8
 from editgan.weights import load_tensors, save_tensors
 
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
+DISTILLATION = "distillation"
+FROM_PHOTOS = (DISTILLATION,)  # methods that take the photo itself, without embedding and without a strength
 ROOM = 16  # of people never seen truly smiling: a smile may change the mouth and this part of the picture's side around
 PASTED = "_pasted"  # ends the names of rows that keep the photo's pixels outside the edited region
 

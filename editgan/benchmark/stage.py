@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from editgan.assets.reference import load_ir_se50, load_reference_inception
+from editgan.benchmark.baselines.distillation import smile
+from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.envelope import bootstrap_areas
 from editgan.benchmark.methods import PLUS, Method, Renderer, load_methods
 from editgan.benchmark.page import curves_png, html_report
@@ -24,6 +26,7 @@ from editgan.benchmark.scores import (
     score_row,
 )
 from editgan.benchmark.smile import (
+    DISTILLATION,
     EDITGAN,
     INPUT,
     PASTED,
@@ -45,7 +48,7 @@ from editgan.segmentation.metrics import segmentation_scores
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.tracking import git_tags
-from editgan.weights import load_tensors, write_bytes, write_json
+from editgan.weights import load_module, load_tensors, save_tensors, write_bytes, write_json
 
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
 OTHER_DIGITS = 6
@@ -90,6 +93,7 @@ def run(context: StageContext) -> None:
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
     }
     refined = refined_name(context.params.editing.refine.steps)
+    trained = json.loads((context.input("distillation") / "metrics.json").read_text())
     setting = Setting(
         heads=len(heads.photos),
         val_heads=len(photos),
@@ -104,6 +108,8 @@ def run(context: StageContext) -> None:
         refine_steps=context.params.editing.refine.steps,
         feature_networks=tuple(yardsticks.features),
         identity_networks=tuple(yardsticks.identity),
+        pairs=trained["pairs"],
+        still_improving=(DISTILLATION,) if trained["still_improving"] else (),
         different_people=strangers,
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
@@ -204,6 +210,8 @@ def make_rows(
         context.run.progress(done, len(order), "rows", f"editing by {name}")
         generated[name], on_photos[name + PASTED], seen[name] = renderer.both(edited[name], heads.photos, before)
 
+    net = load_module(context.input("distillation") / "generator.safetensors", GlobalGenerator).to(context.device)
+    generated[DISTILLATION] = smile(net, heads.photos, batch=renderer.batch)
     truth = {} if heads.smiling is None else {TRULY_SMILING: heads.smiling}
     return {INPUT: heads.photos, **generated, **on_photos, **truth}, seen
 
@@ -258,6 +266,9 @@ def write_outputs(
     metrics = tables | {"different_people": strangers} | counts
     write_json(context.out / "metrics.json", metrics)
     write_json(context.out / "intervals.json", intervals)
+    recipe = (context.input("data") / "recipe.json").read_text()
+    heads = {f"{row}.{column}": said for row, of_row in scores.items() for column, said in of_row.heads.items()}
+    save_tensors(context.out / "heads.safetensors", heads, {"data": json.loads(recipe)})  # [N] each, and of which heads
     quality = (context.input("judges") / "quality.md").read_text()
     folder = context.input("sweep") / "curves"
     names = (RECONSTRUCTION, *plain(areas), RECONSTRUCTION + PASTED, *pasted(areas))
@@ -277,9 +288,9 @@ def write_outputs(
         "worst": f"Where {title_of(refined_name(setting.refine_steps))} smiles least, by the judge",
     }
     shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
-    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime"}), sort_keys=False)
+    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime", "nightly"}), sort_keys=False)
     facts = {
-        "data": (context.input("data") / "recipe.json").read_text().strip(),
+        "data": recipe.strip(),
         "hash of all inputs": context.work.name,
     }
     write_bytes(context.out / "report.html", html_report(text, shown, facts, params).encode())
@@ -290,7 +301,7 @@ def write_outputs(
         context.run.log_metrics(
             {f"{name}.{row}.{column}": value for row, figures in table.items() for column, value in figures.items()}
         )
-    for name in ("table.md", "table.tex", "intervals.json"):
+    for name in ("table.md", "table.tex", "intervals.json", "heads.safetensors"):
         context.run.log_file(context.out / name)
     for name in captions:
         context.run.log_image(context.out / f"{name}.png", name)

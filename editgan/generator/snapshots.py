@@ -105,7 +105,7 @@ class Recorder:
         self._picture(name, sample_images(generator, z, self.device))
 
     def _picture(self, name: str, images: Tensor) -> None:
-        picture = image_grid(images, GRID_COLUMNS, scale=2 if images.shape[-1] <= 64 else 1)
+        picture = image_grid(images, GRID_COLUMNS)
         for folder in self.pictures:
             save_png(folder / f"{name}.png", picture)
         self.run.log_image(picture, name)

@@ -41,6 +41,7 @@ from editgan.optimizers import (
 )
 from editgan.tracking import Run
 from editgan.training import (
+    STATE_FILE,
     batch_indices,
     check_finite,
     due,
@@ -234,7 +235,7 @@ def warm_start(task: Task, generator: Generator, state: dict[str, Any]) -> None:
         task.run.progress(cur_nimg / 1000, task.total_nimg / 1000, "kimg", f"warm start, {resolution} px")
         if due(cur_nimg, options.batch, params.tick_kimg) or finished:
             stats = averages.take()
-            check_finite(stats, f"{cur_nimg / 1000:.1f} kimg of the warm start", task.work)
+            check_finite(stats, f"{cur_nimg / 1000:.1f} kimg of the warm start", task.work / STATE_FILE)
             if due(cur_nimg, options.batch, params.snapshot_kimg) or finished:
                 fit_mapping(generator.mapping, task.code, (task.real_batch(n, FIT_BATCH) for n in FIT_POSITIONS))
                 stats |= task.recorder.snapshot(generator, cur_nimg)
@@ -353,7 +354,7 @@ def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tupl
         task.run.progress(cur_nimg / 1000, end / 1000, "kimg", "adversarial")
         if due(cur_nimg, batch, params.tick_kimg) or finished:
             stats = averages.take() | {"noise_strength": torch.stack(noise).detach().abs().mean().item()}
-            check_finite(stats, f"{cur_nimg / 1000:.1f} kimg", task.work)
+            check_finite(stats, f"{cur_nimg / 1000:.1f} kimg", task.work / STATE_FILE)
             if due(cur_nimg, batch, params.snapshot_kimg) or finished:
                 stats |= task.recorder.snapshot(generator_ema, cur_nimg)
             task.recorder.tick("adversarial", cur_nimg, stats)

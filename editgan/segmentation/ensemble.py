@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.errors import UserError
-from editgan.segmentation.pixels import PixelSampler, by_resolution
+from editgan.segmentation.pixels import PixelSampler, bilinear_matrix, by_resolution
 from editgan.weights import load_module, save_module
 
+MATRIX_SIDE = 32  # the largest maps that are up-sampled by matrix products
 INIT_STD = 0.02  # released code: N(0, 0.02) weights, zero biases
 
 
@@ -69,7 +70,7 @@ class SegmentationEnsemble(nn.Module):
         }
 
     def forward(self, features: Sequence[Tensor], size: int) -> Tensor:
-        """Logits of all pixels.  # [N, M, K, size, size]
+        """Logits of all pixels, in eval mode.  # [N, M, K, size, size]
 
         The first layer is linear and so is bilinear up-sampling: each map is projected at its own resolution, only
         the M * 128 projected channels are up-sampled, and the sum gets the bias once. Equal to the classifier on
@@ -80,16 +81,9 @@ class SegmentationEnsemble(nn.Module):
             size: side of the wanted logits in pixels
         """
         self._check(features)
-        projected = None
-        for maps, weight in self._projections(features):
-            pixels = torch.cat(maps, 1).permute(0, 2, 3, 1)  # [N, h, h, C]
-            partial = F.linear(pixels, weight).permute(0, 3, 1, 2)  # [N, M * H1, h, h], channels last in memory
-            if maps[0].shape[-1] != size:
-                partial = F.interpolate(partial, size=(size, size), mode="bilinear", align_corners=False)
-            projected = partial if projected is None else projected.add_(partial)  # [N, M * H1, size, size]
-        hidden = projected.permute(0, 2, 3, 1).flatten(0, 2)  # [N * size * size, M * H1]
-        logits = self._read_out(hidden.unflatten(1, (self.members, -1)).transpose(0, 1))  # [M, N * size * size, K]
-        return logits.unflatten(1, (-1, size, size)).permute(1, 0, 4, 2, 3)
+        maps = [(torch.cat(group, 1).permute(0, 2, 3, 1), weight) for group, weight in self._projections(features)]
+        logits = [self._member_logits(member, maps, size) for member in range(self.members)]
+        return torch.stack(logits, 1)
 
     def pixel_logits(self, features: Sequence[Tensor], sampler: PixelSampler) -> Tensor:
         """Logits at chosen pixels only, for a fraction of the work: maps [N, C_k, h_k, h_k] -> [P, M, K]"""
@@ -125,6 +119,38 @@ class SegmentationEnsemble(nn.Module):
             raise UserError(f"no part called {unknown}; this segmentation knows {self.class_names}")
         return [self.class_names.index(name) for name in names]
 
+    def _member_logits(self, member: int, maps: list[tuple[Tensor, Tensor]], size: int) -> Tensor:
+        """Logits of one member, whose maps fit into the processor's cache where those of all do not.
+
+        Small maps are up-sampled by two matrix products, along their rows each and then all of them down the columns,
+        which adds them up as well. For larger ones that would be more work than interpolation.
+
+        Args:
+            maps: of each resolution, with the first layer's weights of all members  # ([N, h, h, C], [M * H1, C])
+        Returns:
+            [N, K, size, size]
+        """
+        width, count = self.weight1.shape[1], len(maps[0][0])
+        hidden, rows, columns = maps[0][0].new_zeros(count, size, size, width), [], []
+        for pixels, weight in maps:
+            side = pixels.shape[1]
+            partial = F.linear(pixels, weight[member * width : (member + 1) * width])  # [N, h, h, H1]
+            if side == size:
+                hidden = hidden + partial
+            elif side > MATRIX_SIDE:
+                partial = partial.permute(0, 3, 1, 2)  # [N, H1, h, h], channels last in memory
+                partial = F.interpolate(partial, size=(size, size), mode="bilinear", align_corners=False)
+                hidden = hidden + partial.permute(0, 2, 3, 1)
+            else:
+                upsampling = bilinear_matrix(side, size).to(partial)  # [size, h]
+                rows.append(torch.matmul(upsampling, partial).flatten(2))  # [N, h, size * H1]
+                columns.append(upsampling)
+        if rows:
+            columns = torch.cat(columns, 1).expand(count, -1, -1)  # [N, size, sum of sides]
+            hidden = torch.baddbmm(hidden.flatten(2), columns, torch.cat(rows, 1))  # [N, size, size * H1]
+        logits = self._read_out(hidden.reshape(1, -1, width), slice(member, member + 1))[0]  # [N * size * size, K]
+        return logits.view(count, size, size, -1).permute(0, 3, 1, 2)
+
     def _projections(self, features: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Maps of each resolution with their slice of the first layer, all members stacked.  # [M * H1, C]"""
         weight = self.weight1.flatten(0, 1)  # [M * H1, sum C_k]
@@ -134,21 +160,25 @@ class SegmentationEnsemble(nn.Module):
             yield maps, weight[:, offset : offset + channels]
             offset += channels
 
-    def _read_out(self, hidden: Tensor) -> Tensor:
-        """First-layer sums without bias [M, P, H1] -> logits  # [M, P, K]"""
-        hidden = hidden.add_(self.bias1[:, None]).relu_()  # [M, P, H1]
-        hidden = self._normalise_then_linear(hidden, self.norm1, self.weight2, self.bias2).relu_()  # [M, P, H2]
-        return self._normalise_then_linear(hidden, self.norm2, self.weight3, self.bias3)  # [M, P, K]
+    def _read_out(self, hidden: Tensor, members: slice = slice(None)) -> Tensor:
+        """First-layer sums without bias [M, P, H1] -> logits, of all members or some  # [M, P, K]"""
+        hidden = hidden.add_(self.bias1[members, None]).relu_()  # [M, P, H1]
+        second, third = (self.weight2[members], self.bias2[members]), (self.weight3[members], self.bias3[members])
+        hidden = self._normalise_then_linear(hidden, self.norm1, *second, members).relu_()  # [M, P, H2]
+        return self._normalise_then_linear(hidden, self.norm2, *third, members)  # [M, P, K]
 
-    def _normalise_then_linear(self, hidden: Tensor, norm: nn.BatchNorm1d, weight: Tensor, bias: Tensor) -> Tensor:
+    def _normalise_then_linear(
+        self, hidden: Tensor, norm: nn.BatchNorm1d, weight: Tensor, bias: Tensor, members: slice
+    ) -> Tensor:
         """[M, P, H] -> [M, P, H']; with fixed statistics the normalisation is folded into the linear layer."""
         if self.training:
             columns = norm(hidden.transpose(0, 1).flatten(1))  # [P, M * H]
             hidden = columns.unflatten(1, (self.members, -1)).transpose(0, 1)  # [M, P, H]
         else:
-            scale = (norm.weight * (norm.running_var + norm.eps).rsqrt()).view(self.members, 1, -1)  # [M, 1, H]
-            shift = (norm.bias - norm.running_mean * scale.flatten()).view_as(scale)  # [M, 1, H]
-            bias = bias + (weight * shift).sum(2)  # [M, H']
+            statistics = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+            gain, offset, mean, var = (one.view(self.members, 1, -1)[members] for one in statistics)  # [M, 1, H]
+            scale = gain * (var + norm.eps).rsqrt()
+            bias = bias + (weight * (offset - mean * scale)).sum(2)  # [M, H']
             weight = weight * scale  # [M, H', H]
         return torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))
 

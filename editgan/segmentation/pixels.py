@@ -4,6 +4,7 @@ EditGAN's features are all maps of the synthesis network brought to the working 
 and concatenated. Most uses need only some pixels of that stack: the sampled training pixels, the region of an edit.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,13 @@ def bilinear_taps(coordinates: Tensor, native: int, size: int) -> tuple[Tensor, 
     high = (low + 1).clamp(max=native - 1)  # [P]
     fraction = centre - low  # [P]
     return torch.stack([low, high], 1), torch.stack([1 - fraction, fraction], 1)
+
+
+@functools.cache
+def bilinear_matrix(native: int, size: int) -> Tensor:
+    """What brings `native` rows (or columns) to `size` by bilinear interpolation.  # [size, native]"""
+    taps, weights = bilinear_taps(torch.arange(size), native, size)  # [size, 2]
+    return torch.zeros(size, native, dtype=torch.float64).scatter_add_(1, taps, weights).float()
 
 
 @dataclass(frozen=True)

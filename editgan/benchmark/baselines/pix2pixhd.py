@@ -1,0 +1,196 @@
+"""pix2pixHD (Wang et al., CVPR 2018): translation of images at high resolution, written from the paper.
+
+The global generator G1 (section 3.1, appendix), the discriminators of patches at several scales (section 3.2) and the
+losses: least squares for the adversarial game, matching of the discriminators' features (equation 4) and distance of
+VGG features (section 3.2, "improved adversarial loss"). No local enhancer, no instance maps.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+INITIAL_STD = 0.02  # of convolution weights (appendix)
+VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of the five depths (released code)
+LEAK = 0.2
+MAX_WIDTH = 512  # channels of a discriminator
+
+
+class ResidualBlock(nn.Module):
+    """x + what two 3x3 convolutions make of it, each with reflected borders and instance normalisation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.relu(F.instance_norm(self.first(x)))  # [N, C, h, w]
+        return x + F.instance_norm(self.second(inner))
+
+
+class GlobalGenerator(nn.Module):
+    """Images (or masks, one channel a class) in, images in [-1, 1] out, at the same resolution.
+
+    Args:
+        width: channels at the full resolution; each halving of the side doubles them. The paper has 64.
+        num_downs: layers of stride 2, of which there are as many on the way up. The paper has 4, at 512 px and more.
+        num_blocks: residual blocks in the middle. The paper has 9.
+        residual: add the input to the output, which is then an image from -2 to 2, to be clamped. Not in the paper:
+            instance normalisation takes the mean of every channel from the image, and a small network finds it hard
+            to give back.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        width: int = 64,
+        num_downs: int = 4,
+        num_blocks: int = 9,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        if residual and in_channels != out_channels:
+            raise ValueError(f"residual adds the input to the output: {in_channels} channels to {out_channels}")
+        self.in_channels, self.num_downs, self.residual = in_channels, num_downs, residual
+        widths = [width * 2**level for level in range(num_downs + 1)]
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.first = nn.Conv2d(in_channels, width, 7, padding=3, padding_mode="reflect")
+        self.downs = nn.ModuleList(nn.Conv2d(few, many, 3, stride=2, padding=1) for few, many in pairs)
+        self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(num_blocks)))
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(many, few, 3, stride=2, padding=1, output_padding=1) for few, many in reversed(pairs)
+        )
+        self.last = nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, out_channels, H, W]
+
+        Raises:
+            ValueError: another number of channels, or sides that cannot be halved so often down to 2 at least.
+        """
+        unit = 2**self.num_downs
+        height, width = images.shape[2:] if images.ndim == 4 else (0, 0)
+        if images.shape[1:2] != (self.in_channels,) or min(height, width) < 2 * unit or height % unit or width % unit:
+            raise ValueError(
+                f"expects [N, {self.in_channels}, H, W], H and W multiples of {unit} from {2 * unit} on, got"
+                f" {list(images.shape)}"
+            )
+        x = F.relu(F.instance_norm(self.first(images)))  # [N, width, H, W]
+        for down in self.downs:
+            x = F.relu(F.instance_norm(down(x)))
+        x = self.blocks(x)  # [N, width 2^downs, H / 2^downs, W / 2^downs]
+        for up in self.ups:
+            x = F.relu(F.instance_norm(up(x)))
+        x = torch.tanh(self.last(x))
+        return images + x if self.residual else x
+
+
+class PatchDiscriminator(nn.Module):
+    """A PatchGAN: one score for each patch. 4x4 convolutions, the last two of stride 1.
+
+    With three layers of stride 2 a score sees 70 pixels of the image.
+    """
+
+    def __init__(self, *, in_channels: int, width: int = 64, num_layers: int = 3) -> None:
+        super().__init__()
+        widths = [in_channels, *(min(width * 2**level, MAX_WIDTH) for level in range(num_layers + 1))]
+        strides = [2] * num_layers + [1]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(few, many, 4, stride=stride, padding=2)
+            for few, many, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+        )
+        self.score = nn.Conv2d(widths[-1], 1, 4, padding=2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features after each layer, and last the scores [N, 1, h, w]."""
+        outputs = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            x = F.leaky_relu(F.instance_norm(x) if index else x, LEAK)
+            outputs.append(x)
+        return [*outputs, self.score(x)]
+
+
+class MultiscaleDiscriminator(nn.Module):
+    """The same discriminator several times over, each with its own weights, on the image at full, half, ... size.
+
+    Args:
+        in_channels: of the image and of what it is judged under (a mask, the source image): the caller concatenates.
+    """
+
+    def __init__(self, *, in_channels: int, width: int = 64, num_layers: int = 3, num_scales: int = 2) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(
+            PatchDiscriminator(in_channels=in_channels, width=width, num_layers=num_layers) for _ in range(num_scales)
+        )
+
+    def forward(self, images: Tensor) -> list[list[Tensor]]:
+        """[N, in_channels, H, W] -> for each scale its features and last its scores."""
+        outputs = []
+        for index, scale in enumerate(self.scales):
+            if index:
+                images = F.avg_pool2d(images, 3, stride=2, padding=1, count_include_pad=False)
+            outputs.append(scale(images))
+        return outputs
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Draw every weight from N(0, 0.02) with `generator`, biases 0 (appendix)."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            parameter.zero_()
+        else:
+            parameter.copy_(INITIAL_STD * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def lsgan_d_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
+    """The discriminators want 1 on real and 0 on fake images; mean over patches, summed over scales.  # scalar
+
+    Args:
+        real, fake: what a `MultiscaleDiscriminator` returns.
+    """
+    pairs = zip(real, fake, strict=True)
+    return torch.stack([((1 - r[-1]).square().mean() + f[-1].square().mean()) / 2 for r, f in pairs]).sum()
+
+
+def lsgan_g_loss(fake: list[list[Tensor]]) -> Tensor:
+    """The generator wants 1 on its images; mean over patches, summed over scales.  # scalar"""
+    return torch.stack([(1 - scale[-1]).square().mean() for scale in fake]).sum()
+
+
+def feature_matching_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
+    """L1 between the discriminators' features of real and fake images, scores left out (equation 4).  # scalar
+
+    Each layer weighs 4 / (number of layers), each scale 1 / (number of scales), as in the released code; no gradient
+    reaches the features of the real images.
+    """
+    total = torch.zeros((), device=fake[0][0].device)
+    for real_scale, fake_scale in zip(real, fake, strict=True):
+        layers = list(zip(real_scale[:-1], fake_scale[:-1], strict=True))
+        for r, f in layers:
+            total = total + 4 / len(layers) / len(fake) * F.l1_loss(f, r.detach())
+    return total
+
+
+def vgg_features(lpips_vgg: nn.Module, images: Tensor) -> Sequence[Tensor]:
+    """The trunk of LPIPS at its five depths, not normalised: [N, C, h, w] each, of images in [-1, 1].
+
+    VGG16 after the last ReLU of each depth; the paper takes VGG19 after the first.
+    """
+    return lpips_vgg.model.net(lpips_vgg.model.scaling_layer(images))
+
+
+def vgg_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """L1 between VGG features, the deeper the heavier.  # scalar
+
+    Args:
+        real, fake: five maps each, from `vgg_features`; no gradient reaches those of the real images.
+    """
+    terms = [w * F.l1_loss(f, r.detach()) for w, r, f in zip(VGG_WEIGHTS, real, fake, strict=True)]
+    return torch.stack(terms).sum()

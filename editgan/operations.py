@@ -1,0 +1,58 @@
+"""The commands for runs: `editgan compare`, `editgan accept` (the baseline of nightly runs) and `editgan doctor`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Revisions = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[REVISION]...",
+        help="Commits, branches, DVC experiments, MLflow runs (an id or `latest`), folders of outputs. The first is"
+        " what the others are compared with; one is compared with the working tree, and without any HEAD is.",
+    ),
+]
+
+
+def compare(
+    revisions: Revisions = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page with curves and pictures, too.")] = None,
+) -> None:
+    """Show what differs between revisions: metrics with 95 % intervals, parameters; with --html everything."""
+    from editgan.comparison import compare, show
+    from editgan.comparison_page import comparison_page
+    from editgan.revisions import WORKING_TREE, find_revision
+    from editgan.weights import write_bytes
+
+    names = list(revisions or ["HEAD"])
+    names += [WORKING_TREE] if len(names) == 1 else []
+    comparison = compare([find_revision(name, Path.cwd()) for name in names])
+    console = Console()
+    show(comparison, console)
+    if html is not None:
+        write_bytes(html, comparison_page(comparison).encode())
+        console.print(f"one page with everything: {html}", markup=False, highlight=False, soft_wrap=True)
+
+
+def accept(
+    outputs: Annotated[Path, typer.Option(help="Folder with what the stages made.")] = Path("outputs"),
+) -> None:
+    """Make the benchmark of a folder of outputs the accepted baseline of nightly runs, in baseline/."""
+    from editgan.regression import accept
+
+    kept = accept(outputs, Path.cwd()).relative_to(Path.cwd())
+    Console().print(f"accepted: {outputs / 'benchmark'} is kept in {kept}; commit that folder", highlight=False)
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without losing anything.")] = False,
+) -> None:
+    """Find what crashes, full disks and foreign versions have left here; exit status 1 while something is left."""
+    from editgan.doctor import treat
+
+    def say(text: str) -> None:
+        Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    raise typer.Exit(treat(Path.cwd(), fix=fix, say=say) > 0)

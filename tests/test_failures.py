@@ -1,0 +1,316 @@
+"""Each failure is made for real; a plain restart then ends with the bytes of a run that nothing disturbed."""
+
+import functools
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from fake_project import (
+    STAGES,
+    copy_databases,
+    environment,
+    make_project,
+    processes_in,
+    run_pipeline,
+    start_pipeline,
+    wait_for,
+)  # fmt: skip
+
+from editgan import doctor, tracking
+from editgan.environment import PROJECT_ROOT
+from flows import processes, stages
+
+SECONDS = 600  # for what takes a few on a machine with nothing else to do
+STEPS = 60  # of the first stage, a tenth of a second each
+
+
+def project_in(folder: Path) -> Path:
+    root = make_project(folder / "project")
+    (root / "first.txt").write_text(f"{STEPS}\n")
+    return root
+
+
+def results(root: Path) -> dict[str, bytes]:
+    """Everything that the pipeline leaves behind, and DVC's record of it."""
+    files = [root / "dvc.lock", *(path for path in (root / "outputs").rglob("*") if path.is_file())]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> dict[str, bytes]:
+    root = project_in(tmp_path_factory.mktemp("unbroken"))
+    assert repro(root).wait() == 0
+    return results(root)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Iterator[Path]:
+    for name in ("EDITGAN_TRACKING_URI", "MLFLOW_TRACKING_URI", "PREFECT_HOME"):  # the doctor looks into the project
+        monkeypatch.delenv(name, raising=False)
+    yield project_in(tmp_path)
+    for process in processes_in(tmp_path):  # what a failed test has left
+        process.kill()
+
+
+def repro(root: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet"]
+    return subprocess.Popen(command, cwd=root, env=environment(root))
+
+
+def faults(root: Path) -> str:
+    return "\n".join(finding.what for finding in doctor.examine(root))
+
+
+def named(root: Path, *words: str) -> list[psutil.Process]:
+    return [process for process in processes_in(root) if all(word in process.cmdline() for word in words)]
+
+
+def steps(root: Path) -> int:
+    state = root / "work" / "first" / "state"
+    return int(state.read_text()) if state.exists() else 0
+
+
+def starts(root: Path) -> list[int]:
+    return [int(line.split()[1]) for line in (root / "work" / "first" / "log").read_text().splitlines()]
+
+
+def stage_at_work(root: Path, after: int = 3) -> psutil.Process:
+    """The process of the first stage, as soon as it has saved some steps."""
+    wait_for(lambda: steps(root) > after, SECONDS, "the stage works")
+    return named(root, "stage.py", "first")[0]
+
+
+@pytest.mark.parametrize("victim", ["stage", "dvc"])
+def test_killed_stage_or_dvc(root, unbroken, victim):
+    running = repro(root)
+    stage = stage_at_work(root)
+    (stage if victim == "stage" else running).kill()
+    running.wait()
+    wait_for(lambda: not processes_in(root), 20, "nothing is left")
+    if victim == "stage":  # ended by the death of DVC it empties its lock itself
+        assert f"work/first/lock: left by process {stage.pid}" in faults(root)
+    assert repro(root).wait() == 0
+    assert results(root) == unbroken and starts(root)[1] > 3
+    assert doctor.treat(root, fix=True) == 0, "at most DVC's list of files in use still names the dead"
+
+
+@pytest.mark.slow
+def test_killed_flow_that_the_doctor_sees_first(root, unbroken):
+    pipeline = start_pipeline(root)
+    stage_at_work(root)
+    pipeline.kill()
+    pipeline.wait()
+    wait_for(lambda: not processes_in(root), 20, "nothing is left")
+    found = faults(root)
+    for fault in ("is Running without a process", "RUNNING without a process: pipeline", "work/pipeline.lock: left by"):
+        assert fault in found
+    assert doctor.treat(root, fix=True) == 0 and faults(root) == ""
+    again = run_pipeline(root)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "closed the flow run" not in again.stderr, "the doctor has"
+    assert results(root) == unbroken and starts(root)[1] > 3
+    assert doctor.treat(root, fix=True) == 0
+
+
+@pytest.mark.slow
+def test_killed_prefect_server(root, unbroken):
+    pipeline = start_pipeline(root)
+    stage_at_work(root)
+    (server,) = named(root, "uvicorn")
+    server.kill()
+    status = pipeline.wait(SECONDS)
+    assert not processes_in(root)
+    again = run_pipeline(root)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert results(root) == unbroken and status != 0
+    assert doctor.treat(root, fix=True) == 0
+
+
+@pytest.mark.slow
+def test_killed_worker(root, unbroken):
+    declared = yaml.safe_load((root / "prefect.yaml").read_text())
+    nightly = next(entry for entry in declared["deployments"] if entry["name"] == "nightly-benchmark")
+    nightly["parameters"]["force"] = ["third"]  # this small project's last stage
+    nightly["schedules"] = [{"interval": 60, "active": True}]
+    declared["deployments"] = [nightly]
+    (root / "prefect.yaml").write_text(yaml.safe_dump(declared))
+    checkout = root / "runs" / "nightly"
+
+    def start(log: str) -> subprocess.Popen:
+        with (root / log).open("w") as file:
+            command = [sys.executable, "-m", "flows.nightly"]
+            return subprocess.Popen(command, cwd=root, env=environment(root), stdout=file, stderr=file)
+
+    first = start("first.log")
+    stage_at_work(checkout)
+    named(root, "worker", "start")[0].kill()
+    assert first.wait(SECONDS) == 1
+    wait_for(lambda: not processes_in(root), 30, "neither the flow nor its stage nor the server is left")
+    second = start("second.log")
+    try:
+        finished = re.compile(r"Flow run '.*' - Finished in state Completed")
+        wait_for(lambda: finished.search((root / "second.log").read_text()), SECONDS, "the next scheduled run")
+        made = results(checkout)
+    finally:
+        second.terminate()
+        second.wait(60)
+    assert made == unbroken and starts(checkout)[1] > 3
+
+
+@pytest.mark.slow
+def test_locked_mlflow_database(tmp_path, monkeypatch):
+    copy_databases(tmp_path)
+    monkeypatch.setenv("EDITGAN_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = tracking.start_run("data", root=tmp_path)
+    locked, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        database = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+        database.execute("BEGIN EXCLUSIVE")
+        locked.set()
+        free.wait()
+        database.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    locked.wait()
+    for step in range(3):
+        run.log_metrics({"loss": float(step)}, step=step)
+        run.flush()
+    other = tracking.start_run("judges", root=tmp_path)  # begun meanwhile: local files only
+    free.set()
+    thread.join()
+    run.close()
+    other.close()
+    client, _ = tracking._connect(tmp_path)
+    assert [point.value for point in client.get_metric_history(run.run_id, "loss")] == [0, 1, 2]
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert other.run_id is None
+
+
+# A stage that trains a few numbers and saves its complete state after each step. Step 3 meets the failure, if any.
+TRAINER = f"""
+import os, resource, sys
+from types import SimpleNamespace
+sys.path.insert(0, {str(PROJECT_ROOT)!r})
+import torch
+import editgan.stage
+from editgan import __main__ as entry, tracking, weights
+from editgan.training import load_state, save_state, seed_everything
+from editgan.weights import save_tensors
+
+def run(context):
+    state = load_state(context.work) or {{"step": 0, "weights": torch.zeros(1000)}}
+    print("from", state["step"], flush=True)
+    for step in range(state["step"], 6):
+        if step == 3 and os.environ.get("FAILURE") == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+        if step == 3 and os.environ.get("FAILURE") == "killed":
+            os.replace = lambda *paths: os.kill(os.getpid(), 9)
+        seed_everything(0, step)
+        state = {{"step": step + 1, "weights": state["weights"] + torch.randn(1000)}}
+        save_state(context.work, state)
+    save_tensors(context.out / "weights.safetensors", {{"weights": state["weights"]}})
+
+tracking.start_run = lambda name, **options: tracking.offline_run(name)
+editgan.stage.stage_module = lambda name: SimpleNamespace(run=run)
+sys.exit(entry.main(["editing"]))
+"""
+
+
+@pytest.fixture
+def trainer(checkout) -> Path:
+    stages = {"editing": {"cmd": "exec python -m editgan editing", "params": ["seed"], "outs": ["outputs/editing/w"]}}
+    (checkout / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    return checkout
+
+
+def train(root: Path, failure: str = "") -> subprocess.CompletedProcess:
+    environ = os.environ | {"FAILURE": failure}
+    return subprocess.run([sys.executable, "-c", TRAINER], cwd=root, env=environ, capture_output=True, text=True)
+
+
+def trained(root: Path) -> bytes:
+    return (root / "outputs" / "editing" / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("failure", ["full", "killed"])
+def test_checkpoint_that_the_disk_has_no_room_for_or_that_is_cut_off_by_a_kill(trainer, failure):
+    broken = train(trainer, failure)
+    if failure == "full":
+        assert broken.returncode == 1
+        assert "limit on the size of a file" in broken.stderr and "run again, it will resume" in broken.stderr
+    else:
+        assert broken.returncode == -9
+    (state,) = (trainer / "work" / "editing").glob("*/state.pt")
+    assert len(list(state.parent.glob(".*.part"))) == (failure == "killed")
+    doctor.treat(trainer, fix=True)
+    assert not list(state.parent.glob(".*.part"))
+    again = train(trainer)
+    assert again.returncode == 0 and again.stdout.startswith("from 3"), again.stderr
+    resumed = trained(trainer)
+    (state.parent / "finished").unlink()
+    state.unlink()
+    assert train(trainer).stdout.startswith("from 0") and trained(trainer) == resumed
+
+
+def test_corrupt_state(trainer):
+    train(trainer, "killed")
+    (state,) = (trainer / "work" / "editing").glob("*/state.pt")
+    state.write_bytes(state.read_bytes()[:-100])
+    refused = train(trainer)
+    assert refused.returncode == 1 and f"{state}: damaged training state" in refused.stderr
+    assert "editgan doctor --fix" in refused.stderr
+    assert doctor.treat(trainer, fix=True) == 0
+    again = train(trainer)
+    assert again.returncode == 0 and again.stdout.startswith("from 0")
+    made = trained(trainer)
+    (state.parent / "finished").unlink()
+    state.unlink()
+    assert train(trainer).returncode == 0 and trained(trainer) == made
+
+
+@pytest.mark.slow
+def test_two_pipelines_started_at_once(root, unbroken):
+    both = [start_pipeline(root), start_pipeline(root)]
+    statuses = sorted(process.wait(SECONDS) for process in both)
+    said = (root / "pipeline.log").read_text()
+    assert statuses == [0, 1], said
+    assert said.count("another pipeline runs in this checkout") >= 1 and starts(root) == [0]
+    assert results(root) == unbroken and doctor.treat(root, fix=True) == 0
+
+
+@pytest.mark.slow
+def test_stage_that_hangs(root, unbroken, monkeypatch):
+    """Stopped (SIGSTOP) it neither works nor takes notice of SIGTERM."""
+    monkeypatch.setattr(processes, "stop", functools.partial(processes.stop, grace=2))
+    hang = threading.Thread(target=lambda: stage_at_work(root).send_signal(signal.SIGSTOP))
+    hang.start()
+    with pytest.raises(stages.TimedOut, match="first: not done after its limit"):
+        stages.reproduce("first", root, limit_seconds=30, say=lambda line: None)
+    hang.join()
+    assert not processes_in(root)
+    for stage in STAGES:
+        assert stages.reproduce(stage, root, say=lambda line: None).outcome == "ran"
+    assert results(root) == unbroken and starts(root)[1] > 3
+
+
+@pytest.mark.slow
+def test_stage_that_fails_twice_and_then_works(root, unbroken):
+    pipeline = start_pipeline(root)
+    for attempt in (1, 2):
+        stage_at_work(root, after=4 * attempt).kill()
+        wait_for(lambda attempt=attempt: len(starts(root)) > attempt, SECONDS, "another attempt")
+    assert pipeline.wait(SECONDS) == 0, (root / "pipeline.log").read_text()
+    first, second, third = starts(root)
+    assert first == 0 < second < third
+    assert results(root) == unbroken and doctor.treat(root, fix=True) == 0
