@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from picture_sources import COUNTS, face, make_data, write_celeba_hq, write_folder
 from PIL import Image
 from pydantic import ValidationError
@@ -24,6 +25,8 @@ from editgan.data.sources import celeba_hq, folder
 from editgan.editing.edits import at_rest, load_edits, suitable_heads
 from editgan.errors import UserError
 from editgan.judges.stage import training_halves
+from editgan.stage import StageContext, stage_module
+from editgan.tracking import offline_run
 
 SPLITS = ("train", "pool", "val", "test", "reference")
 
@@ -371,3 +374,35 @@ def test_pose_is_read_off_the_mask():
     mask[mask == 3] = 0
     assert pose(mask, names)["pitch"] > 1.5, "a hidden nose"
     assert pose(mask, names[:2]) == {}
+
+
+@pytest.mark.assets
+def test_celeba_hq_goes_through_the_stages_up_to_the_segmentation(celeba_data, assets_dir, tmp_path, params):
+    """Few images and tiny networks: that every stage takes what it is given."""
+    outputs = celeba_data.parent
+    if not (outputs / "assets").exists():
+        (outputs / "assets").symlink_to(assets_dir)
+    warm = params.generator.warm_start.model_copy(update={"kimg": (0.08, 0.08, 0.08)})
+    sections = {
+        "data": params.data.model_copy(update={"source": "celeba_hq", "folder": "elsewhere", **COUNTS}),
+        "generator": params.generator.model_copy(update={"warm_start": warm, "kimg": 0.08, "kid_images": 8}),
+        "encoder": params.encoder.model_copy(update={"val_images": 4, "kimg": 0.08, "warmup_kimg": 0.04}),
+        "segmentation": params.segmentation.model_copy(update={"epochs": 1, "members": 2}),
+    }
+    for name in ("generator", "encoder", "segmentation"):
+        (outputs / name).mkdir(exist_ok=True)
+        (tmp_path / name).mkdir()
+        stage_module(name).run(
+            StageContext(
+                name=name,
+                params=params.model_copy(update=sections),
+                root=outputs.parent,
+                out=outputs / name,
+                work=tmp_path / name,
+                run=offline_run(),
+                device=torch.device("cpu"),
+            )
+        )
+    metrics = json.loads((outputs / "segmentation" / "metrics.json").read_text())
+    assert {"miou_test4", "miou_val4"} <= metrics.keys()
+    assert (outputs / "segmentation" / "S.safetensors").exists()
