@@ -118,7 +118,7 @@ def test_mlflow_run_of_a_killed_process_is_ended(root):
     (what,) = faults(root)
     assert "RUNNING without a process: first" in what and "third" not in what
     assert fixed(root) == []
-    client, experiment = tracking._connect(root)
+    client, experiment = tracking.connect(root)
     states = {run.info.run_name: run.info.status for run in client.search_runs([experiment])}
     assert states == {"first": "KILLED", "second": "KILLED", "third": "RUNNING"}
     living.close()
