@@ -344,6 +344,7 @@ def test_gpu_that_torch_cannot_use_is_named(root, tmp_path, monkeypatch):
     driver.write_text("#!/bin/sh\necho 'GPU 0: Pretended'\n")
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", f"{driver.parent}{os.pathsep}{os.environ['PATH']}")
+    (root / "params.yaml").write_text("runtime: {device: auto}\n")
     assert "built without CUDA" in faults(root)[0]
     driver.write_text("#!/bin/sh\nexit 9\n")
     assert faults(root) == []
