@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform, gaussian_filter
 
+from editgan.generator import augment as augment_module
 from editgan.generator.augment import (
     SYM6,
     adapted,
@@ -131,6 +132,45 @@ def test_strengths_are_those_of_the_paper():
     colour = colour_matrices(count, 1.0)
     gain = torch.linalg.det(colour[:, :3, :3]).abs().log2()  # contrast^3 * saturation^2
     assert gain.std().item() == pytest.approx(math.hypot(3 * 0.5, 2 * 1.0), rel=0.05)
+
+
+def alone(monkeypatch, matrices, place, **sizes):
+    """`matrices` of 20,000 images with the transform at `place` of the paper's order chosen always, others never."""
+    calls = []
+
+    def chosen(values, p, neutral=0.0):
+        calls.append(p)
+        return values if len(calls) - 1 == place else torch.full_like(values, neutral)
+
+    monkeypatch.setattr(augment_module, "gated", chosen)
+    return matrices(20_000, p=0.5, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("place", "spread"),
+    [(2, 64 * 0.125 * 2 / math.sqrt(12)), (7, 64 * 0.125)],
+    ids=["whole pixels, evenly up to 1/8 of the side", "fractions, normal, 1/8 of the side"],
+)
+def test_shifts_are_those_of_the_paper(monkeypatch, place, spread):
+    shifts = alone(monkeypatch, geometry_matrices, place, side=64)[:, :2, 2]
+    assert shifts.std().item() == pytest.approx(spread, rel=0.03) and shifts.mean().item() == pytest.approx(0, abs=0.2)
+    whole = torch.equal(shifts, shifts.round())
+    assert whole == (place == 2) and (shifts.abs().max().item() == 8 if whole else shifts.abs().max().item() > 24)
+
+
+def test_brightness_and_hue_are_those_of_the_paper(monkeypatch):
+    brightness = alone(monkeypatch, colour_matrices, 0)
+    assert torch.equal(brightness[:, :3, :3], torch.eye(3).expand(20_000, 3, 3))
+    assert torch.equal(brightness[:, 0, 3], brightness[:, 1, 3])
+    assert brightness[:, 0, 3].std().item() == pytest.approx(0.2, rel=0.03)
+    hue = alone(monkeypatch, colour_matrices, 3)[:, :3, :3]
+    cosine = (hue.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2  # of a rotation by an angle even in [-pi, pi]
+    turned = cosine.clamp(-1, 1).acos() / math.pi
+    assert turned.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert turned.std().item() == pytest.approx(1 / math.sqrt(12), rel=0.03)
+    torch.testing.assert_close(hue @ hue.transpose(1, 2), torch.eye(3).expand(20_000, 3, 3), atol=1e-5, rtol=0)
+    both_ways = (hue[:, 1, 0] - hue[:, 0, 1]).sign().mean().item()
+    assert both_ways == pytest.approx(0, abs=0.03)
 
 
 def test_colours_keep_grey_on_its_axis():

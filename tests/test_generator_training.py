@@ -1,12 +1,18 @@
 """Training at tiny size: a killed run continues as the unbroken one; what is written; what stops it."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
 from editgan.generator import train as train_module
 from editgan.generator.params import GeneratorParams
@@ -141,6 +147,64 @@ def test_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path, images, monkeypat
     names = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
     assert names == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+KILLED_TRAINING = """
+import os, sys
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+import test_generator_training as here
+from editgan.tracking import Run
+
+here.train_module.PERCEPTUAL_RESOLUTION = 16
+torch.manual_seed(int(sys.argv[2]))
+Run.progress = lambda run, done, *_: print(done, flush=True)
+images = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+generator, discriminator, _, statistics = here.run_training(Path(sys.argv[1]), images=images)
+torch.save({"G": generator.state_dict(), "D": discriminator.state_dict()}, Path(sys.argv[1]) / "result.pt")
+"""
+
+
+def test_training_killed_by_signal_9_twice_ends_as_the_unbroken_one(tmp_path):
+    """A process of its own, killed in the warm start and in the adversarial phase between two states."""
+
+    def start(folder, seed):
+        command = [sys.executable, "-c", KILLED_TRAINING, tmp_path / folder, str(seed)]
+        environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(PROJECT_ROOT)])}
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
+
+    def kill_from(kimg, seed):
+        process = start("broken", seed)
+        while float(process.stdout.readline()) < kimg:
+            pass
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "broken" / "result.pt").exists()
+
+    kill_from(0.012, seed=2)
+    kill_from(0.036, seed=3)
+    for folder in ("broken", "unbroken"):
+        process = start(folder, seed=1)
+        said, _ = process.communicate()
+        assert process.returncode == 0
+        assert (float(said.split()[0]) > 0.024) == (folder == "broken"), "it went on from a state"
+    results = [torch.load(tmp_path / folder / "result.pt", weights_only=True) for folder in ("broken", "unbroken")]
+    assert all(tensors_equal(results[0][name], results[1][name]) for name in ("G", "D"))
+    curves = [(tmp_path / folder / "out" / "stats.jsonl").read_bytes() for folder in ("broken", "unbroken")]
+    assert curves[0] == curves[1]
+
+
+def test_training_goes_on_uncompiled_where_there_is_no_compiler(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    layer = nn.Linear(2, 2)
+    assert train_module.compiler(True, torch.device("cpu"))(layer) is layer
+    assert "runtime.compile: torch.compile fails here, training goes on without it (" in capsys.readouterr().out
+    assert train_module.compiler(False, torch.device("cpu"))(layer) is layer and not capsys.readouterr().out
 
 
 def test_files_of_a_run(tmp_path, images):

@@ -15,8 +15,8 @@ train_step = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(train_step)
 
 
-def losses_and_gradients() -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    """Every loss of a step, and the gradient of its sum, in float32."""
+def losses_and_gradients(precision: torch.dtype = torch.float32) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Every loss of a step, and the gradient of its sum; what training runs in mixed precision runs in `precision`."""
     torch.manual_seed(0)
     generator = Generator(
         z_dim=16, w_dim=16, img_resolution=32, channel_base=256, channel_max=24, num_mapping_layers=2
@@ -24,10 +24,12 @@ def losses_and_gradients() -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     discriminator = Discriminator(img_resolution=32, channel_base=256, channel_max=24)
     ws = generator.mapping(torch.randn(4, 16))
     real = torch.rand(4, 3, 32, 32) * 2 - 1
-    fake = generator.synthesis(ws, noise_mode="const")
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+        fake = generator.synthesis(ws, noise_mode="const")
+        logits, real_logits = discriminator(fake), discriminator(real)
     losses = {
-        "G": generator_loss(discriminator(fake)),
-        "D": discriminator_loss(discriminator(real), discriminator(fake)),
+        "G": generator_loss(logits),
+        "D": discriminator_loss(real_logits, logits),
         "R1": r1_penalty(discriminator, real),
         "path length": path_lengths(generator, ws).mean(),
     }
@@ -50,6 +52,19 @@ def test_losses_and_gradients_are_those_of_the_plain_path():
     for name, gradient in gradients.items():
         plain = plain_gradients[name]
         assert (gradient - plain).norm() <= 1e-3 * plain.norm() + 1e-6, name
+
+
+def test_losses_and_gradients_in_bfloat16_are_near_those_in_float32():
+    """bfloat16 keeps 8 bits: one rounding is off by up to 0.4 %, a chain of a dozen layers by a few percent."""
+    losses, gradients = losses_and_gradients(torch.bfloat16)
+    exact_losses, exact_gradients = losses_and_gradients()
+    assert losses == pytest.approx(exact_losses, rel=0.02) and losses["G"] != exact_losses["G"]
+    assert losses["R1"] == exact_losses["R1"], "what is differentiated twice stays in float32"
+    assert gradients.keys() == exact_gradients.keys()
+    off = {name: (gradient - exact_gradients[name]).norm() for name, gradient in gradients.items()}
+    size = {name: gradient.norm() for name, gradient in exact_gradients.items()}
+    assert 1e-4 < torch.stack([*off.values()]).norm() / torch.stack([*size.values()]).norm() < 0.05
+    assert all(off[name] < 0.15 * size[name] + 1e-6 for name in off), {name: off[name] / size[name] for name in off}
 
 
 def test_plain_path_is_another_path():

@@ -79,7 +79,7 @@ class Task:
     work: Path
     recorder: Recorder
     run: Run
-    compile: Callable[[nn.Module], nn.Module]  # torch.compile or nothing
+    compile: Callable[[nn.Module], nn.Module]  # what `compiler` gives
 
     @property
     def warm_start_nimg(self) -> int:
@@ -96,7 +96,9 @@ class Task:
         if self.params.mirror:
             flip = torch.rand(batch, generator=generator_for(self.seed, "generator", "mirror", cur_nimg)) < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(3), images)
-        return to_float(images).to(self.device).contiguous(memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            images = images.pin_memory()  # the copy then runs beside the computation
+        return to_float(images.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
 
     def autoencoder_loss(self, fake: Tensor, real: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         """(weighted sum, terms) for images [N, 3, r, r]; the perceptual term every `perceptual_interval` steps.
@@ -148,6 +150,8 @@ def train(
     Raises:
         UserError: a loss is no number any more; names the last good state.
     """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for what mixed precision leaves in float32
     state = load_state(work) or {}
     recorder = Recorder(
         out=out,
@@ -172,7 +176,7 @@ def train(
         work=work,
         recorder=recorder,
         run=run,
-        compile=(lambda module: torch.compile(module, dynamic=False)) if compile else (lambda module: module),
+        compile=compiler(compile, device),
     )
     seed_everything(seed, "generator", "init")
     generator = Generator(
@@ -196,6 +200,18 @@ def train(
     for name, rows in curves(recorder.history).items():
         write_json(out / "curves" / f"{name}.json", rows)
     return generator_ema, discriminator, task.code, final_statistics(recorder.history)
+
+
+def compiler(wanted: bool, device: torch.device) -> Callable[[nn.Module], nn.Module]:
+    """torch.compile if that is wanted and works on this machine, else nothing, having said why."""
+    if wanted:
+        try:
+            torch.compile(torch.sin)(torch.ones(16, device=device))
+            return lambda module: torch.compile(module, dynamic=False)
+        except Exception as error:  # whatever a missing or broken compiler raises
+            reason = str(error).strip().splitlines()[0]
+            print(f"runtime.compile: torch.compile fails here, training goes on without it ({reason})", flush=True)
+    return lambda module: module
 
 
 def warm_start(task: Task, generator: Generator, state: dict[str, Any]) -> None:
