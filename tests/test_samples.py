@@ -1,10 +1,15 @@
 """What samples are measured by, against brute force and cases whose answer is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from editgan.data.archive import encode_image, write_archive
+from editgan.samples import stage as samples_stage
 from editgan.samples.measures import (
     PATH_EPSILON,
     blurred,
@@ -13,7 +18,8 @@ from editgan.samples.measures import (
     perceptual_path_length,
     precision_and_recall,
 )
-from editgan.samples.stage import thousands
+from editgan.samples.report import report
+from editgan.samples.stage import compare, heads_apart, judge, nearest, thousands
 
 
 def brute_force(points, manifold, k):
@@ -105,3 +111,94 @@ def test_spoilt_images_are_what_they_say():
 
 def test_counts_in_names():
     assert [thousands(n) for n in (400, 5000, 1500)] == ["400", "5k", "1500"]
+
+
+class Pixels(nn.Module):
+    """In place of a judging network: its features are the means of the channels, which sees a face where it is red."""
+
+    def forward(self, x):
+        return x.mean((2, 3))
+
+    def detect(self, x):
+        return (x[:, 0].mean((1, 2)) + 1) / 2, None
+
+    def smile(self, x):
+        return (x[:, 1].mean((1, 2)) + 1) / 2
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    """A stage's context over a folder of two archives, with `Pixels` for every network."""
+    monkeypatch.setattr(samples_stage, "load_network", lambda name, folder: Pixels())
+    params = SimpleNamespace(judged_images=10, kid_subsets=3, neighbours=3, batch=7, images=60)
+    shown = []
+    run = SimpleNamespace(progress=lambda *arguments: shown.append(arguments))
+    archive(tmp_path / "test.zip", heads_of(0, 110))
+    archive(tmp_path / "test_smiling.zip", heads_of(40, 110))
+    return SimpleNamespace(
+        params=SimpleNamespace(samples=params, seed=0), device=torch.device("cpu"), out=tmp_path, run=run,
+        input=lambda stage: tmp_path, shown=shown,
+    )  # fmt: skip
+
+
+def archive(path, images):
+    write_archive(path, [encode_image(image.permute(1, 2, 0).numpy()) for image in images])
+
+
+def heads_of(low, high, count=60):
+    return torch.randint(low, high, (count, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(low))
+
+
+def test_rows_are_compared_with_the_reference_and_with_nothing_else(context):
+    reference = heads_of(0, 256)
+    rows = {"same": reference.clone(), "others": heads_of(1, 256), "dark": heads_of(0, 100)}
+    figures = compare(reference, rows, context)
+    names = {f"{name}60_efflite0" for name in ("fid", "kid", "precision", "recall")}
+    assert all(of.keys() == names for of in figures.values())
+    assert figures["same"]["fid60_efflite0"] == pytest.approx(0, abs=1e-6)
+    assert figures["same"]["precision60_efflite0"] == figures["same"]["recall60_efflite0"] == 1
+    assert figures["others"]["precision60_efflite0"] > 0.5 > figures["dark"]["precision60_efflite0"] == 0
+    assert figures["dark"]["fid60_efflite0"] > 100 * figures["others"]["fid60_efflite0"]
+    assert figures["dark"]["kid60_efflite0"] > figures["others"]["kid60_efflite0"]
+    done = [step for step, *_ in context.shown]
+    assert done == sorted(done) and done[-1] == context.shown[-1][1] == 4 * 60, "one bar for all rows"
+
+
+def test_judges_count_faces_and_smiles(context):
+    images = torch.zeros(10, 3, 16, 16, dtype=torch.uint8)
+    images[:7, 0] = 200
+    images[:3, 1] = 200
+    assert judge(images, "some", context) == {
+        "face10_blazeface": 70.0, "smiling10_face_api_expression": 30.0, "smiling10_fer": 30.0,
+    }  # fmt: skip
+
+
+def test_distance_of_neutral_and_smiling_heads_is_that_of_their_archives(context):
+    apart = heads_apart(context)
+    assert apart.keys() == {"neutral_to_smiling"}
+    assert apart["neutral_to_smiling"]["kid60_efflite0"] > 0.001
+    archive(context.out / "test_smiling.zip", heads_of(0, 110))
+    assert heads_apart(context)["neutral_to_smiling"]["kid60_efflite0"] < 0.001
+
+
+def test_copies_show_themselves(context):
+    """One sample that is a training image mirrored: nothing in the mean gives it away, the least does."""
+    training, samples = heads_of(1, 256), heads_of(2, 256, count=4)
+    samples[2] = training[11].flip(2)
+    found = nearest(samples, training, context)["copies"]
+    assert found["samples_least_l2_to_nearest4"] == 0 < found["samples_l2_to_nearest4"]
+    assert 0 < found["unseen_real_least_l2_to_nearest4"] <= found["unseen_real_l2_to_nearest4"]
+    assert Image.open(context.out / "nearest.png").width > 4 * 16
+
+
+def test_every_row_stands_in_the_table_with_its_floors():
+    figures = {"kid60_efflite0": 0.0012, "fid60_efflite0": 3.0, "recall60_efflite0": 0.5, "face10_blazeface": 90.0}
+    metrics = {name: dict(figures) for name in ("samples", "real", "real_blurred", "real_noisy")}
+    metrics["samples"]["ppl1k_lpips_alex"] = 1.7
+    metrics |= {"neutral_to_smiling": {"kid60_efflite0": 0.0789}, "copies": {"samples_l2_to_nearest4": 0.01}}
+    params = SimpleNamespace(neighbours=3, images=60, judged_images=10, kid_subsets=3)
+    lines = report(metrics, params).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert [line.count("|") for line in table] == [6] * 6
+    assert table[-1] == "| the same with mild noise | 1.20 | 3.00 | 0.500 | 90.0 |"
+    assert "- ppl1k_lpips_alex of the samples: 1.7" in lines and any("78.90" in line for line in lines)

@@ -14,7 +14,8 @@ NOTES = """\
   images are {images} others. Features: efflite0, which trained nothing; no figure made of Inception features compares
   with these. Package clean-fid computes FID and KID. KID: mean over {subsets} subsets.
 - **face**: percent of images in which BlazeFace finds a face. **smiling**: percent that a network of expressions calls
-  smiling.
+  smiling. Both of the first {judged} images of a row.
+- **l2_to_nearest**: mean over so many samples, or unseen test heads; **least**: of the one that is nearest.
 - Samples are drawn without truncation, with constant noise.
 """
 
@@ -32,8 +33,9 @@ def report(metrics: dict[str, dict[str, float]], params: SamplesParams) -> str:
     for name, value in metrics["neutral_to_smiling"].items():
         alone.append(f"- {name} x1e3 between the test heads neutral and smiling, for comparison: {1000 * value:.2f}")
     for name, value in metrics["copies"].items():
-        alone.append(f"- {name}: mean squared error to the nearest training image, in [-1, 1]: {value:.4f}")
-    notes = NOTES.format(k=params.neighbours, images=params.images, subsets=params.kid_subsets)
+        alone.append(f"- {name}: squared error to the nearest training image, in [-1, 1]: {value:.4f}")
+    counts = dict(images=params.images, judged=params.judged_images, subsets=params.kid_subsets)
+    notes = NOTES.format(k=params.neighbours, **counts)
     return "\n".join([*lines, "", *alone, "", notes])
 
 

@@ -41,7 +41,7 @@ def run(context: StageContext) -> None:
         "real_noisy": noisy(others, generator_for(context.params.seed, "samples", "noise")),
     }
     metrics = compare(reference, rows, context)
-    for name in (SAMPLES, REAL):
+    for name in rows:
         metrics[name] |= judge(rows[name][: params.judged_images], name, context)
     lpips = load_network(DISTANCE, context.input("assets")).to(device)
     context.run.progress(0, 1, "path length", "neighbours in W")
@@ -135,8 +135,12 @@ def nearest(samples: Tensor, images: Tensor, context: StageContext) -> dict[str,
     found, errors = nearest_images(samples, images)
     save_png(context.out / "nearest.png", labelled_grid({"sample": samples, "nearest in training": found}))
     _, unseen_errors = nearest_images(unseen, images)
-    name = f"l2_to_nearest{len(samples)}"
-    return {"copies": {f"samples_{name}": float(errors.mean()), f"unseen_real_{name}": float(unseen_errors.mean())}}
+    count, sides = len(samples), {"samples": errors, "unseen_real": unseen_errors}
+    figures = {}
+    for side, found in sides.items():
+        figures[f"{side}_l2_to_nearest{count}"] = float(found.mean())
+        figures[f"{side}_least_l2_to_nearest{count}"] = float(found.min())
+    return {"copies": figures}
 
 
 def write(context: StageContext, metrics: dict[str, dict[str, float]]) -> None:
