@@ -38,7 +38,13 @@ def exact_fid(x: torch.Tensor, y: torch.Tensor) -> float:
 @pytest.mark.parametrize("counts", [(300, 500), (20, 500), (20, 30)], ids=["full", "one singular", "both singular"])
 def test_fid_against_the_exact_formula(counts):
     x, y = features(counts[0], 1), features(counts[1], 2, shift=0.2)
-    assert fid(x, y) == pytest.approx(exact_fid(x, y), rel=1e-5)
+    assert fid(x, y) == pytest.approx(exact_fid(x, y), rel=1e-7)
+
+
+def test_fid_of_features_that_never_differ():
+    same, other = features(20, 1)[:1].expand(9, -1), features(30, 2)
+    assert fid(same, other) == pytest.approx(exact_fid(same, other), rel=1e-3)
+    assert fid(other, same) == pytest.approx(exact_fid(other, same), rel=1e-3)
 
 
 def test_fid_against_torchmetrics_and_torch_fidelity():
