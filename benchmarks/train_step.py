@@ -37,9 +37,9 @@ from editgan.tracking import Run
 from editgan.training import count_parameters, seed_everything
 
 CHANNELS = {  # resolution: (channel_base of G, of D, channel_max), about 1.4 million parameters each
-    32: (1664, 1664, 128),
-    64: (2048, 2048, 128),
-    128: (2560, 2560, 120),
+    32: (2080, 3328, 136),
+    64: (2048, 3584, 128),
+    128: (2560, 5120, 120),
 }
 BATCH = 16
 WARM_STEPS = 16  # one interval of the path length, which comes most rarely
