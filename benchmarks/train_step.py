@@ -107,8 +107,19 @@ def plain_path() -> Iterator[None]:
         yield
 
 
+def backward_flop(gradient: Tensor, x: Tensor, weight: Tensor, *options: object) -> int:
+    """FLOP of a convolution's gradients: each costs what the convolution did, for every sample's own group as well."""
+    transposed, wanted = options[4], options[7]
+    places = x if transposed else gradient
+    return 2 * len(places) * places.shape[2] * places.shape[3] * weight.numel() * sum(wanted[:2])
+
+
 class FlopCounter(TorchDispatchMode):
-    """Adds up the arithmetic of convolutions and products. Torch's own counter fails where gradients have gradients."""
+    """Adds up the arithmetic of convolutions and products.
+
+    Torch's own counter fails where gradients have gradients, and counts the weights' gradient of a grouped convolution
+    as if it had one group.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +128,9 @@ class FlopCounter(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         result = operation(*arguments, **(options or {}))
         count = flop_registry.get(operation._overloadpacket)
-        if count is not None:
+        if operation is torch.ops.aten.convolution_backward.default:
+            self.total += backward_flop(*arguments)
+        elif count is not None:
             self.total += count(*arguments, **(options or {}), out_val=result)
         return result
 

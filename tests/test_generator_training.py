@@ -214,7 +214,7 @@ def test_files_of_a_run(tmp_path, images):
     assert [line["phase"] for line in lines] == ["warm_start"] * 3 + ["adversarial"] * 6
     assert sum("kid10_vgg16" in line for line in lines) == 3
     assert {"kid10_vgg16", "r_t", "loss/D", "loss/G", "warm_start/kid10_vgg16"} <= statistics.keys()
-    assert {"loss/anchor_l1", "loss/anchor_l2", "loss/anchor_lpips"} <= statistics.keys()
+    assert {f"loss/anchor_{name}" for name in ("l1", "l2", "bands", "lpips")} <= statistics.keys()
     tables = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out" / "curves").iterdir()}
     assert tables.keys() == {"warm_start", "perceptual", "adversarial", "kid"}
     assert all(row.keys() == rows[0].keys() for rows in tables.values() for row in rows)

@@ -1,5 +1,6 @@
 """The training step's networks against the plain path of benchmarks/train_step.py: losses and gradients."""
 
+import contextlib
 import importlib.util
 
 import pytest
@@ -76,3 +77,22 @@ def test_plain_path_is_another_path():
         assert generator_module.modulated_conv2d is not ours
         assert torch.channels_last is torch.contiguous_format
     assert generator_module.modulated_conv2d is ours and torch.channels_last is not torch.contiguous_format
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+@pytest.mark.parametrize("path", ["plain", "editgan"])
+def test_arithmetic_of_a_modulated_convolution_and_of_its_gradients(path, upsample):
+    """2 x 8 samples x 16x16 places x 6 x 5 channels x 9 taps, and each of the two gradients as much again."""
+    from editgan.generator import generator as generator_module
+
+    x = torch.randn(8, 5, 16, 16, requires_grad=True)
+    weight, styles = torch.randn(6, 5, 3, 3, requires_grad=True), torch.rand(8, 5)
+    with train_step.plain_path() if path == "plain" else contextlib.nullcontext():
+        with train_step.FlopCounter() as counter:
+            out = generator_module.modulated_conv2d(x, weight, styles, upsample=upsample, demodulate=False)
+            forward = counter.total
+            out.sum().backward()
+    once = 2 * 8 * 16 * 16 * 6 * 5 * 9
+    filters = 16 * 8 * 6 * 32 * 32 * 2 if upsample else 0  # the FIR after it, at most: a depthwise convolution
+    assert once <= forward <= once + filters
+    assert 2 * once <= counter.total - forward <= 2 * once + 2 * filters

@@ -110,7 +110,8 @@ class Task:
         terms = reconstruction_losses(fake, real)
         loss = options.pixel_weight * (terms["l1"] + terms["l2"])
         if options.band_weight > 0:
-            loss = loss + options.band_weight * self.bands(fake, real)
+            terms["bands"] = self.bands(fake, real)
+            loss = loss + options.band_weight * terms["bands"]
         looks = options.perceptual_weight > 0 and fake.shape[-1] >= PERCEPTUAL_RESOLUTION
         if looks and step % options.perceptual_interval == 0:
             pair = [images[: options.perceptual_images] for images in (fake, real)]
