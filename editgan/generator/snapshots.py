@@ -149,3 +149,13 @@ class Averages:
         means = {name: self._sums[name] / self._counts[name] for name in self._sums}
         self.__init__()
         return means
+
+
+def final_statistics(history: list[dict[str, float | str]]) -> dict[str, float]:
+    """The numbers of the last line of each phase, e.g. "r_t" and "warm_start/kid1k_vgg16"."""
+    last = {line["phase"]: line for line in history}
+    statistics = {}
+    for phase, line in last.items():
+        prefix = "" if phase == "adversarial" else f"{phase}/"
+        statistics |= {f"{prefix}{name}": value for name, value in line.items() if name != "phase"}
+    return statistics

@@ -21,7 +21,7 @@ from editgan.generator.generator import Generator, resolutions_of
 from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
 from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PCA_IMAGES, PrincipalComponents
-from editgan.generator.snapshots import Averages, Recorder, curves
+from editgan.generator.snapshots import Averages, Recorder, curves, final_statistics
 from editgan.generator.warm_start import (
     BandLoss,
     fit_mapping,
@@ -396,13 +396,3 @@ def mean_w(generator: Generator, seed: int) -> Tensor:
     """Mean of w over W_AVG_SAMPLES latents.  # [w_dim]"""
     z = torch.randn(W_AVG_SAMPLES, generator.z_dim, generator=generator_for(seed, "generator", "w_avg"))
     return generator.mapping(z.to(generator.w_avg.device))[:, 0].mean(dim=0)
-
-
-def final_statistics(history: list[dict[str, float | str]]) -> dict[str, float]:
-    """The numbers of the last line of each phase, e.g. "r_t" and "warm_start/kid1k_vgg16"."""
-    last = {line["phase"]: line for line in history}
-    statistics = {}
-    for phase, line in last.items():
-        prefix = "" if phase == "adversarial" else f"{phase}/"
-        statistics |= {f"{prefix}{name}": value for name, value in line.items() if name != "phase"}
-    return statistics
