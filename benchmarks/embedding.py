@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
 from editgan.assets.load import load_network
 from editgan.data.archive import load_images
@@ -27,6 +26,8 @@ STEPS = (0, 10, 30, 100)
 
 def figures(photos: Tensor, images: Tensor, networks: dict) -> list[float]:
     """[L2, LPIPS-Alex, SSIM, identity], means over uint8 [N, 3, H, W]."""
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim  # after editgan._compat
+
     x, y = to_float(photos), to_float(images)
     with torch.no_grad():
         identity = (networks["mobilefacenet"](x) * networks["mobilefacenet"](y)).sum(1)

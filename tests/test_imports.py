@@ -7,6 +7,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from editgan.config import STAGES
 from editgan.environment import PROJECT_ROOT
 
@@ -156,3 +158,11 @@ def test_no_pickle_is_trusted():
             assert called != "torch.load" or options.get("weights_only") == "True", module
             assert called not in {"pickle.load", "pickle.loads"}, module
             assert options.get("allow_pickle") != "True", module
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (PROJECT_ROOT / "benchmarks").glob("*.py")))
+def test_every_benchmark_starts(script):
+    """Alone, in a process of its own: packages that import torchvision may come in any order."""
+    command = [sys.executable, PROJECT_ROOT / "benchmarks" / script, "--help"]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
