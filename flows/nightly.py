@@ -6,12 +6,16 @@ Uses the Prefect server that `python -m flows.ui` has started, or one of its own
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 from editgan.environment import PROJECT_ROOT
 from flows import processes, servers
 
 POOL = "local"
+FLOW_SECONDS = 30.0  # a flow stops its stage and reports in this time
 
 
 def start_worker(root: Path, prefect_url: str) -> subprocess.Popen:
@@ -30,6 +34,20 @@ def start_worker(root: Path, prefect_url: str) -> subprocess.Popen:
     return processes.start(worker, root=root, environment=environment, stdin=subprocess.DEVNULL)
 
 
+def wait_for_flows(root: Path, seconds: float = FLOW_SECONDS) -> None:
+    """Wait for the flows of a worker that is gone: they end by themselves, and the server has to hear of it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(_is_flow(process, root) for process in psutil.process_iter()):
+        time.sleep(0.2)
+
+
+def _is_flow(process: psutil.Process, root: Path) -> bool:
+    try:
+        return "prefect.engine" in process.cmdline() and Path(process.cwd()) == root
+    except (psutil.Error, OSError):
+        return False
+
+
 def main() -> int:
     """Returns the exit status: 0 after Ctrl-C, 1 when worker or server ended by itself."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -43,7 +61,9 @@ def main() -> int:
             servers.record(PROJECT_ROOT, own)
         started.append(start_worker(PROJECT_ROOT, url))
         print(f"The deployments of prefect.yaml run when they are due: {url}\nCtrl-C stops this.", flush=True)
-        return started[-1].wait() and 1
+        status = started[-1].wait()
+        wait_for_flows(PROJECT_ROOT)
+        return 1 if status else 0
     except KeyboardInterrupt:
         return 0
     finally:

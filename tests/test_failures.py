@@ -122,7 +122,8 @@ def test_killed_flow_that_the_doctor_sees_first(root, unbroken):
 
 
 @pytest.mark.slow
-def test_killed_prefect_server(root, unbroken):
+def test_killed_prefect_server(root, unbroken, monkeypatch):
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "2")  # 5 take a minute each time that the flow reports something
     pipeline = start_pipeline(root)
     stage_at_work(root)
     (server,) = named(root, "uvicorn")
