@@ -1,6 +1,7 @@
 """What every editing vector does to test heads: does the mask follow, what leaks, who stays, with the trained models.
 
     python benchmarks/edits.py [--outputs outputs] [--heads 200] [--refined 0] [--optimised 0] [--scales -2 -1.5 ... 2]
+        [--edits edits.yaml] [--only smile ...] [--steps 0 10 30 60] [--strips strips.png]
 
 For each edit of `edits.yaml` the target mask of each head is made from the mask that the segmentation sees on its
 reconstruction, as when the vector was learned.
@@ -11,7 +12,9 @@ the reconstruction: leak (squared error outside the region, images in [-1, 1]), 
 (cosine of MobileFaceNet's ArcFace features). "+30" after 30 steps of refinement, on the first `--refined` heads; "100
 steps" after optimisation towards each head's own mask, without the vector, on the first `--optimised` heads. KID, in a
 table of its own, is of EfficientNet-Lite0 features, which judge and train nothing, against the reference heads; at
-scale 0 it is what embedding alone costs.
+scale 0 it is what embedding alone costs. A third table, asked for by `--steps`, shows the first edit at strength 1
+after so many steps of refinement, on its first `--refined` heads. `--strips` keeps a picture with a row
+an edit: the first head that it fits.
 """
 
 import argparse
@@ -28,11 +31,12 @@ from editgan.editing.edits import Edit, fits, load_edits, target_mask
 from editgan.editing.masks import edit_region
 from editgan.editor import Editor
 from editgan.encoder.encoder import load_latents
-from editgan.images import to_float
+from editgan.images import colourize, labelled_grid, save_png, to_float
 from editgan.judges.quality import measure
 from editgan.metrics import kernel_distance, outside_error
 
 BATCH = 50
+STRIP_SCALES = (-1.0, 1.0, 1.5, 2.0)
 
 
 def followed(masks: Tensor, before: Tensor, target: Tensor) -> Tensor:
@@ -88,6 +92,35 @@ def against(images: Tensor, kept: Tensor, region: Tensor, networks: dict) -> tup
     return tuple(torch.cat(rows, 1).mean(1).tolist())
 
 
+def strip(editor: Editor, name: str, w_plus: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """One row of a picture: a head and its wanted mask, the vector, refined, optimised.  # uint8 [1, 3, H, W] each"""
+    editor.set_latents(w_plus)
+    columns = {"embedded": editor.render(w_plus), "mask": colourize(editor.segment(), editor.palette)}
+    columns["wanted"] = colourize(target, editor.palette)
+    columns |= {f"vector x{scale:g}": editor.apply({name: scale}).images for scale in STRIP_SCALES}
+    refined, optimised = editor.apply({name: 2.0}, refine=30), editor.edit(target)
+    columns |= {"x2, refined": refined.images, "its mask": colourize(refined.masks, editor.palette)}
+    return columns | {"optimised": optimised.images, "its mask ": colourize(optimised.masks, editor.palette)}
+
+
+def refinement_table(
+    editor: Editor, name: str, steps: list[int], before: Tensor, target: Tensor, networks: dict
+) -> None:
+    """Print what so many steps of refinement change of the edit at strength 1 of the heads that are set."""
+    kept, region = (
+        editor.render(editor.w_plus),
+        edit_region(before, target, editor.S.class_ids(editor.vectors[name].region_classes)),
+    )
+    print(f"\n| {name}, steps | heads | followed | leak x1e3 | LPIPS-Alex | identity |\n|---:" + "|---:" * 5 + "|")
+    for count in steps:
+        edited = editor.apply({name: 1.0}, refine=count)
+        leak, lpips, identity = against(edited.images, kept, region, networks)
+        share = followed(edited.masks, before, target).mean()
+        print(
+            f"| {count} | {len(before)} | {share:.0%} | {1000 * leak:.2f} | {lpips:.3f} | {identity:.3f} |", flush=True
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
@@ -96,6 +129,9 @@ def main() -> None:
     parser.add_argument("--refined", type=int, default=0, help="of these, so many are refined, too")
     parser.add_argument("--optimised", type=int, default=0, help="of these, so many are optimised, too")
     parser.add_argument("--scales", nargs="+", type=float, default=[-2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0])
+    parser.add_argument("--only", nargs="+", metavar="EDIT", help="these edits only")
+    parser.add_argument("--steps", nargs="+", type=int, default=[], help="of refinement, compared for the first edit")
+    parser.add_argument("--strips", type=Path, help="write a picture with a row an edit")
     options = parser.parse_args()
     editor, data = Editor.load(options.outputs), options.outputs / "data"
     names = ("mobilefacenet", "lpips_alex", "efflite0")
@@ -103,17 +139,21 @@ def main() -> None:
     reference = measure(networks["efflite0"], torch.as_tensor(load_images(data / "reference.zip")))
     w_plus = load_latents(options.outputs / "encoder" / "latents.safetensors")["test"]
     donors, attributes = labelled_heads(options.outputs, options.edits), load_attributes(data / "test.zip")
-    scales, distances = sorted({0.0, 1.0, *options.scales}), []
+    scales, distances, strips, first = sorted({0.0, 1.0, *options.scales}), [], {}, None
     print("| edit | heads | " + " | ".join(f"followed at {scale:g}" for scale in scales), end="")
     print(" | monotone | leak x1e3 | LPIPS-Alex | identity | heads +30 | followed | leak x1e3", end="")
     print(" | heads, 100 steps | followed | leak x1e3 |\n|---|" + "---:|" * (len(scales) + 11))
     for name, edit in load_edits(options.edits, editor.class_names).items():
-        if name not in editor.vectors:
+        if name not in editor.vectors or (options.only and name not in options.only):
             continue
         before, target = set_heads(editor, w_plus, attributes, edit, donors, options.heads)
         if not len(before):
             continue
         kept, latents = editor.render(editor.w_plus), editor.w_plus
+        first = first or (name, latents[: options.refined], before[: options.refined], target[: options.refined])
+        if options.strips:
+            strips[name] = strip(editor, name, latents[:1], target[:1])
+            editor.set_latents(latents)
         region = edit_region(before, target, editor.S.class_ids(edit.region))
         found, kids = {}, []
         for scale in scales:
@@ -141,6 +181,14 @@ def main() -> None:
     print("|---|" + "---:|" * (len(scales) + 1))
     for cells in distances:
         print("| " + " | ".join(cells) + " |")
+    if options.steps and first and len(first[1]):
+        editor.set_latents(first[1])
+        refinement_table(editor, first[0], options.steps, first[2], first[3], networks)
+    if strips:
+        columns = {
+            caption: torch.cat([row[caption] for row in strips.values()]) for caption in next(iter(strips.values()))
+        }
+        print(f"\n{save_png(options.strips, labelled_grid(columns, scale=1))}, from the top: {', '.join(strips)}")
 
 
 if __name__ == "__main__":
