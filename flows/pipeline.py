@@ -27,12 +27,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from editgan import tracking
-from editgan.environment import PROJECT_ROOT, home_project, tracking_uri
+from editgan.environment import PROJECT_ROOT, home_project, running_servers, store_uri
 from editgan.errors import UserError
 from editgan.graph import load_graph
 from flows import servers, stages
 from flows.checkout import prepare_checkout
-from flows.lock import PipelineLock, sole_pipeline
+from flows.lock import Lock, sole_pipeline
 from flows.summary import markdown_table, run_record, stage_rows, summary
 
 DEFAULT_PARAMS = "params.yaml"
@@ -199,7 +199,7 @@ def pipeline(
             raise
         finally:
             page = summary(
-                root, results, (time.monotonic() - start) / 60, servers.running(PROJECT_ROOT), tracking_uri(root)
+                root, results, (time.monotonic() - start) / 60, running_servers(PROJECT_ROOT), store_uri(root)
             )
             parent.log_text(page, "summary.md")
             parent.close(status)
@@ -244,7 +244,7 @@ def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Seque
     return chosen
 
 
-def close_left_behind(lock: PipelineLock) -> None:
+def close_left_behind(lock: Lock) -> None:
     """Mark the flow run of a pipeline that was killed here as crashed; it would show as running for ever."""
     flow_run = (lock.left_behind or {}).get("flow_run")
     if flow_run is None:
