@@ -178,11 +178,7 @@ def servers(root: Path) -> Iterator[Finding]:
     except ValueError:
         yield Finding(f"{path}: damaged", f"`rm {path}`", path.unlink)
         return
-    gone = {
-        name: url
-        for name, url in recorded.items()
-        if not holders.answers(f"{url}{HEALTH[name]}")
-    }
+    gone = {name: url for name, url in recorded.items() if not holders.answers(f"{url}{HEALTH[name]}")}
     if gone:
         rest = {name: url for name, url in recorded.items() if name not in gone}
         what = f"{path}: names servers that do not answer: {', '.join(f'{name} {url}' for name, url in gone.items())}"
