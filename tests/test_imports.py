@@ -59,8 +59,8 @@ def importers(tool: str) -> set[str]:
     return {module for module in TREES if tool in roots(module)}
 
 
-def test_mlflow_is_imported_by_tracking_alone():
-    assert importers("mlflow") == {"editgan.tracking"}
+def test_mlflow_is_imported_by_tracking_and_registry_alone():
+    assert importers("mlflow") == {"editgan.tracking", "editgan.registry"}
 
 
 def test_prefect_is_imported_by_flows_alone():
