@@ -16,7 +16,7 @@ EXTRAS := dev$(shell command -v npm >/dev/null || echo ,npm)
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help install demo demo-scratch test test-all lint ui
+.PHONY: help install demo demo-scratch test test-all lint serve ui
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,5 +47,8 @@ test-all: $(INSTALLED) ## the tests with those marked slow, which break pipeline
 lint: $(INSTALLED) ## style checks
 	@$(IN_PROJECT) ruff check .
 
-ui: $(INSTALLED) ## the pages of MLflow and Prefect on this machine
-	@$(IN_PROJECT) python -m flows.ui
+serve: $(INSTALLED) ## servers and worker on this machine, which run what prefect.yaml schedules, until Ctrl-C
+	@$(IN_PROJECT) exec python -m flows.serve
+
+ui: $(INSTALLED) ## the same without the worker: the pages of MLflow and Prefect
+	@$(IN_PROJECT) exec python -m flows.serve --pages

@@ -18,7 +18,7 @@ import yaml
 
 from editgan import holders, tracking
 from editgan.damage import database_fault, dvc_hash, file_fault
-from editgan.environment import home_project, project_environment, tracking_uri
+from editgan.environment import HEALTH, home_project, project_environment, servers_file, store_uri
 from editgan.errors import UserError
 from editgan.flow_record import crash_flow_run, flow_run_ids, open_flow_runs, prefect_file
 from editgan.graph import input_hash, load_graph
@@ -101,7 +101,7 @@ def mlflow_runs(root: Path) -> Iterator[Finding]:
         found = tracking.left_running(root)
     except Exception as error:  # whatever a store says that does not answer
         reason = str(error).splitlines()[0][:200]
-        yield Finding(f"{tracking_uri(root)}: MLflow does not answer ({reason})", "until then runs record local files")
+        yield Finding(f"{store_uri(root)}: MLflow does not answer ({reason})", "until then runs record local files")
         return
     if found:
         names = ", ".join(f"{name} ({run_id[:12]})" for run_id, name in found.items())
@@ -136,7 +136,8 @@ def flow_runs(root: Path) -> Iterator[Finding]:
 
 def locks(root: Path) -> Iterator[Finding]:
     """Lock files that still name a process that was killed; a clean end empties them."""
-    for lock in (*root.glob("work/*/lock"), *holders.pipeline_locks(root)):
+    served = home_project(root) / ".cache" / "serve.lock"
+    for lock in (*root.glob("work/*/lock"), *holders.pipeline_locks(root), served):
         note = holders.note_in(lock)
         if "pid" in note and not holders.holder_lives(lock):
             what = f"{lock}: left by process {note['pid']}, which was killed"
@@ -168,8 +169,8 @@ def dvc_locks(root: Path) -> Iterator[Finding]:
 
 
 def servers(root: Path) -> Iterator[Finding]:
-    """The record of servers that `make ui` has started: those that are gone."""
-    path = home_project(root) / ".cache" / "servers.json"
+    """The record of servers that `make serve` has started: those that are gone."""
+    path = servers_file(root)
     try:
         recorded = json.loads(path.read_text())
     except FileNotFoundError:
@@ -177,16 +178,12 @@ def servers(root: Path) -> Iterator[Finding]:
     except ValueError:
         yield Finding(f"{path}: damaged", f"`rm {path}`", path.unlink)
         return
-    gone = {
-        name: url
-        for name, url in recorded.items()
-        if not holders.answers(f"{url}/{'api/' * (name == 'prefect')}health")
-    }
+    gone = {name: url for name, url in recorded.items() if not holders.answers(f"{url}{HEALTH[name]}")}
     if gone:
         rest = {name: url for name, url in recorded.items() if name not in gone}
         what = f"{path}: names servers that do not answer: {', '.join(f'{name} {url}' for name, url in gone.items())}"
         mend = (lambda: path.write_text(json.dumps(rest))) if rest else path.unlink
-        yield Finding(what, "`make ui` starts them", mend)
+        yield Finding(what, "`make serve` starts them", mend)
 
 
 def orphans(root: Path) -> Iterator[Finding]:
@@ -385,7 +382,7 @@ def _delete(database: Path) -> None:
 
 def _mlflow_file(root: Path) -> list[Path]:
     """The file of the MLflow store; none where it is a server's."""
-    kind, _, path = tracking_uri(root).partition(":///")
+    kind, _, path = store_uri(root).partition(":///")
     return [Path(path)] if kind == "sqlite" else []
 
 

@@ -4,9 +4,11 @@ Imports the standard library alone, so that the Makefile can call it before anyt
 `eval "$(python3 editgan/environment.py)"` sets the environment of a shell.
 """
 
+import json
 import os
 import shlex
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +16,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 # A tracking address given here or in MLFLOW_TRACKING_URI replaces the project's own sqlite file.
 TRACKING_VARIABLES = ("EDITGAN_TRACKING_URI", "MLFLOW_TRACKING_URI")
+HEALTH = {"mlflow": "/health", "prefect": "/api/health"}  # of the servers that `make serve` starts
 
 
 def home_project(root: Path = PROJECT_ROOT) -> Path:
@@ -26,10 +29,42 @@ def home_project(root: Path = PROJECT_ROOT) -> Path:
     return home
 
 
-def tracking_uri(root: Path = PROJECT_ROOT, environment: Mapping[str, str] = os.environ) -> str:
+def given_store() -> str | None:
+    """Address of an MLflow store that the user has named."""
+    return next((os.environ[name] for name in TRACKING_VARIABLES if os.environ.get(name)), None)
+
+
+def store_uri(root: Path = PROJECT_ROOT) -> str:
     """Address of the MLflow store: the user's, else an absolute path to mlflow.db in the home project."""
-    given = [environment[name] for name in TRACKING_VARIABLES if environment.get(name)]
-    return given[0] if given else f"sqlite:///{home_project(root) / 'mlflow.db'}"
+    return given_store() or f"sqlite:///{home_project(root) / 'mlflow.db'}"
+
+
+def tracking_uri(root: Path = PROJECT_ROOT) -> str:
+    """Where runs are recorded: the user's store, else the server that `make serve` runs on the own one, else that."""
+    return given_store() or running_servers(root).get("mlflow") or store_uri(root)
+
+
+def servers_file(root: Path = PROJECT_ROOT) -> Path:
+    """The file in which `make serve` writes down the addresses of its servers, as JSON by name."""
+    return home_project(root) / ".cache" / "servers.json"
+
+
+def running_servers(root: Path = PROJECT_ROOT) -> dict[str, str]:
+    """Address by name ("mlflow", "prefect") of every server in that file that answers."""
+    try:
+        recorded = json.loads(servers_file(root).read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: url for name, url in recorded.items() if answers(f"{url}{HEALTH[name]}")}
+
+
+def answers(url: str) -> bool:
+    """Whether an address answers with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:
+            return reply.status == 200
+    except (OSError, ValueError):
+        return False
 
 
 def artifact_folder(root: Path = PROJECT_ROOT) -> Path:

@@ -1,18 +1,18 @@
-"""One pipeline per checkout: a file lock that the kernel drops with its holder, and a note of who held it."""
+"""One of a kind: a file lock that the kernel drops with its holder, and a note of who held it."""
 
 import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from editgan.errors import UserError
 
 
-class PipelineLock:
-    """The held lock. `left_behind` is the note of a pipeline that was killed here, None after a clean end."""
+class Lock:
+    """The held lock. `left_behind` is the note of a holder that was killed, None after a clean end."""
 
     def __init__(self, file, left_behind: dict[str, str] | None) -> None:
         self._file = file
@@ -34,8 +34,7 @@ class PipelineLock:
         self._file.flush()
 
 
-@contextmanager
-def sole_pipeline(project: Path, name: str | None) -> Iterator[PipelineLock]:
+def sole_pipeline(project: Path, name: str | None) -> AbstractContextManager[Lock]:
     """Hold the lock of a checkout: `work/pipeline.lock` of the project itself, `runs/NAME.lock` of runs/NAME.
 
     It lies beside the checkout and not in it, to be held before the checkout is made or brought up to date.
@@ -44,6 +43,19 @@ def sole_pipeline(project: Path, name: str | None) -> Iterator[PipelineLock]:
         UserError: another pipeline holds it; names its process and since when.
     """
     path = project / "work" / "pipeline.lock" if name is None else project / "runs" / f"{name}.lock"
+    return sole(path, "another pipeline runs in this checkout", "wait for it, or run in another one with --name")
+
+
+@contextmanager
+def sole(path: Path, holder: str, remedy: str) -> Iterator[Lock]:
+    """Hold a lock file.
+
+    Args:
+        holder, remedy: what to say of another process that holds it.
+
+    Raises:
+        UserError: one does; names it and since when.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         note = _read(file)
@@ -51,11 +63,10 @@ def sole_pipeline(project: Path, name: str | None) -> Iterator[PipelineLock]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{path}: another pipeline runs in this checkout (process {note.get('pid', 'unknown')}, since "
-                f"{note.get('started', 'unknown')}); wait for it, stop it with `kill {note.get('pid', 'PID')}`, "
-                "or run in a checkout of its own with --name"
+                f"{path}: {holder} (process {note.get('pid', 'unknown')}, since {note.get('started', 'unknown')}); "
+                f"stop it with `kill {note.get('pid', 'PID')}`, {remedy}"
             ) from None
-        lock = PipelineLock(file, _read(file) or None)
+        lock = Lock(file, _read(file) or None)
         lock.note()
         try:
             yield lock

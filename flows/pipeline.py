@@ -27,18 +27,19 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from editgan import tracking
-from editgan.environment import PROJECT_ROOT, home_project, tracking_uri
+from editgan.environment import PROJECT_ROOT, home_project, running_servers, store_uri
 from editgan.errors import UserError
 from editgan.graph import load_graph
 from flows import servers, stages
 from flows.checkout import prepare_checkout
-from flows.lock import PipelineLock, sole_pipeline
+from flows.lock import Lock, sole_pipeline
 from flows.summary import markdown_table, run_record, stage_rows, summary
 
 DEFAULT_PARAMS = "params.yaml"
 SHOW_SECONDS = 5.0  # between two updates of a progress artifact
 CHECKOUT_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 SCRATCH = "scratch"
+MODEL = "editgan"  # the editor among MLflow's registered models; of a checkout with its name
 MAX_TAG = 2000  # characters
 STAGE_HOURS = 24.0  # a stage that takes longer is stopped
 NO_BASELINE = (
@@ -122,6 +123,23 @@ def adopt(stage: str, root: Path, parent_run_id: str | None) -> str | None:
         return None
 
 
+@task(name="register", cache_policy=NO_CACHE)
+def register(root: Path, name: str, run_id: str) -> str | None:
+    """Register the editor in MLflow if its files have changed; returns the new version."""
+    if not (root / "outputs" / "editing" / "vectors").is_dir():
+        return None
+    from editgan.registry import register_editor  # brings torch, which a flow does without as long as it can
+
+    try:
+        version = register_editor(root, name, run_id)
+    except Exception as error:  # MLflow is a mirror: nothing that goes wrong with it stops a pipeline
+        get_run_logger().warning("the editor is not registered in MLflow: %s", error)
+        return None
+    news = f"registered as models:/{name}/{version}" if version else "as it was registered before"
+    get_run_logger().info("the editor is %s", news)
+    return version
+
+
 class Regressed(RuntimeError):
     """The benchmark is worse than the accepted one; the message names metrics, sizes and intervals."""
 
@@ -190,6 +208,8 @@ def pipeline(
                 results.append(one(stage, root, parent.run_id, stage in (force or ()), limit_hours))
                 parent.set_tag(f"stage.{stage}.run_id", run_record(root, stage).get("run_id", ""))
                 parent.set_tag(f"stage.{stage}.outcome", results[-1].outcome)
+            if only is None and parent.run_id:
+                register(root, MODEL if name is None else f"{MODEL}-{name}", parent.run_id)
             if against_baseline:
                 worse = decide(root)
                 parent.set_tag("regression", "no baseline" if worse is None else (worse or "none")[:MAX_TAG])
@@ -199,7 +219,7 @@ def pipeline(
             raise
         finally:
             page = summary(
-                root, results, (time.monotonic() - start) / 60, servers.running(PROJECT_ROOT), tracking_uri(root)
+                root, results, (time.monotonic() - start) / 60, running_servers(PROJECT_ROOT), store_uri(root)
             )
             parent.log_text(page, "summary.md")
             parent.close(status)
@@ -244,7 +264,7 @@ def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Seque
     return chosen
 
 
-def close_left_behind(lock: PipelineLock) -> None:
+def close_left_behind(lock: Lock) -> None:
     """Mark the flow run of a pipeline that was killed here as crashed; it would show as running for ever."""
     flow_run = (lock.left_behind or {}).get("flow_run")
     if flow_run is None:

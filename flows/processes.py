@@ -14,18 +14,24 @@ GRACE_SECONDS = 20.0  # a stage closes its run properly in this time
 
 
 def start(
-    command: Sequence[str], *, root: Path, environment: Mapping[str, str] | None = None, **options
+    command: Sequence[str],
+    *,
+    root: Path,
+    environment: Mapping[str, str] | None = None,
+    whole_tree: bool = False,
+    **options,
 ) -> subprocess.Popen:
     """Start a command in a process group of its own that is killed when this process (thread) ends.
 
     Args:
         command: program and arguments; "python" is this interpreter.
         root: working directory; its project's environment is given to the command.
+        whole_tree: also end what the command has started, when it or this process ends.
         options: further arguments of `subprocess.Popen`.
     """
     program = [sys.executable if part == "python" else part for part in command]
     return subprocess.Popen(
-        [sys.executable, "-I", str(LEASH), str(os.getpid()), *program],
+        [sys.executable, "-I", str(LEASH), *(["--whole-tree"] if whole_tree else []), str(os.getpid()), *program],
         cwd=root,
         env=child_environment(root) | dict(environment or {}),
         start_new_session=True,

@@ -1,4 +1,4 @@
-"""Servers on localhost: which ones run (`make ui` writes that down), and starting them."""
+"""Servers on localhost: starting them and writing down where they are."""
 
 import atexit
 import fcntl
@@ -7,61 +7,23 @@ import os
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from editgan.environment import home_project
+from editgan.environment import HEALTH, answers, artifact_folder, home_project, running_servers, servers_file, store_uri
 from flows import processes
 
 START_SECONDS = 180.0  # a loaded machine and a first database migration; normally 5 to 15
-HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
-
-
-def record_path(root: Path) -> Path:
-    """The file in which running servers are written down."""
-    return home_project(root) / ".cache" / "servers.json"
-
-
-def running(root: Path) -> dict[str, str]:
-    """Address by name ("mlflow", "prefect") of every recorded server that answers."""
-    return {name: url for name, url in _recorded(root).items() if answers(f"{url}{HEALTH[name]}")}
 
 
 def record(root: Path, addresses: Mapping[str, str]) -> None:
-    """Write down servers for flows and commands to find."""
-    _write(root, _recorded(root) | dict(addresses))
-
-
-def forget(root: Path, addresses: Mapping[str, str]) -> None:
-    """Strike servers off the record, where it still holds these."""
-    _write(root, dict(_recorded(root).items() - addresses.items()))
-
-
-def _recorded(root: Path) -> dict[str, str]:
-    try:
-        return json.loads(record_path(root).read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _write(root: Path, addresses: Mapping[str, str]) -> None:
-    path = record_path(root)
+    """Write down the running servers for flows and commands to find; none removes the file."""
+    path = servers_file(root)
     if addresses:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(addresses))
     else:
         path.unlink(missing_ok=True)
-
-
-def answers(url: str) -> bool:
-    """Whether an address answers with success."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as reply:
-            return reply.status == 200
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
 
 
 def free_port(first: int) -> int:
@@ -77,8 +39,13 @@ def free_port(first: int) -> int:
     raise OSError(f"no free port between {first} and {first + 199}")
 
 
-def start_prefect(root: Path, *, first_port: int = 4200, scheduler: bool = True) -> tuple[subprocess.Popen, str]:
-    """Start Prefect's server and wait until it answers; returns process and address (without /api).
+def local(port: int) -> str:
+    """Address of a server on this machine."""
+    return f"http://127.0.0.1:{port}"
+
+
+def start_prefect(root: Path, port: int, *, scheduler: bool = True) -> subprocess.Popen:
+    """Start Prefect's server and wait until it answers.
 
     One at a time: two servers that set up the same new database at once trip over each other's rows.
 
@@ -88,8 +55,6 @@ def start_prefect(root: Path, *, first_port: int = 4200, scheduler: bool = True)
     Raises:
         RuntimeError: it ended, or it did not answer in time.
     """
-    port = free_port(first_port)
-    url = f"http://127.0.0.1:{port}"
     command = ["python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--log-level", "error", "--lifespan", "on", "--timeout-keep-alive", "5"]
     flags = {"PREFECT__SERVER_FINAL": "1"}
@@ -101,11 +66,25 @@ def start_prefect(root: Path, *, first_port: int = 4200, scheduler: bool = True)
         fcntl.flock(file, fcntl.LOCK_EX)
         process = processes.start(command, root=root, environment=flags, stdin=subprocess.DEVNULL)
         try:
-            wait_until_up(process, f"{url}{HEALTH['prefect']}")
+            wait_until_up(process, f"{local(port)}{HEALTH['prefect']}")
         except BaseException:
             processes.stop(process, grace=5)
             raise
-    return process, url
+    return process
+
+
+def start_mlflow(root: Path, port: int) -> subprocess.Popen:
+    """Start MLflow's server on the store; it answers some seconds later.
+
+    Database and place of the artifacts are those of MLflow's own variables, without them the project's.
+    """
+    command = ["python", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven more processes that nothing here uses
+    if not os.environ.get("MLFLOW_BACKEND_STORE_URI"):
+        settings["MLFLOW_BACKEND_STORE_URI"] = store_uri(root)
+    if not any(map(os.environ.get, ("MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_ARTIFACTS_DESTINATION"))):
+        settings["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifact_folder(root).as_uri()
+    return processes.start(command, root=root, environment=settings, whole_tree=True, stdin=subprocess.DEVNULL)
 
 
 def wait_until_up(process: subprocess.Popen, url: str) -> None:
@@ -131,9 +110,9 @@ def prefect_api(root: Path) -> str:
     """
     if os.environ.get("PREFECT_API_URL"):
         return os.environ["PREFECT_API_URL"]
-    known = running(root)
+    known = running_servers(root)
     if "prefect" in known:
         return f"{known['prefect']}/api"
-    process, url = start_prefect(root, first_port=0, scheduler=False)
-    atexit.register(processes.stop, process, grace=5)
-    return f"{url}/api"
+    port = free_port(0)
+    atexit.register(processes.stop, start_prefect(root, port, scheduler=False), grace=5)
+    return f"{local(port)}/api"

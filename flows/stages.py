@@ -102,7 +102,7 @@ def reproduce(
         progress = _ProgressFile(root / "work" / stage / "progress.json")
         deadline = None if limit_seconds is None else start + limit_seconds
         try:
-            for line in _follow(process):
+            for line in follow(process):
                 if line and not HINTS.match(line):
                     lines.append(line)
                     say(line)
@@ -152,7 +152,7 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
             errors="replace",
         )  # fmt: skip
         try:
-            lines = [line for line in _follow(process) if line]
+            lines = [line for line in follow(process) if line]
             process.wait()
         finally:
             processes.stop(process)
@@ -167,7 +167,7 @@ def outcome(text: str) -> str:
     return max(found)[1] if found else "ran"
 
 
-def _follow(process: subprocess.Popen) -> Iterator[str | None]:
+def follow(process: subprocess.Popen) -> Iterator[str | None]:
     """Lines of output as they come, None at least every `POLL_SECONDS`; ends with the process.
 
     It ends with the process and not with its output, which a left-behind grandchild could hold open.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -26,7 +27,7 @@ from fake_project import (
 )  # fmt: skip
 
 from editgan import doctor, tracking
-from editgan.environment import PROJECT_ROOT
+from editgan.environment import PROJECT_ROOT, running_servers
 from flows import processes, stages
 
 SECONDS = 600  # for what takes a few on a machine with nothing else to do
@@ -89,6 +90,26 @@ def stage_at_work(root: Path, after: int = 3) -> psutil.Process:
     return named(root, "stage.py", "first")[0]
 
 
+@contextmanager
+def serving(root: Path, *arguments: str) -> Iterator[subprocess.Popen]:
+    """`python -m flows.serve`, its output in serve.log, from the time it is up until it is told to end."""
+    log = root / "serve.log"
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "flows.serve", *arguments]
+        process = subprocess.Popen(command, cwd=root, env=environment(root), stdout=file, stderr=file)
+    try:
+        wait_for(lambda: "Ctrl-C" in log.read_text() or process.poll() is not None, SECONDS, "everything is up")
+        assert process.poll() is None, log.read_text()
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def worker(root: Path) -> psutil.Process:
+    return next(one for one in named(root, "worker", "start") if "--whole-tree" not in one.cmdline())
+
+
 @pytest.mark.parametrize("victim", ["stage", "dvc"])
 def test_killed_stage_or_dvc(root, unbroken, victim):
     running = repro(root)
@@ -145,27 +166,58 @@ def test_killed_worker(root, unbroken):
     nightly["schedules"] = [{"interval": 60, "active": True}]
     declared["deployments"] = [nightly]
     (root / "prefect.yaml").write_text(yaml.safe_dump(declared))
-    checkout = root / "runs" / "nightly"
-
-    def start(log: str) -> subprocess.Popen:
-        with (root / log).open("w") as file:
-            command = [sys.executable, "-m", "flows.nightly"]
-            return subprocess.Popen(command, cwd=root, env=environment(root), stdout=file, stderr=file)
-
-    first = start("first.log")
-    stage_at_work(checkout)
-    named(root, "worker", "start")[0].kill()
-    assert first.wait(SECONDS) == 1
-    wait_for(lambda: not processes_in(root), 30, "neither the flow nor its stage nor the server is left")
-    second = start("second.log")
-    try:
+    checkout, log = root / "runs" / "nightly", root / "serve.log"
+    with serving(root):
+        stage_at_work(checkout)
+        flow = named(root, "prefect.engine")
+        worker(root).kill()
+        wait_for(lambda: "worker: started again" in log.read_text(), SECONDS, "another worker")
+        assert flow and not any(process.is_running() for process in flow), "its flow has ended with it"
         finished = re.compile(r"Flow run '.*' - Finished in state Completed")
-        wait_for(lambda: finished.search((root / "second.log").read_text()), SECONDS, "the next scheduled run")
+        wait_for(lambda: finished.search(log.read_text()), SECONDS, "the next scheduled run")
         made = results(checkout)
-    finally:
-        second.terminate()
-        second.wait(60)
+    assert "worker: ended with status 137; it is started again in 1 s" in log.read_text()
     assert made == unbroken and starts(checkout)[1] > 3
+    assert not processes_in(root)
+
+
+@pytest.mark.slow
+def test_killed_servers_come_back_where_they_were_and_the_pipeline_goes_on(root, unbroken):
+    (root / "prefect.yaml").write_text(yaml.safe_dump({"deployments": []}))
+    log = root / "serve.log"
+    with serving(root, "--pages"):
+        addresses = running_servers(root)
+        assert set(addresses) == {"mlflow", "prefect"}
+        pipeline = start_pipeline(root)
+        stage_at_work(root)
+        for port in (url.rpartition(":")[2] for url in addresses.values()):
+            next(process for process in named(root, port) if "leash.py" not in process.cmdline()[2]).kill()
+        wait_for(lambda: log.read_text().count("started again\n") == 2, SECONDS, "both come back")
+        wait_for(lambda: running_servers(root) == addresses, SECONDS, "at the same addresses")
+        assert pipeline.wait(SECONDS) == 0, (root / "pipeline.log").read_text()
+        assert addresses["prefect"] in (root / "pipeline.log").read_text(), "it used them"
+    assert results(root) == unbroken and starts(root) == [0]
+    client, experiment = tracking.connect(root)
+    (parent,) = client.search_runs([experiment])
+    assert parent.info.status == "FINISHED" and client.list_artifacts(parent.info.run_id)
+    assert not processes_in(root) and doctor.treat(root, fix=True) == 0
+
+
+@pytest.mark.slow
+def test_killed_supervisor_leaves_nothing_running(root, unbroken):
+    with serving(root) as served:
+        prefect = [sys.executable, "-m", "prefect", "deployment", "run", "pipeline/pipeline"]
+        api = {"PREFECT_API_URL": f"{running_servers(root)['prefect']}/api"}
+        subprocess.run(prefect, cwd=root, env=environment(root) | api, check=True, capture_output=True)
+        stage_at_work(root)
+        served.kill()
+        served.wait()
+        wait_for(lambda: not processes_in(root), 40, "neither servers nor worker, flow, stage")
+    assert "serve.lock: left by" in faults(root) and "servers that do not answer" in faults(root)
+    again = run_pipeline(root)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert results(root) == unbroken and starts(root)[1] > 3
+    assert doctor.treat(root, fix=True) == 0
 
 
 @pytest.mark.slow

@@ -15,9 +15,10 @@ import pytest
 import torch
 from fake_project import STAGES, environment, load_per_core, make_project, processes_in, run_pipeline, wait_for
 
+from editgan.environment import HEALTH, answers, servers_file
 from editgan.errors import UserError
 from editgan.weights import save_tensors, write_json
-from flows import processes, servers, stages
+from flows import processes, stages
 from flows.checkout import prepare_checkout
 from flows.lock import sole_pipeline
 from flows.pipeline import checkout_name
@@ -30,7 +31,7 @@ def pages(tmp_path_factory) -> Iterator[tuple[Path, dict[str, str], subprocess.P
     root = make_project(tmp_path_factory.mktemp("flows") / "project")
     record, output = root / ".cache" / "servers.json", root / "ui.log"
     with output.open("w") as log:
-        command = [sys.executable, "-m", "flows.ui"]
+        command = [sys.executable, "-m", "flows.serve", "--pages"]
         process = subprocess.Popen(command, cwd=root, env=environment(root), stdout=log, stderr=log)
     try:
         wait_for(lambda: record.exists() or process.poll() is not None, 240, "servers")
@@ -404,11 +405,34 @@ def test_night_fails_where_the_benchmark_is_worse_than_the_accepted_one(pages, b
     assert flow_run, "the flow run itself fails"
 
 
+def test_runs_are_recorded_through_the_server_and_kept_in_the_project(pages, project):
+    root, addresses, _ = pages
+    ask = "import json, sys; from editgan import tracking; from pathlib import Path; client, number = tracking.connect("
+    ask += "Path.cwd()); print(json.dumps([client.tracking_uri, client.get_experiment(number).artifact_location]))"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], cwd=root, env=environment(root), capture_output=True, text=True, check=True
+    )
+    uri, artifacts = json.loads(done.stdout)
+    assert uri == addresses["mlflow"] and artifacts.startswith((root / "mlartifacts").as_uri())
+    kept = list((root / "mlartifacts").rglob("summary.md"))
+    assert kept and all("# Stages" in path.read_text() for path in kept)
+
+
+def test_second_server_is_refused_with_the_first_ones_process(pages):
+    root, _, process = pages
+    second = subprocess.run(
+        [sys.executable, "-m", "flows.serve"], cwd=root, env=environment(root), capture_output=True, text=True
+    )
+    assert second.returncode == 1 and "Traceback" not in second.stderr
+    assert f"run already (process {process.pid}, since " in second.stderr
+    assert servers_file(root).exists(), "the record of the first is left alone"
+
+
 def test_pages_stop_together(pages, project):
     root, addresses, process = pages
     for name, url in addresses.items():
-        assert servers.answers(f"{url}{servers.HEALTH[name]}")
+        assert answers(f"{url}{HEALTH[name]}")
     process.terminate()
     assert process.wait(60) == 0
-    assert not servers.record_path(root).exists()
+    assert not servers_file(root).exists()
     assert not processes_in(root)

@@ -59,8 +59,8 @@ def importers(tool: str) -> set[str]:
     return {module for module in TREES if tool in roots(module)}
 
 
-def test_mlflow_is_imported_by_tracking_alone():
-    assert importers("mlflow") == {"editgan.tracking"}
+def test_mlflow_is_imported_by_tracking_and_registry_alone():
+    assert importers("mlflow") == {"editgan.tracking", "editgan.registry"}
 
 
 def test_prefect_is_imported_by_flows_alone():
@@ -76,7 +76,7 @@ def test_flows_do_not_compute_and_stages_do_not_know_flows():
 
 def test_flows_bring_no_torch_with_them():
     """Not even through the project's own modules: a flow starts in the time Prefect needs."""
-    code = "import sys, flows.pipeline, flows.ui; sys.exit('torch' in sys.modules)"
+    code = "import sys, flows.pipeline, flows.serve; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr or "torch was imported"
 

@@ -34,7 +34,7 @@ def test_nightly_deployment_fires_and_finishes(tmp_path):
     (root / "prefect.yaml").write_text(yaml.safe_dump(declared))
     output = root / "nightly.log"
     with output.open("w") as log:
-        command = [sys.executable, "-m", "flows.nightly"]
+        command = [sys.executable, "-m", "flows.serve"]
         nightly_process = subprocess.Popen(command, cwd=root, env=environment(root), stdout=log, stderr=log)
     finished = re.compile(r"Flow run '.*' - Finished in state Completed")
     try:

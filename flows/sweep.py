@@ -1,0 +1,216 @@
+"""`python -m flows.sweep --set KEY=VALUE,VALUE ...`: try combinations of parameters, each as a DVC experiment.
+
+One after the other, in a folder of DVC's own (`dvc exp run --temp`), so that the working tree stays as it is; at the
+end they are compared with it. An experiment keeps its name: `editgan compare`, `dvc exp apply` and `dvc exp show` take
+it.
+"""
+
+import argparse
+import itertools
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from editgan import tracking
+from editgan.environment import PROJECT_ROOT, home_project, tracking_uri
+from editgan.errors import UserError
+from editgan.revisions import WORKING_TREE, find_revision, flat_keys
+from flows import processes, servers, stages
+from flows.lock import sole
+
+MAX_NAME = 80  # characters
+PAGE_COLUMNS = 160  # of the table in the artifact
+
+Overrides = dict[str, str]  # dotted key of params.yaml -> value, as text
+
+
+class ExperimentsFailed(RuntimeError):
+    """Some experiments of a sweep failed."""
+
+
+def busy(task, task_run, state) -> bool:
+    """Whether another DVC command was in the way."""
+    return isinstance(state.result(raise_on_failure=False), stages.Busy)
+
+
+@task(name="experiment", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=20, retry_condition_fn=busy)
+def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
+    """Run the pipeline with other parameters; an experiment of this name on this commit is replaced."""
+    log = get_run_logger()
+    if experiment_exists(name, root):
+        subprocess.run([sys.executable, "-m", "dvc", "exp", "remove", name], cwd=root, check=True, capture_output=True)
+        log.info("%s: replaced", name)
+    settings = [part for key, value in overrides.items() for part in ("-S", f"{key}={value}")]
+    parent = tracking.start_run(name, root=root, params=overrides, tags={"experiment": name})
+    environment = {"EDITGAN_TRACKING_URI": tracking_uri(root), tracking.PARENT_VARIABLE: parent.run_id or ""}
+    status, lines = "FAILED", []
+    try:
+        with stages.gpu_slot(home_project(root), log.info):
+            process = processes.start(
+                ["python", "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings],
+                root=root, environment=environment,
+                whole_tree=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                errors="replace",
+            )  # fmt: skip
+            try:
+                for line in filter(None, stages.follow(process)):
+                    lines.append(line)
+                    log.info(line)
+                process.wait()
+            finally:
+                processes.stop(process)
+        text = "\n".join(lines)
+        if process.returncode:
+            kind = stages.Busy if stages.BUSY.search(text) else stages.StageFailed
+            raise kind("\n".join([f"{name}: `dvc exp run` ended with status {process.returncode}:", *lines[-12:]]))
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        parent.close(status)
+
+
+@flow(name="sweep")
+def sweep(combinations: list[Overrides]) -> str:
+    """Run every combination, whatever becomes of the others; returns their comparison with the working tree.
+
+    Raises:
+        UserError: another sweep runs here.
+        ExperimentsFailed: some did; the message is the comparison of the others and the reasons.
+    """
+    failed: dict[str, str] = {}
+    named = experiment_names(combinations)
+    with sole(PROJECT_ROOT / "work" / "sweep.lock", "another sweep runs here", "or wait for it"):
+        stages.fetch_missing(PROJECT_ROOT, say=get_run_logger().info)
+        for name, overrides in named.items():
+            state = run_experiment.with_options(name=name)(name, overrides, PROJECT_ROOT, return_state=True)
+            if not state.is_completed():
+                failed[name] = str(state.result(raise_on_failure=False))
+    page = comparison([name for name in named if name not in failed])
+    create_markdown_artifact(f"```\n{page}\n```\n", key="sweep", description=f"{len(named)} experiments")
+    if failed:
+        total = f"{len(failed)} of {len(named)} experiments failed: {', '.join(failed)}"
+        raise ExperimentsFailed("\n\n".join([page, *failed.values(), total]))
+    return page
+
+
+def comparison(names: Sequence[str]) -> str:
+    """The experiments beside the working tree, as text; without results there, the first of them is the reference."""
+    from rich.console import Console
+
+    from editgan.comparison import compare, show  # brings torch, which a flow does without as long as it can
+
+    revisions = [find_revision(name, PROJECT_ROOT) for name in names]
+    if any((PROJECT_ROOT / "outputs").glob("*/metrics.json")):
+        revisions.insert(0, find_revision(WORKING_TREE, PROJECT_ROOT))
+    if not names:
+        return "no experiment to compare"
+    console = Console(width=PAGE_COLUMNS)
+    with console.capture() as text:
+        show(compare(revisions), console)
+    return text.get().rstrip()
+
+
+def experiment_exists(name: str, root: Path) -> bool:
+    """Whether there is an experiment of this name that began at this commit."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
+    found = subprocess.run(["git", "show-ref", "--verify", "--quiet", reference], cwd=root)
+    return found.returncode == 0
+
+
+def grid(settings: Sequence[str]) -> list[Overrides]:
+    """Every combination of `KEY=VALUE,VALUE,...`; commas inside brackets separate nothing.
+
+    Raises:
+        UserError: an entry is none, or a key comes twice.
+    """
+    axes: dict[str, list[str]] = {}
+    for entry in settings:
+        key, given, values = entry.partition("=")
+        if not (key and given and values):
+            raise UserError(f"--set {entry}: write e.g. --set editing.edit.steps=50,100")
+        if key in axes:
+            raise UserError(f"--set {key} is given twice; list its values: --set {key}=A,B")
+        axes[key] = re.split(r",(?![^\[{]*[\]}])", values)
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def listed(path: Path) -> list[Overrides]:
+    """The combinations of a YAML file: a list of mappings from a dotted key to a value.
+
+    Raises:
+        UserError: no such file, or another content.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, list) or not content or not all(isinstance(one, dict) and one for one in content):
+        raise UserError(f"{path}: is no list of overrides such as `- {{editing.edit.steps: 50, seed: 1}}`")
+    return [
+        {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat_keys(one).items()}
+        for one in content
+    ]
+
+
+def check_keys(combinations: Sequence[Overrides], params: Path) -> None:
+    """Raises UserError where a key is none of the params file: DVC would say so for each experiment, at length."""
+    known = flat_keys(yaml.safe_load(params.read_text()))
+    for key in dict.fromkeys(key for one in combinations for key in one):
+        if key not in known:
+            near = [name for name in known if name.endswith(f".{key.rpartition('.')[2]}")]
+            raise UserError(f"{key} is no parameter of {params.name}" + (f"; is it {', '.join(near)}?" if near else ""))
+
+
+def experiment_names(combinations: Sequence[Overrides]) -> dict[str, Overrides]:
+    """The combinations by a name that says what is different, e.g. `steps=50,seed=1`, and that git takes."""
+    keys = list(dict.fromkeys(key for one in combinations for key in one))
+    last = [key.rpartition(".")[2] for key in keys]
+    short = {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
+    named: dict[str, Overrides] = {}
+    for one in combinations:
+        name = ",".join(f"{short[key]}={value}" for key, value in one.items())
+        name = re.sub(r"[^\w.=,+-]+|\.(?=\.|lock$|$)|^[.-]", "_", name, flags=re.ASCII)[:MAX_NAME]
+        named[name if name not in named else f"{name}-{len(named) + 1}"] = one
+    return named
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 1 a combination failed or was refused, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m flows.sweep", description="Try combinations of parameters.")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--set", action="append", metavar="KEY=VALUE,...", help="with several, every combination")
+    wanted.add_argument("--list", type=Path, metavar="FILE", help="YAML, e.g. `- {editing.edit.steps: 50, seed: 1}`")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        combinations = grid(options.set) if options.set else listed(options.list)
+        check_keys(combinations, PROJECT_ROOT / "params.yaml")
+        with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
+            page = sweep(combinations)
+    except (UserError, ExperimentsFailed) as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the experiments that had ended are kept", file=sys.stderr, flush=True)
+        return 130
+    print(f"\n{page}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

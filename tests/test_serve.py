@@ -1,0 +1,114 @@
+"""Processes that are looked after: started again when they end, and ended with all that they have started."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from fake_project import wait_for
+
+from editgan import environment
+from flows import processes, serve
+
+# A child that leaves a process of its own session behind, whose id it writes down.
+FORKING = (
+    "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+    "start_new_session=True); print(child.pid, flush=True); time.sleep(float(sys.argv[1]))"
+)
+
+
+def started(root: Path, seconds: float) -> tuple[subprocess.Popen, psutil.Process]:
+    """A process that lasts some seconds under the leash, and the one that it leaves behind."""
+    command = ["python", "-c", FORKING, str(seconds)]
+    process = processes.start(command, root=root, whole_tree=True, stdout=subprocess.PIPE, text=True)
+    return process, psutil.Process(int(process.stdout.readline()))
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_whole_tree_ends_with_its_program(tmp_path):
+    process, left = started(tmp_path, 0.0)
+    assert process.wait(20) == 0 and gone(left)
+    process, left = started(tmp_path, 600.0)
+    processes.stop(process)
+    assert process.returncode == 128 + 15 and gone(left)
+
+
+def test_whole_tree_ends_with_a_parent_that_is_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from flows import processes;"
+        "processes.start(['python', '-c', sys.argv[2], '600'], root=Path.cwd(), whole_tree=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(environment.PROJECT_ROOT), FORKING]
+    parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    left = psutil.Process(int(parent.stdout.readline()))
+    tree = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    assert left in tree and len(tree) == 3
+    wait_for(lambda: all(map(gone, tree)), 10, "leash, program and what it has started are gone")
+
+
+def test_service_that_ends_is_started_again_after_longer_and_longer_pauses(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(serve, "PAUSE_SECONDS", 0.1)
+    ends = partial(processes.start, ["python", "-c", "import sys; sys.exit(3)"], root=tmp_path)
+    service, said = serve.Service("short", ends), ""
+    service.start()
+
+    def third_pause() -> bool:
+        nonlocal said
+        service.look()
+        said += capsys.readouterr().out
+        return "0.4 s" in said
+
+    wait_for(third_pause, 20, "three ends")
+    service.stop()
+    pauses = [f"short: ended with status 3; it is started again in {pause} s" for pause in (0.1, 0.2, 0.4)]
+    assert said.splitlines() == [pauses[0], "short: started again", pauses[1], "short: started again", pauses[2]]
+
+
+def test_service_that_cannot_be_started_is_tried_again(capsys):
+    def refuse() -> subprocess.Popen:
+        raise RuntimeError("the port is taken")
+
+    service = serve.Service("prefect", refuse)
+    service.look()
+    assert capsys.readouterr().out == "prefect: the port is taken; it is started again in 1 s\n"
+    service.look()
+    assert capsys.readouterr().out == "", "not before it is due"
+
+
+def test_servers_that_the_environment_names_are_used_and_none_started_beside_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
+    monkeypatch.setenv("EDITGAN_TRACKING_URI", "http://mlflow.example")
+    asked = []
+
+    def start_worker(root: Path, api: str) -> subprocess.Popen:
+        asked.append(api)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve, "start_worker", start_worker)
+    monkeypatch.setattr(serve, "declare_deployments", lambda root, api: asked.append(api))
+    monkeypatch.setattr(processes, "start", lambda *arguments, **options: pytest.fail("started a server"))
+    with pytest.raises(KeyboardInterrupt):
+        serve.serve(tmp_path, worker=True)
+    assert asked == ["http://prefect.example/api"] * 2
+
+
+def test_runs_are_recorded_by_a_server_that_answers_and_else_in_the_project(tmp_path, monkeypatch):
+    for name in environment.TRACKING_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    file = environment.servers_file(tmp_path)
+    file.parent.mkdir()
+    file.write_text(json.dumps({"mlflow": "http://127.0.0.1:9"}))
+    own = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert environment.tracking_uri(tmp_path) == own, "that server is gone"
+    monkeypatch.setattr(environment, "answers", lambda url: url == "http://127.0.0.1:9/health")
+    assert environment.tracking_uri(tmp_path) == "http://127.0.0.1:9" and environment.store_uri(tmp_path) == own
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
+    assert environment.tracking_uri(tmp_path) == environment.store_uri(tmp_path) == "http://mlflow.example"
