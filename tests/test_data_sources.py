@@ -254,9 +254,12 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
     assert "40000x40000" in reasons["images/003.png"] or "too large" in reasons["images/003.png"]
     assert reasons["masks/stray.png"] == "belongs to no picture"
     assert all(f"{file}: {reason}" in message for file, reason in reasons.items())
+    assert [path.name for path in (tmp_path / "outputs/data").iterdir()] == ["rejected.csv"], "nothing else is written"
     assert time.monotonic() - started < 60
     kept = make_data(tmp_path, params, "folder", own, train=12)
     assert rejected(kept) == reasons and json.loads((kept / "metrics.json").read_text())["rejected"] == len(reasons)
+    used = {row["file"] for split in SPLITS for row in attributes_of(kept, split)}
+    assert not used & reasons.keys(), "what is rejected is not used"
 
 
 def test_links_and_paths_that_lead_out_are_never_opened(own, tmp_path, params):

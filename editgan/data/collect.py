@@ -24,9 +24,16 @@ COUNTED = ("train", "pool", "val", "test", "reference")
 def signature(root: Path, items: Sequence[Item]) -> str:
     """Changes with what is known of the items and with the sizes and times of their files."""
     files = [file for item in items for file in (item.file, *(mask for mask, _ in item.masks))]
-    stats = [(root / file).lstat() if (root / file).exists() else None for file in files]
-    known = [[found.st_size, found.st_mtime_ns] if found else None for found in stats]
+    known = [_size_and_time(root / file) for file in files]
     return hashlib.sha256(json.dumps([[asdict(item) for item in items], known]).encode()).hexdigest()[:16]
+
+
+def _size_and_time(path: Path) -> list[int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
 
 
 def rejected_csv(rejected: Sequence[Rejected]) -> bytes:

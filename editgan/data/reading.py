@@ -88,6 +88,7 @@ def open_picture(content: bytes, formats: Sequence[str] = ("PNG", "JPEG")) -> Im
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data, which turn nothing
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=formats)
             if picture.width * picture.height > MAX_PIXELS:
@@ -134,6 +135,8 @@ def read_labels(content: bytes, label: int | None, size: tuple[int, int], classe
         return np.where(np.array(picture.convert("L")) > 0, label, 0).astype(np.uint8)
     if picture.mode not in ("P", "L"):
         raise Unusable(f"has pixels of mode {picture.mode}; save class numbers as an indexed or grey PNG")
+    if picture.mode == "L" and content[24] < 8:  # bit depth in the header: its few greys were spread over 0 to 255
+        raise Unusable(f"has greys of {content[24]} bits; save class numbers with 8")
     labels = np.array(picture)
     if labels.max() >= classes:
         raise Unusable(f"holds the unknown label {labels.max()}; the classes are numbered 0 to {classes - 1}")

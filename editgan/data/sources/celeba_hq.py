@@ -24,6 +24,7 @@ ATTRIBUTES, MAPPING = "CelebAMask-HQ-attribute-anno.txt", "CelebA-HQ-to-CelebA-m
 PARTITION, IDENTITY = "list_eval_partition.txt", "identity_CelebA.txt"
 PARTITIONS = {"0": "train", "1": "val", "2": "test"}
 MASK_SIDE = 512
+NUMBER = re.compile(r"[0-9]{1,9}")
 PART = re.compile(r"(\d{5})_(\w+)\.png")
 # The published labels, name there -> (name here, published colour). Label = place in this list, counted from 1; later
 # parts cover earlier ones. Left and right are as published.
@@ -122,13 +123,18 @@ def _rows(root: Path, file: str, cells: int, header: bool = False) -> list[list[
     """Lines of a table, split at blanks.
 
     Raises:
-        UserError: the file is missing, or a line has another number of cells or does not begin with a number.
+        UserError: the file is missing, or a line has another number of cells, does not begin with a number (of tables
+            without a header that of a .jpg), or begins as one before it.
     """
     rows = [line.split() for line in read_text(root, file).splitlines()]
     rows = [row for row in rows if row][1 if header else 0 :]
+    seen = set()
     for row in rows:
-        if len(row) != cells or not row[0].removesuffix(".jpg").isdecimal():
-            raise UserError(f"{root / file}: the line {' '.join(row)[:80]!r} is not as published; fetch the file again")
+        number = row[0] if header else row[0].removesuffix(".jpg")
+        if len(row) != cells or not NUMBER.fullmatch(number) or number in seen:
+            fault = "is there twice" if number in seen else "is not as published"
+            raise UserError(f"{root / file}: the line {' '.join(row)[:80]!r} {fault}; fetch the file again")
+        seen.add(number)
     return rows
 
 

@@ -32,7 +32,7 @@ def list_pictures(root: Path) -> Listing:
     """What the folder holds.
 
     Raises:
-        UserError: no folder images/, masks without classes.json, or a table without a column `file`.
+        UserError: no folder images/, masks without classes.json, or a table that is no CSV or has no column `file`.
     """
     files, rejected = files_below(root, IMAGES)
     masks, classes = _masks(root, rejected)
@@ -89,7 +89,10 @@ def _table(root: Path, rejected: list[Rejected]) -> dict[str, dict] | None:
     if not (root / TABLE).exists() and not (root / TABLE).is_symlink():
         return None
     reader = csv.DictReader(io.StringIO(read_text(root, TABLE), newline=""), restkey="", restval="")
-    columns = reader.fieldnames or []
+    try:
+        columns, lines = reader.fieldnames or [], list(reader)
+    except csv.Error as error:
+        raise UserError(f"{root / TABLE}: is no CSV ({error})") from None
     if "file" not in columns or len(set(columns)) < len(columns) or "" in columns:
         raise UserError(
             f"{root / TABLE}: the first line must name each column once, `file` among them; it is {columns}"
@@ -97,19 +100,19 @@ def _table(root: Path, rejected: list[Rejected]) -> dict[str, dict] | None:
     if "identity" in columns:
         raise UserError(f"{root / TABLE}: call the column of who is on a picture `person`, not `identity`")
     rows: dict[str, dict] = {}
-    try:
-        for number, cells in enumerate(reader, 2):
-            file = cells["file"]
-            try:
-                if file.startswith("/") or ".." in file.split("/") or "\\" in file:
-                    raise ValueError("its path leads out of the folder")
-                if file in rows:
-                    raise ValueError("a second row for this file")
-                rows[file] = _row(cells)
-            except ValueError as error:
-                rejected.append(Rejected(f"{IMAGES}/{file}", f"{TABLE}, row {number}: {error}"))
-    except csv.Error as error:
-        raise UserError(f"{root / TABLE}: is no CSV ({error})") from None
+    seen = set()
+    for number, cells in enumerate(lines, 2):
+        file = cells["file"]
+        try:
+            if file.startswith("/") or ".." in file.split("/") or "\\" in file:
+                raise ValueError("its path leads out of the folder")
+            if file in seen:
+                rows.pop(file, None)  # which one is right, nobody knows
+                raise ValueError("a second row for this file")
+            seen.add(file)
+            rows[file] = _row(cells)
+        except ValueError as error:
+            rejected.append(Rejected(f"{IMAGES}/{file}", f"{TABLE}, row {number}: {error}"))
     return rows
 
 

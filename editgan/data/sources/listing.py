@@ -67,7 +67,7 @@ def refusal(root: Path, file: str) -> str | None:
 
 
 def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
-    """All files of a folder, sorted, and the linked folders and unreadable names in it.
+    """All files of a folder, sorted, and what is in it that cannot be read: linked or closed folders, bad names.
 
     Raises:
         UserError: there is no such folder, or it is a symbolic link.
@@ -76,22 +76,31 @@ def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
         raise UserError(f"{root / folder}: is a symbolic link; put the folder itself there")
     if not (root / folder).is_dir():
         raise UserError(f"{root / folder}: no such folder; docs/data.md describes the layout")
-    files, rejected = [], []
-    for directory, folders, names in os.walk(root / folder):
+    files: list[str] = []
+    rejected: list[Rejected] = []
+
+    def unlisted(error: OSError) -> None:
+        place = Path(error.filename).relative_to(root).as_posix()
+        rejected.append(Rejected(_printable(place), f"cannot be listed ({error.strerror})"))
+
+    for directory, folders, names in os.walk(root / folder, onerror=unlisted):
         place = Path(directory).relative_to(root).as_posix()
         rejected += [
-            Rejected(f"{place}/{name}", "is a symbolic link")
+            Rejected(_printable(f"{place}/{name}"), "is a symbolic link")
             for name in folders
             if os.path.islink(os.path.join(directory, name))
         ]
         for name in names:
             file = f"{place}/{name}"
-            try:
-                file.encode()
+            if _printable(file) == file:
                 files.append(file)
-            except UnicodeEncodeError:
-                rejected.append(Rejected(os.fsencode(file).decode(errors="replace"), "its name is no UTF-8"))
+            else:
+                rejected.append(Rejected(_printable(file), "its name is no UTF-8"))
     return sorted(files), sorted(rejected)
+
+
+def _printable(path: str) -> str:
+    return os.fsencode(path).decode(errors="replace")
 
 
 def read_text(root: Path, file: str) -> str:
