@@ -431,3 +431,6 @@ def test_photographs_have_no_truth_and_no_figure_that_needs_one(context):
     assert {"smiling_judge", "identity_mobilefacenet", "leak_to_input", f"fid{HEADS}_efflite0"} <= columns
     text = (context.out / "table.md").read_text()
     assert "to truth" not in text and "truly smiling (ceiling)" not in text and "no ceiling" in text
+    assert (
+        "the mIoU of the segmentation is measured on the same heads" in text and "judges' own quality and" not in text
+    )

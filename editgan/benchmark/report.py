@@ -232,6 +232,9 @@ def report(
     people = "heads of other people, half of them smiling" if truth else "other pictures"
     ceiling = "*truly smiling* shows what each judge can see at all, the row " if truth else ""
     ends = "*input*, *truly smiling*" if truth else "*input*"
+    measured = "the mIoU of the segmentation is"
+    if truth:
+        measured = "the judges' own quality and the mIoU of the segmentation are"
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     unfinished = ", ".join(map(title_of, setting.still_improving))
     unfinished = f" Still improving when training ended: {unfinished}." if unfinished else ""
@@ -241,8 +244,7 @@ def report(
         f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps}, which adds"
         f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
         f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
-        " of an edit was chosen on the heads and people of this table; the judges' own quality and the mIoU of the"
-        " segmentation are measured on the same heads. "
+        f" of an edit was chosen on the heads and people of this table; {measured} measured on the same heads. "
         + ", ".join(map(title_of, FROM_PHOTOS))
         + " take the photo itself, which spares them the error of the embedding, and have no strength."
         + unfinished,

@@ -51,7 +51,7 @@ def load_heads(data: Path) -> SmileHeads:
     Where test_smiling.zip is empty there is no truth, and the region is the neutral mouth with room around it.
 
     Raises:
-        UserError: the two archives hold different heads, or the classes are not those of faces.
+        UserError: the two archives hold different heads, all are of one person, or the classes are not those of faces.
     """
     classes = load_classes(data / "classes.json")
     if not set(MOUTH) <= set(classes.names):
@@ -60,6 +60,10 @@ def load_heads(data: Path) -> SmileHeads:
     before = torch.as_tensor(load_masks(data / "test.zip"))
     attributes = load_attributes(data / "test.zip")
     identities = [row["identity"] for row in attributes]
+    if len(set(identities)) < 2:
+        raise UserError(
+            f"{data / 'test.zip'}: all pictures show one person; the benchmark needs two for its identities"
+        )
     photos = torch.as_tensor(load_images(data / "test.zip"))
     if count(data / "test_smiling.zip") == 0:
         region = dilate(is_part(before, mouth), max(1, before.shape[-1] // ROOM))
