@@ -32,12 +32,14 @@ ATTRIBUTES = (
 
 
 def face(index: int, side: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A face and its parts, moved and coloured by its index; smiling ones show a red mouth."""
+    """A face and its parts, moved, turned and coloured by its index; smiling ones show a red mouth."""
     rng = np.random.default_rng(index)
     image = np.full((side, side, 3), rng.integers(40, 220, 3), np.uint8)
-    moved, masks = rng.integers(-2, 3), {}
+    moved, turned, masks = rng.integers(-2, 3), rng.integers(-1, 2), {}
     for part, box in BOXES.items():
         top, left, bottom, right = ((place + moved) * side // 64 for place in box)
+        if part == "nose":
+            left, right = left + turned * side // 64, right + turned * side // 64
         masks[part] = np.zeros((side, side), bool)
         masks[part][top:bottom, left:right] = True
         image[masks[part]] = rng.integers(0, 256, 3)
