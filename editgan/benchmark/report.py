@@ -229,7 +229,7 @@ def report(
     """table.md: the judges' own quality, the embedding, the table of edits, the sweep, and how to read them."""
     strengths = ", ".join(f"{title_of(name)} {value:g}" for name, value in setting.strengths.items())
     refined, truth = refined_name(setting.refine_steps), setting.truth
-    people = "heads of other people, half of them smiling" if truth else "other pictures"
+    people = "heads of other people, half of them smiling" if truth else "pictures"
     ceiling = "*truly smiling* shows what each judge can see at all, the row " if truth else ""
     ends = "*input*, *truly smiling*" if truth else "*input*"
     measured = "the mIoU of the segmentation is"

@@ -62,7 +62,7 @@ def choose(
         lines = [f"  {split}: {counts[split]} asked for (data.{split}), {len(chosen[split])} left" for split in short]
         listed = "".join(f"\n  {file}: {reason}" for file, reason in rejected)
         raise UserError(
-            (f"{len(rejected)} files were rejected:{listed}\n" if rejected else "")
+            (f"rejected files: {len(rejected)}{listed}\n" if rejected else "")
             + f"{params.folder}: too few pictures, {len(pictures)} can be used:\n"
             + "\n".join(lines)
             + "\nA person's pictures lie in one split; test pictures do not smile; the pool has masks, if any has"

@@ -118,7 +118,7 @@ def read_pictures(context: StageContext) -> list[Path]:
     items, records = [everything[index][0] for index in usable], [everything[index][1] for index in usable]
     chosen = choose(items, records, params, seed, rejected)
     if rejected:
-        print(f"{len(rejected)} files are not used ({context.out / REJECTED}):")
+        print(f"files not used ({context.out / REJECTED}): {len(rejected)}")
         print("\n".join(f"  {file}: {reason}" for file, reason in rejected), flush=True)
 
     save_classes(context.out / "classes.json", listing.classes)
