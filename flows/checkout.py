@@ -26,7 +26,8 @@ def prepare_checkout(
     Args:
         project: the project to copy, a git repository.
         checkout: the folder, e.g. runs/ci.
-        params: params file, relative to the project or absolute.
+        params: params file, relative to the project or absolute; edits/ beside it may hold edits of the same name,
+            which take the place of edits.yaml: another data set has other part classes.
         cache: folder of its DVC cache, None for the project's.
         results: the checkout began with what the project's stages had left; without, with nothing.
 
@@ -52,6 +53,9 @@ def prepare_checkout(
     _follow_commit(project, checkout)
     _copy_working_tree(project, checkout, keep_own=not (new and results))
     shutil.copyfile(params, checkout / "params.yaml")
+    edits = params.parent / "edits" / params.name
+    if edits.is_file():
+        shutil.copyfile(edits, checkout / "edits.yaml")
     _share_cache(project, checkout, cache or _cache_dir(project))
     return checkout
 

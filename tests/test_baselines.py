@@ -1,12 +1,17 @@
 """InterFaceGAN and LocalEditing on planted directions, parts and channels."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from editgan.benchmark.baselines import interfacegan, localediting
 from editgan.benchmark.baselines.localediting import Contributions, channel_mask, convolutions, part_clusters
+from editgan.data.archive import write_archive
+from editgan.errors import UserError
 from editgan.generator.generator import Generator
+from editgan.interfacegan.stage import condition_boundaries
 
 
 def planted(count: int = 2000, noise: float = 0.05) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -113,3 +118,19 @@ def test_swapped_styles_reach_from_nothing_to_the_reference():
         torch.testing.assert_close(G.synthesis(target), plain)  # given back
     widths = [layer.affine.weight.shape[0] for layer in convolutions(G)]
     assert widths == [x.shape[1] for x in swapped[:-1]], "convolution i takes map i"
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"masculine": 1.0, "yaw": 0.1}, "lack the attributes age"),
+        ({"masculine": 1.0, "age": 0.5, "yaw": 0.1}, "do not differ in"),
+    ],
+)
+def test_pictures_that_do_not_say_what_is_to_be_left_alone_are_refused(tmp_path, row, fault):
+    rows = [row, {**row, "masculine": 0.0}]
+    write_archive(tmp_path / "train_labels.zip", attributes=rows)
+    params = SimpleNamespace(interfacegan=SimpleNamespace(condition_heads=len(rows)))
+    context = SimpleNamespace(params=params, input=lambda _: tmp_path)
+    with pytest.raises(UserError, match=fault):
+        condition_boundaries(context, 1)

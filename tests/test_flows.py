@@ -143,6 +143,19 @@ def test_checkout_follows_the_working_tree_and_keeps_its_results(tmp_path):
     assert len(heads) == 1
 
 
+def test_params_bring_their_own_edits(tmp_path):
+    """Another data set has other part classes."""
+    project = make_project(tmp_path / "project")
+    (project / "edits.yaml").write_text("the default's")
+    (project / "params" / "edits").mkdir()
+    (project / "params" / "edits" / "other.yaml").write_text("its own")
+    for _ in range(2):
+        checkout = prepare_checkout(project, project / "runs" / "other", Path("params/other.yaml"))
+        assert (checkout / "edits.yaml").read_text() == "its own"
+    plain = prepare_checkout(project, project / "runs" / "plain", Path("params.yaml"))
+    assert (plain / "edits.yaml").read_text() == "the default's"
+
+
 def test_checkout_refuses_what_it_did_not_make(tmp_path):
     project = make_project(tmp_path / "project")
     (project / "runs" / "mine").mkdir(parents=True)

@@ -282,6 +282,17 @@ def test_stage_end_to_end_is_byte_stable_and_splits_the_people(context):
     assert {path.name: path.read_bytes() for path in context.out.iterdir()} == first
 
 
+def test_photographs_are_judged_on_validation_alone(context):
+    """They come in no pairs of the same head neutral and smiling."""
+    write_archive(context.input("data") / "test_smiling.zip", [], attributes=[])
+    stage.run(context)
+    metrics = json.loads((context.out / "metrics.json").read_text())
+    assert metrics["identity"] == {} and "test_heads" not in metrics and metrics["val_heads"] == 39
+    assert all(row.keys() == {"val"} for row in metrics["smile"].values())
+    table = (context.out / "quality.md").read_text()
+    assert "nothing is said of the identity networks" in table and "| judge | judges |" in table
+
+
 def test_labels_that_do_not_fit_the_images_are_refused(context):
     write_archive(context.input("data") / "train_labels.zip", attributes=[{"identity": 1, "smile": 0.0}])
     with pytest.raises(UserError, match="192 images, train_labels.zip 1 labels"):

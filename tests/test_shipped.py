@@ -12,7 +12,7 @@ import yaml
 from fake_project import environment
 
 from editgan.config import load_params
-from editgan.data.render import VERSION
+from editgan.data.collect import heads_recipe
 from editgan.environment import PROJECT_ROOT
 from editgan.graph import load_graph
 from editgan.weights import write_json
@@ -104,8 +104,8 @@ def test_bare_clone_restores_every_file_of_what_is_shipped_without_a_network(bar
 def test_no_shipped_stage_is_stale_once_its_inputs_are_made_again(bare_clone, assets_dir):
     """Pretrained networks convert to the same bytes, and the recipe of the data is written by parameters alone."""
     params = load_params(bare_clone / "params.yaml")
-    recipe = {"renderer": VERSION, "seed": params.seed, "resolution": params.resolution}
-    write_json(bare_clone / "outputs" / "data" / "recipe.json", recipe | {"data": params.data.model_dump()})
+    recipe = heads_recipe(params.data, seed=params.seed, resolution=params.resolution)
+    write_json(bare_clone / "outputs" / "data" / "recipe.json", recipe)
     for stage in SHIPPED:
         for dep in load_graph(bare_clone / "dvc.yaml")[stage].deps:
             if dep.startswith("outputs/assets/"):

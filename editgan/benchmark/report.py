@@ -17,6 +17,7 @@ from editgan.benchmark.smile import (
     INPUT,
     PASTED,
     RECONSTRUCTION,
+    ROOM,
     TRULY_SMILING,
     refined_name,
 )
@@ -55,6 +56,22 @@ COLUMN_TITLES = {
 }
 THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
 
+TRUTH_NOTES = (
+    "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
+    " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
+    " them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
+    " is no judge: this tells how far they came in their own terms.",
+    "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
+    " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
+    " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
+)
+PHOTO_NOTES = (
+    "**Leak**: mean squared error outside the mouth (labelled mask: lips and mouth interior of the photo, with a"
+    f" {ROOM}th of the picture's side around them), against the input photo (contains the error of reconstruction) and"
+    " against the reconstruction (the edit alone).",
+    "Nobody is seen truly smiling with all else equal: there is no distance to the truth and no ceiling.",
+)  # of photographs
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -78,6 +95,7 @@ class Setting:
     different_people: dict[str, float]  # mean cosine of different people by identity network
     kid_subsets: int
     bootstrap: int
+    truth: bool = True  # every head exists truly smiling, too, as rendered ones do
 
 
 def title_of(row: str) -> str:
@@ -210,7 +228,13 @@ def report(
 ) -> str:
     """table.md: the judges' own quality, the embedding, the table of edits, the sweep, and how to read them."""
     strengths = ", ".join(f"{title_of(name)} {value:g}" for name, value in setting.strengths.items())
-    refined = refined_name(setting.refine_steps)
+    refined, truth = refined_name(setting.refine_steps), setting.truth
+    people = "heads of other people, half of them smiling" if truth else "pictures"
+    ceiling = "*truly smiling* shows what each judge can see at all, the row " if truth else ""
+    ends = "*input*, *truly smiling*" if truth else "*input*"
+    measured = "the mIoU of the segmentation is"
+    if truth:
+        measured = "the judges' own quality and the mIoU of the segmentation are"
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     unfinished = ", ".join(map(title_of, setting.still_improving))
     unfinished = f" Still improving when training ended: {unfinished}." if unfinished else ""
@@ -220,29 +244,22 @@ def report(
         f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps}, which adds"
         f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
         f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
-        " of an edit was chosen on the heads and people of this table; the judges' own quality and the mIoU of the"
-        " segmentation are measured on the same heads. "
+        f" of an edit was chosen on the heads and people of this table; {measured} measured on the same heads. "
         + ", ".join(map(title_of, FROM_PHOTOS))
         + " take the photo itself, which spares them the error of the embedding, and have no strength."
         + unfinished,
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
-        " own. The row *truly smiling* shows what each judge can see at all, the row *input* its false alarms.",
-        f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference heads of other people,"
-        f" half of them smiling; features: {', '.join(setting.feature_networks)}, resized inside the network."
+        f" own. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
+        f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
+        f" features: {', '.join(setting.feature_networks)}, resized inside the network."
         + _inception_note(setting)
         + f" At {setting.heads} samples FID is biased upwards by much of its value (Chong & Forsyth 2020): compare it"
-        " down the column, with the rows of real heads (*input*, *truly smiling*) as its floor. KID is unbiased and"
+        f" down the column, with the rows of real heads ({ends}) as its floor. KID is unbiased and"
         f" may be negative; mean over {setting.kid_subsets} subsets. Neither rewards a smile as such: the reference is"
-        " half neutral. Package clean-fid computes both, torchmetrics confirms each KID.",
+        f" {'half' if truth else 'partly'} neutral. Package clean-fid computes both, torchmetrics confirms each KID.",
         f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
         f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
-        "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
-        " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
-        " them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
-        " is no judge: this tells how far they came in their own terms.",
-        "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
-        " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
-        " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
+        *(TRUTH_NOTES if truth else PHOTO_NOTES),
         "Squared errors are of pixel values in [-1, 1]. Brackets: 95 % bootstrap intervals of the mean over heads"
         f" ({setting.bootstrap} resamples).",
     ]

@@ -46,7 +46,7 @@ class Measured:
     smile: Tensor  # [N, 3], in the order of SMILE_JUDGES
     identity: dict[str, Tensor]  # [N, D] by network
     features: dict[str, Tensor]  # [N, D] by network
-    lpips_alex: Tensor  # [N], to the truly smiling heads
+    lpips_alex: Tensor | None  # [N], to the truly smiling heads, where these exist
 
 
 @dataclass
@@ -67,18 +67,21 @@ def measure_reference(pictures: Tensor, yardsticks: Yardsticks) -> dict[str, Ref
     return references
 
 
-def measure_row(pictures: Tensor, smiling: Tensor, yardsticks: Yardsticks) -> Measured:
-    """Show pictures, uint8 [N, 3, H, W], and the same heads truly smiling to every network."""
+def measure_row(pictures: Tensor, smiling: Tensor | None, yardsticks: Yardsticks) -> Measured:
+    """Show pictures, uint8 [N, 3, H, W], and the same heads truly smiling, where these exist, to every network."""
 
     def seen_by(function) -> Tensor:
         return measure(function, pictures, device=yardsticks.device, batch=yardsticks.batch)
 
+    lpips_alex = None
+    if smiling is not None:
+        lpips_alex = _lpips(yardsticks.judges.lpips, to_float(pictures), to_float(smiling), yardsticks)
     return Measured(
         pictures=pictures,
         smile=seen_by(yardsticks.judges.smile_probabilities),
         identity={name: seen_by(network) for name, network in yardsticks.identity.items()},
         features={name: seen_by(network) for name, network in yardsticks.features.items()},
-        lpips_alex=_lpips(yardsticks.judges.lpips, to_float(pictures), to_float(smiling), yardsticks),
+        lpips_alex=lpips_alex,
     )
 
 
@@ -112,7 +115,7 @@ def score_row(
         if edited:
             to_reconstruction = cosines(features, reconstruction.identity[network]).diagonal()
             per_head[f"identity_to_reconstruction_{network}"] = to_reconstruction
-    if name != TRULY_SMILING:
+    if name != TRULY_SMILING and heads.smiling is not None:
         per_head["lpips_alex"] = row.lpips_alex
         per_head["l2"] = mean_squared_error(x, to_float(heads.smiling))
     if name != INPUT:

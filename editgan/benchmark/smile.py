@@ -1,7 +1,8 @@
 """The smile protocol (EditGAN, section 4.2): neutral test heads are made to smile, then judged.
 
 Rows: the input photo, its reconstruction, the edit of every method, EditGAN's after refinement too, and the same head
-truly smiling, which no method can beat. All rows are rounded to 8 bits first, as pictures on disk are.
+truly smiling, which no method can beat; photographs have no such row, and nothing that compares with it is said of
+them. All rows are rounded to 8 bits first, as pictures on disk are.
 """
 
 import time
@@ -12,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
-from editgan.editing.masks import MOUTH, edit_region
+from editgan.data.archive import count, load_attributes, load_classes, load_images, load_masks
+from editgan.editing.masks import MOUTH, dilate, edit_region, is_part
 from editgan.editing.params import OptimizationParams
 from editgan.editing.refine import refine
 from editgan.editing.vectors import EditingVector
@@ -24,6 +25,7 @@ from editgan.weights import load_tensors, save_tensors
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
 DISTILLATION = "distillation"
 FROM_PHOTOS = (DISTILLATION,)  # methods that take the photo itself, without embedding and without a strength
+ROOM = 16  # of people never seen truly smiling: a smile may change the mouth and this part of the picture's side around
 PASTED = "_pasted"  # ends the names of rows that keep the photo's pixels outside the edited region
 
 
@@ -37,27 +39,40 @@ class SmileHeads:
     """The heads of the benchmark, all in the same order."""
 
     photos: Tensor  # uint8 [N, 3, H, W], neutral
-    smiling: Tensor  # uint8 [N, 3, H, W], the same heads truly smiling
+    smiling: Tensor | None  # uint8 [N, 3, H, W], the same heads truly smiling; None where these do not exist
     region: Tensor  # bool [N, H, W], what a smile may change: the mouth before and after, dilated
     identities: list[int]  # who is on picture i
-    smiling_masks: Tensor  # exact part masks of the truly smiling heads  # uint8 [N, H, W]
+    smiling_masks: Tensor | None  # exact part masks of the truly smiling heads  # uint8 [N, H, W]
 
 
 def load_heads(data: Path) -> SmileHeads:
     """The test heads, neutral and truly smiling, and the exact region that a smile may change.
 
+    Where test_smiling.zip is empty there is no truth, and the region is the neutral mouth with room around it.
+
     Raises:
-        UserError: the two archives hold different heads.
+        UserError: the two archives hold different heads, all are of one person, or the classes are not those of faces.
     """
+    classes = load_classes(data / "classes.json")
+    if not set(MOUTH) <= set(classes.names):
+        raise UserError(f"{data / 'classes.json'}: the smile benchmark needs the classes {', '.join(MOUTH)}")
+    mouth = [classes.index(name) for name in MOUTH]
+    before = torch.as_tensor(load_masks(data / "test.zip"))
     attributes = load_attributes(data / "test.zip")
     identities = [row["identity"] for row in attributes]
+    if len(set(identities)) < 2:
+        raise UserError(
+            f"{data / 'test.zip'}: all pictures show one person; the benchmark needs two for its identities"
+        )
+    photos = torch.as_tensor(load_images(data / "test.zip"))
+    if count(data / "test_smiling.zip") == 0:
+        region = dilate(is_part(before, mouth), max(1, before.shape[-1] // ROOM))
+        return SmileHeads(photos=photos, smiling=None, region=region, identities=identities, smiling_masks=None)
     if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
         raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
-    classes = load_classes(data / "classes.json")
-    mouth = [classes.index(name) for name in MOUTH]
-    before, after = (torch.as_tensor(load_masks(data / name)) for name in ("test.zip", "test_smiling.zip"))
+    after = torch.as_tensor(load_masks(data / "test_smiling.zip"))
     return SmileHeads(
-        photos=torch.as_tensor(load_images(data / "test.zip")),
+        photos=photos,
         smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
         region=edit_region(before, after, mouth),
         identities=identities,

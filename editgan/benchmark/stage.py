@@ -86,7 +86,7 @@ def run(context: StageContext) -> None:
     for done, name in enumerate(rows):
         context.run.progress(done, len(rows), "rows", f"scoring {name}")
         scores[name] = score_row(name, measured, heads, references, **options)
-        if name in masks:
+        if name in masks and heads.smiling_masks is not None:
             scores[name].values["mouth_iou_segmentation"] = mouth_iou(masks[name], heads.smiling_masks, renderer.S)
 
     strangers = {
@@ -113,10 +113,11 @@ def run(context: StageContext) -> None:
         different_people=strangers,
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
+        truth=heads.smiling is not None,
     )
     worst = measured[refined].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()
     first = list(range(params.grid_heads))
-    with_ends = {INPUT: rows[INPUT], **pasted(rows), TRULY_SMILING: rows[TRULY_SMILING]}
+    with_ends = {name: row for name, row in rows.items() if name in (INPUT, TRULY_SMILING, *pasted(rows))}
     pictures = {
         "grid": grid(plain(rows), shown_masks(context, masks, refined), first),
         "pasted": grid(with_ends, {}, first),
@@ -211,7 +212,8 @@ def make_rows(
 
     net = load_module(context.input("distillation") / "generator.safetensors", GlobalGenerator).to(context.device)
     generated[DISTILLATION] = smile(net, heads.photos, batch=renderer.batch)
-    return {INPUT: heads.photos, **generated, **on_photos, TRULY_SMILING: heads.smiling}, seen
+    truth = {} if heads.smiling is None else {TRULY_SMILING: heads.smiling}
+    return {INPUT: heads.photos, **generated, **on_photos, **truth}, seen
 
 
 def load_yardsticks(context: StageContext) -> Yardsticks:

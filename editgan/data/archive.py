@@ -60,10 +60,12 @@ def load_classes(path: Path | str) -> Classes:
     try:
         rows = json.loads(path.read_text())
         names = [row["name"] for row in rows]
+        if not all(isinstance(name, str) and name for name in names):
+            raise ValueError("a name is no text")
         palette = np.array([row["colour"] for row in rows], np.uint8).reshape(len(names), 3)
     except FileNotFoundError:
         raise ArchiveError(f"{path} does not exist; `python -m editgan data` makes it") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ArchiveError(f"{path} is no list of {{name, colour}} entries ({error}); make it again") from error
     return Classes(names=names, palette=palette)
 

@@ -66,6 +66,16 @@ def condition_boundaries(context: StageContext, total: int) -> dict[str, Boundar
     attributes = load_attributes(data / "train_labels.zip")[:count]
     if len(attributes) < count:
         raise UserError(f"interfacegan.condition_heads {count}: there are {len(attributes)} training heads")
+    if missing := [name for name in CONDITIONS if any(name not in row for row in attributes)]:
+        raise UserError(
+            f"{data / 'train_labels.zip'}: training pictures lack the attributes {', '.join(missing)}, which the"
+            " conditional direction leaves alone; give them as columns (docs/data.md)"
+        )
+    if alike := [name for name in CONDITIONS if len({row[name] for row in attributes}) < 2]:
+        raise UserError(
+            f"{data / 'train_labels.zip'}: training pictures do not differ in {', '.join(alike)}, which the conditional"
+            " direction leaves alone; give them as columns or masks, which show the yaw (docs/data.md)"
+        )
     code = load_code(context.input("generator") / "code.safetensors")
     E = load_encoder(context.input("encoder") / "E.safetensors", code, context.device)
     images, rows = torch.as_tensor(load_images(data / "train.zip", range(count))), []

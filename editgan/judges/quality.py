@@ -89,6 +89,8 @@ def agreement(probabilities: dict[str, Tensor]) -> dict[str, float]:
 
 def quality_table(metrics: dict) -> str:
     """The metrics of stage `judges` as Markdown."""
+    if not metrics["identity"]:
+        return unpaired_table(metrics)
     lines = [
         f"Judges measured on {metrics['test_heads']} test heads, each rendered neutral and smiling with all else equal,"
         f" and on {metrics['val_heads']} clearly labelled validation heads"
@@ -121,6 +123,26 @@ def quality_table(metrics: dict) -> str:
     pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
     lines += ["", f"The smile networks agree on the test heads, both kinds together: {pairs}."]
     return "\n".join(lines) + "\n"
+
+
+def unpaired_table(metrics: dict) -> str:
+    """The same of photographs, which do not come neutral and smiling with all else equal."""
+    lines = [
+        f"Judges measured on {metrics['val_heads']} labelled validation pictures. There are no pictures of the same"
+        " person neutral and smiling with all else equal, so that nothing is said of the identity networks. Smile"
+        f" networks call a picture smiling from P >= {SMILE_THRESHOLD:g} on:",
+        "",
+        "| smile network | role | AUC | accuracy | neutral ones called smiling | smiling ones called smiling |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in metrics["smile"].items():
+        val = row["val"]
+        lines.append(
+            f"| {name} | {ROLES[name]} | {val['auc']:.4f} | {100 * val['accuracy']:.1f} % |"
+            f" {100 * val['called_smiling_of_neutral']:.1f} % | {100 * val['called_smiling_of_smiling']:.1f} % |"
+        )
+    pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
+    return "\n".join([*lines, "", f"The smile networks agree on them: {pairs}."]) + "\n"
 
 
 def goals(metrics: dict) -> list[str]:

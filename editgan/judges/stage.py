@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from editgan.assets.load import load_network
-from editgan.data.archive import load_attributes, load_images
+from editgan.data.archive import count, load_attributes, load_images
 from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES, load_guide, load_judge
 from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet, initialise
@@ -98,33 +98,38 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
 
 
 def measure_judges(context: StageContext) -> dict:
-    """Quality of every judge and guide on test pairs (neutral, smiling) and on clearly labelled validation heads."""
+    """Quality of every judge and guide on test pairs (neutral, smiling) and on clearly labelled validation heads.
+
+    Photographs come in no such pairs: then nothing is said of identity, and of smiles on validation heads alone.
+    """
     params, data, assets, device = context.params.judges, context.input("data"), context.input("assets"), context.device
-    neutral = torch.as_tensor(load_images(data / "test.zip"))
-    smiling = torch.as_tensor(load_images(data / "test_smiling.zip"))
-    pairs = torch.cat([neutral, smiling])  # [2 N, 3, H, W]
-    identities = [row["identity"] for row in load_attributes(data / "test.zip")]
     val_smile = [row["smile"] for row in load_attributes(data / "val.zip")]
     clear, val_smiling = select_clear(val_smile, params.smile_threshold)
     val = torch.as_tensor(load_images(data / "val.zip", clear.tolist()))
-    test_smiling = torch.arange(len(pairs)) >= len(neutral)
+    if not 0 < int(val_smiling.sum()) < len(val_smiling):
+        raise UserError(f"{data / 'val.zip'}: lacks smiling or neutral heads to measure the judges on; raise data.val")
+    shown, paired = {"val": (val, val_smiling)}, count(data / "test_smiling.zip") > 0
+    if paired:
+        neutral = torch.as_tensor(load_images(data / "test.zip"))
+        pairs = torch.cat([neutral, torch.as_tensor(load_images(data / "test_smiling.zip"))])  # [2 N, 3, H, W]
+        shown = {"test": (pairs, torch.arange(len(pairs)) >= len(neutral)), **shown}
+        identities = [row["identity"] for row in load_attributes(data / "test.zip")]
 
     identity: dict[str, dict[str, float]] = {}
-    networks = [*IDENTITY_NETWORKS, *SMILE_JUDGES, "guide"]
-    for done, name in enumerate(IDENTITY_NETWORKS):
+    identity_networks = IDENTITY_NETWORKS if paired else ()
+    networks = [*identity_networks, *SMILE_JUDGES, "guide"]
+    for done, name in enumerate(identity_networks):
         context.run.progress(done, len(networks), "networks measured", name)
         features = measure(load_network(name, assets).to(device), pairs, device=device)
         identity[name] = identity_quality(features[: len(neutral)], features[len(neutral) :], identities)
 
     smile, probabilities = {}, {}
-    for done, name in enumerate(networks[len(IDENTITY_NETWORKS) :], start=len(IDENTITY_NETWORKS)):
+    for done, name in enumerate(networks[len(identity_networks) :], start=len(identity_networks)):
         context.run.progress(done, len(networks), "networks measured", name)
         net = _smile_network(name, context).to(device)
-        probabilities[name] = measure(net.smile, pairs, device=device)
-        smile[name] = {
-            "test": smile_quality(probabilities[name], test_smiling),
-            "val": smile_quality(measure(net.smile, val, device=device), val_smiling),
-        }
+        said = {heads: measure(net.smile, images, device=device) for heads, (images, _) in shown.items()}
+        smile[name] = {heads: smile_quality(said[heads], smiling) for heads, (_, smiling) in shown.items()}
+        probabilities[name] = next(iter(said.values()))
     context.run.progress(len(networks), len(networks), "networks measured")
     return _rounded(
         {
@@ -132,9 +137,9 @@ def measure_judges(context: StageContext) -> dict:
             "smile": smile,
             "agreement": agreement(probabilities),
             "smile_threshold": params.smile_threshold,
-            "test_heads": len(neutral),
             "val_heads": len(val),
         }
+        | ({"test_heads": len(neutral)} if paired else {})
     )
 
 

@@ -30,7 +30,7 @@ def report(metrics: dict[str, dict[str, float]], params: SamplesParams) -> str:
         cells = [_cell(name, metrics[row].get(name)) for name in shared]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     alone = [f"- {name} of the samples: {metrics['samples'][name]:.1f}" for name in columns if name not in shared]
-    for name, value in metrics["neutral_to_smiling"].items():
+    for name, value in metrics.get("neutral_to_smiling", {}).items():
         alone.append(f"- {name} x1e3 between the test heads neutral and smiling, for comparison: {1000 * value:.2f}")
     for name, value in metrics["copies"].items():
         alone.append(f"- {name}: squared error to the nearest training image, in [-1, 1]: {value:.4f}")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from editgan.assets.load import load_network
-from editgan.data.archive import load_images
+from editgan.data.archive import count, load_images
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import labelled_grid, save_png, to_uint8
@@ -118,8 +118,10 @@ def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
 
 
 def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
-    """KID between the test heads neutral and smiling: a distance that a person sees at once."""
+    """KID between the test heads neutral and smiling: a distance that a person sees at once. {} of photographs."""
     params, data = context.params.samples, context.input("data")
+    if count(data / "test_smiling.zip") == 0:
+        return {}
     network = load_network(FEATURES, context.input("assets")).to(context.device)
     both = [
         measure(network, torch.from_numpy(load_images(data / name)), device=context.device, batch=params.batch)

@@ -1,0 +1,139 @@
+"""Source `folder`: your own pictures.
+
+images/**.{png,jpg,jpeg}   square pictures, faces framed as in FFHQ and CelebA-HQ
+masks/**.png               optional; masks/a/b.png belongs to images/a/b.jpg, pixel value = class number
+classes.json               names and colours of the classes, needed with masks: [{"name": .., "colour": [r, g, b]}]
+attributes.csv             optional; a row a picture, columns `file` and, where known, `person` and attributes
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from editgan.data.archive import Classes, load_classes
+from editgan.data.sources.listing import Item, Listing, Rejected, files_below, read_text
+from editgan.errors import UserError
+
+IMAGES, MASKS, CLASSES, TABLE = "images", "masks", "classes.json", "attributes.csv"
+ENDINGS = (".png", ".jpg", ".jpeg")
+RANGES = {
+    **dict.fromkeys(("smile", "mouth_open", "frown", "blink", "masculine", "age"), (0.0, 1.0)),
+    **dict.fromkeys(("yaw", "pitch", "roll"), (-math.pi, math.pi)),
+}  # attributes that later stages compute with
+OURS = ("identity", "file")  # attributes that the stage itself writes
+
+
+def list_pictures(root: Path) -> Listing:
+    """What the folder holds.
+
+    Raises:
+        UserError: no folder images/, masks without classes.json, or a table that is no CSV or has no column `file`.
+    """
+    files, rejected = files_below(root, IMAGES)
+    masks, classes = _masks(root, rejected)
+    table = _table(root, rejected)
+    refused = {file for file, _ in rejected}  # by their row
+    items, names = [], set()
+    for file in files:
+        name = file.removeprefix(f"{IMAGES}/")
+        stem, ending = (name[: name.rfind(".")], name[name.rfind(".") :]) if "." in name else (name, "")
+        if ending.lower() not in ENDINGS:
+            rejected.append(Rejected(file, f"is no picture: its name ends in none of {', '.join(ENDINGS)}"))
+        elif stem in names:
+            rejected.append(Rejected(file, "another picture has the same name but for its ending"))
+        elif table is not None and name not in table:
+            if file not in refused:
+                rejected.append(Rejected(file, f"has no row in {TABLE}"))
+        else:
+            names.add(stem)
+            row = dict(table[name]) if table is not None else {}
+            mask = f"{MASKS}/{stem}.png"
+            found = ((mask, None),) if mask in masks else ()
+            items.append(Item(file, masks=found, person=row.pop("person", None), attributes=row))
+    stems = {file.removeprefix(f"{IMAGES}/").rpartition(".")[0] for file in files}
+    rejected += [
+        Rejected(mask, "belongs to no picture")
+        for mask in sorted(masks)
+        if mask.removeprefix(f"{MASKS}/").removesuffix(".png") not in stems
+    ]
+    present = {file.removeprefix(f"{IMAGES}/") for file in files}
+    rejected += [
+        Rejected(f"{IMAGES}/{name}", f"no such file, but a row in {TABLE}")
+        for name in (table or {})
+        if name not in present
+    ]
+    return Listing(items, rejected, classes)
+
+
+def _masks(root: Path, rejected: list[Rejected]) -> tuple[set[str], Classes]:
+    """Files of masks/, and the classes."""
+    if not (root / MASKS).exists():
+        return set(), Classes(["background"], np.zeros((1, 3), np.uint8))
+    files, unusable = files_below(root, MASKS)
+    rejected += unusable
+    rejected += [Rejected(file, "is no mask: masks are .png files") for file in files if not file.endswith(".png")]
+    read_text(root, CLASSES)
+    classes = load_classes(root / CLASSES)
+    if not 2 <= len(classes.names) <= 255 or len(set(classes.names)) < len(classes.names):
+        raise UserError(f"{root / CLASSES}: give 2 to 255 classes, each with a name of its own")
+    return {file for file in files if file.endswith(".png")}, classes
+
+
+def _table(root: Path, rejected: list[Rejected]) -> dict[str, dict] | None:
+    """Rows of attributes.csv by file, None where there is no table."""
+    if not (root / TABLE).exists() and not (root / TABLE).is_symlink():
+        return None
+    reader = csv.DictReader(io.StringIO(read_text(root, TABLE), newline=""), restkey="", restval="")
+    try:
+        columns, lines = reader.fieldnames or [], list(reader)
+    except csv.Error as error:
+        raise UserError(f"{root / TABLE}: is no CSV ({error})") from None
+    if "file" not in columns or len(set(columns)) < len(columns) or "" in columns:
+        raise UserError(
+            f"{root / TABLE}: the first line must name each column once, `file` among them; it is {columns}"
+        )
+    if "identity" in columns:
+        raise UserError(f"{root / TABLE}: call the column of who is on a picture `person`, not `identity`")
+    rows: dict[str, dict] = {}
+    seen = set()
+    for number, cells in enumerate(lines, 2):
+        file = cells["file"]
+        try:
+            if file.startswith("/") or ".." in file.split("/") or "\\" in file:
+                raise ValueError("its path leads out of the folder")
+            if file in seen:
+                rows.pop(file, None)  # which one is right, nobody knows
+                raise ValueError("a second row for this file")
+            seen.add(file)
+            rows[file] = _row(cells)
+        except ValueError as error:
+            rejected.append(Rejected(f"{IMAGES}/{file}", f"{TABLE}, row {number}: {error}"))
+    return rows
+
+
+def _row(cells: dict) -> dict:
+    """Cells as attributes: numbers where they are numbers; empty ones are not known and left out."""
+    if "" in cells:
+        raise ValueError("it has more cells than the first line")
+    row = {}
+    for name, cell in cells.items():
+        cell = cell.strip()
+        if name in OURS or not cell:
+            continue
+        try:
+            value = float(cell) if name != "person" else cell
+        except ValueError:
+            value = cell
+        if name in RANGES:
+            low, high = RANGES[name]
+            if not isinstance(value, float) or not low <= value <= high:
+                raise ValueError(f"{name} is {cell!r}; give a number from {low:g} to {high:.3g}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {cell!r}; give a finite number")
+        row[name] = value
+    return row

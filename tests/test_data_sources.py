@@ -1,0 +1,411 @@
+"""Stage `data` on pictures that it did not render: both layouts, splits by person, hostile and broken files."""
+
+import csv
+import json
+import os
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from picture_sources import COUNTS, face, make_data, write_celeba_hq, write_folder
+from PIL import Image
+from pydantic import ValidationError
+
+from editgan.benchmark.smile import load_heads
+from editgan.config import load_params
+from editgan.data.archive import count, load_attributes, load_classes, load_images, load_masks
+from editgan.data.assign import Picture, assign, covering_first
+from editgan.data.collect import heads_recipe
+from editgan.data.params import DataParams
+from editgan.data.reading import majority, pose
+from editgan.data.sources import celeba_hq, folder
+from editgan.editing.edits import at_rest, load_edits, suitable_heads
+from editgan.errors import UserError
+from editgan.judges.stage import training_halves
+from editgan.stage import StageContext, stage_module
+from editgan.tracking import offline_run
+
+SPLITS = ("train", "pool", "val", "test", "reference")
+
+
+@pytest.fixture(scope="module")
+def params(project_root):
+    return load_params(project_root / "params/ci.yaml")
+
+
+@pytest.fixture(scope="module")
+def celeba(tmp_path_factory):
+    return write_celeba_hq(tmp_path_factory.mktemp("celeba"))
+
+
+@pytest.fixture(scope="module")
+def celeba_data(celeba, tmp_path_factory, params):
+    return make_data(tmp_path_factory.mktemp("project"), params, "celeba_hq", celeba)
+
+
+@pytest.fixture
+def own(tmp_path):
+    return write_folder(tmp_path / "own")
+
+
+def attributes_of(out, split: str) -> list[dict]:
+    return load_attributes(out / ("train_labels.zip" if split == "train" else f"{split}.zip"))
+
+
+def rejected(out) -> dict[str, str]:
+    with (out / "rejected.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["file", "reason"]
+    return dict(rows[1:])
+
+
+def test_celeba_hq_fills_the_same_archives(celeba_data):
+    out = celeba_data
+    assert {split: count(out / f"{split}.zip") for split in SPLITS} == {split: COUNTS[split] for split in SPLITS}
+    assert count(out / "test_smiling.zip") == 0 and load_attributes(out / "test_smiling.zip") == []
+    assert load_images(out / "train.zip").shape == (24, 3, 32, 32)
+    assert load_masks(out / "train_labels.zip").shape == (24, 32, 32)
+    assert load_masks(out / "test.zip").shape == (4, 32, 32)
+    classes = load_classes(out / "classes.json")
+    assert len(classes.names) == 19 and classes.names[0] == "background" and classes.index("mouth_interior") == 10
+    assert rejected(out) == {}
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["rejected"] == 0 and metrics["people"] == 20 and metrics["test"]["smiling"] == 0
+    assert (out / "samples.png").exists() and not list(out.parent.parent.glob("work/*"))
+
+
+def test_celeba_hq_keeps_the_official_split_and_its_people_apart(celeba_data):
+    ranges = {"train": (0, 36), "pool": (0, 36), "val": (36, 45), "test": (45, 60), "reference": (45, 60)}
+    people = {}
+    for split, (low, high) in ranges.items():
+        rows = attributes_of(celeba_data, split)
+        assert all(low <= int(row["file"].split("/")[1].removesuffix(".jpg")) < high for row in rows)
+        people[split] = {row["identity"] for row in rows}
+    assert sum(map(len, people.values())) == len(set().union(*people.values())), "nobody is in two splits"
+    assert {row["smile"] for row in attributes_of(celeba_data, "test")} == {0.0}
+
+
+def test_celeba_hq_parts_cover_one_another_in_the_published_order(celeba_data):
+    row = attributes_of(celeba_data, "val")[0]
+    index = int(row["file"].split("/")[1].removesuffix(".jpg"))
+    mask, classes = load_masks(celeba_data / "val.zip")[0], load_classes(celeba_data / "classes.json")
+    parts = face(index, celeba_hq.MASK_SIDE)[1]
+    merged = np.zeros((celeba_hq.MASK_SIDE,) * 2, np.uint8)
+    for name in ("skin", "nose", "l_eye", "r_eye", "mouth", "u_lip", "l_lip", "hair"):
+        merged[parts[name]] = classes.index(celeba_hq.PARTS[name][0])
+    np.testing.assert_array_equal(mask, majority(merged, 32))
+
+
+def test_celeba_hq_images_are_shrunk_with_pillow(celeba, celeba_data):
+    row, image = attributes_of(celeba_data, "val")[0], load_images(celeba_data / "val.zip")[0]
+    with Image.open(celeba / row["file"]) as picture:
+        expected = np.array(picture.resize((32, 32), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(image.transpose(1, 2, 0), expected)
+
+
+def test_celeba_hq_attributes_serve_later_stages(celeba_data, project_root):
+    val = attributes_of(celeba_data, "val")
+    assert {row["smile"] for row in val} == {0.0, 1.0} and {row["Smiling"] for row in val} == {0, 1}
+    assert any(map(at_rest, val)) and all({"masculine", "age", "yaw"} <= row.keys() for row in val)
+    assert all(abs(row["yaw"]) < 0.6 and abs(row["roll"]) < 0.1 for row in val), "drawn from the front"
+    edits = load_edits(project_root / "params/edits/celeba_hq256.yaml", celeba_hq.CLASSES.names)
+    assert {"smile", "smile_of_8"} <= edits.keys()
+    assert suitable_heads(edits["smile"], val)
+    pool = attributes_of(celeba_data, "pool")[: COUNTS["few_shot"]]
+    assert {row["smile"] for row in pool} == {0.0, 1.0}, "a donor of the smile is labelled, and faces at rest are"
+    halves = training_halves(celeba_data, 0.35, seed=0)
+    assert all(0 < heads.smiling.sum() < len(heads.smiling) for heads in halves.values())
+
+
+def test_benchmark_loads_photographs_without_a_truth(celeba_data):
+    heads = load_heads(celeba_data)
+    assert heads.smiling is None and heads.smiling_masks is None
+    assert (
+        heads.photos.shape == (4, 3, 32, 32) and heads.region.any((1, 2)).all() and not heads.region.all((1, 2)).any()
+    )
+
+
+def test_same_files_give_the_same_bytes_wherever_they_lie(celeba, celeba_data, tmp_path, params):
+    moved = tmp_path / "elsewhere"
+    moved.symlink_to(celeba)  # the folder that is named may be a link, what is in it may not
+    again = make_data(tmp_path / "project", params, "celeba_hq", moved)
+    for path in celeba_data.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+    recipe = json.loads((again / "recipe.json").read_text())
+    assert recipe["source"] == "celeba_hq" and len(recipe["content"]) == 64
+    assert "folder" not in recipe["data"] and recipe["data"]["train"] == COUNTS["train"]
+
+
+@pytest.mark.parametrize("name", [celeba_hq.PARTITION, celeba_hq.MAPPING, celeba_hq.ATTRIBUTES])
+def test_missing_table_of_celeba_hq_is_named(celeba, tmp_path, params, name):
+    broken = tmp_path / "celeba"
+    broken.mkdir()
+    for path in celeba.iterdir():
+        if path.name not in (name, celeba_hq.IMAGES, celeba_hq.MASKS):
+            (broken / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=f"{name}: no such file"):
+        make_data(tmp_path, params, "celeba_hq", broken)
+
+
+def test_celeba_hq_lists_every_fault(tmp_path, params):
+    root = write_celeba_hq(tmp_path / "celeba", 16)
+    images, masks = root / celeba_hq.IMAGES, root / celeba_hq.MASKS / "0"
+    (images / "0.jpg").unlink()
+    (images / "1.jpg").write_bytes((images / "1.jpg").read_bytes()[:300])
+    Image.new("L", (256, 256)).save(masks / "00002_skin.png")
+    Image.new("L", (512, 512)).save(masks / "00003_tail.png")
+    for path in masks.glob("00004_*.png"):
+        path.unlink()
+    lines = (root / celeba_hq.ATTRIBUTES).read_text().splitlines()
+    (root / celeba_hq.ATTRIBUTES).write_text("\n".join(line for line in lines if not line.startswith("5.jpg")))
+    Image.new("RGB", (64, 64)).save(images / "99.jpg")
+    with pytest.raises(UserError) as caught:
+        make_data(tmp_path, params, "celeba_hq", root)
+    reasons, message = rejected(tmp_path / "outputs/data"), str(caught.value)
+    expected = {
+        "0.jpg": "no such file", "1.jpg": "cannot be decoded", "2.jpg": "00002_skin.png is 256x256, expected 512x512",
+        "3.jpg": "unknown part tail", "4.jpg": "has no masks", "5.jpg": "has no row", "99.jpg": "has no row",
+    }  # fmt: skip
+    for name, reason in expected.items():
+        assert reason in reasons[f"{celeba_hq.IMAGES}/{name}"]
+    assert "unknown part tail" in reasons[f"{celeba_hq.MASKS}/0/00003_tail.png"] and len(reasons) == 8
+    assert all(f"{file}: {reason}" in message for file, reason in reasons.items())
+    assert "train: 24 asked for (data.train), " in message and "too few pictures" in message
+
+
+def test_folder_is_split_by_person(own, tmp_path, params):
+    out = make_data(tmp_path, params, "folder", own)
+    people = {split: {row["identity"] for row in attributes_of(out, split)} for split in SPLITS}
+    assert sum(map(len, people.values())) == len(set().union(*people.values()))
+    assert {row["smile"] for row in attributes_of(out, "test")} == {0.0}
+    assert load_masks(out / "val.zip").max() == 1 and load_classes(out / "classes.json").names == ["background", "face"]
+    rows = [row for split in SPLITS for row in attributes_of(out, split)]
+    assert {row["hat"] for row in rows if "hat" in row} == {"red"} and not all("hat" in row for row in rows)
+
+
+def test_folder_of_pictures_alone_is_enough_for_a_generator(tmp_path, params):
+    own = write_folder(tmp_path / "own", masked=False)
+    (own / "attributes.csv").unlink()
+    out = make_data(tmp_path, params, "folder", own)
+    assert load_images(out / "train.zip").shape == (24, 3, 32, 32)
+    assert len({row["identity"] for split in SPLITS for row in attributes_of(out, split)}) == sum(
+        COUNTS[split] for split in SPLITS
+    ), "each is a person"
+    with pytest.raises(UserError, match="holds no part masks"):
+        load_masks(out / "pool.zip")
+
+
+def test_masked_pictures_are_used_where_masks_are_needed(own, tmp_path, params):
+    for index in range(0, 56, 2):
+        for path in (own / "masks").rglob(f"{index:03d}.png"):
+            if index >= 40:
+                path.unlink()
+    out = make_data(tmp_path, params, "folder", own)
+    assert all(len(load_masks(out / f"{split}.zip")) == COUNTS[split] for split in ("pool", "val", "test"))
+    with pytest.raises(UserError, match="holds no part masks"):
+        load_masks(out / "train_labels.zip")
+
+
+def bomb() -> bytes:
+    """A PNG of 40,000 x 40,000 black pixels in few bytes."""
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 1, 0, 0, 0, 0)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
+    images, masks = own / "images", own / "masks"
+    (images / "001.png").write_bytes((images / "001.png").read_bytes()[:200])
+    (images / "002.png").write_bytes(b"")
+    (images / "003.png").write_bytes(bomb())
+    Image.new("RGB", (40, 30)).save(images / "005.png")
+    Image.new("RGB", (16, 16)).save(images / "006.png")
+    Image.new("I;16", (40, 40)).save(images / "007.png")
+    Image.new("RGBA", (40, 40), (9, 9, 9, 9)).save(images / "009.png")
+    Image.new("L", (39, 40)).save(masks / "010.png")
+    Image.new("L", (40, 40), 7).save(masks / "011.png")
+    Image.new("RGB", (40, 40)).save(masks / "013.png")
+    Image.new("L", (40, 40)).save(masks / "stray.png")
+    Image.new("RGB", (40, 40)).save(images / "no_row.png")
+    Image.new("RGB", (40, 40)).save(images / "014.jpg")
+    (images / "gif.gif").write_bytes(b"GIF89a")
+    (images / "015.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    table = own / "attributes.csv"
+    table.write_text(table.read_text() + "gone.png,p1,0,\n018.png,p1,0,\n014.jpg,p1,0,\n")
+    started = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        make_data(tmp_path, params, "folder", own)
+    reasons, message = rejected(tmp_path / "outputs/data"), str(caught.value)
+    expected = {
+        "001.png": "cannot be decoded", "002.png": "cannot be decoded", "003.png": "", "005.png": "not square",
+        "006.png": "smaller than the resolution 32", "007.png": "mode I;16", "009.png": "transparent",
+        "010.png": "masks/010.png is 39x40, expected 40x40", "011.png": "unknown label 7", "013.png": "mode RGB",
+        "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "no picture",
+        "015.png": "cannot be decoded", "gone.png": "no such file", "018.png": "a second row for this file",
+    }  # fmt: skip
+    for name, reason in expected.items():
+        assert reason in reasons[f"images/{name}"], (name, reasons[f"images/{name}"])
+    assert "40000x40000" in reasons["images/003.png"] or "too large" in reasons["images/003.png"]
+    assert reasons["masks/stray.png"] == "belongs to no picture"
+    assert all(f"{file}: {reason}" in message for file, reason in reasons.items())
+    assert [path.name for path in (tmp_path / "outputs/data").iterdir()] == ["rejected.csv"], "nothing else is written"
+    assert time.monotonic() - started < 60
+    kept = make_data(tmp_path, params, "folder", own, train=12)
+    assert rejected(kept) == reasons and json.loads((kept / "metrics.json").read_text())["rejected"] == len(reasons)
+    used = {row["file"] for split in SPLITS for row in attributes_of(kept, split)}
+    assert not used & reasons.keys(), "what is rejected is not used"
+
+
+def test_links_and_paths_that_lead_out_are_never_opened(own, tmp_path, params):
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(secret)
+    (own / "images/001.png").unlink()
+    (own / "images/001.png").symlink_to(secret)
+    (own / "masks/002.png").unlink()
+    (own / "masks/002.png").symlink_to(secret)
+    (own / "images/linked").symlink_to(tmp_path)
+    os.mkfifo(own / "images/pipe.png")
+    table = own / "attributes.csv"
+    table.write_text(table.read_text() + f"../../secret.png,p1,0,\n{secret},p1,0,\npipe.png,p1,0,\n")
+    out = make_data(tmp_path, params, "folder", own, train=12)
+    reasons = rejected(out)
+    assert reasons["images/001.png"] == "is a symbolic link" == reasons["images/linked"]
+    assert reasons["images/002.png"] == "its mask masks/002.png is a symbolic link"
+    assert reasons["images/pipe.png"] == "is no regular file"
+    assert "leads out of the folder" in reasons["images/../../secret.png"]
+    assert "leads out of the folder" in reasons[f"images/{secret}"]
+    assert not [row for split in SPLITS for row in attributes_of(out, split) if "secret" in row["file"]]
+    (own / "images").rename(tmp_path / "images")
+    (own / "images").symlink_to(tmp_path / "images")
+    with pytest.raises(UserError, match="images: is a symbolic link"):
+        make_data(tmp_path, params, "folder", own)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("name,smile\na.png,1\n", "`file` among them"),
+        ("file,identity\na.png,1\n", "call the column of who is on a picture `person`"),
+        ("file,file\na.png,1\n", "name each column once"),
+    ],
+)
+def test_bad_table_is_refused(own, text, fault):
+    (own / "attributes.csv").write_text(text)
+    with pytest.raises(UserError, match=fault):
+        folder.list_pictures(own)
+
+
+@pytest.mark.parametrize("cell", ["yes", "2", "nan", "-0.1"])
+def test_bad_value_rejects_its_row_and_picture(own, cell):
+    table = own / "attributes.csv"
+    table.write_text(table.read_text().replace("001.png,p0,1", f"001.png,p0,{cell}"))
+    reasons = dict(folder.list_pictures(own).rejected)
+    assert f"attributes.csv, row 3: smile is '{cell}'; give a number from 0 to 1" in reasons["images/001.png"]
+
+
+def test_changed_file_is_read_again_and_changes_the_recipe(own, tmp_path, params):
+    first = (make_data(tmp_path, params, "folder", own) / "recipe.json").read_bytes()
+    assert (make_data(tmp_path, params, "folder", own) / "recipe.json").read_bytes() == first
+    Image.new("RGB", (40, 40), (9, 9, 9)).save(own / "images/001.png")
+    assert (make_data(tmp_path, params, "folder", own) / "recipe.json").read_bytes() != first
+
+
+def test_folder_that_is_not_there_is_named(tmp_path, params):
+    with pytest.raises(UserError, match="data.folder nowhere: no such folder"):
+        make_data(tmp_path, params, "folder", "nowhere")
+
+
+@pytest.mark.parametrize("given", [{"source": "folder"}, {"folder": "pictures"}, {"source": "lsun", "folder": "x"}])
+def test_source_and_folder_belong_together(given):
+    with pytest.raises(ValidationError):
+        DataParams(train=1, pool=1, few_shot=1, val=1, test=2, reference=2, supersample=1, **given)
+
+
+def test_recipe_of_rendered_heads_is_as_it_was(project_root):
+    """Everything shipped was trained on data of this recipe."""
+    params = load_params(project_root / "params.yaml")
+    text = json.dumps(
+        heads_recipe(params.data, seed=params.seed, resolution=params.resolution), indent=2, sort_keys=True
+    )
+    assert text + "\n" == (
+        '{\n  "data": {\n    "few_shot": 16,\n    "pool": 320,\n    "reference": 2000,\n    "supersample": 2,\n'
+        '    "test": 400,\n    "train": 20000,\n    "val": 500\n  },\n  "renderer": 1,\n  "resolution": 64,\n'
+        '  "seed": 0\n}\n'
+    )
+
+
+def test_assignment_keeps_people_apart_and_fills_exactly():
+    rng = np.random.default_rng(0)
+    pictures = [Picture(str(rng.integers(60)), None, bool(rng.integers(2)), bool(rng.integers(2))) for _ in range(300)]
+    counts = {"pool": 10, "test": 12, "val": 15, "reference": 20, "train": 100}
+    chosen = assign(pictures, counts, seed=3)
+    assert {split: len(mine) for split, mine in chosen.items()} == counts
+    people = [{pictures[index].person for index in mine} for mine in chosen.values()]
+    assert sum(map(len, people)) == len(set().union(*people))
+    assert all(pictures[index].masked for index in chosen["pool"])
+    assert not any(pictures[index].smiles for index in chosen["test"])
+    assert assign(pictures, counts, seed=3) == chosen != assign(pictures, counts, seed=4)
+
+
+def test_labelled_pictures_cover_every_class_first():
+    shown = np.zeros((6, 4), bool)
+    shown[:, 0] = True
+    shown[[2, 3], 1] = shown[4, 2] = shown[5, 3] = True
+    order = covering_first(shown, 3)
+    assert sorted(order) == list(range(6)) and shown[order[:3]].any(0).all() and order[3:] == sorted(order[3:])
+
+
+def test_majority_takes_the_label_that_covers_most():
+    labels = np.array([[1, 1, 2, 2], [1, 0, 2, 3], [0, 0, 3, 3], [0, 4, 4, 3]], np.uint8)
+    np.testing.assert_array_equal(majority(labels, 2), [[1, 2], [0, 3]])
+    np.testing.assert_array_equal(majority(labels, 4), labels)
+
+
+def test_pose_is_read_off_the_mask():
+    names, mask = ("background", "left_eye", "right_eye", "nose"), np.zeros((64, 64), np.uint8)
+    mask[20:22, 20:22], mask[20:22, 40:42], mask[30:32, 30:32] = 1, 2, 3
+    assert pose(mask, names) == {"yaw": 0.0, "roll": 0.0}
+    turned = mask.copy()
+    turned[30:32, 30:32], turned[30:32, 33:35] = 0, 3
+    assert pose(turned, names)["yaw"] > 0.3
+    mask[mask == 3] = 0
+    assert pose(mask, names)["pitch"] > 1.5, "a hidden nose"
+    assert pose(mask, names[:2]) == {}
+
+
+@pytest.mark.assets
+def test_celeba_hq_goes_through_the_stages_up_to_the_segmentation(celeba_data, assets_dir, tmp_path, params):
+    """Few images and tiny networks: that every stage takes what it is given."""
+    outputs = celeba_data.parent
+    if not (outputs / "assets").exists():
+        (outputs / "assets").symlink_to(assets_dir)
+    warm = params.generator.warm_start.model_copy(update={"kimg": (0.08, 0.08, 0.08)})
+    sections = {
+        "data": params.data.model_copy(update={"source": "celeba_hq", "folder": "elsewhere", **COUNTS}),
+        "generator": params.generator.model_copy(update={"warm_start": warm, "kimg": 0.08, "kid_images": 8}),
+        "encoder": params.encoder.model_copy(update={"val_images": 4, "kimg": 0.08, "warmup_kimg": 0.04}),
+        "segmentation": params.segmentation.model_copy(update={"epochs": 1, "members": 2}),
+    }
+    for name in ("generator", "encoder", "segmentation"):
+        (outputs / name).mkdir(exist_ok=True)
+        (tmp_path / name).mkdir()
+        stage_module(name).run(
+            StageContext(
+                name=name,
+                params=params.model_copy(update=sections),
+                root=outputs.parent,
+                out=outputs / name,
+                work=tmp_path / name,
+                run=offline_run(),
+                device=torch.device("cpu"),
+            )
+        )
+    metrics = json.loads((outputs / "segmentation" / "metrics.json").read_text())
+    assert {"miou_test4", "miou_val4"} <= metrics.keys()
+    assert (outputs / "segmentation" / "S.safetensors").exists()
