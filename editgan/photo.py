@@ -29,6 +29,7 @@ LONGEST = 1024  # a larger photo is searched at this size
 CANDIDATE = 0.5  # score of a place that is looked at again, upright and in the framing of the heads ...
 FOUND = 0.75  # ... and of a face there; docs/photos.md has the measurement
 LOOK = 256  # pixels of that second look
+SMALLEST = 192  # side of the smallest windows: faces in them are about 30 px wide or more
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read_photo(path: str | Path) -> Photo:
 
 @torch.no_grad()
 def find_faces(detector: BlazeFace, photo: Photo) -> list[Face]:
-    """The faces of a photo, the largest first; upright ones, of at least about a thirtieth of its longer side.
+    """The faces of a photo, the largest first: upright ones, 40 px and a thirtieth of the longer side wide or more.
 
     The detector sees 128 px, so it is shown the whole photo with a margin, then overlapping windows of half the side,
     and so on. What it finds is looked at again, aligned: that corrects the points and drops what was no face.
@@ -139,7 +140,7 @@ def windows(image: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
         shown = F.interpolate(cut, size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
         yield torch.tensor(corners) - torch.tensor([left, top]), side, shown
         side //= 2
-        if side < SIZE:
+        if side < SMALLEST:
             return
 
 
@@ -179,8 +180,8 @@ def chosen(faces: Sequence[Face], number: int | None, name: str) -> list[Face]:
     """
     if not faces:
         raise UserError(
-            f"{name}: no face was found; it should look at the camera, stand upright and fill a thirtieth of the "
-            "longer side or more"
+            f"{name}: no face was found; it should look at the camera, stand upright, and be at least 40 px and a "
+            "thirtieth of the picture wide"
         )
     if number is not None and number > len(faces):
         count = "1 face was" if len(faces) == 1 else f"{len(faces)} faces were"
@@ -233,8 +234,8 @@ def blend(photo: Photo, face: Face, before: Tensor, after: Tensor, region: Tenso
     """
     size = region.shape[-1]
     difference = after.float() - before.float()  # [3, S, S]
-    inward = torch.arange(size, dtype=torch.float32) + 0.5
-    inward = (torch.minimum(inward, size - inward) / (2 * seam_width(size))).clamp(max=1)  # 0 at the crop's border
+    inward = torch.arange(size, dtype=torch.float32)
+    inward = (torch.minimum(inward, size - 1 - inward) / (2 * seam_width(size))).clamp(max=1)  # 0 at the border
     weight = seam(region[None])[0] * torch.minimum(inward[:, None], inward)  # [1, S, S]
 
     left, top, right, bottom = bounds(face, photo)
