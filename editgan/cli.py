@@ -333,7 +333,7 @@ def set_inputs(
 
 def show_reconstructions(inputs: list["Input"], images, reconstructions, outputs: Path, out: Path) -> None:
     """What the model makes of the faces of photos, before they are edited: NAME_aligned.png, NAME_embedded.png."""
-    from editgan.inputs import REPRESENTED, distances
+    from editgan.inputs import likenesses
     from editgan.results import write_pictures
 
     faces = [index for index, one in enumerate(inputs) if one.face is not None]
@@ -342,17 +342,14 @@ def show_reconstructions(inputs: list["Input"], images, reconstructions, outputs
     names = [inputs[index].name for index in faces]
     write_pictures(images[faces], names, out, "aligned")
     write_pictures(reconstructions[faces], names, out, "embedded")
-    for index, distance in zip(
-        faces, distances(images[faces], reconstructions[faces], outputs / "assets"), strict=True
-    ):
-        one = inputs[index]
+    found = likenesses(images[faces], reconstructions[faces], outputs / "assets")
+    for one, likeness in zip([inputs[index] for index in faces], found, strict=True):
+        nearness = f"LPIPS-Alex {likeness.lpips:.3f}, identity {likeness.identity:.2f}"
         where = f"aligned from {one.face.side:.0f} px of {one.path.name}"
-        say(f"{one.name}: {where}; LPIPS-Alex of its reconstruction {distance:.3f}, see {out / one.name}_embedded.png")
-        if distance > REPRESENTED:
-            warning = (
-                f"{one.name}: the model cannot represent this face: LPIPS-Alex {distance:.3f} is above {REPRESENTED}"
-            )
-            errors.print(f"{warning}; do not expect much of edits", style="yellow", markup=False, highlight=False)
+        say(f"{one.name}: {where}; reconstruction {out / one.name}_embedded.png: {nearness}")
+        if not likeness.represented:
+            warning = f"{one.name}: the model cannot represent this face ({nearness}); expect little of edits"
+            errors.print(warning, style="yellow", markup=False, highlight=False)
 
 
 def new_name(editor: "Editor", name: str, own: Path) -> Path:

@@ -238,7 +238,7 @@ def test_broken_and_huge_files_are_refused_in_a_line(tmp_path, monkeypatch):
 
 @pytest.fixture
 def with_networks(outputs, assets_dir):  # noqa: F811
-    for name in ("blazeface", "lpips_alex"):
+    for name in ("blazeface", "lpips_alex", "mobilefacenet"):
         link = outputs / "assets" / f"{name}.safetensors"
         if not link.exists():
             link.symlink_to(assets_dir / link.name)
@@ -305,6 +305,17 @@ def test_the_editor_blends_only_its_own_edit(outputs):  # noqa: F811
     editor.sample([1])
     with pytest.raises(UserError, match="of other images"):
         editor.blend(edited, photo, {0: face})
+
+
+def test_likeness_falls_with_blur_and_with_another_head(assets_dir):
+    heads = torch.stack([photo_of(head(index, 64)).pixels for index in (3, 8)])
+    blurred = torch.nn.functional.avg_pool2d(heads.float(), 5, 1, 2).to(torch.uint8)
+    for itself, softer, other in zip(
+        *(inputs.likenesses(heads, images_, assets_dir) for images_ in (heads, blurred, heads.flip(0))), strict=True
+    ):
+        assert itself.lpips < 1e-6 and itself.identity == pytest.approx(1, abs=1e-5) and itself.represented
+        assert 0 < softer.lpips and softer.identity < 1 and not softer.represented
+        assert other.lpips > 0.1 and other.identity < 0.7 and not other.represented
 
 
 # --- photographs of people -------------------------------------------------------------------------------------------
