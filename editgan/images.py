@@ -1,18 +1,15 @@
 """Pictures: uint8 <-> [-1, 1], grids, palettes. The only conversions between what networks see and PNGs."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 
 from editgan.errors import UserError
 
 CAPTION_HEIGHT = 16
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # read in this process; others call programs
-MAX_PIXELS = 64_000_000  # of a picture that is read: 192 MB as bytes
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -37,52 +34,19 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
 
 
-def open_picture(path: str | Path) -> Image.Image:
-    """Read a picture upright, in 8 bits: RGB, or RGBA where it has transparency; its colour profile in `info`.
-
-    The rotation that EXIF asks for is applied. Grey, palette, 16-bit and CMYK pictures are converted, CMYK without its
-    profile; of an animated picture the first frame is taken.
-
-    Raises:
-        UserError: the file is missing, is no image, is cut off or damaged, or has more than `MAX_PIXELS` pixels.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            opened = Image.open(path, formats=FORMATS)  # reads no more than the header
-        with opened:
-            width, height = opened.size
-            if width * height > MAX_PIXELS:
-                raise UserError(f"{path}: is {width}x{height}; {MAX_PIXELS // 1_000_000} million pixels are the limit")
-            return in_8_bits(ImageOps.exif_transpose(opened))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
-    except UserError:
-        raise
-    except Exception as error:  # on damaged files decoders raise whatever they stumble on
-        raise UserError(f"{path}: cannot be read as an image ({error}); PNG and JPEG are understood") from error
-
-
-def in_8_bits(picture: Image.Image) -> Image.Image:
-    """Any mode -> RGB or RGBA, with a colour profile where it is one of these colours."""
-    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-        grey = np.asarray(picture).astype(np.float64).clip(0, 65535) / 257
-        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
-    if picture.mode == "F":
-        raise ValueError("pixels are floating-point numbers")
-    transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
-    converted = picture.convert("RGBA" if transparent else "RGB")
-    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "PA") else None
-    converted.info = {"icc_profile": profile} if profile else {}
-    return converted
-
-
 def read_image(path: str | Path, resolution: int | None = None) -> Tensor:
-    """Read a picture (`open_picture`) as uint8 [3, H, W] RGB; with `resolution`, refuse any other size.
+    """Read a PNG or JPEG as uint8 [3, H, W] RGB; with `resolution`, refuse any other size.
 
     Raises:
         UserError: the file is missing, is no image, or has the wrong size.
     """
-    pixels = torch.from_numpy(np.array(open_picture(path).convert("RGB"))).permute(2, 0, 1)  # [3, H, W]
+    try:
+        with Image.open(path) as image:
+            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # [3, H, W]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); PNG and JPEG are understood") from error
     if resolution is not None and pixels.shape[1:] != (resolution, resolution):
         height, width = pixels.shape[1:]
         needed = f"the model needs {resolution}x{resolution}; resize or crop it first"

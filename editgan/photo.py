@@ -9,6 +9,7 @@ save_png("edited.png", editor.blend(edited, photo, {0: face}).to_pil())
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,19 +17,22 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from editgan.assets.alignment import HEADS, align, fit_similarity
 from editgan.assets.networks.blazeface import SIZE, BlazeFace
-from editgan.editing.paste import seam, seam_width
+from editgan.editing.paste import paste_back
 from editgan.errors import UserError
-from editgan.images import open_picture, to_float
+from editgan.images import to_float
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # read in this process; others call programs
+MAX_PIXELS = 64_000_000  # of a picture that is read: 192 MB as bytes
 LONGEST = 1024  # a larger photo is searched at this size
 CANDIDATE = 0.5  # score of a place that is looked at again, upright and in the framing of the heads ...
 FOUND = 0.75  # ... and of a face there; docs/photos.md has the measurement
 LOOK = 256  # pixels of that second look
+BORDER = 1 / 16  # of a crop's side: over so much an edit fades towards its border
 SMALLEST = 192  # side of the smallest windows: faces in them are about 30 px wide or more
 
 
@@ -83,6 +87,45 @@ def read_photo(path: str | Path) -> Photo:
     layers = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3 or 4, H, W]
     alpha = layers[3] if len(layers) == 4 else None
     return Photo(pixels=layers[:3], alpha=alpha, icc_profile=picture.info.get("icc_profile"))
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Read a picture upright, in 8 bits: RGB, or RGBA where it has transparency; its colour profile in `info`.
+
+    The rotation that EXIF asks for is applied. Grey, palette, 16-bit and CMYK pictures are converted, CMYK without its
+    profile; of an animated picture the first frame is taken.
+
+    Raises:
+        UserError: the file is missing, is no image, is cut off or damaged, or has more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            opened = Image.open(path, formats=FORMATS)  # reads no more than the header
+        with opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise UserError(f"{path}: is {width}x{height}; {MAX_PIXELS // 1_000_000} million pixels are the limit")
+            return in_8_bits(ImageOps.exif_transpose(opened))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image") from error
+    except UserError:
+        raise
+    except Exception as error:  # on damaged files decoders raise whatever they stumble on
+        raise UserError(f"{path}: cannot be read as an image ({error}); PNG and JPEG are understood") from error
+
+
+def in_8_bits(picture: Image.Image) -> Image.Image:
+    """Any mode -> RGB or RGBA, with a colour profile where it is one of these colours."""
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        grey = np.asarray(picture).astype(np.float64).clip(0, 65535) / 257
+        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        raise ValueError("pixels are floating-point numbers")
+    transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
+    converted = picture.convert("RGBA" if transparent else "RGB")
+    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "PA") else None
+    converted.info = {"icc_profile": profile} if profile else {}
+    return converted
 
 
 # --- faces ---------------------------------------------------------------------------------------------------------
@@ -234,9 +277,11 @@ def blend(photo: Photo, face: Face, before: Tensor, after: Tensor, region: Tenso
     """
     size = region.shape[-1]
     difference = after.float() - before.float()  # [3, S, S]
+    black = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    soft = paste_back(black, 255 - black, region[None])[0, :1].float() / 255  # [1, S, S]
     inward = torch.arange(size, dtype=torch.float32)
-    inward = (torch.minimum(inward, size - 1 - inward) / (2 * seam_width(size))).clamp(max=1)  # 0 at the border
-    weight = seam(region[None])[0] * torch.minimum(inward[:, None], inward)  # [1, S, S]
+    inward = (torch.minimum(inward, size - 1 - inward) / (BORDER * size)).clamp(max=1)  # 0 at the border
+    weight = soft * torch.minimum(inward[:, None], inward)
 
     left, top, right, bottom = bounds(face, photo)
     x, y = torch.arange(left, right) + 0.5, torch.arange(top, bottom) + 0.5

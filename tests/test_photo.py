@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from test_editor import SIDE, cheap_distance, outputs, run  # noqa: F401  fixtures: a model of random weights
 
-from editgan import images, inputs
+from editgan import inputs
+from editgan import photo as photo_module
 from editgan.assets.alignment import HEADS
 from editgan.assets.load import load_network
 from editgan.data.mesh import load_head_mesh
@@ -21,8 +22,8 @@ from editgan.data.render import render
 from editgan.data.splits import sample_head
 from editgan.editor import Editor
 from editgan.errors import UserError
-from editgan.images import MAX_PIXELS, open_picture, read_image, save_png, to_pil
-from editgan.photo import Face, Photo, blend, chosen, crop_face, find_faces, read_photo
+from editgan.images import read_image, save_png, to_pil
+from editgan.photo import MAX_PIXELS, Face, Photo, blend, chosen, crop_face, find_faces, open_picture, read_photo
 
 
 def head(index: int, size: int) -> Image.Image:
@@ -192,7 +193,7 @@ def test_every_kind_of_picture_is_read_in_8_bits(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 6  # to be turned by 90 degrees clockwise
     rgb.save(tmp_path / "turned.png", exif=turned)
-    upright = read_image(tmp_path / "turned.png")
+    upright = read_photo(tmp_path / "turned.png").pixels
     assert torch.equal(upright, torch.from_numpy(np.ascontiguousarray(np.rot90(colours, -1))).permute(2, 0, 1))
 
 
@@ -228,7 +229,7 @@ def test_broken_and_huge_files_are_refused_in_a_line(tmp_path, monkeypatch):
     Image.fromarray(np.zeros((3, 4), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(UserError, match="floating-point"):
         open_picture(tmp_path / "float.tif")
-    monkeypatch.setattr(images, "MAX_PIXELS", 39_999)
+    monkeypatch.setattr(photo_module, "MAX_PIXELS", 39_999)
     with pytest.raises(UserError, match="a.jpg: is 200x200"):
         open_picture(tmp_path / "a.jpg")
 

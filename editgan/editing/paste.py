@@ -23,19 +23,9 @@ def paste_back(photos: Tensor, edited: Tensor, region: Tensor) -> Tensor:
     """
     if photos.shape != edited.shape or region.shape != photos[:, 0].shape:
         raise ValueError(f"photos {photos.shape}, edited {edited.shape} and region {region.shape} do not fit together")
-    alpha = seam(region)
-    return photos.float().lerp(edited.float(), alpha).round().to(torch.uint8)
-
-
-def seam_width(side: int) -> int:
-    """Pixels over which a region fades in pictures of a side."""
-    return max(2, round(FEATHER_AT_512 * side / 512))
-
-
-def seam(region: Tensor) -> Tensor:
-    """1 in the region, fading to 0 around it: bool [N, H, W] -> float [N, 1, H, W]."""
-    width = seam_width(region.shape[-1])
+    width = max(2, round(FEATHER_AT_512 * photos.shape[-1] / 512))
     near = dilate(region, width).float()[:, None]  # [N, 1, H, W]
     size = 2 * (width // 2) + 1
     soft = F.avg_pool2d(F.pad(near, [size // 2] * 4, mode="replicate"), size, stride=1)
-    return torch.where(region[:, None], torch.ones_like(soft), soft * near)
+    alpha = torch.where(region[:, None], torch.ones_like(soft), soft * near)  # [N, 1, H, W]
+    return photos.float().lerp(edited.float(), alpha).round().to(torch.uint8)
