@@ -19,10 +19,10 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 from torch import Tensor
 
 from editgan.assets.load import load_network
-from editgan.cli import files_in
 from editgan.data.archive import load_images
 from editgan.editor import Editor
 from editgan.images import colourize, labelled_grid, mean_squared_error, read_image, save_png, to_float
+from editgan.inputs import files_in
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.metrics import outside_error
 

@@ -1,7 +1,8 @@
 """`editgan`: embed, segment and edit pictures with the trained networks, from the command line; and a doctor.
 
 Commands take pictures or folders of pictures (PNG, JPEG), or latents that `embed` wrote, and leave their results in
-`--out`, named after the pictures.
+`--out`, named after the pictures. A picture of exactly the model's size is taken for an aligned one; in any other a
+face is found and aligned, and an edit is put back into it at its own size.
 """
 
 import functools
@@ -20,10 +21,8 @@ from editgan.errors import UserError
 from editgan.operations import accept, compare, doctor
 
 if TYPE_CHECKING:
-    from editgan.editor import Edited, Editor
-
-PICTURES = {".png", ".jpg", ".jpeg"}
-LATENTS = ".safetensors"
+    from editgan.editor import Editor
+    from editgan.inputs import Input
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -34,6 +33,8 @@ Inputs = Annotated[list[Path], typer.Argument(help="Pictures, folders of picture
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Outputs = Annotated[Path, typer.Option(help="Folder with what the stages made.")]
 Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
+FaceNumber = Annotated[int | None, typer.Option("--face", min=1, help="Which face of a photo; the largest is 1.")]
+AllFaces = Annotated[bool, typer.Option("--all-faces", help="Every face of a photo.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
 Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder's guess.")]
 Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper takes 30.")]
@@ -60,16 +61,19 @@ def embed(
     inputs: Inputs,
     out: Out = Path("edited"),
     steps: Steps = 100,
+    face: FaceNumber = None,
+    all_faces: AllFaces = False,
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
     """Find the latents of pictures; writes NAME.safetensors and NAME_embedded.png."""
     from editgan.images import mean_squared_error, to_float
+    from editgan.results import write_latents, write_pictures
 
     editor = loaded(outputs, device)
-    names = set_inputs(editor, inputs, steps)
+    names = [one.name for one in set_inputs(editor, inputs, steps, outputs, out, face=face, all_faces=all_faces)]
     images = editor.render(editor.w_plus)
-    write_latents(editor, names, out)
+    write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out, "embedded")
     if editor.photos is not None:
         distances = mean_squared_error(to_float(editor.photos), to_float(images))
@@ -84,16 +88,19 @@ def segment(
     inputs: Inputs,
     out: Out = Path("edited"),
     steps: Steps = 100,
+    face: FaceNumber = None,
+    all_faces: AllFaces = False,
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
     """Part masks; writes NAME_mask.png (pixel values are labels) to paint on, NAME.safetensors, NAME_overlay.png."""
     from editgan.images import overlay, save_mask
+    from editgan.results import write_latents, write_pictures
 
     editor = loaded(outputs, device)
-    names = set_inputs(editor, inputs, steps)
+    names = [one.name for one in set_inputs(editor, inputs, steps, outputs, out, face=face, all_faces=all_faces)]
     masks, images = editor.segment(), editor.render(editor.w_plus)
-    write_latents(editor, names, out)
+    write_latents(editor.w_plus, names, out)
     for name, mask in zip(names, masks, strict=True):
         save_mask(out / f"{name}_mask.png", mask, editor.palette.numpy())
     write_pictures(overlay(images, masks, editor.palette), names, out, "overlay")
@@ -112,6 +119,7 @@ def edit(
         bool, typer.Option("--free-rows", help="Move every row of W+ by itself, as the paper.")
     ] = False,
     steps: Steps = 100,
+    face: FaceNumber = None,
     paste_back: PasteBack = False,
     own: Own = Path("vectors"),
     outputs: Outputs = Path("outputs"),
@@ -119,6 +127,8 @@ def edit(
 ) -> None:
     """Edit one picture by its painted mask; with --name also learn an editing vector from it."""
     from editgan.images import read_mask
+    from editgan.inputs import files_in
+    from editgan.results import write_edit
 
     if len(files_in(picture)) != 1:
         raise UserError(f"{picture}: holds several pictures; `edit` takes one")
@@ -126,14 +136,14 @@ def edit(
     path = new_name(editor, name, own) if name else None
     side = editor.G.img_resolution
     target = read_mask(mask, resolution=side, classes=len(editor.class_names), palette=editor.palette.numpy())
-    names = set_inputs(editor, [picture], steps, paste_back=paste_back)
+    taken = set_inputs(editor, [picture], steps, outputs, out, face=face, paste_back=paste_back)
     before = editor.segment()
     with progress("optimising") as advance:
         edited = editor.edit(target, steps=edit_steps, shared_rows=not free_rows, progress=advance)
-    write_edit(editor, edited, names, out, paste_back)
+    write_edit(editor, edited, taken, out, paste_back)
     followed = (edited.masks == target)[before != target].float().mean()
     parts = ", ".join(edited.parts[0]) or "none"
-    say(f"{names[0]}: {followed:.0%} of the repainted pixels are segmented as painted; parts {parts}")
+    say(f"{taken[0].name}: {followed:.0%} of the repainted pixels are segmented as painted; parts {parts}")
     if path is not None:
         editor.save_vector(path, edited, source=picture.name)
         say(f"editing vector {path}; apply it with: editgan apply PICTURE --edit {name}=1")
@@ -147,22 +157,26 @@ def apply(
     out: Out = Path("edited"),
     refine: Refine = 0,
     steps: Steps = 100,
+    face: FaceNumber = None,
+    all_faces: AllFaces = False,
     paste_back: PasteBack = False,
     own: Own = Path("vectors"),
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
     """Apply editing vectors: alone at interactive rates, or with --refine 30 cleaned up afterwards."""
+    from editgan.results import write_edit
+
     strengths = parsed(edit)
     editor = loaded(outputs, device, own)
     unknown = [name for name in strengths if name not in editor.vectors]
     if unknown:
         raise UserError(f"unknown edit {unknown[0]!r}; there are {', '.join(editor.vectors) or 'none'}")
-    names = set_inputs(editor, inputs, steps, paste_back=paste_back)
+    taken = set_inputs(editor, inputs, steps, outputs, out, face=face, all_faces=all_faces, paste_back=paste_back)
     with progress("refining") as advance:
         edited = editor.apply(strengths, refine=refine, progress=advance)
-    write_edit(editor, edited, names, out, paste_back)
-    say(f"{len(names)} pictures edited in {out}")
+    write_edit(editor, edited, taken, out, paste_back)
+    say(f"{len({one.path for one in taken})} pictures edited in {out}")
 
 
 @app.command()
@@ -176,10 +190,12 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Make pictures of nobody; writes seed00000.png and its latent."""
+    from editgan.results import write_latents, write_pictures
+
     editor = loaded(outputs, device)
     names = [f"seed{one:05d}" for one in range(seed, seed + count)]
     images = editor.sample(list(range(seed, seed + count)), truncation_psi)
-    write_latents(editor, names, out)
+    write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out)
     say(f"{count} pictures and latents in {out}")
 
@@ -276,58 +292,64 @@ def loaded(outputs: Path, device: str, own: Path | None = None) -> "Editor":
     return Editor.load(outputs, device, vectors=own)
 
 
-def set_inputs(editor: "Editor", inputs: list[Path], steps: int, *, paste_back: bool = False) -> list[str]:
-    """Set pictures, or latents, and return their names. Everything is read before anything is computed.
+def set_inputs(
+    editor: "Editor",
+    paths: list[Path],
+    steps: int,
+    outputs: Path,
+    out: Path,
+    *,
+    face: int | None = None,
+    all_faces: bool = False,
+    paste_back: bool = False,
+) -> list["Input"]:
+    """Set pictures, faces of photos, or latents. Everything is read before anything is computed.
 
     Raises:
-        UserError: nothing there, pictures and latents mixed, two inputs of one name, latents of another generator,
-            or latents where photos are to be pasted back.
+        UserError: nothing there, pictures and latents mixed, two inputs of one name, no such face, latents of another
+            generator, or latents where photos are to be pasted back.
     """
-    import torch
+    from editgan.inputs import LATENTS, Input, checked, files_in, read_latents, read_pictures
 
-    from editgan.images import read_image
-    from editgan.weights import load_tensors
-
-    paths = [found for path in inputs for found in files_in(path)]
-    names = [path.stem for path in paths]
-    doubles = sorted({name for name in names if names.count(name) > 1})
-    if doubles:
-        raise UserError(f"several inputs are called {doubles[0]}; results are named after them, so rename one")
-    if len({path.suffix == LATENTS for path in paths}) > 1:
+    if face is not None and all_faces:
+        raise UserError("--face and --all-faces exclude each other")
+    files = [found for path in paths for found in files_in(path)]
+    inputs = checked([Input(path.stem, path) for path in files])
+    if len({path.suffix == LATENTS for path in files}) > 1:
         raise UserError("pictures and latents cannot be mixed in one call")
-    if paths[0].suffix != LATENTS:
-        images = torch.stack([read_image(path, editor.G.img_resolution) for path in paths])
-        with progress("embedding") as advance:
-            editor.set_image(images, steps=steps, progress=advance)
-        return names
-    if paste_back:
-        raise UserError("--paste-back needs photos; latents have none")
-    latents, shape = [], (1, editor.G.num_ws, editor.G.w_dim)
-    for path in paths:
-        tensors, _ = load_tensors(path)
-        if set(tensors) != {"w_plus"}:
-            raise UserError(f"{path}: holds {', '.join(sorted(tensors))}, not latents that `embed` wrote")
-        if tensors["w_plus"].shape != shape:
-            raise UserError(f"{path}: is {list(tensors['w_plus'].shape)}, this generator takes {list(shape)}")
-        latents.append(tensors["w_plus"])
-    editor.set_latents(torch.cat(latents))
-    return names
+    if files[0].suffix == LATENTS:
+        if paste_back:
+            raise UserError("--paste-back needs photos; latents have none")
+        editor.set_latents(read_latents(files, editor))
+        return inputs
+    number = None if all_faces else face or 1
+    inputs, images = read_pictures(files, editor.G.img_resolution, outputs / "assets", number)
+    checked(inputs)
+    with progress("embedding") as advance:
+        reconstructions = editor.set_image(images, steps=steps, progress=advance)
+    show_reconstructions(inputs, images, reconstructions, outputs, out)
+    return inputs
 
 
-def files_in(path: Path) -> list[Path]:
-    """A file itself, or the pictures of a folder in order.
+def show_reconstructions(inputs: list["Input"], images, reconstructions, outputs: Path, out: Path) -> None:
+    """What the model makes of the faces of photos, before they are edited: NAME_aligned.png, NAME_embedded.png."""
+    from editgan.inputs import likenesses
+    from editgan.results import write_pictures
 
-    Raises:
-        UserError: nothing there.
-    """
-    if path.is_dir():
-        found = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
-        if not found:
-            raise UserError(f"{path}: holds no picture ({', '.join(sorted(PICTURES))})")
-        return found
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
-    return [path]
+    faces = [index for index, one in enumerate(inputs) if one.face is not None]
+    if not faces:
+        return
+    names = [inputs[index].name for index in faces]
+    write_pictures(images[faces], names, out, "aligned")
+    write_pictures(reconstructions[faces], names, out, "embedded")
+    found = likenesses(images[faces], reconstructions[faces], outputs / "assets")
+    for one, likeness in zip([inputs[index] for index in faces], found, strict=True):
+        nearness = f"LPIPS-Alex {likeness.lpips:.3f}, identity {likeness.identity:.2f}"
+        where = f"aligned from {one.face.side:.0f} px of {one.path.name}"
+        say(f"{one.name}: {where}; reconstruction {out / one.name}_embedded.png: {nearness}")
+        if not likeness.represented:
+            warning = f"{one.name}: the model cannot represent this face ({nearness}); expect little of edits"
+            errors.print(warning, style="yellow", markup=False, highlight=False)
 
 
 def new_name(editor: "Editor", name: str, own: Path) -> Path:
@@ -336,7 +358,7 @@ def new_name(editor: "Editor", name: str, own: Path) -> Path:
     Raises:
         UserError: the name would lead to another folder, or is one of the vectors that the pipeline learned.
     """
-    path = own / f"{name}{LATENTS}"
+    path = own / f"{name}.safetensors"
     if not name.replace("_", "").isalnum():
         raise UserError(f"--name {name!r}: use letters, digits and _")
     if name in editor.vectors and not path.exists():
@@ -346,40 +368,6 @@ def new_name(editor: "Editor", name: str, own: Path) -> Path:
 
 def labels(editor: "Editor") -> str:
     return ", ".join(f"{number} {name}" for number, name in enumerate(editor.class_names))
-
-
-def write_latents(editor: "Editor", names: list[str], out: Path) -> None:
-    from editgan.weights import save_tensors
-
-    for name, w_plus in zip(names, editor.w_plus.cpu(), strict=True):
-        save_tensors(out / f"{name}{LATENTS}", {"w_plus": w_plus[None]})
-
-
-def write_pictures(images, names: list[str], out: Path, suffix: str = "") -> None:
-    from editgan.images import save_png, to_pil
-
-    for name, image in zip(names, images, strict=True):
-        save_png(out / f"{name}{'_' if suffix else ''}{suffix}.png", to_pil(image))
-
-
-def write_edit(editor: "Editor", edited: "Edited", names: list[str], out: Path, paste_back: bool) -> None:
-    """NAME_edited.png, NAME_edited.safetensors, NAME_strip.png: photo, embedded, its mask, edited, its mask."""
-    from editgan.images import colourize, labelled_grid, save_png
-    from editgan.weights import save_tensors
-
-    before, masks = editor.render(editor.w_plus), editor.segment()
-    columns = {} if editor.photos is None else {"photo": editor.photos}
-    columns |= {"embedded": before, "mask": colourize(masks, editor.palette), "edited": edited.images}
-    columns |= {"its mask": colourize(edited.masks, editor.palette)}
-    result = edited.images
-    if paste_back:
-        result = columns["pasted back"] = editor.paste(edited)
-    write_pictures(result, names, out, "edited")
-    for index, name in enumerate(names):
-        one = slice(index, index + 1)
-        strip = labelled_grid({caption: stack[one] for caption, stack in columns.items()})
-        save_png(out / f"{name}_strip.png", strip)
-        save_tensors(out / f"{name}_edited{LATENTS}", {"w_plus": edited.w_plus[one].cpu()})
 
 
 @contextmanager

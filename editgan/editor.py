@@ -25,6 +25,7 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
+from editgan.photo import Face, Photo, blend
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.segmentation.labelled import sampled_latents
 from editgan.segmentation.predict import predict_masks
@@ -321,6 +322,21 @@ class Editor:
         if edited.start is not self.w_plus:
             raise UserError("this edit is of other images than those that are set; paste it before setting new ones")
         return paste_back(self.photos, edited.images, edited.region)
+
+    def blend(self, edited: Edited, photo: Photo, faces: Mapping[int, Face]) -> Photo:
+        """The edit of images that were cropped from one photo, on that photo (`editgan.photo`).
+
+        Args:
+            faces: by the index of the image that each was cropped to
+        Raises:
+            UserError: the edit is of other images than those that are set.
+        """
+        if edited.start is not self.w_plus:
+            raise UserError("this edit is of other images than those that are set; blend it before setting new ones")
+        for index, face in faces.items():
+            before = self.render(edited.start[index : index + 1])[0]
+            photo = blend(photo, face, before, edited.images[index], edited.region[index])
+        return photo
 
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
         """What `edited` did to image `index`, as an editing vector for other images; also kept in `vectors`."""

@@ -331,7 +331,7 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         (("embed", "none.png"), "none.png: no such file or folder"),
         (("embed", "empty"), "empty: holds no picture"),
         (("embed", "broken.png"), "broken.png: cannot be read as an image"),
-        (("embed", "small.png"), "small.png: is 8x8, the model needs 32x32"),
+        (("embed", "small.png"), "blazeface.safetensors: missing; `python -m editgan assets` fetches"),
         (("embed", "a.png", "more/a.png"), "several inputs are called a"),
         (("embed", "a.png", "other.safetensors"), "cannot be mixed"),
         (("segment", "other.safetensors"), "not latents that `embed` wrote"),

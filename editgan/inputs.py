@@ -1,0 +1,129 @@
+"""What the commands are given: pictures of any size, folders of them, or latents; read before anything is computed.
+
+A picture of exactly the model's size is an aligned one and is taken as it is. Any other is a photo: its faces are found
+and brought into the framing of the heads (`editgan.photo`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editgan.assets.load import load_network
+from editgan.editor import Editor
+from editgan.errors import UserError
+from editgan.images import to_float
+from editgan.photo import Face, chosen, crop_face, find_faces, read_photo
+from editgan.weights import load_tensors
+
+PICTURES = {".png", ".jpg", ".jpeg"}
+LATENTS = ".safetensors"
+# Reconstructions are this near to 19 of 20 validation heads; docs/photos.md has the measurement.
+LPIPS_OF_HEADS, IDENTITY_OF_HEADS = 0.09, 0.64
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image under edit: the name of its results, its file, and which face of it, where it is a photo."""
+
+    name: str
+    path: Path
+    face: Face | None = None
+
+
+def read_pictures(paths: Sequence[Path], side: int, assets: Path, number: int | None = 1) -> tuple[list[Input], Tensor]:
+    """Read pictures as images of the model's size, photos as the faces that they show.
+
+    Args:
+        side: the model's size
+        assets: folder of the pretrained networks
+        number: which face of a photo, the largest being 1; None: all of them
+    Returns:
+        the inputs and, one each, their images, uint8 [N, 3, side, side]
+    Raises:
+        UserError: a picture cannot be read or shows no such face.
+    """
+    inputs, images, detector = [], [], None
+    for path in paths:
+        photo = read_photo(path)
+        if photo.pixels.shape[1:] == (side, side):
+            inputs.append(Input(path.stem, path))
+            images.append(photo.pixels)
+            continue
+        detector = detector or load_network("blazeface", assets)
+        faces = chosen(find_faces(detector, photo), number, str(path))
+        for index, face in enumerate(faces, 1):
+            name = path.stem if number is not None else f"{path.stem}_face{index}"
+            inputs.append(Input(name, path, face))
+            images.append(crop_face(photo, face, side))
+    return inputs, torch.stack(images)
+
+
+def read_latents(paths: Sequence[Path], editor: Editor) -> Tensor:
+    """Latents that `embed` wrote.  # [N, num_ws, w_dim]
+
+    Raises:
+        UserError: a file holds something else, or latents of another generator.
+    """
+    latents, shape = [], (1, editor.G.num_ws, editor.G.w_dim)
+    for path in paths:
+        tensors, _ = load_tensors(path)
+        if set(tensors) != {"w_plus"}:
+            raise UserError(f"{path}: holds {', '.join(sorted(tensors))}, not latents that `embed` wrote")
+        if tensors["w_plus"].shape != shape:
+            raise UserError(f"{path}: is {list(tensors['w_plus'].shape)}, this generator takes {list(shape)}")
+        latents.append(tensors["w_plus"])
+    return torch.cat(latents)
+
+
+def files_in(path: Path) -> list[Path]:
+    """A file itself, or the pictures of a folder in order.
+
+    Raises:
+        UserError: nothing there.
+    """
+    if path.is_dir():
+        found = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
+        if not found:
+            raise UserError(f"{path}: holds no picture ({', '.join(sorted(PICTURES))})")
+        return found
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    return [path]
+
+
+def checked(inputs: list[Input]) -> list[Input]:
+    """The inputs themselves.
+
+    Raises:
+        UserError: the results of two of them would have the same name.
+    """
+    names = [one.name for one in inputs]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise UserError(f"several inputs are called {doubles[0]}; results are named after them, so rename one")
+    return inputs
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How near a reconstruction comes to its image, by networks that took no part in embedding."""
+
+    lpips: float  # LPIPS-Alex
+    identity: float  # cosine of MobileFaceNet's features
+
+    @property
+    def represented(self) -> bool:
+        """Whether it comes as near as to heads of the model's own kind."""
+        return self.lpips <= LPIPS_OF_HEADS and self.identity >= IDENTITY_OF_HEADS
+
+
+@torch.no_grad()
+def likenesses(images: Tensor, reconstructions: Tensor, assets: Path) -> list[Likeness]:
+    """Of aligned images and their reconstructions, uint8 [N, 3, H, W], one each."""
+    x, y = to_float(images), to_float(reconstructions)
+    lpips, face = load_network("lpips_alex", assets), load_network("mobilefacenet", assets)
+    cosines = (face(x) * face(y)).sum(1)
+    return [Likeness(*pair) for pair in zip(lpips(x, y).tolist(), cosines.tolist(), strict=True)]
