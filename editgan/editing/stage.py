@@ -34,7 +34,6 @@ from editgan.stage import StageContext
 from editgan.weights import write_json
 
 SEEN = 0.25  # the parts cover at least this share of the pixels that they have on a typical labelled head
-PICTURE_ROWS = 3  # heads on the picture of an edit: the first that it was learned from, and others that it is tried on
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,7 @@ def run(context: StageContext) -> None:
         shown = predict_masks(G, S, apply_vector(start, vector, 1.0)).to(device)
         followed = agreement(shown, torch.as_tensor(lesson.targets, device=device), region)
         metrics[lesson.name] = learning_metrics(learned, vector, region) | {"followed_vector": followed} | tried
-        rows = {caption: images[:PICTURE_ROWS] for caption, images in columns.items()}
-        path = save_png(context.out / "pictures" / f"{lesson.name}.png", labelled_grid(rows, scale=1))
+        path = save_png(context.out / "pictures" / f"{lesson.name}.png", labelled_grid(columns))
         context.run.log_image(path, f"edits/{lesson.name}.png")
         context.run.progress(index + 1, len(lessons), "edits", f"learned and tried {lesson.name}")
         row = metrics[lesson.name]
