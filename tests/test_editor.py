@@ -5,27 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import SIDE, save_models
 from torch import nn
 from typer.testing import CliRunner
 
 from editgan import cli
 from editgan import editor as editor_module
-from editgan.data.archive import Classes, load_attributes, load_classes, load_images, load_masks, save_classes
+from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
 from editgan.editing.paste import paste_back
 from editgan.editing.vectors import EditingVector, load_vector, save_vector
 from editgan.editor import Editor
-from editgan.encoder.encoder import Encoder, save_encoder
 from editgan.errors import UserError
-from editgan.generator.generator import Generator
 from editgan.generator.principal_components import load_code
 from editgan.images import read_image, read_mask, save_mask, save_png, to_float, to_pil
-from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
 from editgan.segmentation.labelled import labelled_samples
-from editgan.weights import load_tensors, save_module, save_tensors
+from editgan.weights import load_tensors, save_tensors
 
 NAMES = ["background", "skin", "nose", "hair"]
 PALETTE = np.array([[0, 0, 0], [200, 150, 100], [250, 220, 10], [90, 60, 150]], np.uint8)
-SIDE = 32
 
 
 class Distance(nn.Module):
@@ -41,21 +38,8 @@ class Distance(nn.Module):
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory) -> Path:
     """A folder as the stages leave it."""
-    torch.manual_seed(3)
     root = tmp_path_factory.mktemp("models") / "outputs"
-    G = Generator(z_dim=16, w_dim=16, img_resolution=SIDE, channel_base=256, channel_max=16, num_mapping_layers=2)
-    save_module(root / "generator" / "G_ema.safetensors", G, G.config)
-    widths = dict(channel_base=256, channel_max=16, pyramid_width=8, head_width=8)
-    E = Encoder(img_resolution=SIDE, num_ws=8, w_dim=16, **widths)
-    E.code.fit(torch.randn(40, 3, SIDE, SIDE))
-    save_module(root / "generator" / "code.safetensors", E.code, E.code.config)
-    save_encoder(root / "encoder" / "E.safetensors", E)
-    S = SegmentationEnsemble(feature_channels=G.feature_channels, num_classes=4, members=2, class_names=NAMES)
-    for weight in (S.weight1, S.weight2, S.weight3):
-        nn.init.normal_(weight, std=0.5)
-    save_segmentation(root / "segmentation" / "S.safetensors", S)
-    (root / "data").mkdir()
-    save_classes(root / "data" / "classes.json", Classes(names=NAMES, palette=PALETTE))
+    save_models(root, NAMES, PALETTE)
     save_tensors(root / "assets" / "lpips_vgg.safetensors", {"nothing": torch.zeros(1)})
     for name, parts, scale in (("bigger_nose", ("nose",), 1.0), ("red_hair", ("hair",), 0.5)):
         delta = 0.3 * torch.randn(8, 16)

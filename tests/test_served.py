@@ -15,44 +15,27 @@ import yaml
 from fake_project import copy_databases, wait_for
 from mlflow.models import ModelSignature
 from PIL import Image
-from torch import nn
+from tiny_models import SIDE, save_models
 
 from editgan import served, tracking
 from editgan.assets.load import build
-from editgan.data.archive import Classes, save_classes
 from editgan.editing.vectors import EditingVector, save_vector
 from editgan.editor import Editor
-from editgan.encoder.encoder import Encoder, save_encoder
 from editgan.environment import answers
-from editgan.generator.generator import Generator
 from editgan.images import to_pil
 from editgan.registry import register_editor
-from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
-from editgan.weights import save_module, save_tensors
+from editgan.weights import save_tensors
 from flows import processes, servers
 
-SIDE, NAMES = 32, ["background", "nose"]
+NAMES = ["background", "nose"]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     """A project with an editor of random weights, its source and an empty record."""
-    torch.manual_seed(3)
     root = tmp_path_factory.mktemp("served") / "project"
     outputs = root / "outputs"
-    G = Generator(z_dim=16, w_dim=16, img_resolution=SIDE, channel_base=256, channel_max=16, num_mapping_layers=2)
-    save_module(outputs / "generator" / "G_ema.safetensors", G, G.config)
-    widths = dict(channel_base=256, channel_max=16, pyramid_width=8, head_width=8)
-    E = Encoder(img_resolution=SIDE, num_ws=8, w_dim=16, **widths)
-    E.code.fit(torch.randn(40, 3, SIDE, SIDE))
-    save_module(outputs / "generator" / "code.safetensors", E.code, E.code.config)
-    save_encoder(outputs / "encoder" / "E.safetensors", E)
-    S = SegmentationEnsemble(feature_channels=G.feature_channels, num_classes=2, members=2, class_names=NAMES)
-    for weight in (S.weight1, S.weight2, S.weight3):
-        nn.init.normal_(weight, std=0.5)
-    save_segmentation(outputs / "segmentation" / "S.safetensors", S)
-    (outputs / "data").mkdir()
-    save_classes(outputs / "data" / "classes.json", Classes(names=NAMES, palette=np.eye(2, 3, dtype=np.uint8)))
+    save_models(outputs, NAMES, np.eye(2, 3, dtype=np.uint8))
     trunk = build("lpips_vgg").model.net.state_dict()
     trunk = {name: torch.randn_like(value) / value[0].numel() ** 0.5 for name, value in trunk.items()}
     save_tensors(outputs / "assets" / "lpips_vgg.safetensors", trunk)
