@@ -245,7 +245,7 @@ def test_locked_mlflow_database(tmp_path, monkeypatch):
     thread.join()
     run.close()
     other.close()
-    client, _ = tracking._connect(tmp_path)
+    client, _ = tracking.connect(tmp_path)
     assert [point.value for point in client.get_metric_history(run.run_id, "loss")] == [0, 1, 2]
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert other.run_id is None
