@@ -146,11 +146,6 @@ def processes_in(root: Path) -> list[psutil.Process]:
     return found
 
 
-def load_per_core() -> float:
-    """How much longer things take than on a machine with nothing else to do, at least 1."""
-    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-
-
 def wait_for(condition: Callable[[], object], seconds: float, what: str):
     """The first true value of `condition()`; fails after `seconds`."""
     end = time.monotonic() + seconds

@@ -6,19 +6,18 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
-from fake_project import copy_databases, environment, load_per_core, processes_in, run_pipeline
+from fake_project import copy_databases, environment, processes_in, run_pipeline
 
 from editgan.config import STAGES
 from editgan.environment import PROJECT_ROOT
 from flows.checkout import prepare_checkout
 
 pytestmark = pytest.mark.pipeline
-MINUTES = 6
+MINUTES = 15  # after which a run counts as stuck
 
 
 def outcomes(text: str) -> dict[str, str]:
@@ -48,12 +47,9 @@ def checkout(tmp_path_factory) -> tuple[Path, str]:
     archives = Path(os.environ.get("EDITGAN_ASSET_CACHE") or PROJECT_ROOT / ".cache" / "assets")
     archives.mkdir(parents=True, exist_ok=True)
     (root / ".cache" / "assets").symlink_to(archives)  # downloads are kept between tests
-    start = time.monotonic()
-    done = run_pipeline(root, timeout=60 * MINUTES * load_per_core() + 300)
-    minutes = (time.monotonic() - start) / 60
+    done = run_pipeline(root, timeout=60 * MINUTES)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-12000:]
     print(done.stdout)
-    assert minutes < MINUTES * load_per_core(), f"{minutes:.1f} minutes\n{done.stdout}"
     assert status_of_the_default() == before, "the default run was disturbed"
     return root, done.stdout
 
@@ -120,15 +116,13 @@ def test_dvc_shows_metrics_and_plots(checkout):
     assert dvc(root, "status").strip() == "Data and pipelines are up to date."
 
 
-def test_second_run_skips_every_stage_within_a_minute(checkout):
+def test_second_run_skips_every_stage(checkout):
     root, _ = checkout
     lock = (root / "dvc.lock").read_bytes()
-    start = time.monotonic()
     again = run_pipeline(root)
     assert again.returncode == 0, again.stdout + again.stderr
     assert outcomes(again.stdout) == dict.fromkeys(STAGES, "skipped")
     assert "Nothing changed: every stage was skipped" in again.stdout
-    assert time.monotonic() - start < 60 * load_per_core()
     assert (root / "dvc.lock").read_bytes() == lock
 
 
