@@ -151,6 +151,7 @@ def sweep_areas(context: StageContext, stranger: float, suffix: str) -> dict[str
         suffix: which rows: PASTED, or "" for those as generated
     """
     tensors, _ = load_tensors(context.input("sweep") / "heads.safetensors")
+    tensors = {key: said.float() for key, said in tensors.items()}
     rows = {key.split(".")[0] for key in tensors}
     names = sorted(name for name in rows if name.endswith(PASTED) is bool(suffix))
     start = RECONSTRUCTION + suffix  # strength 0 of every method

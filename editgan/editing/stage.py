@@ -33,6 +33,7 @@ from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.weights import write_json
 
+PICTURE_ROWS = 2  # of a picture: a head that the vector was learned from, and the first other that it is tried on
 SEEN = 0.25  # the parts cover at least this share of the pixels that they have on a typical labelled head
 
 
@@ -95,10 +96,11 @@ def run(context: StageContext) -> None:
         heads = torch.tensor([lesson.sources[0], *lesson.others])
         tried, columns = preview(G, S, lpips, val[heads], vector, params, identity, palette)
         columns["target"][0] = colourize(torch.as_tensor(lesson.targets[:1]), palette)[0]
-        shown = predict_masks(G, S, apply_vector(start, vector, 1.0)).to(device)
-        followed = agreement(shown, torch.as_tensor(lesson.targets, device=device), region)
+        seen = predict_masks(G, S, apply_vector(start, vector, 1.0)).to(device)
+        followed = agreement(seen, torch.as_tensor(lesson.targets, device=device), region)
         metrics[lesson.name] = learning_metrics(learned, vector, region) | {"followed_vector": followed} | tried
-        path = save_png(context.out / "pictures" / f"{lesson.name}.png", labelled_grid(columns))
+        shown = {caption: images[:PICTURE_ROWS] for caption, images in columns.items()}
+        path = save_png(context.out / "pictures" / f"{lesson.name}.png", labelled_grid(shown))
         context.run.log_image(path, f"edits/{lesson.name}.png")
         context.run.progress(index + 1, len(lessons), "edits", f"learned and tried {lesson.name}")
         row = metrics[lesson.name]

@@ -193,9 +193,10 @@ class Sweep:
         self.run.log_metrics({f"{name}.{key}": value for key, value in row.items()}, step=round(1000 * strength))
 
     def write(self, out: Path) -> None:
-        """heads.safetensors and curves/NAME.json."""
+        """heads.safetensors, in float16, and curves/NAME.json."""
         tensors = {name: torch.stack(rows) for name, rows in self.per_head.items()}  # [S, N, ...]
-        save_tensors(out / "heads.safetensors", tensors, {"strengths": self.strengths})
+        remedy = "run stage sweep again"
+        save_halves(out / "heads.safetensors", tensors, {"strengths": self.strengths}, remedy=remedy)
         for name, rows in self.curves.items():
             write_json(out / "curves" / f"{name}.json", rows)
 
