@@ -13,7 +13,7 @@ from editgan.section import Section
 
 STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
-    "interfacegan", "localediting", "distillation", "sweep", "benchmark",
+    "interfacegan", "localediting", "distillation", "maskgan", "sweep", "benchmark",
 )  # fmt: skip
 
 
@@ -21,6 +21,7 @@ STAGES = (
 FITS = (
     ("data.few_shot", "data.pool"),
     ("encoder.val_images", "data.val"),
+    ("maskgan.val_images", "data.val"),
     ("segmentation.labelled_images", "data.few_shot"),
     ("benchmark.grid_heads", "data.test"),
     ("samples.judged_images", "samples.images"),
@@ -29,6 +30,13 @@ FITS = (
     ("resolution", "generator.d_channel_base"),
     ("resolution", "encoder.channel_base"),
 )
+
+
+# Layers of stride 2, and as a power of two the least side that must be left after them; `style_downs` follow two more.
+MASKGAN_DOWNS = {
+    "maskgan.num_downs": 2, "maskgan.style_downs": 4, "maskgan.vae.num_downs": 2, "maskgan.parser.depth": 2,
+    "maskgan.blender.num_downs": 2,
+}  # fmt: skip
 
 
 class RuntimeParams(Section):
@@ -88,6 +96,9 @@ class BaseParams(Section):
         downs = _value(self, "distillation.num_downs")
         if 2 ** (downs + 2) > self.resolution:  # at least 4 pixels are left
             raise ValueError(f"distillation.num_downs {downs} is too many for resolution {self.resolution}")
+        for key, least in MASKGAN_DOWNS.items():
+            if 2 ** (_value(self, key) + least) > self.resolution:
+                raise ValueError(f"{key} {_value(self, key)} is too many for resolution {self.resolution}")
         return self
 
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from editgan import tracking
 from editgan.benchmark import stage
 from editgan.benchmark.baselines.localediting import convolutions
+from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.params import BenchmarkParams
-from editgan.benchmark.report import column_title, matched_identity, table, title_of
+from editgan.benchmark.report import column_title, matched_identity, pasted, plain, table, title_of
 from editgan.benchmark.scores import (
     Scores,
     Yardsticks,
@@ -26,21 +27,22 @@ from editgan.benchmark.scores import (
     score_row,
 )
 from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
-from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
+from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes, write_archive
 from editgan.editing.params import ObjectiveWeights, OptimizationParams
 from editgan.editing.vectors import EditingVector, save_vector
 from editgan.encoder.encoder import EMBEDDED_SETS
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
+from editgan.images import save_mask
 from editgan.judges import SMILE_JUDGES, Judges
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
 from editgan.sweep import stage as sweep_stage
 from editgan.sweep.params import SweepParams
-from editgan.weights import load_tensors, save_module, save_tensors, write_json
+from editgan.weights import load_module, load_tensors, save_module, save_tensors, write_json
 
 SIZE, HEADS, REFERENCE = 16, 6, 20
 METHODS = ("editgan", "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting")
-NEW = ("interfacegan", "localediting", "distillation", "sweep")
+NEW = ("interfacegan", "localediting", "distillation", "maskgan", "sweep")
 NAMES = ["background", "skin", "upper_lip", "lower_lip", "mouth_interior"]
 MOUTH = (slice(10, 13), slice(5, 11))  # rows, columns
 
@@ -104,7 +106,11 @@ def planted_heads(count: int = HEADS, seed: int = 0) -> SmileHeads:
     masks = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8)
     masks[:, MOUTH[0], MOUTH[1]] = NAMES.index("lower_lip")
     people = list(range(count))
-    return SmileHeads(photos=photos, smiling=smiling, region=region, identities=people, smiling_masks=masks)
+    neutral = torch.zeros_like(masks)
+    neutral[:, MOUTH[0], MOUTH[1]] = NAMES.index("upper_lip")
+    return SmileHeads(
+        photos=photos, smiling=smiling, region=region, identities=people, masks=neutral, smiling_masks=masks
+    )
 
 
 def score(pictures: Tensor, heads: SmileHeads, reconstruction: Tensor, name: str = EDITGAN) -> Scores:
@@ -156,8 +162,11 @@ def test_methods_without_a_strength_are_compared_at_their_identity():
     }
     for identity, cell in ((0.8, "40.0"), (0.95, "–")):
         scores = {"distillation": Scores(values={"smiling_judge": 50.0, "identity_mobilefacenet": identity})}
-        row = matched_identity(scores, curves).splitlines()[-1]
+        row = matched_identity(scores, pasted(curves)).splitlines()[-1]
         assert row == f"| StyleGAN2 Distillation | {identity:.3f} | 50.0 | {cell} |"
+    scores = {"maskgan": Scores(values={"smiling_judge": 50.0, "identity_mobilefacenet": 0.5})}
+    unpasted = plain(curves) | {RECONSTRUCTION: [{"smiling_judge": 0.0, "identity_mobilefacenet": 0.6}]}
+    assert matched_identity(scores, unpasted).splitlines()[-1] == "| MaskGAN | 0.500 | 50.0 | 99.0 |"
 
 
 def test_leak_to_the_reconstruction_leaves_its_error_out():
@@ -251,7 +260,7 @@ def context(tmp_path, monkeypatch):
         save_vector(outputs / "editing" / "vectors" / f"{name}.safetensors", replace(vector, name=name))
     (tmp_path / "edits.yaml").write_text(EDITS)
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
-    (outputs / "data" / "recipe.json").write_text("{}\n")
+    (outputs / "data" / "recipe.json").write_text(json.dumps(RECIPE))
     directions = {name: torch.randn(G.w_dim) for name in ("smile", "smile_conditional")}
     save_tensors(outputs / "interfacegan" / "directions.safetensors", directions)
     channels = {}
@@ -261,7 +270,12 @@ def context(tmp_path, monkeypatch):
     save_tensors(outputs / "localediting" / "channels.safetensors", channels)
     config = dict(width=2, num_downs=1, num_blocks=1, residual=True)
     save_module(outputs / "distillation" / "generator.safetensors", GlobalGenerator(**config), config)
-    write_json(outputs / "distillation" / "metrics.json", {"pairs": 12, "still_improving": True})
+    write_json(outputs / "distillation" / "metrics.json", DISTILLED)
+    config = dict(num_classes=len(NAMES), width=4, num_downs=1, num_blocks=1, style_width=4, mask_width=4)
+    net = MaskGAN(**config, style_downs=1)
+    save_module(outputs / "maskgan" / "generator.safetensors", net, net.config)
+    write_json(outputs / "maskgan" / "metrics.json", MASKED)
+    save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
     monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
     for module in (stage, sweep_stage):
         monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
@@ -293,6 +307,19 @@ def context(tmp_path, monkeypatch):
     return context
 
 
+RECIPE = {"data": {"train": 1234}}
+DISTILLED = {
+    "pairs": 12, "parameters": 9876, "still_improving": True, "l1_val4": 0.02, "l1_val4_unchanged": 0.06,
+    "smiling_guide_val4": 0.75, "smiling_guide_val4_sources": 0.0, "smiling_guide_val4_targets": 1.0,
+}  # fmt: skip
+MASKED = {
+    "donor": 3, "parameters": 54321, "still_improving": False, "l1_val5": 0.07, "lpips_vgg_val5": 0.11,
+    "l1_val5_parsed": 0.08, "lpips_vgg_val5_parsed": 0.13, "segmentation_accuracy_val5": 0.875,
+    "segmentation_accuracy_val5_photos": 0.975, "segmentation_accuracy_val2_smiles": 0.765,
+    "mouth_iou_val2_smiles": 0.5,
+}  # fmt: skip
+DONOR = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
+DONOR[8:14, 4:12] = NAMES.index("mouth_interior")
 EDITS = """
 smile_of_8:
   about: a larger lower lip
@@ -333,7 +360,7 @@ def test_protocol_end_to_end_is_byte_stable(context):
     metrics = json.loads(first["metrics.json"])
     edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
     assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
-        [INPUT, TRULY_SMILING, "distillation", *edited, *(name + PASTED for name in edited)]
+        [INPUT, TRULY_SMILING, "distillation", "maskgan", *edited, *(name + PASTED for name in edited)]
     )
     both = {name + suffix for name in (*METHODS, "editgan_2") for suffix in ("", PASTED)}
     assert set(metrics[f"area_test{HEADS}"]) == both
@@ -355,12 +382,46 @@ def test_protocol_end_to_end_is_byte_stable(context):
     text = first["table.md"].decode()
     assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
     assert "ms" not in json.dumps(metrics)
-    distilled = metrics[f"smile_test{HEADS}"]["distillation"]
-    assert "leak_to_input" in distilled and "leak_to_reconstruction" not in distilled, "it takes the photo itself"
+    for name in ("distillation", "maskgan"):
+        row = metrics[f"smile_test{HEADS}"][name]
+        assert "leak_to_input" in row and "leak_to_reconstruction" not in row, "it takes the photo itself"
     assert "Still improving when training ended: StyleGAN2 Distillation." in text
 
     stage.run(context)
     assert contents(context) == first
+
+
+def test_maskgan_draws_photos_with_the_donors_mouth_on_their_own_exact_masks(context):
+    heads = planted_heads()
+    heads.masks[0] = 0
+    heads.masks[0, MOUTH[0], :5] = NAMES.index("upper_lip")  # elsewhere than in the others
+    made = stage.translations(context, heads, batch=4)
+    assert list(made) == ["distillation", "maskgan"]
+    net = load_module(context.input("maskgan") / "generator.safetensors", MaskGAN)
+    wanted = smile_masks(heads.masks, DONOR, NAMES)
+    assert (wanted == NAMES.index("mouth_interior")).any((1, 2)).all() and not torch.equal(wanted[0], wanted[1])
+    assert torch.equal(made["maskgan"], edit(net, heads.photos, heads.masks, wanted, batch=4))
+    smiling = replace(heads, smiling_masks=torch.zeros_like(heads.masks), smiling=heads.photos)
+    assert torch.equal(stage.translations(context, smiling, batch=4)["maskgan"], made["maskgan"])
+    other = replace(heads, masks=heads.masks.roll(1, 0))
+    assert not torch.equal(stage.translations(context, other, batch=4)["maskgan"], made["maskgan"])
+
+
+def test_report_says_what_the_trained_networks_were_given_and_what_they_reach(context):
+    stage.run(context)
+    text = (context.out / "table.md").read_text()
+    for figure in ("1,234 labelled masks", "54,321 parameters", "9,876 parameters", "12 pairs"):
+        assert figure in text, figure
+    distilled, masked = (next(line for line in text.splitlines() if line.startswith(start)) for start in (
+        "- StyleGAN2 Distillation: on 4 held-out", "- MaskGAN: 5 validation heads"
+    ))  # fmt: skip
+    assert "75.0 % of its outputs" in distilled and "0.020" in distilled and "0.060" in distilled
+    for figure in ("LPIPS-VGG of 0.110", "0.130", "87.5 %", "97.5 %", "2 heads at rest 76.5 %", "IoU of 0.500"):
+        assert figure in masked, figure
+    write_json(context.input("maskgan") / "metrics.json", MASKED | {"still_improving": True})
+    stage.run(context)
+    ended = "Still improving when training ended: StyleGAN2 Distillation, MaskGAN."
+    assert ended in (context.out / "table.md").read_text()
 
 
 def test_every_interval_has_the_heads_behind_it(context):
@@ -368,7 +429,7 @@ def test_every_interval_has_the_heads_behind_it(context):
     metrics, intervals = (json.loads((context.out / name).read_text()) for name in ("metrics.json", "intervals.json"))
     heads, metadata = load_tensors(context.out / "heads.safetensors")
     assert set(heads) == {f"{row}.{column}" for row, columns in intervals.items() for column in columns}
-    assert metadata == {"data": {}}, "the recipe of the heads"
+    assert metadata == {"data": RECIPE}, "the recipe of the heads"
     for key, said in heads.items():
         row, column = key.split(".")
         assert said.shape == (HEADS,) and said.dtype == torch.float32
@@ -416,7 +477,7 @@ def test_latex_has_a_row_for_every_method(context):
     stage.run(context)
     lines = (context.out / "table.tex").read_text().splitlines()
     rows = [line for line in lines if line.endswith("\\\\")]
-    assert len(rows) == 1 + 5 + len(METHODS) and r"\% smiling, judge" in rows[0]
+    assert len(rows) == 1 + 6 + len(METHODS) and r"\% smiling, judge" in rows[0]
     assert len({line.count("&") for line in rows}) == 1, "as many cells in every row"
 
 

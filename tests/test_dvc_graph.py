@@ -11,7 +11,8 @@ from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
 from editgan.graph import ancestors, input_hash, load_graph
 
-TRAINED = ("judges", "generator", "encoder", "segmentation", "interfacegan", "localediting", "distillation", "sweep")
+TRAINED = ("judges", "generator", "encoder", "segmentation", "interfacegan", "localediting", "distillation",
+           "maskgan", "sweep")  # fmt: skip
 GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 FILE = yaml.safe_load((PROJECT_ROOT / "dvc.yaml").read_text())["stages"]
 

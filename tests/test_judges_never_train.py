@@ -17,8 +17,8 @@ GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 
 JUDGING_PACKAGES = {"judges", "samples", "sweep", "benchmark"}
 TRAINING_STAGES = ("generator", "encoder", "segmentation", "editing")
-# Are given labels of training heads, partly through the guide.
-BASELINES = ("interfacegan", "localediting", "distillation")
+# Are given labels of training heads, partly through the guide, or masks of all of them.
+BASELINES = ("interfacegan", "localediting", "distillation", "maskgan")
 
 
 def loaded_networks() -> set[tuple[str, str, str, str]]:

@@ -20,7 +20,7 @@ from flows import stages
 
 SHIPPED = (
     "judges", "generator", "samples", "encoder", "segmentation", "editing", "interfacegan", "localediting",
-    "distillation", "sweep",
+    "distillation", "maskgan", "sweep",
 )  # fmt: skip
 NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
 

@@ -36,7 +36,7 @@ def of_sweep(context):  # noqa: F811
 
 
 def test_every_strength_of_every_method_is_kept_for_every_head(context):  # noqa: F811
-    tensors, metadata = load_tensors(context.input("sweep") / "heads.safetensors")
+    tensors, metadata = load_tensors(context.input("sweep") / "heads.safetensors")  # in float16
     names = {*METHODS, "editgan_2", "reconstruction"}
     assert set(metadata["strengths"]) == {*names, *(name + PASTED for name in names)}
     for name, strengths in metadata["strengths"].items():
@@ -45,7 +45,7 @@ def test_every_strength_of_every_method_is_kept_for_every_head(context):  # noqa
         rows = json.loads((context.input("sweep") / "curves" / f"{name}.json").read_text())
         assert [row["strength"] for row in rows] == strengths
         for row, identity in zip(rows, tensors[f"{name}.identity"], strict=True):
-            assert row["identity_mobilefacenet"] == pytest.approx(float(identity.mean()), abs=1e-5)
+            assert row["identity_mobilefacenet"] == pytest.approx(float(identity.float().mean()), abs=5e-4)
     assert (tensors["reconstruction.leak_to_reconstruction"] == 0).all()
     leak = tensors["editgan.leak_to_reconstruction"]
     assert (leak[1] > leak[0]).all(), "a stronger edit leaks more"

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from editgan.benchmark.envelope import envelope_at
 from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
+from editgan.benchmark.proofs import proofs
 from editgan.benchmark.scores import Scores
 from editgan.benchmark.smile import (
     DISTILLATION,
     EDITGAN,
     FROM_PHOTOS,
     INPUT,
+    MASKGAN,
     PASTED,
     RECONSTRUCTION,
     ROOM,
@@ -35,6 +37,7 @@ TITLES = {
     CONDITIONAL: "InterFaceGAN, conditional",
     LOCALEDITING: "LocalEditing",
     DISTILLATION: "StyleGAN2 Distillation",
+    MASKGAN: "MaskGAN",
     TRULY_SMILING: "truly smiling (ceiling)",
 }
 EMBEDDING_TITLES = {"lpips_alex": "LPIPS-Alex", "l2": "L2 x1e3"}
@@ -90,8 +93,8 @@ class Setting:
     refine_steps: int
     feature_networks: tuple[str, ...]
     identity_networks: tuple[str, ...]
-    pairs: int  # that Distillation was trained on
-    still_improving: tuple[str, ...]  # methods whose validation error fell to the end of their training
+    trained: dict[str, dict[str, float]]  # what the stages of the methods without embedding measured
+    train_masks: int  # that MaskGAN was trained on
     different_people: dict[str, float]  # mean cosine of different people by identity network
     kid_subsets: int
     bootstrap: int
@@ -180,8 +183,9 @@ def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
 
 def matched_identity(scores: dict[str, Scores], curves: dict[str, list[dict[str, float]]]) -> str:
     """How many each swept method makes smile, by the judge, where it keeps as much identity as each method that has no
-    strength, as Markdown; pasted back, since those take the photo itself. A dash where no strength keeps so much."""
-    names = [name for name in pasted(curves) if name != RECONSTRUCTION + PASTED]
+    strength, as Markdown; curves all pasted back, or none. A dash where no strength keeps so much."""
+    start = next(name for name in curves if name.removesuffix(PASTED) == RECONSTRUCTION)
+    names = [name for name in curves if name != start]
     lines = [
         "| | identity to the photo | % smiling, judge | " + " | ".join(title_of(name) for name in names) + " |",
         "| --- |" + " ---: |" * (len(names) + 2),
@@ -190,7 +194,7 @@ def matched_identity(scores: dict[str, Scores], curves: dict[str, list[dict[str,
         identity = scores[row].values["identity_mobilefacenet"]
         cells = [f"{identity:.3f}", f"{scores[row].values['smiling_judge']:.1f}"]
         for name in names:
-            points = [*curves[RECONSTRUCTION + PASTED], *curves[name]]
+            points = [*curves[start], *curves[name]]
             smiling, kept = (
                 torch.tensor([point[key] for point in points], dtype=torch.float64)
                 for key in ("smiling_judge", "identity_mobilefacenet")
@@ -213,8 +217,12 @@ def budgets(setting: Setting) -> dict[str, str]:
         " trained; for the conditional direction three further attributes of training heads",
         LOCALEDITING: f"{masks}, to name the clusters; one smiling training head as the reference, chosen by the guide"
         " as the thresholds are, within a limit of what they may change around the mouth",
-        DISTILLATION: f"no mask; a network of its own for the smile, trained on {setting.pairs} pairs of samples along"
-        " InterFaceGAN's direction, which the guide chose",
+        DISTILLATION: f"no mask; a network of its own for the smile, {setting.trained[DISTILLATION]['parameters']:,}"
+        f" parameters, trained on {setting.trained[DISTILLATION]['pairs']} pairs of samples along InterFaceGAN's"
+        " direction, which the guide chose",
+        MASKGAN: f"{setting.train_masks:,} labelled masks, those of all training heads, and the exact mask of every"
+        " photo that it edits, as in its paper; the mouth of one smiling training head's mask; a network of"
+        f" {setting.trained[MASKGAN]['parameters']:,} parameters, trained on these heads and masks",
     }
 
 
@@ -236,7 +244,7 @@ def report(
     if truth:
         measured = "the judges' own quality and the mIoU of the segmentation are"
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
-    unfinished = ", ".join(map(title_of, setting.still_improving))
+    unfinished = ", ".join(title_of(name) for name, found in setting.trained.items() if found["still_improving"])
     unfinished = f" Still improving when training ended: {unfinished}." if unfinished else ""
     notes = [
         "All methods but those named at the end of this note edit the same embeddings by the same generator, each at"
@@ -245,9 +253,9 @@ def report(
         f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
         f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
         f" of an edit was chosen on the heads and people of this table; {measured} measured on the same heads. "
-        + ", ".join(map(title_of, FROM_PHOTOS))
-        + " take the photo itself, which spares them the error of the embedding, and have no strength."
-        + unfinished,
+        + " and ".join(map(title_of, FROM_PHOTOS))
+        + f" take the photo itself, {title_of(MASKGAN)} with its exact mask, which spares them the error of the"
+        " embedding, and have no strength." + unfinished,
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         f" own. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
         f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
@@ -285,6 +293,10 @@ def report(
             "",
             *[f"- {title_of(name)}: {words}" for name, words in budgets(setting).items()],
             "",
+            "## What the networks of their own learned",
+            "",
+            *[f"- {title_of(name)}: {words}" for name, words in proofs(setting.trained).items()],
+            "",
             "## Over all strengths",
             "",
             "Area under the best accuracy that a method's strengths, or mixtures of two, reach at a mean identity (to"
@@ -293,6 +305,10 @@ def report(
             " paired over heads.",
             "",
             area_table(plain(areas), refined),
+            "At the identity that methods without a strength keep, the others reach, at their best strength or mixture"
+            " of two:",
+            "",
+            matched_identity(scores, plain(curves)),
             sweep_table(plain(curves)),
             "## Pasted back",
             "",
@@ -304,7 +320,7 @@ def report(
             "At the identity that methods without a strength keep, the others reach, pasted back and at their best"
             " strength or mixture of two:",
             "",
-            matched_identity(scores, curves),
+            matched_identity(scores, pasted(curves)),
             area_table(pasted(areas), refined + PASTED),
             sweep_table(pasted(curves)),
         ]

@@ -23,8 +23,8 @@ from editgan.images import to_uint8
 from editgan.weights import load_tensors, save_tensors
 
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
-DISTILLATION = "distillation"
-FROM_PHOTOS = (DISTILLATION,)  # methods that take the photo itself, without embedding and without a strength
+DISTILLATION, MASKGAN = "distillation", "maskgan"
+FROM_PHOTOS = (DISTILLATION, MASKGAN)  # methods that take the photo itself, without embedding and without a strength
 ROOM = 16  # of people never seen truly smiling: a smile may change the mouth and this part of the picture's side around
 PASTED = "_pasted"  # ends the names of rows that keep the photo's pixels outside the edited region
 
@@ -42,6 +42,7 @@ class SmileHeads:
     smiling: Tensor | None  # uint8 [N, 3, H, W], the same heads truly smiling; None where these do not exist
     region: Tensor  # bool [N, H, W], what a smile may change: the mouth before and after, dilated
     identities: list[int]  # who is on picture i
+    masks: Tensor  # exact part masks of the photos  # uint8 [N, H, W]
     smiling_masks: Tensor | None  # exact part masks of the truly smiling heads  # uint8 [N, H, W]
 
 
@@ -67,7 +68,9 @@ def load_heads(data: Path) -> SmileHeads:
     photos = torch.as_tensor(load_images(data / "test.zip"))
     if count(data / "test_smiling.zip") == 0:
         region = dilate(is_part(before, mouth), max(1, before.shape[-1] // ROOM))
-        return SmileHeads(photos=photos, smiling=None, region=region, identities=identities, smiling_masks=None)
+        return SmileHeads(
+            photos=photos, smiling=None, region=region, identities=identities, masks=before, smiling_masks=None
+        )
     if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
         raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
     after = torch.as_tensor(load_masks(data / "test_smiling.zip"))
@@ -76,6 +79,7 @@ def load_heads(data: Path) -> SmileHeads:
         smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
         region=edit_region(before, after, mouth),
         identities=identities,
+        masks=before,
         smiling_masks=after,
     )
 

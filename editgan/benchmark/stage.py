@@ -11,6 +11,7 @@ from torch import Tensor
 
 from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.benchmark.baselines.distillation import smile
+from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.envelope import bootstrap_areas
 from editgan.benchmark.methods import PLUS, Method, Renderer, load_methods
@@ -28,7 +29,9 @@ from editgan.benchmark.scores import (
 from editgan.benchmark.smile import (
     DISTILLATION,
     EDITGAN,
+    FROM_PHOTOS,
     INPUT,
+    MASKGAN,
     PASTED,
     RECONSTRUCTION,
     TRULY_SMILING,
@@ -40,7 +43,7 @@ from editgan.data.archive import load_classes, load_images
 from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.images import colourize, save_png
+from editgan.images import colourize, read_mask, save_png
 from editgan.judges import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.segmentation.ensemble import SegmentationEnsemble
@@ -93,7 +96,7 @@ def run(context: StageContext) -> None:
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
     }
     refined = refined_name(context.params.editing.refine.steps)
-    trained = json.loads((context.input("distillation") / "metrics.json").read_text())
+    recipe = json.loads((context.input("data") / "recipe.json").read_text())
     setting = Setting(
         heads=len(heads.photos),
         val_heads=len(photos),
@@ -108,8 +111,8 @@ def run(context: StageContext) -> None:
         refine_steps=context.params.editing.refine.steps,
         feature_networks=tuple(yardsticks.features),
         identity_networks=tuple(yardsticks.identity),
-        pairs=trained["pairs"],
-        still_improving=(DISTILLATION,) if trained["still_improving"] else (),
+        trained={name: json.loads((context.input(name) / "metrics.json").read_text()) for name in FROM_PHOTOS},
+        train_masks=recipe["data"]["train"],
         different_people=strangers,
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
@@ -211,10 +214,25 @@ def make_rows(
         context.run.progress(done, len(order), "rows", f"editing by {name}")
         generated[name], on_photos[name + PASTED], seen[name] = renderer.both(edited[name], heads.photos, before)
 
-    net = load_module(context.input("distillation") / "generator.safetensors", GlobalGenerator).to(context.device)
-    generated[DISTILLATION] = smile(net, heads.photos, batch=renderer.batch)
+    generated |= translations(context, heads, batch=renderer.batch)
     truth = {} if heads.smiling is None else {TRULY_SMILING: heads.smiling}
     return {INPUT: heads.photos, **generated, **on_photos, **truth}, seen
+
+
+def translations(context: StageContext, heads: SmileHeads, *, batch: int) -> dict[str, Tensor]:
+    """What the methods that take the photos themselves make of them, uint8 [N, 3, H, W].
+
+    MaskGAN gets the exact masks of the photos, as in its paper, and no mask of a truly smiling test head.
+    """
+    distilled = load_module(context.input(DISTILLATION) / "generator.safetensors", GlobalGenerator).to(context.device)
+    maskgan = load_module(context.input(MASKGAN) / "generator.safetensors", MaskGAN).to(context.device)
+    names = load_classes(context.input("data") / "classes.json").names
+    path, resolution = context.input(MASKGAN) / "donor.png", heads.photos.shape[-1]
+    wanted = smile_masks(heads.masks, read_mask(path, resolution=resolution, classes=len(names)), names)
+    return {
+        DISTILLATION: smile(distilled, heads.photos, batch=batch),
+        MASKGAN: edit(maskgan, heads.photos, heads.masks, wanted, batch=batch),
+    }
 
 
 def load_yardsticks(context: StageContext) -> Yardsticks:

@@ -1,0 +1,266 @@
+"""MaskGAN (Lee, Liu, Wu & Luo, CVPR 2020): a face drawn anew from its edited mask, written from the paper.
+
+The dense mapping network (section 3.2) draws an image from a mask; its residual blocks take the look of the face from
+a style encoder that sees the photo and the photo's own mask. This file holds what an edit needs; what only training
+needs, the mask autoencoder and the simulated edits of section 3.3, is in `maskgan_training`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from editgan.editing.edits import Transplant, transplanted
+from editgan.editing.masks import MOUTH
+from editgan.images import to_float, to_uint8
+
+SFT_LEAK = 0.1  # of the small networks that make scale and shift of a spatial feature transform
+LEAK = 0.2
+
+
+def one_hot(masks: Tensor, num_classes: int) -> Tensor:
+    """Labels [N, H, W] -> one channel a class, float32 [N, num_classes, H, W].
+
+    Raises:
+        ValueError: other shapes or types, or a label that is of no class.
+    """
+    if masks.ndim != 3 or masks.is_floating_point():
+        raise ValueError(f"masks must be labels [N, H, W], got {masks.dtype} {list(masks.shape)}")
+    if masks.numel() and int(masks.max()) >= num_classes:
+        raise ValueError(f"a mask holds the label {int(masks.max())}; there are {num_classes} classes, from 0")
+    channels = torch.zeros(len(masks), num_classes, *masks.shape[1:], device=masks.device)
+    return channels.scatter_(1, masks.long()[:, None], 1.0)
+
+
+def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Adaptive instance normalisation (Huang & Belongie 2017, equation 8): (1 + scale) * (x - mean) / std + shift.
+
+    The scale is counted from 1, so that a style of zeros is plain instance normalisation.
+
+    Args:
+        x: [N, C, h, w]; scale, shift: [N, C]
+    """
+    return F.instance_norm(x) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+
+
+class StyledBlock(nn.Module):
+    """A residual block of two 3x3 convolutions whose normalisations are adaptive; its style is [N, 4 channels]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.style_size = 4 * channels
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        scale0, shift0, scale1, shift1 = style.chunk(4, dim=1)  # [N, C] each
+        inner = F.relu(adain(self.first(x), scale0, shift0))  # [N, C, h, w]
+        return x + adain(self.second(inner), scale1, shift1)
+
+
+class StyledUp(nn.Module):
+    """A transposed convolution to twice the side; adaptive normalisation, its style [N, 2 channels], or plain."""
+
+    def __init__(self, many: int, few: int, *, styled: bool) -> None:
+        super().__init__()
+        self.style_size = 2 * few if styled else 0
+        self.up = nn.ConvTranspose2d(many, few, 3, stride=2, padding=1, output_padding=1)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        x = self.up(x)  # [N, few, 2h, 2w]
+        return F.relu(adain(x, *style.chunk(2, dim=1)) if self.style_size else F.instance_norm(x))
+
+
+class DenseMappingNetwork(nn.Module):
+    """Masks and styles in, images in [-1, 1] out: pix2pixHD's generator with AdaIN in its residual blocks.
+
+    Args:
+        num_classes: of the masks
+        width: channels at the full resolution; each halving of the side doubles them. The paper has 64.
+        num_downs: layers of stride 2. The paper has 4, at 512 px.
+        num_blocks: residual blocks. The paper has 4.
+        styled_ups: the style reaches the layers on the way up, too. Not in the paper: after the blocks every layer
+            takes the mean of each channel away, and with it colours, which a network of few channels cannot hide in
+            other ways.
+    """
+
+    def __init__(self, *, num_classes: int, width: int, num_downs: int, num_blocks: int, styled_ups: bool) -> None:
+        super().__init__()
+        self.num_classes, self.num_downs = num_classes, num_downs
+        widths = [width * 2**level for level in range(num_downs + 1)]
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.first = nn.Conv2d(num_classes, width, 7, padding=3, padding_mode="reflect")
+        self.downs = nn.ModuleList(nn.Conv2d(few, many, 3, stride=2, padding=1) for few, many in pairs)
+        self.blocks = nn.ModuleList(StyledBlock(widths[-1]) for _ in range(num_blocks))
+        self.ups = nn.ModuleList(StyledUp(many, few, styled=styled_ups) for few, many in reversed(pairs))
+        self.last = nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect")
+        self.style_sizes = [layer.style_size for layer in (*self.blocks, *self.ups)]
+
+    def forward(self, masks: Tensor, styles: Tensor) -> Tensor:
+        """One-hot masks [N, num_classes, H, W], styles [N, sum(style_sizes)] -> images [N, 3, H, W].
+
+        Raises:
+            ValueError: shapes that do not fit, or sides that cannot be halved so often down to 2 at least.
+        """
+        unit = 2**self.num_downs
+        height, width = masks.shape[2:] if masks.ndim == 4 else (0, 0)
+        if masks.shape[1:2] != (self.num_classes,) or min(height, width) < 2 * unit or height % unit or width % unit:
+            raise ValueError(
+                f"expects one-hot masks [N, {self.num_classes}, H, W], H and W multiples of {unit} from {2 * unit} on,"
+                f" got {list(masks.shape)}"
+            )
+        if styles.shape != (len(masks), sum(self.style_sizes)):
+            raise ValueError(f"expects styles [{len(masks)}, {sum(self.style_sizes)}], got {list(styles.shape)}")
+        parts = styles.split(self.style_sizes, dim=1)
+        x = F.relu(F.instance_norm(self.first(masks)))  # [N, width, H, W]
+        for down in self.downs:
+            x = F.relu(F.instance_norm(down(x)))
+        for layer, style in zip((*self.blocks, *self.ups), parts, strict=True):
+            x = layer(x, style)
+        return torch.tanh(self.last(x))
+
+
+class SpatialFeatureTransform(nn.Module):
+    """Scales and shifts features by what a mask says at each place (Wang et al., CVPR 2018): (1 + scale) x + shift."""
+
+    def __init__(self, channels: int, condition_channels: int) -> None:
+        super().__init__()
+
+        def small() -> nn.Sequential:
+            first = nn.Conv2d(condition_channels, condition_channels, 1)
+            return nn.Sequential(first, nn.LeakyReLU(SFT_LEAK), nn.Conv2d(condition_channels, channels, 1))
+
+        self.scale, self.shift = small(), small()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """[N, channels, h, w], [N, condition_channels, h, w] -> [N, channels, h, w]"""
+        return x * (1 + self.scale(condition)) + self.shift(condition)
+
+
+class SpatialAwareStyleEncoder(nn.Module):
+    """A photo and its mask in, the parameters of all AdaIN layers out (section 3.2, supplement).
+
+    A branch on the photo: 7x7 convolution, two of 4x4 and stride 2, transform by the mask; `num_downs` more of stride
+    2, transform by the mask; mean over places; one linear layer. A branch on the mask has the same strides. Nothing is
+    normalised, which would take the style away.
+
+    Args:
+        style_size: numbers that the dense mapping network takes
+        width: channels of the photo's branch after its second convolution of stride 2. The paper has 64.
+        mask_width: the same of the mask's branch. The paper has 64.
+        num_downs: layers of stride 2 after the first transform. The paper has 3, at 512 px.
+    """
+
+    def __init__(self, *, num_classes: int, style_size: int, width: int, mask_width: int, num_downs: int) -> None:
+        super().__init__()
+        self.photo_stem, self.photo_downs = self._stem(3, width), self._downs(width, num_downs)
+        self.mask_stem, self.mask_downs = self._stem(num_classes, mask_width), self._downs(mask_width, num_downs)
+        self.transforms = nn.ModuleList(SpatialFeatureTransform(width, mask_width) for _ in range(2))
+        self.linear = nn.Linear(width, style_size)  # a 1x1 convolution on one pixel
+
+    @staticmethod
+    def _stem(channels: int, width: int) -> nn.Sequential:
+        layers = []
+        for few, many, kernel, stride in ((channels, width // 4, 7, 1), (width // 4, width // 2, 4, 2)):
+            padding = (kernel - 1) // 2
+            layers += [nn.Conv2d(few, many, kernel, stride=stride, padding=padding), nn.LeakyReLU(LEAK)]
+        return nn.Sequential(*layers, nn.Conv2d(width // 2, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAK))
+
+    @staticmethod
+    def _downs(width: int, num_downs: int) -> nn.Sequential:
+        pairs = [(nn.Conv2d(width, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAK)) for _ in range(num_downs)]
+        return nn.Sequential(*(layer for pair in pairs for layer in pair))
+
+    def forward(self, photos: Tensor, masks: Tensor) -> Tensor:
+        """Photos [N, 3, H, W], their one-hot masks [N, num_classes, H, W] -> styles [N, style_size]."""
+        condition = self.mask_stem(masks)  # [N, mask_width, H/4, W/4]
+        x = self.transforms[0](self.photo_stem(photos), condition)  # [N, width, H/4, W/4]
+        x = self.transforms[1](self.photo_downs(x), self.mask_downs(condition))  # [N, width, h, w]
+        return self.linear(x.mean((2, 3)))
+
+
+class MaskGAN(nn.Module):
+    """Dense mapping network and style encoder: all that an edit needs.
+
+    Attributes:
+        config: the arguments, enough to build the network again.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        width: int = 64,
+        num_downs: int = 4,
+        num_blocks: int = 4,
+        styled_ups: bool = False,
+        style_width: int = 64,
+        mask_width: int = 64,
+        style_downs: int = 3,
+    ) -> None:
+        super().__init__()
+        self.config = dict(
+            num_classes=num_classes,
+            width=width,
+            num_downs=num_downs,
+            num_blocks=num_blocks,
+            styled_ups=styled_ups,
+            style_width=style_width,
+            mask_width=mask_width,
+            style_downs=style_downs,
+        )
+        self.num_classes = num_classes
+        self.mapping = DenseMappingNetwork(
+            num_classes=num_classes, width=width, num_downs=num_downs, num_blocks=num_blocks, styled_ups=styled_ups
+        )
+        self.style = SpatialAwareStyleEncoder(
+            num_classes=num_classes,
+            style_size=sum(self.mapping.style_sizes),
+            width=style_width,
+            mask_width=mask_width,
+            num_downs=style_downs,
+        )
+
+    def forward(self, photos: Tensor, masks: Tensor, edited_masks: Tensor) -> Tensor:
+        """Photos in [-1, 1], their one-hot masks, the one-hot masks to draw -> images in [-1, 1]."""
+        return self.mapping(edited_masks, self.style(photos, masks))
+
+
+@torch.no_grad()
+def edit(net: MaskGAN, photos: Tensor, masks: Tensor, edited_masks: Tensor, *, batch: int = 50) -> Tensor:
+    """The edit itself: the people of the photos as the edited masks want them, on the CPU.  # uint8 [N, 3, H, W]
+
+    The paper gives its method the true masks of the photos, an advantage over methods that see pixels alone. Masks
+    that `outputs/maskgan/parser.safetensors` predicts (`maskgan_training.predict`) do without it.
+
+    Args:
+        photos: uint8 [N, 3, H, W]
+        masks: of the photos; edited_masks: what they are to become  # labels [N, H, W]
+    Raises:
+        ValueError: shapes that do not fit each other or the network, or labels of no class.
+    """
+    wanted = (len(photos), *photos.shape[2:])
+    if photos.dtype != torch.uint8 or masks.shape != wanted or edited_masks.shape != wanted:
+        raise ValueError(
+            f"photos must be uint8 [N, 3, H, W] and both masks [N, H, W], got {photos.dtype} {list(photos.shape)},"
+            f" {list(masks.shape)} and {list(edited_masks.shape)}"
+        )
+    device, pictures = next(net.parameters()).device, []
+    for photo, mask, edited in zip(photos.split(batch), masks.split(batch), edited_masks.split(batch), strict=True):
+        before, after = (one_hot(labels.to(device), net.num_classes) for labels in (mask, edited))
+        pictures.append(to_uint8(net(to_float(photo).to(device), before, after)).cpu())
+    return torch.cat(pictures)
+
+
+def smile_masks(masks: Tensor, donor: Tensor, class_names: Sequence[str]) -> Tensor:
+    """Masks with the mouth of a donor in the size that it has there relative to the eyes.  # labels [N, H, W]
+
+    As EditGAN's edits transplant it; the paper's authors swap the mouth's classes alike.
+
+    Args:
+        masks: labels [N, H, W]; donor: the mask of a smiling head, e.g. `outputs/maskgan/donor.png`  # labels [H, W]
+    """
+    step = Transplant(parts=MOUTH, donor="")
+    edited = [transplanted(step, mask, donor.numpy(), class_names) for mask in masks.numpy()]
+    return torch.stack([torch.as_tensor(mask) for mask in edited])

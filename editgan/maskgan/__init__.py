@@ -1,0 +1,1 @@
+"""Stage `maskgan`: draws faces from the masks of all training images, by MaskGAN, for the benchmark."""
