@@ -14,11 +14,12 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; width: max-content; min-width: 100%; max-width: calc(100vw - 2rem); }
+@media (min-width: 1100px) { .wide { position: relative; left: 50%; transform: translateX(-50%); } }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #8886; padding: 0.3rem 0.6rem; text-align: right; vertical-align: top; }
-th { font-weight: 600; min-width: 5rem; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; position: sticky; left: 0; background: Canvas; }
+th { font-weight: 600; min-width: 5rem; } td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: nowrap; position: sticky; z-index: 1; left: 0; background: Canvas; }
 img { max-width: 100%; height: auto; background: white; }
 .wide img { max-width: none; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
