@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from documents import documented_commands
 from fake_project import copy_databases, environment, processes_in, run_pipeline
 
 from editgan.config import STAGES
@@ -150,3 +151,45 @@ def test_changed_editing_parameter_reruns_editing_and_what_measures_it_only(chec
     assert again.returncode == 0, again.stdout + again.stderr
     expected = dict.fromkeys(STAGES, "skipped") | {"editing": "ran", "sweep": "ran", "benchmark": "ran"}
     assert outcomes(again.stdout) == expected
+
+
+NOT_RUN = {  # documented commands that other tests run, or none can
+    "make": "they make an environment, run the default pipeline or servers",
+    "mlflow models": "test_served.py",
+    "prefect": "test_serve.py; work pools of a team need its servers",
+    "dvc remote": "needs a bucket", "dvc push": "needs a bucket", "dvc pull": "test_shipped.py",
+    "dvc checkout": "test_failures.py", "dvc exp": "test_sweep_flow.py",
+    "python -m flows.pipeline": "the fixture, and test_flows.py with these options",
+    "python -m flows.sweep": "test_sweep_flow.py",
+    "python benchmarks/": "hours",
+    "editgan compare": "test_compare.py", "editgan accept --outputs": "test_regression.py",
+    "editgan apply photo.jpg": "test_photo.py", "editgan edit photo.jpg": "test_photo.py",
+    "editgan doctor --fix": "test_doctor.py",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_documented_commands_run(checkout):
+    import torch
+    from PIL import Image
+
+    from editgan.data.archive import load_classes, load_images, load_masks
+    from editgan.images import save_mask
+
+    root, _ = checkout
+    Image.fromarray(load_images(root / "outputs/data/val.zip", [0])[0].transpose(1, 2, 0)).save(root / "head.png")
+    ran = []
+    for words in documented_commands():
+        if any(" ".join(words).startswith(left_out) for left_out in NOT_RUN):
+            continue
+        words = ["segmentation" if word == "STAGE" else word for word in words]
+        if words[:2] == ["editgan", "edit"]:  # a person has painted on what `editgan segment` wrote
+            painted = torch.as_tensor(load_masks(root / "outputs/data/val.zip", [1])[0])
+            save_mask(root / "edited/head_mask.png", painted, load_classes(root / "outputs/data/classes.json").palette)
+        done = subprocess.run(
+            [sys.executable, "-m", "editgan.cli", *words[1:]] if words[0] == "editgan" else words,
+            cwd=root, env=environment(root), capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+        ran.append(" ".join(words))
+    assert "editgan apply head.png --edit smile=1.2 --edit mine=0.5 --refine 30" in ran and len(ran) > 8, ran
