@@ -19,7 +19,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #8886; padding: 0.3rem 0.6rem; text-align: right; vertical-align: top; }
 th { font-weight: 600; min-width: 5rem; } td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; position: sticky; z-index: 1; left: 0; background: Canvas; }
+th:first-child, td:first-child { text-align: left; white-space: nowrap; background: Canvas; }
+th:first-child, td:first-child { position: sticky; z-index: 1; left: 0; }
 img { max-width: 100%; height: auto; background: white; }
 .wide img { max-width: none; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
