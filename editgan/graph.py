@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from editgan.errors import UserError
 
+TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 IGNORED_PARTS = {"__pycache__"}  # as in .dvcignore
 
 
@@ -28,28 +30,35 @@ class StageSpec:
 def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
     """The stages by name, in the order of the file, which is an order in which they can run.
 
+    Like DVC, it takes a ${section.key} from params.yaml beside it.
+
     Raises:
-        UserError: the file is missing or no YAML, or a stage stands before one whose output it needs.
+        UserError: the file is missing or no YAML, names a key that the params lack, or has a stage before one whose
+            output it needs.
     """
+    path = Path(path)
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        text = path.read_text()
+        params = yaml.safe_load(path.with_name("params.yaml").read_text()) if TEMPLATE.search(text) else {}
+        content = yaml.safe_load(TEMPLATE.sub(lambda found: _value(params, found[1]), text))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable: {error}; run this in the project's folder") from None
+    except KeyError as error:
+        raise UserError(f"{path}: ${{{error.args[0]}}} is no key of params.yaml") from None
     graph = {name: _stage_spec(name, entry) for name, entry in content["stages"].items()}
-    made_by = {out: stage.name for stage in graph.values() for out in stage.outs}
     done = set()
     for stage in graph.values():
         for dep in stage.deps:
-            if dep in made_by and made_by[dep] not in done:
-                raise UserError(f"{path}: stage {stage.name} needs {dep} of {made_by[dep]}, which stands after it")
+            maker = _maker(graph, dep)
+            if maker is not None and maker not in done:
+                raise UserError(f"{path}: stage {stage.name} needs {dep} of {maker}, which stands after it")
         done.add(stage.name)
     return graph
 
 
 def ancestors(graph: Mapping[str, StageSpec], name: str) -> set[str]:
     """Every stage whose outputs reach `name`, directly or through others."""
-    made_by = {out: stage.name for stage in graph.values() for out in stage.outs}
-    direct = {made_by[dep] for dep in graph[name].deps if dep in made_by}
+    direct = {maker for dep in graph[name].deps if (maker := _maker(graph, dep)) is not None}
     return direct.union(*(ancestors(graph, parent) for parent in direct))
 
 
@@ -84,6 +93,21 @@ def content_hash(path: Path) -> str:
     files = sorted(file for file in path.rglob("*") if file.is_file() and not IGNORED_PARTS.intersection(file.parts))
     listing = [[file.relative_to(path).as_posix(), content_hash(file)] for file in files]
     return hashlib.md5(json.dumps(listing).encode()).hexdigest()
+
+
+def _maker(graph: Mapping[str, StageSpec], dep: str) -> str | None:
+    """The stage that makes a file, or the folder that it lies in."""
+    within = {dep, *(parent.as_posix() for parent in Path(dep).parents)}
+    return next((stage.name for stage in graph.values() if within.intersection(stage.outs)), None)
+
+
+def _value(params: Mapping[str, Any], key: str) -> str:
+    value: Any = params
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise KeyError(key)
+        value = value[part]
+    return str(value)
 
 
 def _stage_spec(name: str, entry: Mapping[str, Any]) -> StageSpec:

@@ -1,6 +1,7 @@
 """dvc.yaml against the layout: names, order, parameters, outputs, and what makes a trained stage stale."""
 
 import configparser
+from pathlib import Path
 
 import pytest
 import yaml
@@ -48,7 +49,8 @@ def test_stage_reads_its_own_section_and_writes_its_own_folder(name):
 def test_dependencies_exist_or_are_made(name):
     made = {out for stage in GRAPH.values() for out in stage.outs}
     for dep in GRAPH[name].deps:
-        assert dep in made or (PROJECT_ROOT / dep).exists(), dep
+        whole = {dep, *(parent.as_posix() for parent in Path(dep).parents)}
+        assert whole & made or (PROJECT_ROOT / dep).exists(), dep
 
 
 def test_stages_that_load_pretrained_networks_come_after_assets():
@@ -109,6 +111,21 @@ def test_stages_that_make_figures_depend_on_every_module_that_computes_them(name
 def test_every_stage_reaches_the_benchmark_or_measures_samples():
     assert ancestors(GRAPH, "benchmark") == set(STAGES) - {"benchmark", "samples"}
     assert not [name for name in STAGES if "samples" in ancestors(GRAPH, name)], "measuring ends there"
+
+
+def test_another_edit_makes_no_sweep_stale():
+    """The sweep takes an hour, and looks at two vectors."""
+    found = [dep for dep in GRAPH["sweep"].deps if dep.startswith("outputs/editing")]
+    sweep = load_params(PROJECT_ROOT / "params.yaml").sweep
+    assert found == [f"outputs/editing/vectors/{name}.safetensors" for name in (sweep.vector, sweep.plus_vector)]
+    assert "editing" in ancestors(GRAPH, "sweep")
+
+
+def test_unknown_key_in_a_path_is_named(tmp_path):
+    (tmp_path / "params.yaml").write_text("sweep: {vector: smile}\n")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  one:\n    cmd: x\n    deps: ['${sweep.vectors}.txt']\n")
+    with pytest.raises(UserError, match=r"\$\{sweep.vectors\} is no key of params.yaml"):
+        load_graph(tmp_path / "dvc.yaml")
 
 
 def test_large_reproducible_outputs_are_not_pushed():
