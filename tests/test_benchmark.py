@@ -275,6 +275,8 @@ def context(tmp_path, monkeypatch):
     net = MaskGAN(**config, style_downs=1)
     save_module(outputs / "maskgan" / "generator.safetensors", net, net.config)
     write_json(outputs / "maskgan" / "metrics.json", MASKED)
+    for name, column in stage.VALIDATED.items():
+        write_json(outputs / name / "curves" / "val.json", [{"kimg": 1.0, column: 0.5}, {"kimg": 2.0, column: 0.4}])
     save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
     monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
     for module in (stage, sweep_stage):
@@ -356,7 +358,15 @@ def test_protocol_end_to_end_is_byte_stable(context):
     stage.run(context)
     first = contents(context)
     tables = {"metrics.json", "intervals.json", "heads.safetensors", "table.md", "table.tex", "report.html"}
-    assert first.keys() == {*tables, "grid.png", "pasted.png", "worst.png", "curves.png", "curves_pasted.png"}
+    assert first.keys() == {
+        *tables,
+        "grid.png",
+        "pasted.png",
+        "worst.png",
+        "curves.png",
+        "curves_pasted.png",
+        "training.png",
+    }
     metrics = json.loads(first["metrics.json"])
     edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
     assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
@@ -385,7 +395,9 @@ def test_protocol_end_to_end_is_byte_stable(context):
     for name in ("distillation", "maskgan"):
         row = metrics[f"smile_test{HEADS}"][name]
         assert "leak_to_input" in row and "leak_to_reconstruction" not in row, "it takes the photo itself"
-    assert "Still improving when training ended: StyleGAN2 Distillation." in text
+    assert "\u2020 Still improving when training ended: StyleGAN2 Distillation." in text
+    assert "| StyleGAN2 Distillation \u2020 |" in text and "| MaskGAN |" in text, "marked where it stands"
+    assert "| MaskGAN, drawn from the exact masks |" in text
 
     stage.run(context)
     assert contents(context) == first
@@ -465,7 +477,7 @@ def test_features_of_the_real_network_do_not_depend_on_the_batch(assets_dir):
 def test_report_is_one_page_that_needs_nothing_else(context):
     stage.run(context)
     page = (context.out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5 and page.count("<table>") == page.count(
+    assert page.count("data:image/png;base64,") == 6 and page.count("<table>") == page.count(
         '<div class="wide"><table>'
     )
     assert "http" not in page.replace("http-equiv", ""), "nothing is fetched"

@@ -47,12 +47,15 @@ def html_report(table: str, pictures: Mapping[str, bytes], facts: Mapping[str, s
     )
 
 
-def curves_png(curves: Mapping[str, list[dict[str, float]]], start: str) -> bytes:
+def curves_png(
+    curves: Mapping[str, list[dict[str, float]]], start: str, points: Mapping[str, Mapping[str, float]]
+) -> bytes:
     """Smiles, leak and KID of every method against the identity that its strengths keep, as PNG.
 
     Args:
         curves: by row, the contents of sweep/curves
         start: the row that is strength 0 of all others
+        points: figures of the rows that have no strength, each a cross
     """
     (first,) = curves[start]
     chosen = ["smiling_judge", *(column for column in first if column.startswith(("leak_", "kid")))]
@@ -61,13 +64,36 @@ def curves_png(curves: Mapping[str, list[dict[str, float]]], start: str) -> byte
         axes = figure.add_subplot(1, len(chosen), index + 1)
         factor = 1 if column.startswith("smiling_") else 1000
         for name in sorted(curves.keys() - {start}, key=title_of):  # one colour a method, pasted back or not
-            points = [first, *curves[name]]
-            x = [point["identity_mobilefacenet"] for point in points]
-            axes.plot(x, [factor * point[column] for point in points], "-o", markersize=3, label=title_of(name))
+            rows = [first, *curves[name]]
+            x = [row["identity_mobilefacenet"] for row in rows]
+            axes.plot(x, [factor * row[column] for row in rows], "-o", markersize=3, label=title_of(name))
+        for name, values in points.items():
+            if column in values:
+                at = values["identity_mobilefacenet"], factor * values[column]
+                axes.plot(*at, "X", markersize=8, label=title_of(name))
         axes.set_xlabel("identity to the photo (strength 0 on the right)")
         axes.set_ylabel(column_title(column))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
+    return _png(figure)
+
+
+def training_png(curves: Mapping[str, tuple[str, list[dict[str, float]]]]) -> bytes:
+    """Validation curves of the networks that methods train for themselves, as PNG.
+
+    Args:
+        curves: by row, what is drawn over kimg, and the contents of its curves/val.json
+    """
+    figure = Figure(figsize=(5 * len(curves), 3.2), layout="constrained")
+    for index, (name, (column, rows)) in enumerate(curves.items()):
+        axes = figure.add_subplot(1, len(curves), index + 1)
+        axes.plot([row["kimg"] for row in rows], [row[column] for row in rows], "-o", markersize=3)
+        axes.set(title=title_of(name), xlabel="images seen, in thousands", ylabel=f"{column} on validation data")
+        axes.grid(alpha=0.3)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
     return buffer.getvalue()

@@ -1,5 +1,6 @@
 """The benchmark as a Markdown table with what a reader must know beside it, and as a picture."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -41,7 +42,12 @@ TITLES = {
     TRULY_SMILING: "truly smiling (ceiling)",
 }
 EMBEDDING_TITLES = {"lpips_alex": "LPIPS-Alex", "l2": "L2 x1e3"}
-RUNGS = {"encoder": "encoder alone", "encoder_and_optimisation": "encoder and optimisation"}
+RUNGS = {
+    "encoder": "encoder alone",
+    "encoder_and_optimisation": "encoder and optimisation",
+    MASKGAN: "MaskGAN, drawn from the exact masks",
+}
+UNFINISHED = "\u2020"  # beside methods that were still improving when their training ended
 PREFIX_TITLES = (  # longest first: a column is named by the first prefix that fits
     ("smiling_", "% smiling, "),
     ("identity_to_reconstruction_", "identity to the reconstruction, "),
@@ -127,8 +133,9 @@ def column_title(column: str) -> str:
     return f"{title} x1e3" if column.startswith(THOUSANDTHS) else title
 
 
-def table(scores: dict[str, Scores]) -> str:
-    """One Markdown table: a row a method, a column a figure, 95 % intervals in brackets, a dash where none applies."""
+def table(scores: dict[str, Scores], unfinished: Collection[str] = ()) -> str:
+    """One Markdown table: a row a method, a column a figure, 95 % intervals in brackets, a dash where none applies;
+    a dagger beside the `unfinished` methods."""
     columns = list(dict.fromkeys(column for row in scores.values() for column in row.values))
     columns.sort(key=_column_order)
     lines = [
@@ -136,7 +143,8 @@ def table(scores: dict[str, Scores]) -> str:
         "| --- |" + " ---: |" * len(columns),
     ]
     for name, row in scores.items():
-        lines.append(f"| {title_of(name)} | " + " | ".join(_cell(row, column) for column in columns) + " |")
+        title = title_of(name) + f" {UNFINISHED}" * (name in unfinished)
+        lines.append(f"| {title} | " + " | ".join(cell(row, column) for column in columns) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -176,7 +184,7 @@ def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
     lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
     for name, rows in curves.items():
         for row in rows:
-            cells = [_cell(Scores(values=row), column) for column in columns]
+            cells = [cell(Scores(values=row), column) for column in columns]
             lines.append(f"| {title_of(name)} | {row['strength']:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -244,8 +252,9 @@ def report(
     if truth:
         measured = "the judges' own quality and the mIoU of the segmentation are"
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
-    unfinished = ", ".join(title_of(name) for name, found in setting.trained.items() if found["still_improving"])
-    unfinished = f" Still improving when training ended: {unfinished}." if unfinished else ""
+    improving = [name for name, found in setting.trained.items() if found["still_improving"]]
+    unfinished = ", ".join(map(title_of, improving))
+    unfinished = f" {UNFINISHED} Still improving when training ended: {unfinished}." if unfinished else ""
     notes = [
         "All methods but those named at the end of this note edit the same embeddings by the same generator, each at"
         " the strength that was chosen for it on"
@@ -255,7 +264,7 @@ def report(
         f" of an edit was chosen on the heads and people of this table; {measured} measured on the same heads. "
         + " and ".join(map(title_of, FROM_PHOTOS))
         + f" take the photo itself, {title_of(MASKGAN)} with its exact mask, which spares them the error of the"
-        " embedding, and have no strength." + unfinished,
+        " embedding, and have no strength: none was chosen for them." + unfinished,
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         f" own. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
         f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
@@ -281,12 +290,13 @@ def report(
             "",
             "## The embedding",
             "",
-            f"Reconstructions of {setting.val_heads} validation heads against the photos:",
+            f"Reconstructions of {setting.val_heads} validation heads against the photos; what measures trained none of"
+            " them:",
             "",
             embedding_table(embedding),
             "## The edits",
             "",
-            table(plain(scores)),
+            table(plain(scores), improving),
             *[f"- {note}" for note in notes],
             "",
             "## What each method was given",
@@ -327,20 +337,6 @@ def report(
     )
 
 
-def latex_table(scores: dict[str, Scores], columns: list[str]) -> str:
-    """Some columns of the table for a paper, without intervals."""
-    lines = [
-        r"\begin{tabular}{l" + "r" * len(columns) + "}",
-        r"\toprule",
-        " & ".join(["", *(_latex(column_title(column)) for column in columns)]) + r" \\",
-        r"\midrule",
-    ]
-    for name, row in scores.items():
-        values = [_cell(Scores(values=row.values), column).replace("–", "--") for column in columns]
-        lines.append(" & ".join([_latex(title_of(name)), *values]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
 def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: list[int]) -> Image.Image:
     """Heads down the rows, one captioned column a row of the table, masks beside what they are of.
 
@@ -358,10 +354,6 @@ def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: list[int]) ->
     return labelled_grid(columns, scale=max(1, round(128 / width)))
 
 
-def _latex(text: str) -> str:
-    return text.replace("%", r"\%").replace("_", r"\_")
-
-
 def _inception_note(setting: Setting) -> str:
     if "inception" in setting.feature_networks:
         return " Only the columns of inception are comparable with published figures, at equal sample counts."
@@ -376,7 +368,8 @@ def _column_order(column: str) -> int:
     return next(rank for rank, prefix in enumerate(order) if column.startswith(prefix))
 
 
-def _cell(row: Scores, column: str) -> str:
+def cell(row: Scores, column: str) -> str:
+    """A figure as it is printed, with its interval where it has one."""
     if column not in row.values:
         return "–"
     factor = 1000.0 if column.startswith(THOUSANDTHS) else 1.0

@@ -14,9 +14,10 @@ from editgan.benchmark.baselines.distillation import smile
 from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.envelope import bootstrap_areas
+from editgan.benchmark.latex import latex_table
 from editgan.benchmark.methods import PLUS, Method, Renderer, load_methods
-from editgan.benchmark.page import curves_png, html_report
-from editgan.benchmark.report import Setting, grid, latex_table, pasted, plain, report, title_of
+from editgan.benchmark.page import curves_png, html_report, training_png
+from editgan.benchmark.report import Setting, grid, pasted, plain, report, title_of
 from editgan.benchmark.scores import (
     Scores,
     Yardsticks,
@@ -39,7 +40,7 @@ from editgan.benchmark.smile import (
     load_heads,
     refined_name,
 )
-from editgan.data.archive import load_classes, load_images
+from editgan.data.archive import load_classes, load_images, load_masks
 from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
@@ -55,6 +56,7 @@ from editgan.weights import load_module, load_tensors, save_tensors, write_bytes
 
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
 OTHER_DIGITS = 6
+VALIDATED = {DISTILLATION: "val_l1", MASKGAN: "val_lpips"}  # what the report draws of their training
 
 
 def run(context: StageContext) -> None:
@@ -179,11 +181,14 @@ def sweep_areas(context: StageContext, stranger: float, suffix: str) -> dict[str
 
 
 def validation_heads(context: StageContext, renderer: Renderer) -> tuple[Tensor, dict[str, Tensor]]:
-    """Validation heads, uint8 [N, 3, H, W], and what each rung of the embedding makes of them."""
+    """Validation heads, uint8 [N, 3, H, W], what each rung of the embedding makes of them, and what MaskGAN draws."""
     latents = load_latents(context.input("encoder") / "latents.safetensors")
     rungs = {"encoder": latents["val_encoder"], "encoder_and_optimisation": latents["val"]}
-    photos = torch.as_tensor(load_images(context.input("data") / "val.zip", range(len(latents["val"]))))
-    return photos, {rung: renderer.pictures(contextlib.nullcontext(w_plus)) for rung, w_plus in rungs.items()}
+    path, some = context.input("data") / "val.zip", range(len(latents["val"]))
+    photos, masks = torch.as_tensor(load_images(path, some)), torch.as_tensor(load_masks(path, some))
+    made = {rung: renderer.pictures(contextlib.nullcontext(w_plus)) for rung, w_plus in rungs.items()}
+    maskgan = load_module(context.input(MASKGAN) / "generator.safetensors", MaskGAN).to(context.device)
+    return photos, made | {MASKGAN: edit(maskgan, photos, masks, masks, batch=renderer.batch)}
 
 
 def make_rows(
@@ -292,11 +297,18 @@ def write_outputs(
     folder = context.input("sweep") / "curves"
     names = (RECONSTRUCTION, *plain(areas), RECONSTRUCTION + PASTED, *pasted(areas))
     curves = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
+    improving = [name for name, found in setting.trained.items() if found["still_improving"]]
     text = report(scores, embedding, areas, curves, setting, quality)
     write_bytes(context.out / "table.md", text.encode())
-    write_bytes(context.out / "table.tex", latex_table(plain(scores), latex_columns(setting)).encode())
-    write_bytes(context.out / "curves.png", curves_png(plain(curves), RECONSTRUCTION))
-    write_bytes(context.out / "curves_pasted.png", curves_png(pasted(curves), RECONSTRUCTION + PASTED))
+    write_bytes(context.out / "table.tex", latex_table(plain(scores), latex_columns(setting), improving).encode())
+    points = {name: scores[name].values for name in FROM_PHOTOS}
+    write_bytes(context.out / "curves.png", curves_png(plain(curves), RECONSTRUCTION, points))
+    write_bytes(context.out / "curves_pasted.png", curves_png(pasted(curves), RECONSTRUCTION + PASTED, points))
+    trained = {
+        name: (column, json.loads((context.input(name) / "curves" / "val.json").read_text()))
+        for name, column in VALIDATED.items()
+    }
+    write_bytes(context.out / "training.png", training_png(trained))
     for name, picture in pictures.items():
         save_png(context.out / f"{name}.png", picture)
     captions = {
@@ -304,6 +316,7 @@ def write_outputs(
         "curves_pasted": "Over all strengths, pasted back",
         "grid": "The first test heads",
         "pasted": "The first test heads, pasted back",
+        "training": "Training of the methods with a network of their own",
         "worst": f"Where {title_of(refined_name(setting.refine_steps))} smiles least, by the judge",
     }
     shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
