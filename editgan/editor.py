@@ -82,9 +82,11 @@ class Editor:
     palette: Tensor
     vectors: dict[str, EditingVector] = field(default_factory=dict)
     device: torch.device = torch.device("cpu")
+    assets: Path | None = None  # where the identity network is read from, once a loss asks for it
     photos: Tensor | None = field(default=None, init=False)
     _w_plus: Tensor | None = field(default=None, init=False)
     _trained: Generator | None = field(default=None, init=False)  # where G is a tuned copy
+    _identity_net: nn.Module | None = field(default=None, init=False)
 
     @classmethod
     def load(
@@ -111,6 +113,7 @@ class Editor:
             palette=torch.as_tensor(load_classes(outputs / "data/classes.json").palette),
             vectors=load_vectors(outputs / "editing" / "vectors", vectors),
             device=chosen,
+            assets=outputs / "assets",
         )
 
     @property
@@ -260,6 +263,7 @@ class Editor:
             steps=steps,
             learning_rate=learning_rate,
             shared_rows=shared_rows,
+            identity=self._identity(weights),
             report=report,
         )
         return self._edited(learned.w_plus, parts, region)
@@ -306,6 +310,7 @@ class Editor:
                 steps=refine,
                 learning_rate=learning_rate,
                 weights=weights,
+                identity=self._identity(weights),
                 batch=BATCH,
                 progress=progress,
             )
@@ -357,6 +362,14 @@ class Editor:
         """G(w_plus).  # uint8 [N, 3, H, W]"""
         parts = w_plus.to(self.device).split(BATCH)
         return torch.cat([to_uint8(self.G.synthesis(part, noise_mode="const")).cpu() for part in parts])
+
+    def _identity(self, weights: ObjectiveWeights) -> nn.Module | None:
+        """The network behind L_ID, the one that guides training; None where its weight is 0."""
+        if weights.identity > 0 and self._identity_net is None:
+            if self.assets is None:
+                raise UserError("the identity loss needs its pretrained network; make the editor by Editor.load")
+            self._identity_net = load_network("dlib_resnet", self.assets).to(self.device)
+        return self._identity_net if weights.identity > 0 else None
 
     def _parts(self, before: Tensor, after: Tensor, where: Tensor) -> tuple[tuple[str, ...], ...]:
         """Names of the parts that pixels `where` belong to before or after, for each image, without surroundings."""

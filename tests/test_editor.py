@@ -122,6 +122,25 @@ def test_edits_are_optimised_learned_and_used_again(editor, tmp_path):
     assert torch.equal(editor.apply({"mine": 0.0}).images, editor.render(editor.w_plus))
 
 
+def test_identity_loss_is_asked_for_by_its_weight(editor, monkeypatch):
+    class Face(nn.Module):
+        def forward(self, x):
+            return nn.functional.normalize(x.flatten(1), dim=1)
+
+    loaded = []
+    monkeypatch.setattr(editor_module, "load_network", lambda name, folder: loaded.append((name, folder)) or Face())
+    editor.sample([0])
+    plain = editor.apply({"bigger_nose": 1.0}, refine=2)
+    assert not loaded, "only when it is asked for"
+    weights = editor_module.REFINE_WEIGHTS.model_copy(update={"identity": 1e4})
+    held = editor.apply({"bigger_nose": 1.0}, refine=2, weights=weights)
+    editor.apply({"bigger_nose": 1.0}, refine=2, weights=weights)
+    assert loaded == [("dlib_resnet", editor.assets)] and not torch.equal(plain.w_plus, held.w_plus)
+    editor.assets = editor._identity_net = None
+    with pytest.raises(UserError, match="identity loss needs its pretrained network"):
+        editor.apply({"bigger_nose": 1.0}, refine=2, weights=weights)
+
+
 def test_images_together_are_edited_as_if_alone(editor):
     editor.set_image(photos(3), steps=5)
     together = [editor.edit(painted(editor), steps=8), editor.apply({"bigger_nose": 1.0}, refine=5)]
