@@ -128,7 +128,7 @@ def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, asset
     assert metrics["smile"]["heads"] == 2 == len(vector.source.split(", "))
     for row in metrics.values():
         assert row["total_best"] <= row["total_start"]
-        assert 0 <= row["refined_leak_lpips_vgg_val2"] and 0 <= row["vector_followed_val2"] <= 1
+        assert 0 <= row["refined_leak_lpips_vgg_val2"] and 0 <= row["refined_followed_val2"] <= 1
     assert Image.open(out / "pictures" / "smile.png").height > 3 * 32
     first = hashes(out)
     assert hashes(run_stage(checkout, "editing")) == first

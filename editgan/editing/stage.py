@@ -257,7 +257,8 @@ def preview(
         if count:
             metrics[f"{name}_leak_lpips_vgg_val{count}"] = float(loss.lpips[1:].mean())
             metrics[f"{name}_leak_mse_val{count}"] = float(loss.mse[1:].mean())
-            metrics[f"{name}_followed_val{count}"] = float(loss.followed[1:].mean())
+            if name == "refined":  # of what the vector alone changes, which is the target here
+                metrics[f"refined_followed_val{count}"] = float(loss.followed[1:].mean())
 
     def image(latents: Tensor) -> Tensor:
         return to_uint8(G.synthesis(latents, noise_mode="const")).cpu()
