@@ -26,7 +26,7 @@ NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy
 
 
 def committed(name: str) -> dict:
-    """A YAML file as HEAD has it, whatever the working tree is trying out; DVC writes YAML 1.2, where 1e-05 is a number."""
+    """A YAML file as HEAD has it, not as the working tree does; DVC writes YAML 1.2, where 1e-05 is a number."""
     text = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=PROJECT_ROOT, capture_output=True, check=True).stdout
     return YAML(typ="safe", pure=True).load(text)
 
