@@ -61,7 +61,7 @@ def pages(root: Path, outputs: Path, folder: Path) -> dict[str, tuple[str, int, 
         "page_report": (report, 1440, 1400),
         "page_report_phone": (phone.as_uri(), 600, 844),
         "page_prefect": (f"{prefect}/runs/flow-run/{runs[0]['id']}", 1440, 1000),
-        "page_mlflow": (f"{mlflow}/#/experiments/{number}/runs/{run}/model-metrics", 1440, 900),
+        "page_mlflow": (f"{mlflow}/#/experiments/{number}/runs/{run}", 1440, 900),
     }
 
 
