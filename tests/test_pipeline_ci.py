@@ -161,7 +161,7 @@ NOT_RUN = {  # documented commands that other tests run, or none can
     "dvc checkout": "test_failures.py", "dvc exp": "test_sweep_flow.py",
     "python -m flows.pipeline": "the fixture, and test_flows.py with these options",
     "python -m flows.sweep": "test_sweep_flow.py",
-    "python benchmarks/": "hours",
+    "python benchmarks/": "hours", "python scripts/": "needs a browser",
     "editgan compare": "test_compare.py", "editgan accept --outputs": "test_regression.py",
     "editgan apply photo.jpg": "test_photo.py", "editgan edit photo.jpg": "test_photo.py",
     "editgan doctor --fix": "test_doctor.py", "editgan apply head.png --edit surprise": "an edit that a reader adds",
