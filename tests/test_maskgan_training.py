@@ -263,12 +263,6 @@ def test_too_many_halvings_are_named(tmp_path, key):
         load_params(tmp_path / "params.yaml")
 
 
-def test_a_curve_improves_while_its_last_quarter_does():
-    assert stage.still_improving([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
-    assert not stage.still_improving([1.0, 0.9, 0.5, 0.5, 0.4, 0.4, 0.4, 0.4])
-    assert stage.still_improving([0.5]), "nobody knows"
-
-
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A function that makes a context over one set of inputs, with a stand-in for the pretrained network."""

@@ -18,12 +18,11 @@ from editgan.judges.classifier import SmileClassifier
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.stage import StageContext
 from editgan.training import append_row, count_parameters, generator_for
+from editgan.translation import DIGITS, l1, still_improving
 from editgan.weights import load_module, load_tensors, save_module, save_tensors, write_bytes, write_json
 
 BATCH = 50  # images at a time
 PICTURE_ROWS = 8
-IMPROVED = 0.01  # a fall of the validation loss by at least this part counts as one
-DIGITS = 6  # of what is written: fewer than rounding differences between runs reach
 
 
 def run(context: StageContext) -> None:
@@ -41,8 +40,8 @@ def run(context: StageContext) -> None:
 
     count = len(val)
     metrics |= {
-        f"l1_val{count}": distance(outputs, val.targets),
-        f"l1_val{count}_unchanged": distance(val.sources, val.targets),
+        f"l1_val{count}": l1(outputs, val.targets),
+        f"l1_val{count}_unchanged": l1(val.sources, val.targets),
         f"smiling_guide_val{count}": smiling(guide, outputs, context.device),
         f"smiling_guide_val{count}_sources": smiling(guide, val.sources, context.device),
         f"smiling_guide_val{count}_targets": smiling(guide, val.targets, context.device),
@@ -140,7 +139,7 @@ def train(
     def on_snapshot(cur_nimg: int, net: GlobalGenerator) -> dict[str, float]:
         outputs = smile(net, val.sources, batch=BATCH)
         share = smiling(guide, outputs, context.device)
-        return {"val_l1": distance(outputs, val.targets), "val_smiling_guide": share}
+        return {"val_l1": l1(outputs, val.targets), "val_smiling_guide": share}
 
     train_distillation(
         net,
@@ -164,24 +163,6 @@ def train(
         content = [{name: row[name] for name in names[table]} for row in part]
         write_json(context.out / "curves" / f"{table}.json", content)
     return load_module(path, GlobalGenerator).to(context.device), measured
-
-
-def still_improving(losses: list[float]) -> bool:
-    """Does the mean of the last quarter of a curve lie at least 1 % below that of the quarter before?
-
-    As the learning rate falls to 0 in the second half, a curve that has come to rest says that this budget has nothing
-    left to give, not that a larger one had not. A curve of fewer than two values counts as improving.
-    """
-    quarter = max(1, len(losses) // 4)
-    last, before = losses[-quarter:], losses[-2 * quarter : -quarter]
-    if not before:
-        return True
-    return sum(last) / len(last) <= (1 - IMPROVED) * sum(before) / len(before)
-
-
-def distance(first: Tensor, second: Tensor) -> float:
-    """L1 between uint8 images [N, 3, H, W], in the units of [-1, 1]."""
-    return round(float((to_float(first) - to_float(second)).abs().double().mean()), DIGITS)
 
 
 @torch.no_grad()

@@ -28,12 +28,11 @@ from editgan.maskgan.train import MaskedHeads, OnStatus, train_maskgan, train_on
 from editgan.segmentation.metrics import segmentation_scores
 from editgan.stage import StageContext
 from editgan.training import append_row, count_parameters, generator_for, seed_everything
+from editgan.translation import DIGITS, l1, still_improving
 from editgan.weights import load_module, save_module, write_bytes, write_json
 
 BATCH = 50  # images at a time
 PICTURE_ROWS = 8
-IMPROVED = 0.01  # a fall of the validation loss by at least this part counts as one
-DIGITS = 6  # of what is written: fewer than rounding differences between runs reach
 
 
 def run(context: StageContext) -> None:
@@ -288,24 +287,6 @@ def measure(
     picture = labelled_grid({name: images[:PICTURE_ROWS] for name, images in shown.items()}, scale=2)
     context.run.log_image(save_png(context.out / "reconstructions.png", picture), "reconstructions")
     return metrics
-
-
-def still_improving(losses: list[float]) -> bool:
-    """Does the mean of the last quarter of a curve lie at least 1 % below that of the quarter before?
-
-    As the learning rate falls to 0 towards the end, a curve that has come to rest says that this budget has nothing
-    left to give, not that a larger one had not. A curve of fewer than two values counts as improving.
-    """
-    quarter = max(1, len(losses) // 4)
-    last, before = losses[-quarter:], losses[-2 * quarter : -quarter]
-    if not before:
-        return True
-    return sum(last) / len(last) <= (1 - IMPROVED) * sum(before) / len(before)
-
-
-def l1(first: Tensor, second: Tensor) -> float:
-    """L1 between uint8 images [N, 3, H, W], in the units of [-1, 1]."""
-    return round(float((to_float(first) - to_float(second)).abs().double().mean()), DIGITS)
 
 
 @torch.no_grad()
