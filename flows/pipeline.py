@@ -29,10 +29,11 @@ from prefect.states import Crashed
 from editgan import tracking
 from editgan.environment import PROJECT_ROOT, home_project, running_servers, store_uri
 from editgan.errors import UserError
-from editgan.graph import load_graph
+from editgan.graph import ancestors, load_graph
 from flows import servers, stages
 from flows.checkout import prepare_checkout
 from flows.lock import Lock, sole_pipeline
+from flows.side_by_side import side_by_side, threads_each
 from flows.summary import markdown_table, run_record, stage_rows, summary
 
 DEFAULT_PARAMS = "params.yaml"
@@ -74,11 +75,11 @@ def displayed(action: Callable[[], UUID]) -> UUID | None:
 
 def worth_retrying(task, task_run, state) -> bool:
     """Whether another attempt may help; it goes on from the stage's own saved state."""
-    return not isinstance(state.result(raise_on_failure=False), stages.TimedOut | stages.Refused)
+    return not isinstance(state.result(raise_on_failure=False), stages.TimedOut | stages.Refused | stages.Halted)
 
 
 @task(name="stage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=worth_retrying)
-def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, limit_hours: float):
+def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, limit_hours: float, at_a_time: int):
     """Bring one stage up to date with DVC."""
     log = get_run_logger()
     artifact = displayed(lambda: create_progress_artifact(0.0, key=f"{stage}-progress", description=stage))
@@ -101,7 +102,7 @@ def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, li
             root,
             force=force,
             limit_seconds=limit_hours * 3600,
-            environment={tracking.PARENT_VARIABLE: parent_run_id} if parent_run_id else {},
+            environment=threads_each(at_a_time) | ({tracking.PARENT_VARIABLE: parent_run_id} if parent_run_id else {}),
             say=log.info,
             show=show,
         )
@@ -174,6 +175,7 @@ def pipeline(
     limit_hours: float = STAGE_HOURS,
     scratch: bool = False,
     against_baseline: bool = False,
+    at_a_time: int = 1,
 ) -> str:
     """Run the pipeline and return its closing page.
 
@@ -185,6 +187,8 @@ def pipeline(
         limit_hours: time limit of each stage.
         scratch: work in a checkout that took nothing over: from the store, the cache or the default run.
         against_baseline: at the end compare the benchmark with the accepted one.
+        at_a_time: so many stages that do not need one another run side by side and share the processors; a GPU is
+            used by one at a time. Another number of threads rounds otherwise: only 1 gives the same bytes again.
 
     Raises:
         UserError: bad names or params, another pipeline in the same checkout, or a baseline of other heads.
@@ -193,7 +197,12 @@ def pipeline(
     """
     start = time.monotonic()
     name = checkout_name(params, SCRATCH if scratch and name is None else name)
-    chosen = choose_stages(list(load_graph(PROJECT_ROOT / "dvc.yaml")), only, force)
+    if at_a_time < 1:
+        raise UserError(f"--at-a-time {at_a_time}: at least one stage has to run")
+    graph = load_graph(PROJECT_ROOT / "dvc.yaml")
+    chosen = choose_stages(list(graph), only, force)
+    needs = {stage: ancestors(graph, stage) for stage in chosen}
+    stages.HALT.clear()
     with sole_pipeline(PROJECT_ROOT, name) as lock:
         close_left_behind(lock)
         lock.note(flow_run=str(get_run_context().flow_run.id))
@@ -203,11 +212,16 @@ def pipeline(
         parent = tracking.start_run("pipeline", root=root, tags={"params_file": params, "checkout": name or "default"})
         status, results, worse = "FAILED", [], None
         try:
-            for stage in chosen:
-                one = run_stage.with_options(name=stage)
-                results.append(one(stage, root, parent.run_id, stage in (force or ()), limit_hours))
+            tasks = {stage: run_stage.with_options(name=stage) for stage in chosen}
+            given = {stage: (root, parent.run_id, stage in (force or ()), limit_hours, at_a_time) for stage in chosen}
+            if at_a_time > 1:
+                done = side_by_side(chosen, needs, lambda stage: tasks[stage].submit(stage, *given[stage]), at_a_time)
+            else:
+                done = ((stage, tasks[stage](stage, *given[stage])) for stage in chosen)
+            for stage, result in done:
+                results.append(result)
                 parent.set_tag(f"stage.{stage}.run_id", run_record(root, stage).get("run_id", ""))
-                parent.set_tag(f"stage.{stage}.outcome", results[-1].outcome)
+                parent.set_tag(f"stage.{stage}.outcome", result.outcome)
             if only is None and parent.run_id:
                 register(root, MODEL if name is None else f"{MODEL}-{name}", parent.run_id)
             if against_baseline:
@@ -218,6 +232,7 @@ def pipeline(
             status = "KILLED"
             raise
         finally:
+            stages.HALT.set()
             page = summary(
                 root, results, (time.monotonic() - start) / 60, running_servers(PROJECT_ROOT), store_uri(root)
             )
@@ -292,6 +307,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--against-baseline", action="store_true", help="fail if the benchmark is worse than baseline/")
     parser.add_argument("--limit-hours", type=float, default=STAGE_HOURS, help="time limit of each stage")
+    parser.add_argument(
+        "--at-a-time",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run so many stages side by side where none needs the other, such as the methods of the benchmark",
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -307,6 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.limit_hours,
                 options.scratch,
                 options.against_baseline,
+                options.at_a_time,
             )
     except (UserError, stages.StageFailed, Regressed) as error:
         print(error, file=sys.stderr, flush=True)

@@ -47,6 +47,13 @@ class Busy(StageFailed):
     """Another DVC command held the repository for too long."""
 
 
+class Halted(StageFailed):
+    """The flow ended while the stage ran in another of its threads, and took it along."""
+
+
+HALT = threading.Event()  # set at the end of a flow
+
+
 @dataclass(frozen=True)
 class StageResult:
     """What became of a stage."""
@@ -89,6 +96,7 @@ def reproduce(
         StageFailed: the stage failed; the message holds its last lines.
         Refused: it told what the user has to put right.
         TimedOut: it reached its limit.
+        Halted: its flow ended.
         Busy: the repository stayed locked for `BUSY_LIMIT_SECONDS`.
     """
     command = ["python", "-m", "dvc", "repro", "--single-item", stage, *(["--force"] if force else [])]
@@ -108,6 +116,8 @@ def reproduce(
                     say(line)
                 if (report := progress.read()) is not None:
                     show(report)
+                if HALT.is_set():
+                    raise Halted(f"{stage}: stopped with its flow")
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimedOut(f"{stage}: not done after its limit of {limit_seconds / 60:g} minutes; stopped")
             status = process.wait()
