@@ -315,10 +315,10 @@ DISTILLED = {
     "smiling_guide_val4": 0.75, "smiling_guide_val4_sources": 0.0, "smiling_guide_val4_targets": 1.0,
 }  # fmt: skip
 MASKED = {
-    "donor": 3, "parameters": 54321, "still_improving": False, "l1_val5": 0.07, "lpips_vgg_val5": 0.11,
-    "l1_val5_parsed": 0.08, "lpips_vgg_val5_parsed": 0.13, "segmentation_accuracy_val5": 0.875,
-    "segmentation_accuracy_val5_photos": 0.975, "segmentation_accuracy_val2_smiles": 0.765,
-    "mouth_iou_val2_smiles": 0.5,
+    "donor": 3, "train_masks": 1234, "parameters": 54321, "still_improving": False, "l1_val5": 0.07,
+    "lpips_vgg_val5": 0.11, "l1_val5_parsed": 0.08, "lpips_vgg_val5_parsed": 0.13,
+    "segmentation_accuracy_val5": 0.875, "segmentation_accuracy_val5_photos": 0.975,
+    "segmentation_accuracy_val2_smiles": 0.765, "mouth_iou_val2_smiles": 0.5,
 }  # fmt: skip
 DONOR = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
 DONOR[8:14, 4:12] = NAMES.index("mouth_interior")

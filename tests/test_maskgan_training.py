@@ -30,7 +30,8 @@ from editgan.weights import load_module, load_tensors, tensors_equal
 
 NAMES = ("skin", "left_eye", "right_eye", "upper_lip", "lower_lip", "mouth_interior", "hair")
 TINY = dict(
-    recipe=1, **{name: value for name, value in TINY_NET.items() if name != "num_classes"}, d_width=4,
+    recipe=1, learn_from="train", d_width=4,
+    **{name: value for name, value in TINY_NET.items() if name != "num_classes"},
     vae=dict(kimg=0.032, batch=8, learning_rate=2e-3, width=4, num_downs=2, latent=6, kl_weight=1e-5),
     parser=dict(kimg=0.032, batch=8, learning_rate=5e-3, width=4, depth=1),
     blender=dict(width=4, num_downs=1, num_blocks=1),
@@ -293,6 +294,7 @@ def project(tmp_path, monkeypatch):
         else:
             write_archive(data / "train.zip", images=images)
             write_archive(data / "train_labels.zip", **labels)
+            write_archive(data / "pool.zip", images=images, **labels)
 
     def context(attempt: str, resolution: int = 32, **changes) -> StageContext:
         section = MaskganParams(**(TINY | changes))
@@ -321,13 +323,14 @@ def test_outputs_and_resume_of_the_stage(project, monkeypatch):
     assert curves == ["ebst.json", "parser.json", "train.json", "vae.json", "val.json"]
     metrics = json.loads((whole.out / "metrics.json").read_text())
     assert set(metrics) == {
-        "donor", "parameters", "parameters_parser", "still_improving", "vae_accuracy_val6",
+        "donor", "train_masks", "parameters", "parameters_parser", "still_improving", "vae_accuracy_val6",
         "lpips_vgg_val6", "l1_val6", "lpips_vgg_val6_parsed", "l1_val6_parsed",
         "segmentation_accuracy_val6", "segmentation_miou_val6",
         "segmentation_accuracy_val6_photos", "segmentation_miou_val6_photos",
         "segmentation_accuracy_val3_smiles", "mouth_iou_val3_smiles",
     }  # fmt: skip
     assert type(metrics["still_improving"]) is bool
+    assert metrics["train_masks"] == 12
 
     net, parser = (
         load_module(whole.out / f"{n}.safetensors", c) for n, c in (("generator", MaskGAN), ("parser", Parser))
@@ -366,11 +369,17 @@ def test_outputs_and_resume_of_the_stage(project, monkeypatch):
     assert deaths == ["vae", "parser", "mapping"]
     assert digests(attempt.out) == digests(whole.out)
 
+    for name in ("train.zip", "train_labels.zip"):  # a user with masks of the pool alone
+        (data / name).unlink()
+    pool = project("pool", learn_from="pool")
+    stage.run(pool)
+    assert digests(pool.out) == digests(whole.out), "here the pool holds the same heads"
+
 
 def test_inputs_that_do_not_fit_are_named(project):
     with pytest.raises(UserError, match="resolution 16: .*train.zip holds 32x32 images; run stage data again"):
         stage.run(project("other", resolution=16))
-    with pytest.raises(UserError, match="maskgan.donors 7: 6 training heads have a smile of 0.8 or more"):
+    with pytest.raises(UserError, match="maskgan.donors 7: 6 heads of train have a smile of 0.8 or more"):
         stage.run(project("few", donors=7))
     with pytest.raises(UserError, match="maskgan.val_images 1.*"):
         context = project("unrest", val_images=1)
@@ -382,7 +391,7 @@ def test_inputs_that_do_not_fit_are_named(project):
     path = context.root / "outputs/data/train_labels.zip"
     path.unlink()  # it may be shared
     write_archive(path, attributes=TRAIN_SMILES)
-    with pytest.raises(UserError, match="train_labels.zip holds no part masks.*--stages"):
+    with pytest.raises(UserError, match="train_labels.zip holds no part masks.*maskgan.learn_from: pool"):
         stage.run(context)
 
 

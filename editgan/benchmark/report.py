@@ -100,7 +100,6 @@ class Setting:
     feature_networks: tuple[str, ...]
     identity_networks: tuple[str, ...]
     trained: dict[str, dict[str, float]]  # what the stages of the methods without embedding measured
-    train_masks: int  # that MaskGAN was trained on
     different_people: dict[str, float]  # mean cosine of different people by identity network
     kid_subsets: int
     bootstrap: int
@@ -228,8 +227,8 @@ def budgets(setting: Setting) -> dict[str, str]:
         DISTILLATION: f"no mask; a network of its own for the smile, {setting.trained[DISTILLATION]['parameters']:,}"
         f" parameters, trained on {setting.trained[DISTILLATION]['pairs']} pairs of samples along InterFaceGAN's"
         " direction, which the guide chose",
-        MASKGAN: f"{setting.train_masks:,} labelled masks, those of all training heads, and the exact mask of every"
-        " photo that it edits, as in its paper; the mouth of one smiling training head's mask; a network of"
+        MASKGAN: f"{setting.trained[MASKGAN]['train_masks']:,} labelled masks, and the exact mask of every photo that"
+        " it edits, as in its paper; the mouth of the mask of one smiling head among them; a network of"
         f" {setting.trained[MASKGAN]['parameters']:,} parameters, trained on these heads and masks",
     }
 

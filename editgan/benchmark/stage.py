@@ -98,7 +98,6 @@ def run(context: StageContext) -> None:
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
     }
     refined = refined_name(context.params.editing.refine.steps)
-    recipe = json.loads((context.input("data") / "recipe.json").read_text())
     setting = Setting(
         heads=len(heads.photos),
         val_heads=len(photos),
@@ -114,7 +113,6 @@ def run(context: StageContext) -> None:
         feature_networks=tuple(yardsticks.features),
         identity_networks=tuple(yardsticks.identity),
         trained={name: json.loads((context.input(name) / "metrics.json").read_text()) for name in FROM_PHOTOS},
-        train_masks=recipe["data"]["train"],
         different_people=strangers,
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,

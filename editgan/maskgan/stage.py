@@ -1,4 +1,4 @@
-"""Stage `maskgan`: trains MaskGAN on all training images and their masks, measures what it draws."""
+"""Stage `maskgan`: trains MaskGAN on images and their masks, measures what it draws."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def run(context: StageContext) -> None:
     """Write generator.safetensors, parser.safetensors, donor.png, curves, pictures and what the networks are worth."""
     params, data = context.params.maskgan, context.input("data")
     classes = load_classes(data / "classes.json")
-    learn = load_heads(context, data / "train.zip", data / "train_labels.zip")
+    learn = load_heads(context, data / f"{params.learn_from}.zip", labels_of(context))
     val = load_heads(context, data / "val.zip", data / "val.zip", params.val_images)
     donor, donor_mask = choose_mouth(context, classes)
 
@@ -53,12 +53,18 @@ def run(context: StageContext) -> None:
     metrics = measure(context, net, parser, vae, lpips_vgg, val, classes, donor_mask)
     metrics |= {
         "donor": donor,
+        "train_masks": len(learn),
         "parameters": count_parameters(net),
         "parameters_parser": count_parameters(parser),
         "still_improving": still_improving(losses),
     }
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({name: float(value) for name, value in metrics.items()})
+
+
+def labels_of(context: StageContext) -> Path:
+    """The archive with masks and attributes of the heads that it learns from; of train they lie apart."""
+    return context.input("data") / ("train_labels.zip" if context.params.maskgan.learn_from == "train" else "pool.zip")
 
 
 def load_heads(context: StageContext, photos: Path, masks: Path, number: int | None = None) -> MaskedHeads:
@@ -71,7 +77,7 @@ def load_heads(context: StageContext, photos: Path, masks: Path, number: int | N
     try:
         labels = load_masks(masks, indices)
     except ArchiveError as error:
-        remedy = "MaskGAN learns from masks of all training heads; run the other stages alone with --stages"
+        remedy = "MaskGAN learns from masks of all of them; with maskgan.learn_from: pool, from those of the pool"
         raise UserError(f"{error}; {remedy}") from None
     heads = MaskedHeads(torch.as_tensor(load_images(photos, indices)), torch.as_tensor(labels))
     resolution = context.params.resolution
@@ -87,13 +93,13 @@ def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
     Raises:
         UserError: fewer heads smile than are to be drawn.
     """
-    params, path = context.params.maskgan, context.input("data") / "train_labels.zip"
+    params, path = context.params.maskgan, labels_of(context)
     attributes = load_attributes(path)
     smiling = [index for index, head in enumerate(attributes) if head["smile"] >= params.donor_smile]
     if len(smiling) < params.donors:
         raise UserError(
-            f"maskgan.donors {params.donors}: {len(smiling)} training heads have a smile of {params.donor_smile} or"
-            " more; lower donors or donor_smile"
+            f"maskgan.donors {params.donors}: {len(smiling)} heads of {params.learn_from} have a smile of"
+            f" {params.donor_smile} or more; lower donors or donor_smile"
         )
     order = torch.randperm(len(smiling), generator=generator_for(context.params.seed, "maskgan", "donors"))
     drawn = [smiling[index] for index in order[: params.donors].tolist()]
