@@ -25,6 +25,7 @@ PARENT_VARIABLE = "MLFLOW_PARENT_RUN_ID"
 RECORD_FILE = "tracking.json"  # in the work folder: what a resumed stage needs to continue its run
 FLUSH_SECONDS = 5.0
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60.0, 960.0  # for which a store that failed is not asked again; doubled each time
+LAST_SECONDS = {"FINISHED": 60.0, "FAILED": 60.0, "KILLED": 8.0}  # for which a run that ends waits for the store
 ATTEMPTS = 4  # after which a record is given up
 MAX_VALUE = 500  # characters of a parameter's value that any MLflow server takes
 
@@ -133,16 +134,11 @@ class Run:
         client, self._client = self._client, None
         if client is None:
             return
-        lost, failures = self._lost, 0
-        for action in (*self._waiting, lambda client: client.set_terminated(self.run_id, status)):  # the last chance
-            try:
-                if failures < 2 or action not in self._waiting:
-                    action(client)
-                else:
-                    lost += 1
-            except Exception:
-                failures, lost = failures + 1, lost + 1
-        if lost:
+        left, end = self._waiting, time.monotonic() + LAST_SECONDS[status]
+        left.append(lambda client: client.set_terminated(self.run_id, status))
+        while (left := _not_taken(left, client)) and time.monotonic() < end:
+            time.sleep(1)
+        if lost := self._lost + len(left):
             print(f"MLflow did not take {lost} records of this run; the files of the stage are whole", flush=True)
 
     def _save_record(self) -> None:
@@ -178,6 +174,20 @@ class Run:
             print(f"MLflow does not answer and is asked again later ({_reason(error)})", flush=True)
         self._pause = min(max(2 * self._pause, PAUSE_SECONDS), MAX_PAUSE_SECONDS)
         self._paused_until = time.monotonic() + self._pause
+
+
+def _not_taken(actions: list[Callable[[Any], object]], client: Any) -> list[Callable[[Any], object]]:
+    """Do what the store lets be done, in order; after two failures only the last is still tried."""
+    failed = []
+    for action in actions:
+        try:
+            if len(failed) < 2 or action is actions[-1]:
+                action(client)
+                continue
+        except Exception:
+            pass
+        failed.append(action)
+    return failed
 
 
 def offline_run(name: str = "offline") -> Run:

@@ -52,10 +52,9 @@ def stop(process: subprocess.Popen, grace: float = GRACE_SECONDS) -> None:
             break
         try:
             process.wait(seconds)
-            if signum == signal.SIGTERM:
-                _wait_for_group(process.pid, grace)
         except subprocess.TimeoutExpired:
             continue
+        _wait_for_group(process.pid, grace)
     process.wait()
 
 

@@ -134,12 +134,33 @@ def test_store_that_fails_midway_does_not_fail_the_stage(client, monkeypatch, ca
     def broken(*arguments, **options):
         raise OSError("the server is gone")
 
+    monkeypatch.setitem(tracking.LAST_SECONDS, "FINISHED", 0.0)
     monkeypatch.setattr(run._client, "log_text", broken)
     run.log_text("a", "a.txt")
     run.log_text("b", "b.txt")
     assert capsys.readouterr().out.count("the server is gone") == 1
     run.close()
     assert client.get_run(run.run_id).info.status == "FINISHED", "the end of the run is tried all the same"
+
+
+def test_run_that_ends_waits_for_a_store_that_comes_back(client, monkeypatch):
+    """A server that was killed and is started again has the time for it."""
+    run, back = tracking.start_run("data"), time.monotonic() + 4
+    for name in ("log_text", "set_tag", "set_terminated"):
+        whole = getattr(run._client, name)
+
+        def away(*arguments, whole=whole, **options):
+            if time.monotonic() < back:
+                raise OSError("connection refused")
+            return whole(*arguments, **options)
+
+        monkeypatch.setattr(run._client, name, away)
+    run.log_text("a", "a.txt")
+    run.set_tag("later", "yes")
+    run.close("FAILED")
+    found = client.get_run(run.run_id)
+    assert found.info.status == "FAILED" and found.data.tags["later"] == "yes"
+    assert [file.path for file in client.list_artifacts(run.run_id)] == ["a.txt"]
 
 
 def test_curves_wait_for_a_store_that_fails_for_a_while(client, monkeypatch):
@@ -166,6 +187,7 @@ def test_curves_wait_for_a_store_that_fails_for_a_while(client, monkeypatch):
 
 def test_store_is_asked_again_after_a_pause_and_a_record_it_never_takes_stops_nothing(client, monkeypatch, capsys):
     monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setitem(tracking.LAST_SECONDS, "FINISHED", 0.0)
     run, asked = tracking.start_run("data"), []
 
     def broken(*arguments, **options):
