@@ -40,7 +40,7 @@ def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
     try:
         text = path.read_text()
         params = yaml.safe_load(path.with_name("params.yaml").read_text()) if TEMPLATE.search(text) else {}
-        content = yaml.safe_load(TEMPLATE.sub(lambda found: _value(params, found[1]), text))
+        content = yaml.safe_load(TEMPLATE.sub(lambda found: str(_value(params, found[1])), text))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable: {error}; run this in the project's folder") from None
     except KeyError as error:
@@ -73,7 +73,7 @@ def input_hash(stage: StageSpec, root: Path, params: Mapping[str, Any]) -> str:
     """
     record = {
         "stage": stage.name,
-        "params": {key: params[key] for key in stage.params},
+        "params": {key: _value(params, key) for key in stage.params},
         "deps": {dep: content_hash(root / dep) for dep in stage.deps},
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
@@ -101,13 +101,13 @@ def _maker(graph: Mapping[str, StageSpec], dep: str) -> str | None:
     return next((stage.name for stage in graph.values() if within.intersection(stage.outs)), None)
 
 
-def _value(params: Mapping[str, Any], key: str) -> str:
+def _value(params: Mapping[str, Any], key: str) -> Any:
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
             raise KeyError(key)
         value = value[part]
-    return str(value)
+    return value
 
 
 def _stage_spec(name: str, entry: Mapping[str, Any]) -> StageSpec:

@@ -1,6 +1,7 @@
 """dvc.yaml against the layout: names, order, parameters, outputs, and what makes a trained stage stale."""
 
 import configparser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,12 @@ def test_input_hash_follows_params_and_content(tmp_path):
     elsewhere = {**params, "runtime": {"device": "cuda"}, "generator": {"batch": 1}}
     assert input_hash(stage, tmp_path, elsewhere) == first, "what the stage does not read changes nothing"
     assert input_hash(stage, tmp_path, {**params, "seed": 1}) != first
+    part = replace(stage, params=("editing.refine",))
+    refine = {**params["editing"]["refine"], "steps": 7}
+    first_of_part = input_hash(part, tmp_path, params)
+    for key, value, same in (("preview_heads", 9, True), ("refine", refine, False)):
+        changed = {**params, "editing": {**params["editing"], key: value}}
+        assert (input_hash(part, tmp_path, changed) == first_of_part) is same, "a stage may depend on part of a section"
     (tmp_path / "editgan/editing/vectors.py").write_text("2")
     assert input_hash(stage, tmp_path, params) != first
 

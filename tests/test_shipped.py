@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,9 @@ def test_lock_is_of_the_committed_params_and_commands(stage):
     params, lock, graph = committed("params.yaml"), committed("dvc.lock"), committed("dvc.yaml")
     entry = lock["stages"][stage]
     assert entry["cmd"] == graph["stages"][stage]["cmd"]
-    assert entry["params"]["params.yaml"] == {key: params[key] for key in graph["stages"][stage]["params"]}
+    assert entry["params"]["params.yaml"] == {
+        key: reduce(dict.__getitem__, key.split("."), params) for key in graph["stages"][stage]["params"]
+    }
     made = [out if isinstance(out, str) else next(iter(out)) for out in graph["stages"][stage]["outs"]]
     assert {item["path"] for item in entry["outs"]} >= set(made)
     assert [item["path"] for item in entry["deps"]] == sorted(load_graph(PROJECT_ROOT / "dvc.yaml")[stage].deps)
