@@ -1,4 +1,4 @@
-"""The record of every run in MLflow, and the only importer of mlflow.
+"""The record of every run in MLflow, and with `registry`, which registers models, the only importer of mlflow.
 
 MLflow is a mirror: stages write their files first, and nothing here can fail a stage. Where the store cannot be reached
 the run goes on with local files alone and says so once. Records wait for a store that fails midway.

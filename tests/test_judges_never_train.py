@@ -97,6 +97,14 @@ def mentions(name: str) -> set[str]:
 
 def test_labels_of_the_training_images_are_for_judges_and_baselines_alone():
     assert mentions("train_labels.zip") <= {"data", "judges", *BASELINES}
+    composed = {
+        path.relative_to(PROJECT_ROOT / "editgan").parts[0]
+        for path in (PROJECT_ROOT / "editgan").glob("*/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.JoinedStr) and isinstance(node.values[-1], ast.Constant)
+        if node.values[-1].value.endswith(".zip")
+    }
+    assert composed <= {"data", "maskgan"}, "a name that is put together escapes this search"
 
 
 def test_smiling_test_heads_and_references_are_for_judges_alone():
