@@ -18,7 +18,7 @@ from rich.table import Table
 
 from editgan.environment import apply_environment
 from editgan.errors import UserError
-from editgan.operations import accept, compare, doctor
+from editgan.operations import accept, compare, doctor, import_
 
 if TYPE_CHECKING:
     from editgan.editor import Editor
@@ -254,8 +254,8 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
     console.print(table)
 
 
-for command in (compare, accept, doctor):
-    app.command()(reports_errors(command))
+for command in (compare, accept, import_, doctor):
+    app.command(command.__name__.strip("_"))(reports_errors(command))
 
 
 def main() -> None:

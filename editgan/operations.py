@@ -1,5 +1,6 @@
-"""The commands for runs: `editgan compare`, `editgan accept` (the baseline of nightly runs) and `editgan doctor`."""
+"""The commands for runs: `editgan compare`, `accept` (the baseline of nightly runs), `import` (photos) and `doctor`."""
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,40 @@ def accept(
 
     kept = accept(outputs, Path.cwd()).relative_to(Path.cwd())
     Console().print(f"accepted: {outputs / 'benchmark'} is kept in {kept}; commit that folder", highlight=False)
+
+
+def import_(
+    collection: Annotated[
+        str, typer.Argument(help="lfw, london, fasseg, or pictures: any folder or archive of uncropped photos.")
+    ],
+    path: Annotated[Path, typer.Argument(help="The collection as distributed: a folder, .zip, .tar or .tgz.")],
+    into: Annotated[Path, typer.Option(help="Folder for source `folder` (docs/data.md); several can share one.")],
+    labels: Annotated[Path | None, typer.Option(help="CSV of labels, for `lfw` and `pictures`.")] = None,
+    side: Annotated[int, typer.Option(min=16, max=1024, help="Of the pictures to make, in pixels.")] = 128,
+    outputs: Annotated[Path, typer.Option(help="Folder with what the stages made.")] = Path("outputs"),
+) -> None:
+    """Find and align the faces of a collection of photos, and make a folder of pictures to learn from."""
+    from editgan.assets.load import load_network
+    from editgan.data.importing import COLLECTIONS, import_photos
+    from editgan.errors import UserError
+    from editgan.progress import Progress
+
+    if collection not in COLLECTIONS:
+        raise UserError(f"unknown collection {collection!r}; known are {', '.join(COLLECTIONS)}")
+    shown = Progress("import")
+    made = import_photos(
+        collection,
+        path,
+        into,
+        load_network("blazeface", outputs / "assets"),
+        side=side,
+        labels=labels,
+        report=lambda done, total: shown.update(done, total, "photos"),
+    )
+    say = functools.partial(Console().print, markup=False, highlight=False, soft_wrap=True)
+    for file, reason in made.rejected:
+        say(f"  {file}: {reason}")
+    say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files not used (above)")
 
 
 def doctor(

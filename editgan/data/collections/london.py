@@ -1,0 +1,110 @@
+"""The Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0): people neutral and smiling, outlined by hand.
+
+Folders whose names begin with `neutral` and `smiling` hold NNN.jpg (or NNN_03.jpg, as distributed), beside it NNN.csv
+(point, x, y) or NNN.tem (WebMorph's template); for CSVs `curves.csv` (curve, closed, points) says which points follow
+one another. Hair and clothes are not outlined and count as background.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+
+from editgan.data.archive import Classes
+from editgan.data.collections.files import Files, Found
+from editgan.data.collections.parts import draw_parts, smooth
+from editgan.data.sources.listing import Rejected
+
+PHOTO = re.compile(r"(?:.*/)?((neutral|smiling)[^/]*)/((\d{3})[^/]*)\.(?:jpg|png)", re.IGNORECASE)
+# Curves of the set's template by part, as (curve, backwards) that are joined to an outline; left and right are the
+# person's own, as everywhere here: the right eye is the one at the left of the picture.
+OUTLINES: dict[str, list[list[tuple[int, bool]]]] = {
+    "neck": [[(38, False), (40, False), (39, True), (42, True)]],
+    "skin": [[(28, False), (43, True), (42, True), (41, True)]],
+    "right_ear": [[(24, False), (26, True)]],
+    "left_ear": [[(25, False), (27, True)]],
+    "right_brow": [[(16, False), (18, True)]],
+    "left_brow": [[(17, False), (19, True)]],
+    "right_eye": [[(4, False), (6, True)]],
+    "left_eye": [[(5, False), (7, True)]],
+    "nose": [[(12, False), (13, True)], [(14, False), (15, True)]],
+    "upper_lip": [[(20, False), (21, True)]],
+    "lower_lip": [[(22, False), (23, True)]],
+    "mouth_interior": [[(21, False), (22, True)]],
+}
+COLOURS = [(0, 0, 0), (255, 153, 51), (204, 0, 0), (255, 0, 0), (102, 51, 0), (255, 204, 204), (0, 255, 255),
+           (204, 0, 204), (51, 51, 255), (76, 153, 0), (255, 255, 0), (0, 0, 153), (102, 204, 0)]  # fmt: skip
+CLASSES = Classes(names=["background", *OUTLINES], palette=np.array(COLOURS, np.uint8))
+
+
+def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
+    """Photos, smiling 0 or 1, with masks where points were placed; `neutral` of a smiling one names the other."""
+    names, found, rejected, used = set(files.names), [], [], set()
+    curves = next((name for name in files.names if name.rpartition("/")[2] == "curves.csv"), None)
+    photos = [match for name in files.names if (match := PHOTO.fullmatch(name))]
+    neutral = {match[4]: match[0] for match in photos if match[2].lower() == "neutral"}
+    for match in photos:
+        name, smiling, person = match[0], match[2].lower() == "smiling", match[4]
+        stem = name.rpartition(".")[0]
+        template = next((stem + ending for ending in (".tem", ".csv") if stem + ending in names), None)
+        used.update({name, template})
+        drawn = None
+        if template is not None and (template.endswith(".tem") or curves is not None):
+            drawn = lambda name=name, template=template: draw(files, name, template, curves)  # noqa: E731
+        attributes = {"smile": float(smiling)}
+        if smiling and person in neutral:
+            attributes["neutral"] = neutral[person]
+        found.append(Found(name, f"london {person}", attributes, drawn))
+    rest = [name for name in files.names if name not in used and name != curves]
+    return found, [*rejected, *(Rejected(name, "is neither photo nor outline of one") for name in rest)], CLASSES
+
+
+def draw(files: Files, photo: str, template: str, curves: str | None) -> np.ndarray:
+    """The part mask of a photo, uint8 [H, W].
+
+    Raises:
+        ValueError: outlines that are not as published.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(files.read(photo))) as picture:
+        size = picture.size
+    text = files.read(template).decode()
+    if template.endswith(".tem"):
+        points, lines = read_template(text)
+    else:
+        rows = list(csv.DictReader(io.StringIO(text)))
+        points = np.array([(float(row["x"]), float(row["y"])) for row in rows])
+        table = csv.DictReader(io.StringIO(files.read(curves).decode()))
+        lines = [[int(index) for index in row["points"].split()] for row in table]
+    return draw_parts(outlines(points, lines), size)
+
+
+def outlines(points: np.ndarray, lines: list[list[int]]) -> dict[int, list[np.ndarray]]:
+    """Closed outlines [P, 2] by class number."""
+    needed = 1 + max(curve for parts in OUTLINES.values() for part in parts for curve, _ in part)
+    if len(lines) < needed or max(map(max, lines)) >= len(points):
+        raise ValueError(f"outlines of {len(points)} points and {len(lines)} curves, not those of the London set")
+    curve = [smooth(points[line]) for line in lines]
+    return {
+        label: [np.concatenate([curve[i][::-1] if backwards else curve[i] for i, backwards in part]) for part in parts]
+        for label, parts in enumerate(OUTLINES.values(), 1)
+    }
+
+
+def read_template(text: str) -> tuple[np.ndarray, list[list[int]]]:
+    """WebMorph's .tem: number of points, the points, number of lines, and for each line closed, count, points."""
+    rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    try:
+        count = int(rows[0][0])
+        points = np.array([[float(x), float(y)] for x, y in rows[1 : count + 1]])
+        rest, lines = rows[count + 1 :], []
+        for index in range(int(rest[0][0])):
+            lines.append([int(point) for point in rest[3 * index + 3]])
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"no template of WebMorph ({error})") from None
+    return points, lines

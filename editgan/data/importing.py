@@ -1,0 +1,221 @@
+"""Uncropped photos into the folder that source `folder` reads: faces found, brought into the heads' framing, listed.
+
+INTO/images/COLLECTION/....png  aligned pictures          INTO/masks/COLLECTION/....png  their part masks, if any
+INTO/classes.json               the classes of the masks  INTO/attributes.csv            a row a picture
+INTO/rejected_COLLECTION.csv    what was not used, and why
+
+Several collections can go into one folder if their masks have the same classes. An interrupted import goes on where it
+was; rows are written at the end.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from editgan.assets.alignment import HEADS, align
+from editgan.assets.networks.blazeface import BlazeFace
+from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes
+from editgan.data.collect import rejected_csv
+from editgan.data.collections import fasseg, lfw, london, pictures
+from editgan.data.collections.files import Files, Found, opened
+from editgan.data.reading import Unusable, open_picture
+from editgan.data.sources.listing import Rejected
+from editgan.errors import UserError
+from editgan.photo import FORMATS, Face, Photo, crop_face, find_faces, in_8_bits
+from editgan.weights import write_bytes
+
+COLLECTIONS = {
+    "lfw": lfw.list_photos,
+    "london": london.list_photos,
+    "fasseg": fasseg.list_photos,
+    "pictures": pictures.list_photos,
+}
+SMALLEST = 0.5  # side of the face's square in the photo, in sides of the picture that is made
+OUTSIDE = 0.5  # of that square may lie beyond the border of the photo, whose edge pixels go on there
+
+
+class Imported(NamedTuple):
+    """Pictures now in the folder from this collection, how many of them have a mask, and what was not used."""
+
+    pictures: int
+    masks: int
+    rejected: list[Rejected]
+
+
+def import_photos(
+    collection: str,
+    path: Path,
+    into: Path,
+    detector: BlazeFace,
+    *,
+    side: int,
+    labels: Path | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Imported:
+    """Import a collection; every photo that cannot be used is listed with its reason.
+
+    Args:
+        collection: a key of COLLECTIONS
+        path: the collection as distributed, an archive or a folder
+        into: the folder to make or add to
+        side: of the pictures to make, in pixels
+        labels: a table of labels, for collections that come without
+        report: called with (photos done, photos in all)
+    Raises:
+        UserError: no such archive, a broken table, no usable photo, or other classes than `into` has.
+    """
+    with opened(path) as files:
+        found, rejected, classes = COLLECTIONS[collection](files, labels)
+        rejected = [*files.rejected, *rejected]
+        agree_on_classes(into, classes)
+        rows, masks, names = {}, 0, set()
+        for done, photo in enumerate(found):
+            name = f"{collection}/{PurePosixPath(photo.file).with_suffix('.png').as_posix()}"
+            try:
+                if name in names:
+                    raise Unusable("another photo has the same name but for its ending")
+                names.add(name)
+                masks += write_one(files, photo, classes, into, name, detector, side)
+                rows[name] = {"person": photo.person, **photo.attributes}
+            except Unusable as reason:
+                rejected.append(Rejected(photo.file, str(reason)))
+            report(done + 1, len(found))
+    rejected = sorted(set(rejected))
+    write_bytes(into / f"rejected_{collection}.csv", rejected_csv(rejected))
+    if not rows:
+        raise UserError(
+            f"{path}: no usable photo of a collection {collection!r}; {into / f'rejected_{collection}.csv'} lists"
+            f" {len(rejected)} files with reasons"
+        )
+    name_neutral(rows, collection)
+    write_rows(into / "attributes.csv", rows, replace=f"{collection}/")
+    if len(classes.names) > 1:
+        save_classes(into / "classes.json", classes)
+    return Imported(len(rows), masks, rejected)
+
+
+def agree_on_classes(into: Path, classes: Classes) -> None:
+    """Raises UserError where the folder has masks of other classes."""
+    path = into / "classes.json"
+    if len(classes.names) > 1 and path.exists() and load_classes(path).names != classes.names:
+        raise UserError(
+            f"{path}: has the classes {', '.join(load_classes(path).names)}, the collection has"
+            f" {', '.join(classes.names)}; import it into a folder of its own"
+        )
+
+
+def write_one(
+    files: Files, photo: Found, classes: Classes, into: Path, name: str, detector: BlazeFace, side: int
+) -> bool:
+    """Write picture and mask of a photo if they are not there; returns whether it has a mask.
+
+    Raises:
+        Unusable: with the reason.
+    """
+    target, mask = into / "images" / name, into / "masks" / name
+    if target.exists() and side_of(target) == side:
+        return mask.exists()
+    try:
+        content = files.read(photo.file)
+        labels = photo.labels() if photo.labels is not None else None
+    except Exception as error:  # a damaged archive may raise anything
+        raise Unusable(f"cannot be read ({error})") from None
+    whole = photo_of(content)
+    face = central_face(detector, whole, side)
+    if labels is not None:
+        if labels.shape != tuple(whole.pixels.shape[1:]):
+            raise Unusable(f"its mask is {labels.shape[1]}x{labels.shape[0]}, it is not")
+        write_bytes(mask, encode_mask(crop_labels(labels, face, side, len(classes.names)), classes.palette))
+    write_bytes(target, encode_image(crop_face(whole, face, side).permute(1, 2, 0).numpy()))
+    return labels is not None
+
+
+def side_of(path: Path) -> int | None:
+    """Side of a picture that an earlier import made; None where it is damaged."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return picture.width
+    except OSError:
+        return None
+
+
+def photo_of(content: bytes) -> Photo:
+    """Decode a photo of any mode.
+
+    Raises:
+        Unusable: damaged, too large, or no picture.
+    """
+    picture = open_picture(content, FORMATS)
+    try:
+        layers = torch.from_numpy(np.array(in_8_bits(picture))).permute(2, 0, 1)  # [3 or 4, H, W]
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    return Photo(pixels=layers[:3], alpha=layers[3] if len(layers) == 4 else None)
+
+
+def central_face(detector: BlazeFace, photo: Photo, side: int) -> Face:
+    """The face nearest to the middle of a photo, whom a collection's photo is of.
+
+    Raises:
+        Unusable: none is found, it is too small, or much of it lies beyond the border.
+    """
+    faces = find_faces(detector, photo)
+    if not faces:
+        raise Unusable("no face was found")
+    height, width = photo.pixels.shape[1:]
+    middle = torch.tensor([width / 2, height / 2])
+    face = min(faces, key=lambda one: float((one.points[:3].mean(0) - middle).norm()))
+    if face.side < SMALLEST * side:
+        raise Unusable(f"the face's square is {face.side:.0f} px wide, less than {SMALLEST * side:.0f}")
+    axis = (torch.arange(64) + 0.5) / 64
+    places = torch.cartesian_prod(axis, axis) @ face.matrix[:, :2].T + face.matrix[:, 2]
+    beyond = ((places < 0) | (places > torch.tensor([width, height]))).any(1).double().mean()
+    if beyond > OUTSIDE:
+        raise Unusable(f"{beyond:.0%} of the face's square lie beyond the border of the photo")
+    return face
+
+
+def crop_labels(labels: np.ndarray, face: Face, side: int, classes: int) -> np.ndarray:
+    """The mask of the crop: each pixel gets the class that covers most of it.  # uint8 [side, side]"""
+    best = torch.zeros(side, side, dtype=torch.uint8)
+    most = torch.zeros(side, side)
+    for label in range(classes):
+        layer = torch.from_numpy((labels == label).astype(np.float32))[None, None]
+        share = align(layer, HEADS, side, face.points[None])[0, 0]
+        best[share > most + 1e-5] = label
+        most = torch.maximum(most, share)
+    return best.numpy()
+
+
+def name_neutral(rows: dict[str, dict], collection: str) -> None:
+    """Where a smiling photo names its neutral one in the archive, name the picture made of that, if any."""
+    for row in rows.values():
+        if "neutral" in row:
+            name = f"{collection}/{PurePosixPath(row.pop('neutral')).with_suffix('.png').as_posix()}"
+            if name in rows:
+                row["neutral"] = name
+
+
+def write_rows(path: Path, rows: dict[str, dict], replace: str) -> None:
+    """Add rows to a table of attributes, in place of those whose file begins with `replace`."""
+    kept: dict[str, dict] = {}
+    if path.exists():
+        for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):
+            file = row.pop("file")
+            if not file.startswith(replace):
+                kept[file] = {key: value for key, value in row.items() if value}
+    kept |= rows
+    columns = list(dict.fromkeys(["person", "smile", *(key for row in kept.values() for key in row)]))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", *columns])
+    table.writerows([file, *(row.get(key, "") for key in columns)] for file, row in sorted(kept.items()))
+    write_bytes(path, text.getvalue().encode())
