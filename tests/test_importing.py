@@ -303,5 +303,9 @@ def test_real_collections(photos, tmp_path, assets_dir):
         assert abs(centre["right_eye"] - [0.46, 0.375]).max() < 0.04
         assert abs(centre["left_eye"] - [0.46, 0.625]).max() < 0.04
         assert centre["left_eye"][0] < centre["nose"][0] < centre["upper_lip"][0] < centre["lower_lip"][0]
-    made = import_photos("fasseg", photos / "fasseg", tmp_path / "fasseg", detector, side=64)
-    assert made.pictures == made.masks >= 40
+    half = tmp_path / "set" / "train"
+    half.mkdir(parents=True)
+    for name in ("1.jpg", "1_label.png", "2.jpg", "2_label.png"):
+        (half / name).write_bytes((photos / "fasseg/train" / name).read_bytes())
+    made = import_photos("fasseg", half.parent, tmp_path / "fasseg", detector, side=64)
+    assert made.pictures == made.masks == 2
