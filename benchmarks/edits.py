@@ -10,14 +10,19 @@ followed: share of the repainted pixels that the edited head is segmented as pai
 happens to be so before. monotone: Spearman's correlation of scale and followed, mean over heads. At scale 1, against
 the reconstruction: leak (squared error outside the region, images in [-1, 1]), LPIPS-Alex of the outside, identity
 (cosine of MobileFaceNet's ArcFace features). "+30" after 30 steps of refinement, on the first `--refined` heads; "100
-steps" after optimisation towards each head's own mask, without the vector, on the first `--optimised` heads. KID, in a
-table of its own, is of EfficientNet-Lite0 features, which judge and train nothing, against the reference heads; at
-scale 0 it is what embedding alone costs. A third table, asked for by `--steps`, shows the first edit at strength 1
-after so many steps of refinement, on its first `--refined` heads. `--strips` keeps a picture with a row
-an edit: the first head that it fits.
+steps" after optimisation towards each head's own mask, without the vector, on the first `--optimised` heads. KID is of
+EfficientNet-Lite0 features, which judge and train nothing, against the reference heads; at scale 0 it is what embedding
+alone costs. Truth: the same head rendered with the edit in full, where the renderer knows it; IoU of the parts that the
+segmentation sees on the edited head with those of the truth, and LPIPS-Alex to it, each for the embedded head and at
+scales 1 and 2. Other side: of an edit of one side, mean change at scale 2 within its own part and within the same part
+of the other side, in grey levels. A last table, asked for by `--steps`, shows the first edit at strength 1 after so
+many steps of refinement, on its first `--refined` heads. `--strips` keeps a picture with a row an edit: the first head
+that it fits.
 """
 
 import argparse
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +31,11 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from editgan.assets.load import load_network
+from editgan.config import Params, load_params
 from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.data.mesh import load_head_mesh
+from editgan.data.render import render
+from editgan.data.splits import sample_head
 from editgan.editing.edits import Edit, fits, load_edits, target_mask
 from editgan.editing.masks import edit_region
 from editgan.editor import Editor
@@ -36,6 +45,19 @@ from editgan.judges.quality import measure
 from editgan.metrics import kernel_distance, outside_error
 
 BATCH = 50
+# What the renderer changes of a head to make an edit true; the rest stays as it is.
+TRUTHS = {
+    "smile": dict(smile=1.0, teeth=0.9),
+    "smile_of_8": dict(smile=1.0, teeth=0.9),
+    "open_mouth": dict(mouth_open=1.0),
+    "closed_eyes": dict(blink=0.8),
+    "raise_brows": dict(brow_raise=1.0),
+    "frown": dict(frown=1.0),
+    "long_hair": dict(hair_style="long"),
+    "no_beard": dict(beard="none"),
+    "beard": dict(beard="full"),
+    "no_glasses": dict(glasses="none"),
+}
 STRIP_SCALES = (-1.0, 1.0, 1.5, 2.0)
 
 
@@ -61,24 +83,57 @@ def targets_of(edit: Edit, masks: Tensor, donors: dict) -> Tensor:
     return torch.as_tensor(np.stack([target_mask(edit, mask, **donors)[0] for mask in masks.numpy()]))
 
 
+def true_heads(name: str, heads: list[int], params: Params) -> tuple[Tensor, Tensor] | None:
+    """Test heads as the renderer makes them with the edit in full: pictures [N, 3, H, W], masks [N, H, W]."""
+    if name not in TRUTHS:
+        return None
+    mesh, change, made = load_head_mesh(), TRUTHS[name], []
+    for index in heads:
+        head = sample_head(mesh, "test", index, seed=params.seed, few_shot=params.data.few_shot)
+        known = {key for key in change if hasattr(head.expression, key)}
+        expression = replace(head.expression, **{key: change[key] for key in known})
+        who = replace(head.who, **{key: value for key, value in change.items() if key not in known})
+        sizes = dict(resolution=params.resolution, supersample=params.data.supersample)
+        made.append(render(mesh, who, expression, head.view, **sizes))
+    pictures, masks = (torch.as_tensor(np.stack(each)) for each in zip(*made, strict=True))
+    return pictures.permute(0, 3, 1, 2), masks
+
+
+def parts_iou(masks: Tensor, truth: Tensor, labels: Iterable[int]) -> float:
+    """IoU with the truth, mean over those of the parts that either shows; labels [N, H, W]."""
+    found = []
+    for label in labels:
+        both, any_of = (masks == label) & (truth == label), (masks == label) | (truth == label)
+        if any_of.any():
+            found.append(float(both.sum() / any_of.sum()))
+    return sum(found) / max(len(found), 1)
+
+
+def other_side(part: str) -> str:
+    """The same part of the other side; itself where there are no two."""
+    side, _, rest = part.partition("_")
+    return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, part)
+
+
 def set_heads(
     editor: Editor, w_plus: Tensor, attributes: list[dict], edit: Edit, donors: dict, count: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, list[int]]:
     """Set the first `count` heads that an edit fits, but for those whose mask it does not change.
 
     Returns:
-        (masks, masks as the edit wants them), of no head where there is none  # uint8 [N, H, W]
+        (masks, masks as the edit wants them, which heads), of no head where there is none  # uint8 [N, H, W]
     """
     fitting = [i for i, head in enumerate(attributes) if all(fits(head, rule) for rule in edit.learn_from)][:count]
     if not fitting:
-        return (torch.zeros(0, editor.G.img_resolution, editor.G.img_resolution, dtype=torch.uint8),) * 2
+        none = torch.zeros(0, editor.G.img_resolution, editor.G.img_resolution, dtype=torch.uint8)
+        return none, none, []
     editor.set_latents(w_plus[fitting])
     before = editor.segment()
     target = targets_of(edit, before, donors)
     use = (before != target).flatten(1).any(1)
     if use.any():
         editor.set_latents(editor.w_plus[use.to(editor.device)])
-    return before[use], target[use]
+    return before[use], target[use], [head for head, used in zip(fitting, use.tolist(), strict=True) if used]
 
 
 @torch.no_grad()
@@ -125,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
     parser.add_argument("--edits", type=Path, default=Path("edits.yaml"))
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="of the run that rendered the heads")
     parser.add_argument("--heads", type=int, default=200, help="test heads, the first so many that an edit fits")
     parser.add_argument("--refined", type=int, default=0, help="of these, so many are refined, too")
     parser.add_argument("--optimised", type=int, default=0, help="of these, so many are optimised, too")
@@ -133,20 +189,22 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[], help="of refinement, compared for the first edit")
     parser.add_argument("--strips", type=Path, help="write a picture with a row an edit")
     options = parser.parse_args()
-    editor, data = Editor.load(options.outputs), options.outputs / "data"
+    editor, data, params = Editor.load(options.outputs), options.outputs / "data", load_params(options.params)
     names = ("mobilefacenet", "lpips_alex", "efflite0")
     networks = {name: load_network(name, options.outputs / "assets") for name in names}
     reference = measure(networks["efflite0"], torch.as_tensor(load_images(data / "reference.zip")))
     w_plus = load_latents(options.outputs / "encoder" / "latents.safetensors")["test"]
     donors, attributes = labelled_heads(options.outputs, options.edits), load_attributes(data / "test.zip")
-    scales, distances, strips, first = sorted({0.0, 1.0, *options.scales}), [], {}, None
-    print("| edit | heads | " + " | ".join(f"followed at {scale:g}" for scale in scales), end="")
-    print(" | monotone | leak x1e3 | LPIPS-Alex | identity | heads +30 | followed | leak x1e3", end="")
-    print(" | heads, 100 steps | followed | leak x1e3 |\n|---|" + "---:|" * (len(scales) + 11))
+    scales, strips, first = sorted({0.0, 1.0, 2.0, *options.scales}), {}, None
+    columns = ["edit", "heads", *(f"followed at {scale:g}" for scale in scales), "monotone", "leak x1e3", "LPIPS-Alex"]
+    columns += ["identity", "heads +30", "followed", "leak x1e3", "heads, 100 steps", "followed", "leak x1e3"]
+    columns += [f"KID_efflite0 x1e3 at {scale:g}" for scale in scales]
+    columns += ["IoU with the truth at 0, 1, 2", "LPIPS-Alex to the truth at 0, 1, 2", "change at 2: own, other side"]
+    print(f"| {' | '.join(columns)} |\n|---|" + "---:|" * (len(columns) - 1), flush=True)
     for name, edit in load_edits(options.edits, editor.class_names).items():
         if name not in editor.vectors or (options.only and name not in options.only):
             continue
-        before, target = set_heads(editor, w_plus, attributes, edit, donors, options.heads)
+        before, target, shown = set_heads(editor, w_plus, attributes, edit, donors, options.heads)
         if not len(before):
             continue
         kept, latents = editor.render(editor.w_plus), editor.w_plus
@@ -155,9 +213,16 @@ def main() -> None:
             strips[name] = strip(editor, name, latents[:1], target[:1])
             editor.set_latents(latents)
         region = edit_region(before, target, editor.S.class_ids(edit.region))
-        found, kids = {}, []
+        found, kids, truth, matches, moved = {}, [], true_heads(name, shown, params), [], None
         for scale in scales:
             edited = editor.apply({name: scale})
+            if scale in (0.0, 1.0, 2.0) and truth is not None:
+                iou = parts_iou(edited.masks, truth[1], editor.S.class_ids(edit.region))
+                matches.append((iou, float(networks["lpips_alex"](to_float(edited.images), to_float(truth[0])).mean())))
+            if scale == 2:
+                change = (edited.images.float() - kept.float()).abs().mean(1)  # [N, H, W]
+                sides = [editor.S.class_ids([part]) for part in (edit.region[0], other_side(edit.region[0]))]
+                moved = [float(change[before == side[0]].mean()) for side in sides]
             found[scale] = followed(edited.masks, before, target)  # [N]
             kids.append(kernel_distance(measure(networks["efflite0"], edited.images), reference))
             if scale == 1:
@@ -175,12 +240,11 @@ def main() -> None:
             after, _, _ = against(edited.images, kept[:count], region[:count], networks)
             cells += [str(count), f"{followed(edited.masks, before[:count], target[:count]).mean():.0%}"]
             cells += [f"{1000 * after:.2f}"]
+        cells += [f"{1000 * kid:.1f}" for kid in kids]
+        cells += [", ".join(f"{match[column]:.3f}" for match in matches) or "-" for column in (0, 1)]
+        one_sided = other_side(edit.region[0]) not in edit.region
+        cells.append(", ".join(f"{value:.1f}" for value in moved) if one_sided else "-")
         print(f"| {name} | {len(before)} | " + " | ".join(cells) + " |", flush=True)
-        distances.append([name, str(len(before)), *(f"{1000 * kid:.1f}" for kid in kids)])
-    print("\n| edit | heads | " + " | ".join(f"KID_efflite0 x1e3 at {scale:g}" for scale in scales) + " |")
-    print("|---|" + "---:|" * (len(scales) + 1))
-    for cells in distances:
-        print("| " + " | ".join(cells) + " |")
     if options.steps and first and len(first[1]):
         editor.set_latents(first[1])
         refinement_table(editor, first[0], options.steps, first[2], first[3], networks)
