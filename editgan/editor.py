@@ -26,6 +26,7 @@ from editgan.generator.generator import Generator, load_generator
 from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.photo import Face, Photo, blend
+from editgan.process import keep_freed_memory
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.segmentation.labelled import sampled_latents
 from editgan.segmentation.predict import predict_masks
@@ -94,6 +95,9 @@ class Editor:
     ) -> "Editor":
         """Read what the stages left in a folder of outputs, and editing vectors of your own in the folder `vectors`.
 
+        On a CPU the process keeps freed memory from now on (`keep_freed_memory`), which makes optimisation up to twice
+        as fast.
+
         Raises:
             UserError: a model is missing or damaged; the message says which stage makes it.
         """
@@ -104,6 +108,8 @@ class Editor:
                     f"{outputs / name}: missing; it is made by stage {stage}: run `make demo`, or name another folder "
                     "of outputs"
                 )
+        if chosen.type == "cpu":
+            keep_freed_memory()
         code = load_code(outputs / "generator/code.safetensors")
         return cls(
             G=load_generator(outputs / "generator/G_ema.safetensors", chosen),
