@@ -27,10 +27,12 @@ from editgan.benchmark.scores import (
     score_row,
 )
 from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.config import load_params
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes, write_archive
 from editgan.editing.params import ObjectiveWeights, OptimizationParams
 from editgan.editing.vectors import EditingVector, save_vector
 from editgan.encoder.encoder import EMBEDDED_SETS
+from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.images import save_mask
@@ -295,6 +297,7 @@ def context(tmp_path, monkeypatch):
             editgan_plus=(0.3, 0.6), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
         ),
         benchmark=BenchmarkParams(batch=4, kid_subsets=3, bootstrap=100, grid_heads=3),
+        **{name: getattr(OTHERS, name) for name in ("interfacegan", "localediting", "distillation", "maskgan")},
     )  # fmt: skip
     context = SimpleNamespace(
         params=params,
@@ -309,6 +312,7 @@ def context(tmp_path, monkeypatch):
     return context
 
 
+OTHERS = load_params(PROJECT_ROOT / "params.yaml")
 RECIPE = {"data": {"train": 1234}}
 DISTILLED = {
     "pairs": 12, "parameters": 9876, "still_improving": True, "l1_val4": 0.02, "l1_val4_unchanged": 0.06,
@@ -407,22 +411,23 @@ def test_maskgan_draws_photos_with_the_donors_mouth_on_their_own_exact_masks(con
     heads = planted_heads()
     heads.masks[0] = 0
     heads.masks[0, MOUTH[0], :5] = NAMES.index("upper_lip")  # elsewhere than in the others
-    made = stage.translations(context, heads, batch=4)
+    made = stage.translations(context, heads, {}, batch=4)
     assert list(made) == ["distillation", "maskgan"]
     net = load_module(context.input("maskgan") / "generator.safetensors", MaskGAN)
     wanted = smile_masks(heads.masks, DONOR, NAMES)
     assert (wanted == NAMES.index("mouth_interior")).any((1, 2)).all() and not torch.equal(wanted[0], wanted[1])
     assert torch.equal(made["maskgan"], edit(net, heads.photos, heads.masks, wanted, batch=4))
     smiling = replace(heads, smiling_masks=torch.zeros_like(heads.masks), smiling=heads.photos)
-    assert torch.equal(stage.translations(context, smiling, batch=4)["maskgan"], made["maskgan"])
+    assert torch.equal(stage.translations(context, smiling, {}, batch=4)["maskgan"], made["maskgan"])
     other = replace(heads, masks=heads.masks.roll(1, 0))
-    assert not torch.equal(stage.translations(context, other, batch=4)["maskgan"], made["maskgan"])
+    assert not torch.equal(stage.translations(context, other, {}, batch=4)["maskgan"], made["maskgan"])
 
 
 def test_report_says_what_the_trained_networks_were_given_and_what_they_reach(context):
     stage.run(context)
     text = (context.out / "table.md").read_text()
-    for figure in ("1,234 labelled masks", "54,321 parameters", "9,876 parameters", "12 pairs"):
+    figures = ("1,234 labelled masks", "54,321 parameters", "9,876 parameters", "12 pairs")
+    for figure in (*figures, "10,000 samples scored", "8 smiling training heads", "16,000 times", "28,000"):
         assert figure in text, figure
     distilled, masked = (next(line for line in text.splitlines() if line.startswith(start)) for start in (
         "- StyleGAN2 Distillation: on 4 held-out", "- MaskGAN: 5 validation heads"
@@ -440,7 +445,11 @@ def test_every_interval_has_the_heads_behind_it(context):
     stage.run(context)
     metrics, intervals = (json.loads((context.out / name).read_text()) for name in ("metrics.json", "intervals.json"))
     heads, metadata = load_tensors(context.out / "heads.safetensors")
-    assert set(heads) == {f"{row}.{column}" for row, columns in intervals.items() for column in columns}
+    behind = {f"{row}.{c}" for row, columns in intervals.items() for c in columns if not c.startswith("kid")}
+    assert set(heads) == behind, "KID is of all heads at once"
+    for row, columns in intervals.items():
+        low, high = columns[f"kid{HEADS}_efflite0"]
+        assert low <= metrics[f"smile_test{HEADS}"][row][f"kid{HEADS}_efflite0"] <= high
     assert metadata == {"data": RECIPE}, "the recipe of the heads"
     for key, said in heads.items():
         row, column = key.split(".")

@@ -12,8 +12,11 @@ from editgan.metrics import (
     features_to_statistics,
     frechet_distance,
     kernel_distance,
+    kernel_distance_spread,
     outside_error,
+    percentile_interval,
 )
+from editgan.training import generator_for
 
 
 def features(count: int, seed: int, shift: float = 0.0, dims: int = 48) -> torch.Tensor:
@@ -94,6 +97,24 @@ def test_kid_of_subsets_is_seeded_and_leaves_numpy_alone():
     first = kernel_distance(x, y, subsets=10, seed=1)
     assert np.random.random() == expected
     assert first == kernel_distance(x, y, subsets=10, seed=1) != kernel_distance(x, y, subsets=10, seed=2)
+
+
+def test_spread_of_kid_is_that_of_resampled_heads():
+    """Against unbiased MMD^2 written out for each resample, pairs of a head with itself left out."""
+    x, y = features(12, 1), features(20, 2, shift=0.2)
+    draws = torch.randint(12, (50, 12), generator=generator_for(3, "bootstrap"))
+
+    def mmd(rows: list[int]) -> float:
+        kernel = lambda a, b: float((a.double() @ b.double() / a.shape[0] + 1) ** 3)  # noqa: E731
+        among = [kernel(x[i], x[j]) for a, i in enumerate(rows) for b, j in enumerate(rows) if a != b and i != j]
+        return np.mean(among) - 2 * np.mean([kernel(x[i], other) for i in rows for other in y])
+
+    whole = mmd(list(range(12)))
+    expected = percentile_interval(torch.tensor([mmd(draw.tolist()) - whole for draw in draws]))
+    assert kernel_distance_spread(x, y, resamples=50, seed=3) == pytest.approx(expected, rel=1e-9)
+    low, high = kernel_distance_spread(features(400, 1), features(500, 2), resamples=300, seed=0)
+    fewer = kernel_distance_spread(features(100, 1), features(500, 2), resamples=300, seed=0)
+    assert low < 0 < high and fewer[1] - fewer[0] > 1.5 * (high - low), "fewer heads, a wider interval"
 
 
 def test_kid_notices_a_shift():

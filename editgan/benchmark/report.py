@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from editgan.benchmark.budgets import budgets
 from editgan.benchmark.envelope import envelope_at
 from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.benchmark.proofs import proofs
@@ -24,6 +25,7 @@ from editgan.benchmark.smile import (
     TRULY_SMILING,
     refined_name,
 )
+from editgan.benchmark.verdict import verdict
 from editgan.images import labelled_grid
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.metrics import percentile_interval
@@ -95,10 +97,12 @@ class Setting:
     masks: int  # labelled masks
     edit_steps: int
     looks: int  # strengths that EditGAN+ chooses among for each head
-    strengths: dict[str, float]  # of each method, chosen on validation heads
+    strengths: dict[str, float]  # of each method, chosen on ...
+    chosen_on: int  # so many validation heads
     refine_steps: int
     feature_networks: tuple[str, ...]
     identity_networks: tuple[str, ...]
+    given: dict[str, dict]  # the params of the stages that made the other methods
     trained: dict[str, dict[str, float]]  # what the stages of the methods without embedding measured
     different_people: dict[str, float]  # mean cosine of different people by identity network
     kid_subsets: int
@@ -188,6 +192,15 @@ def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def at_unit_strength(curves: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
+    """Of each method that has a unit the row at strength 1."""
+    return {
+        name: [row for row in rows if row["strength"] == 1]
+        for name, rows in curves.items()
+        if name.removesuffix(PASTED) not in (PLUS, RECONSTRUCTION)
+    }
+
+
 def matched_identity(scores: dict[str, Scores], curves: dict[str, list[dict[str, float]]]) -> str:
     """How many each swept method makes smile, by the judge, where it keeps as much identity as each method that has no
     strength, as Markdown; curves all pasted back, or none. A dash where no strength keeps so much."""
@@ -210,27 +223,6 @@ def matched_identity(scores: dict[str, Scores], curves: dict[str, list[dict[str,
             cells.append(f"{best:.1f}" if kept.max() >= identity else "–")
         lines.append(f"| {title_of(row)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def budgets(setting: Setting) -> dict[str, str]:
-    """What each method was given: masks, attributes, computation."""
-    masks, heads = f"{setting.masks} labelled masks", setting.plus_source.count(",") + 1
-    return {
-        EDITGAN: f"{masks}; one head's mask edited, {setting.edit_steps} steps of optimisation; where refined,"
-        f" {setting.refine_steps} steps a head",
-        PLUS: f"{masks}; masks of {heads} heads edited, {setting.edit_steps} steps each; for each head the least of"
-        f" {setting.looks} strengths at which the segmentation sees the wanted share of its mask",
-        INTERFACEGAN: "no mask; smile labels of the training heads of half of the people, through the guide that they"
-        " trained; for the conditional direction three further attributes of training heads",
-        LOCALEDITING: f"{masks}, to name the clusters; one smiling training head as the reference, chosen by the guide"
-        " as the thresholds are, within a limit of what they may change around the mouth",
-        DISTILLATION: f"no mask; a network of its own for the smile, {setting.trained[DISTILLATION]['parameters']:,}"
-        f" parameters, trained on {setting.trained[DISTILLATION]['pairs']} pairs of samples along InterFaceGAN's"
-        " direction, which the guide chose",
-        MASKGAN: f"{setting.trained[MASKGAN]['train_masks']:,} labelled masks, and the exact mask of every photo that"
-        " it edits, as in its paper; the mouth of the mask of one smiling head among them; a network of"
-        f" {setting.trained[MASKGAN]['parameters']:,} parameters, trained on these heads and masks",
-    }
 
 
 def report(
@@ -256,7 +248,7 @@ def report(
     unfinished = f" {UNFINISHED} Still improving when training ended: {unfinished}." if unfinished else ""
     notes = [
         "All methods but those named at the end of this note edit the same embeddings by the same generator, each at"
-        " the strength that was chosen for it on"
+        f" the strength that was chosen for it on {setting.chosen_on}"
         f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps}, which adds"
         f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
         f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
@@ -266,13 +258,14 @@ def report(
         " embedding, and have no strength: none was chosen for them." + unfinished,
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         f" own. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
-        f"**FID, KID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
+        f"**KID, FID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
         f" features: {', '.join(setting.feature_networks)}, resized inside the network."
         + _inception_note(setting)
         + f" At {setting.heads} samples FID is biased upwards by much of its value (Chong & Forsyth 2020): compare it"
-        f" down the column, with the rows of real heads ({ends}) as its floor. KID is unbiased and"
-        f" may be negative; mean over {setting.kid_subsets} subsets. Neither rewards a smile as such: the reference is"
-        f" {'half' if truth else 'partly'} neutral. Package clean-fid computes both, torchmetrics confirms each KID.",
+        f" down the column, with the rows of real heads ({ends}) as its floor. KID is unbiased and may be negative;"
+        f" mean over {setting.kid_subsets} subsets, its interval over the heads of the row alone. Neither rewards a"
+        f" smile as such: the reference is {'half' if truth else 'partly'} neutral. Package clean-fid computes both,"
+        " torchmetrics confirms each KID.",
         f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
         f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
         *(TRUTH_NOTES if truth else PHOTO_NOTES),
@@ -298,6 +291,10 @@ def report(
             table(plain(scores), improving),
             *[f"- {note}" for note in notes],
             "",
+            "## What wins",
+            "",
+            *verdict(scores, areas, curves, refined),
+            "",
             "## What each method was given",
             "",
             *[f"- {title_of(name)}: {words}" for name, words in budgets(setting).items()],
@@ -314,10 +311,17 @@ def report(
             " paired over heads.",
             "",
             area_table(plain(areas), refined),
+            area_table(plain(areas), INTERFACEGAN),
             "At the identity that methods without a strength keep, the others reach, at their best strength or mixture"
             " of two:",
             "",
             matched_identity(scores, plain(curves)),
+            "At unit strength: the vector as its heads learned it, refined or not, a step of 1 in W, styles swapped"
+            " whole. EditGAN+ has no unit.",
+            "",
+            sweep_table(at_unit_strength(plain(curves))),
+            "At every strength:",
+            "",
             sweep_table(plain(curves)),
             "## Pasted back",
             "",
@@ -361,7 +365,7 @@ def _inception_note(setting: Setting) -> str:
 
 def _column_order(column: str) -> int:
     order = [
-        *("smiling_judge", "smiling_", "fid", "kid", "identity_relative_", "identity_to_reconstruction_", "identity_"),
+        *("smiling_judge", "smiling_", "kid", "fid", "identity_relative_", "identity_to_reconstruction_", "identity_"),
         *("lpips_alex", "l2", "mouth_iou_segmentation", "leak_to_input", "leak_to_reconstruction"),
     ]
     return next(rank for rank, prefix in enumerate(order) if column.startswith(prefix))

@@ -15,6 +15,7 @@ from editgan.metrics import (
     features_to_statistics,
     frechet_distance,
     kernel_distance,
+    kernel_distance_spread,
     outside_error,
 )
 
@@ -136,9 +137,10 @@ def score_row(
         reference, count = references[network], len(features)
         statistics = features_to_statistics(features)
         scores.values[f"fid{count}_{network}"] = frechet_distance(statistics, reference.statistics)
-        scores.values[f"kid{count}_{network}"] = kernel_distance(
-            features, reference.features, subsets=kid_subsets, seed=seed
-        )
+        kid = kernel_distance(features, reference.features, subsets=kid_subsets, seed=seed)
+        spread = kernel_distance_spread(features, reference.features, resamples=bootstrap, seed=seed)
+        scores.values[f"kid{count}_{network}"] = kid
+        scores.intervals[f"kid{count}_{network}"] = (kid + spread[0], kid + spread[1])
     return scores
 
 

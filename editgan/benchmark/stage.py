@@ -3,6 +3,7 @@
 import contextlib
 import json
 import platform
+import time
 
 import torch
 import yaml
@@ -15,7 +16,7 @@ from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.envelope import bootstrap_areas
 from editgan.benchmark.latex import latex_table
-from editgan.benchmark.methods import PLUS, Method, Renderer, load_methods
+from editgan.benchmark.methods import INTERFACEGAN, LOCALEDITING, PLUS, Method, Renderer, load_methods
 from editgan.benchmark.page import curves_png, html_report, training_png
 from editgan.benchmark.report import Setting, grid, pasted, plain, report, title_of
 from editgan.benchmark.scores import (
@@ -56,6 +57,7 @@ from editgan.weights import load_module, load_tensors, save_tensors, write_bytes
 
 DIGITS = {"fid": 3}  # decimals written: beyond them lies the rounding of a matrix square root
 OTHER_DIGITS = 6
+OTHERS = (INTERFACEGAN, LOCALEDITING, DISTILLATION, MASKGAN)  # methods with a stage of their own
 VALIDATED = {DISTILLATION: "val_l1", MASKGAN: "val_lpips"}  # what the report draws of their training
 
 
@@ -109,9 +111,11 @@ def run(context: StageContext) -> None:
         edit_steps=context.params.editing.edit.steps,
         looks=len(sweep.editgan),
         strengths=strengths,
+        chosen_on=next(int(key.rpartition("val")[2]) for key in chosen[EDITGAN] if key.startswith("smiling_")),
         refine_steps=context.params.editing.refine.steps,
         feature_networks=tuple(yardsticks.features),
         identity_networks=tuple(yardsticks.identity),
+        given={name: getattr(context.params, name).model_dump() for name in OTHERS},
         trained={name: json.loads((context.input(name) / "metrics.json").read_text()) for name in FROM_PHOTOS},
         different_people=strangers,
         kid_subsets=params.kid_subsets,
@@ -212,18 +216,24 @@ def make_rows(
     edited = {name: contextlib.nullcontext(w_plus) for name, w_plus in latents.items()}
     edited |= {name: method(latents[RECONSTRUCTION])(strengths[name]) for name, method in methods.items()}
     generated, on_photos, seen = {}, {}, {}
-    order = dict.fromkeys([RECONSTRUCTION, EDITGAN, refined, *edited])
+    order, milliseconds = dict.fromkeys([RECONSTRUCTION, EDITGAN, refined, *edited]), {}
     for done, name in enumerate(order):
         context.run.progress(done, len(order), "rows", f"editing by {name}")
+        start = time.monotonic()
         generated[name], on_photos[name + PASTED], seen[name] = renderer.both(edited[name], heads.photos, before)
+        milliseconds[name] = 1000 * (time.monotonic() - start) / len(heads.photos)
 
-    generated |= translations(context, heads, batch=renderer.batch)
+    generated |= translations(context, heads, milliseconds, batch=renderer.batch)
+    context.run.log_metrics({f"{name}.ms_per_head": spent for name, spent in milliseconds.items()})
+    print("ms a head: " + ", ".join(f"{name} {spent:.1f}" for name, spent in milliseconds.items()), flush=True)
     truth = {} if heads.smiling is None else {TRULY_SMILING: heads.smiling}
     return {INPUT: heads.photos, **generated, **on_photos, **truth}, seen
 
 
-def translations(context: StageContext, heads: SmileHeads, *, batch: int) -> dict[str, Tensor]:
-    """What the methods that take the photos themselves make of them, uint8 [N, 3, H, W].
+def translations(
+    context: StageContext, heads: SmileHeads, milliseconds: dict[str, float], *, batch: int
+) -> dict[str, Tensor]:
+    """What the methods that take the photos themselves make of them, uint8 [N, 3, H, W]; notes the time a head.
 
     MaskGAN gets the exact masks of the photos, as in its paper, and no mask of a truly smiling test head.
     """
@@ -232,10 +242,16 @@ def translations(context: StageContext, heads: SmileHeads, *, batch: int) -> dic
     names = load_classes(context.input("data") / "classes.json").names
     path, resolution = context.input(MASKGAN) / "donor.png", heads.photos.shape[-1]
     wanted = smile_masks(heads.masks, read_mask(path, resolution=resolution, classes=len(names)), names)
-    return {
-        DISTILLATION: smile(distilled, heads.photos, batch=batch),
-        MASKGAN: edit(maskgan, heads.photos, heads.masks, wanted, batch=batch),
+    edits = {
+        DISTILLATION: lambda: smile(distilled, heads.photos, batch=batch),
+        MASKGAN: lambda: edit(maskgan, heads.photos, heads.masks, wanted, batch=batch),
     }
+    made = {}
+    for name, make in edits.items():
+        start = time.monotonic()
+        made[name] = make()
+        milliseconds[name] = 1000 * (time.monotonic() - start) / len(heads.photos)
+    return made
 
 
 def load_yardsticks(context: StageContext) -> Yardsticks:
@@ -322,6 +338,7 @@ def write_outputs(
     facts = {
         "data": recipe.strip(),
         "hash of all inputs": context.work.name,
+        "commit and versions": "in the copy of this page that MLflow keeps",
     }
     write_bytes(context.out / "report.html", html_report(text, shown, facts, params).encode())
     page = html_report(text, shown, facts | made_by(context), params)
@@ -338,9 +355,9 @@ def write_outputs(
 
 
 def latex_columns(setting: Setting) -> list[str]:
-    """The columns of the paper's table and KID: accuracy, FID, KID, identity."""
+    """The columns of the paper's table and KID: accuracy, KID, FID, identity."""
     features, identity = setting.feature_networks[-1], setting.identity_networks[-1]  # the published ones if there
-    counted = [f"{metric}{setting.heads}_{features}" for metric in ("fid", "kid")]
+    counted = [f"{metric}{setting.heads}_{features}" for metric in ("kid", "fid")]
     return [*(f"smiling_{judge}" for judge in SMILE_JUDGES), *counted, f"identity_{identity}"]
 
 
