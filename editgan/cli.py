@@ -6,6 +6,7 @@ face is found and aligned, and an edit is put back into it at its own size.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,11 @@ def reports_errors(command: Callable) -> Callable:
     def wrapped(*args, **kwargs):
         try:
             return command(*args, **kwargs)
-        except (UserError, FileExistsError, PermissionError, NotADirectoryError) as error:
+        except (FileExistsError, NotADirectoryError) as error:
+            fault = f"{error.filename}: is in the way, a file where a folder is needed; move it or name another folder"
+            errors.print(f"editgan: {fault}", style="red", markup=False, highlight=False)
+            raise typer.Exit(1) from None
+        except (UserError, PermissionError) as error:
             errors.print(f"editgan: {error}", style="red", markup=False, highlight=False)
             raise typer.Exit(1) from None
 
@@ -283,6 +288,8 @@ def parsed(edits: list[str]) -> dict[str, float | None]:
             strengths[name] = float(value) if given else None
         except ValueError:
             raise UserError(f"--edit {entry}: {value!r} is no number; write e.g. --edit {name}=1.2") from None
+        if given and not math.isfinite(strengths[name]):
+            raise UserError(f"--edit {entry}: give a finite strength, e.g. --edit {name}=1.2")
     return strengths
 
 
@@ -372,11 +379,11 @@ def labels(editor: "Editor") -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left, from the first call on."""
+    """A bar that moves to and fro until the first call, then one with the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task(what, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 if __name__ == "__main__":

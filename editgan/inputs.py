@@ -79,15 +79,16 @@ def read_latents(paths: Sequence[Path], editor: Editor) -> Tensor:
 
 
 def files_in(path: Path) -> list[Path]:
-    """A file itself, or the pictures of a folder in order.
+    """A file itself, or the pictures of a folder in order; its latents where it holds no picture.
 
     Raises:
         UserError: nothing there.
     """
     if path.is_dir():
         found = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
+        found = found or sorted(path.glob(f"*{LATENTS}"))
         if not found:
-            raise UserError(f"{path}: holds no picture ({', '.join(sorted(PICTURES))})")
+            raise UserError(f"{path}: holds neither pictures ({', '.join(sorted(PICTURES))}) nor latents ({LATENTS})")
         return found
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")

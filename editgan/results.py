@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from editgan.editor import Edited, Editor
-from editgan.images import colourize, labelled_grid, save_png, to_pil
+from editgan.images import colourize, labelled_grid, overlay, save_png, to_pil
 from editgan.inputs import LATENTS, Input
 from editgan.photo import crop_face, read_photo
 from editgan.weights import save_tensors
@@ -28,7 +28,8 @@ def write_pictures(images: Tensor, names: Sequence[str], out: Path, suffix: str 
 
 
 def write_edit(editor: Editor, edited: Edited, inputs: Sequence[Input], out: Path, paste_back: bool) -> None:
-    """NAME_edited.png, NAME_edited.safetensors, NAME_strip.png: photo, embedded, its mask, edited, its mask, result.
+    """NAME_edited.png, NAME_edited.safetensors, NAME_edited_overlay.png (the edited mask over the edited picture), and
+    NAME_strip.png: photo, embedded, its mask, edited, its mask, result.
 
     Of a photo the edited picture is the whole photo, with all faces that were edited.
     """
@@ -41,6 +42,7 @@ def write_edit(editor: Editor, edited: Edited, inputs: Sequence[Input], out: Pat
         result = columns["pasted back"] = editor.paste(edited)
     names = [one.name for one in inputs]
     write_latents(edited.w_plus, names, out, "edited")
+    write_pictures(overlay(edited.images, edited.masks, editor.palette), names, out, "edited_overlay")
     for index, one in enumerate(inputs):
         if one.face is None:
             write_pictures(result[index : index + 1], [one.name], out, "edited")

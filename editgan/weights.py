@@ -73,7 +73,9 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; run the stage that makes it (`dvc repro`) or `dvc pull`") from error
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        remedy = "delete it and restore it with `dvc checkout` or `dvc repro`"
+        remedy = (
+            "if a stage made it, delete it and run `dvc checkout` or `dvc repro`; a file of your own, make it again"
+        )
         raise UserError(f"{path}: damaged ({error}); {remedy}") from error
 
 

@@ -332,7 +332,7 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         save_png(tmp_path / name, to_pil(photos()[0]))
     for arguments, fault in (
         (("embed", "none.png"), "none.png: no such file or folder"),
-        (("embed", "empty"), "empty: holds no picture"),
+        (("embed", "empty"), "empty: holds neither pictures"),
         (("embed", "broken.png"), "broken.png: cannot be read as an image"),
         (("embed", "small.png"), "blazeface.safetensors: missing; `python -m editgan assets` fetches"),
         (("embed", "a.png", "more/a.png"), "several inputs are called a"),
@@ -344,6 +344,8 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         (("apply", "a.png", "--edit", "smil"), "unknown edit 'smil'; there are bigger_nose, red_hair"),
         (("apply", "a.png", "--edit", "red_hair=much"), "'much' is no number"),
         (("apply", "a.png", "--edit", "red_hair", "--edit", "red_hair=1"), "given twice"),
+        (("apply", "a.png", "--edit", "red_hair=nan"), "give a finite strength"),
+        (("segment", "a.png", "--steps", "0", "--out", "broken.png"), "broken.png: is in the way, a file where"),
         (("edit", "more", "a.png"), "of no part"),
         (("edit", "both", "a.png"), "holds several pictures"),
         (("edit", "a.png", "a.png", "--name", "../x"), "use letters, digits and _"),

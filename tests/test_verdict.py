@@ -12,7 +12,8 @@ RESAMPLED = torch.linspace(-1, 1, 101)
 def block(**areas: float) -> dict:
     """Areas by method, the same by each judge, with resamples that reach a point to either side, paired."""
     order = {name: torch.randperm(101, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(areas)}
-    return {name: {"judge": torch.cat([torch.tensor([value]), value + RESAMPLED[order[name]]])} for name, value in areas.items()}
+    resampled = {name: value + RESAMPLED[order[name]] for name, value in areas.items()}
+    return {name: {"judge": torch.cat([torch.tensor([areas[name]]), values])} for name, values in resampled.items()}
 
 
 def row(smiling: float, identity: float, **others: float) -> dict[str, float]:
