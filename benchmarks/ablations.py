@@ -5,7 +5,7 @@
 Every row is EditGAN (the vector of one head, in the embedding of stage `encoder`) with one thing changed, or several
 where it says so; EditGAN+ is the mean of eight heads at strengths that the segmentation finds for each head, and is
 shown at shares of the mask in place of strengths. Tuning takes a copy of the generator for each head, hence fewer heads
-and one strength, with EditGAN on the same heads beside it.
+and one strength: EditGAN's second, and what stage `sweep` chose for InterFaceGAN and LocalEditing, which get it, too.
 
 smiling: share that the guide calls smiling (the judges of the benchmark choose nothing). identity: cosine of
 MobileFaceNet's ArcFace features to the photo. leak: squared error outside the mouth against the reconstruction, against
@@ -14,6 +14,7 @@ embedded first, with its settings.
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from edits import labelled_heads, targets_of
 from torch import Tensor
 
 from editgan.assets.load import load_network
+from editgan.benchmark.baselines.localediting import convolutions, swapped_styles
 from editgan.benchmark.plus import followed_at, least_strengths
 from editgan.config import Params, load_params
 from editgan.data.archive import load_attributes, load_images
@@ -37,6 +39,7 @@ from editgan.images import to_float
 from editgan.judges import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.metrics import outside_error
+from editgan.weights import load_tensors
 
 SHARES = (0.3, 0.5, 0.7)  # of the mask that EditGAN+ is to follow
 EIGHT = "smile_of_8"
@@ -89,6 +92,10 @@ def main() -> None:
     val = load_latents(options.outputs / "encoder" / "latents.safetensors")["val"]
     attributes = load_attributes(data / "val.zip")
     rest = [i for i, head in enumerate(attributes) if at_rest(head) and i not in {*learners, *first}][: options.heads]
+    if len(rest) < options.heads:
+        print(
+            f"{len(rest)} validation heads are at rest and no vector was learned from them; {options.heads} asked for"
+        )
     photos = torch.as_tensor(load_images(data / "val.zip", rest))
     missing = [index for index, head in enumerate(rest) if head >= len(val)]
     w_plus = torch.stack([val[head] if head < len(val) else torch.zeros_like(val[0]) for head in rest])
@@ -153,6 +160,10 @@ def main() -> None:
     )
     delta = learned(editor, val[first], free=False, identity=options.identity, **options_of)
     row(f"identity loss of weight {options.identity:g}", along(delta), embedded)
+    for name, kept_rows in (("coarse", slice(0, 4)), ("middle", slice(4, 8)), ("fine", slice(8, None))):
+        only = torch.zeros_like(of_one.delta_w_plus)
+        only[kept_rows] = of_one.delta_w_plus[kept_rows]
+        row(f"{name} rows alone", along(only), embedded)
     row("mean of 8 heads", along(mean.delta_w_plus), embedded)
     editor.set_latents(w_plus)
     row("refined", refined("smile"), embedded)
@@ -165,17 +176,34 @@ def main() -> None:
     row(name, by_segmentation(of_one, strengths), embedded, SHARES)
     row("mean of 8 heads, strength by the segmentation (EditGAN+)", by_segmentation(mean, strengths), embedded, SHARES)
 
-    count, strength, tuned, start = min(options.tuned, len(rest)), options.strengths[1], [], []
+    count, strength = min(options.tuned, len(rest)), options.strengths[1]
+    if not count:
+        return
+    chosen = json.loads((options.outputs / "sweep" / "metrics.json").read_text())["chosen"]
+    deltas = {
+        "EditGAN": strength * of_one.delta_w_plus,
+        "InterFaceGAN": chosen["interfacegan"]["strength"]
+        * load_tensors(options.outputs / "interfacegan" / "directions.safetensors")[0]["smile"].float(),
+    }
+    channels = load_tensors(options.outputs / "localediting" / "channels.safetensors")[0]
+    swap = [[channels[f"{kind}{i:02d}"] for i in range(len(convolutions(editor.G)))] for kind in ("q", "style")]
+
+    def edits(start: Tensor) -> dict[str, Tensor]:
+        made = {name: editor.render(start + delta) for name, delta in deltas.items()}
+        with swapped_styles(editor.G, *swap, chosen["localediting"]["strength"]):
+            return made | {"LocalEditing": editor.render(start)}
+
+    tuned, start, plain = [], [], edits(w_plus[:count])
     for index in range(count):
         editor.set_latents(w_plus[index : index + 1])
         editor.photos = photos[index : index + 1]
         start.append(editor.tune())
-        tuned.append(editor.apply({"smile": strength}).images)
-    if count:
-        editor.set_latents(w_plus[:count])
-        print(f"\n| at strength {strength:g} | heads | smiling, identity, leak x1e3 |\n|---|---:|---:|")
-        row("EditGAN", along(of_one.delta_w_plus, w_plus[:count]), embedded[:count], (strength,))
-        row("generator tuned to each photo (PTI)", lambda _: torch.cat(tuned), torch.cat(start), (strength,))
+        tuned.append(edits(w_plus[index : index + 1]))
+    print("\n| at one strength | heads | smiling, identity, leak x1e3 |\n|---|---:|---:|")
+    for name, pictures in plain.items():
+        row(name, lambda _, pictures=pictures: pictures, embedded[:count], (strength,))
+        bent = torch.cat([each[name] for each in tuned])
+        row(f"{name}, generator tuned to each photo (PTI)", lambda _, bent=bent: bent, torch.cat(start), (strength,))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """How near each rung of embedding comes to its photo, and what it costs, with the trained models.
 
-    python benchmarks/embedding.py [--outputs outputs] [--heads 100] [--tuned 10] [--rates 0.05 0.1]
+    python benchmarks/embedding.py [--outputs outputs] [--heads 100] [--tuned 10] [--rates 0.05 0.1] [--steps 0 10 30 100]
 
-Rungs: the encoder alone (the reference), 10, 30 and 100 steps in W+ after it at each peak of the learning rate, 100
+The first row is what stage `encoder` left of these heads, so that `--split test --heads 400 --steps 0 --tuned 0` measures
+all test heads without embedding one anew. Rungs: the encoder alone (the reference), 10, 30 and 100 steps in W+ after it at each peak of the learning rate, 100
 with the released code's encoder-consistency term at the last one, and pivotal tuning after the 100 without it. L2 is of
 images in [-1, 1]; LPIPS has the AlexNet trunk and identity is the cosine of MobileFaceNet's ArcFace features: both
 judge and train nothing. Tuning takes a copy of the generator for each head, hence fewer of them, with the other rungs
@@ -19,9 +20,8 @@ from torch import Tensor
 from editgan.assets.load import load_network
 from editgan.data.archive import load_images
 from editgan.editor import Editor
+from editgan.encoder.encoder import load_latents
 from editgan.images import mean_squared_error, to_float
-
-STEPS = (0, 10, 30, 100)
 
 
 def figures(photos: Tensor, images: Tensor, networks: dict) -> list[float]:
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("val", "test"), default="val", help="choose on val; test is for the report")
     parser.add_argument("--heads", type=int, default=100)
     parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.1], help="peaks of the learning rate")
+    parser.add_argument("--steps", nargs="+", type=int, default=[0, 10, 30, 100], help="of optimisation, 0 first")
     parser.add_argument("--tuned", type=int, default=10, help="heads for which the generator is tuned")
     options = parser.parse_args()
     editor = Editor.load(options.outputs)
@@ -57,19 +58,21 @@ def main() -> None:
         cells += " | -" if seconds is None else f" | {1000 * seconds / len(images):.0f}"
         print(f"| {name} | {len(images)} | {cells} |", flush=True)
 
-    made = {}
+    made, embedded = {}, load_latents(options.outputs / "encoder" / "latents.safetensors")[options.split]
+    row("as stage encoder left them", editor.render(embedded[: options.heads]), None)
     for rate in options.rates:
-        for steps in STEPS:
+        for steps in options.steps:
             name = f"encoder, {steps} steps at {rate:g}" if steps else "encoder alone"
             if name in made:
                 continue
             start = time.perf_counter()
             made[name] = editor.set_image(photos, steps=steps, learning_rate=rate)
             row(name, made[name], time.perf_counter() - start)
-    latents, tuned, seconds = editor.w_plus, [], 0.0
-    name, start = f"encoder, {STEPS[-1]} steps at {options.rates[-1]:g}, encoder consistency", time.perf_counter()
-    made[name] = editor.set_image(photos, steps=STEPS[-1], learning_rate=options.rates[-1], consistency_weight=1.0)
-    row(name, made[name], time.perf_counter() - start)
+    latents, tuned, seconds, most = editor.w_plus, [], 0.0, options.steps[-1]
+    if most:
+        name, start = f"encoder, {most} steps at {options.rates[-1]:g}, encoder consistency", time.perf_counter()
+        made[name] = editor.set_image(photos, steps=most, learning_rate=options.rates[-1], consistency_weight=1.0)
+        row(name, made[name], time.perf_counter() - start)
     count = min(options.tuned, options.heads)
     if not count:
         return
