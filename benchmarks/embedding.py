@@ -4,11 +4,11 @@
         [--steps 0 10 30 100]
 
 The first row is what stage `encoder` left of these heads, so that `--split test --heads 400 --steps 0 --rates 0.05
---tuned 0` measures all test heads without embedding one anew. Rungs: the encoder alone (the reference), 10, 30 and 100
-steps in W+ after it at each peak of the learning rate, 100 with the released code's encoder-consistency term at the last
-one, and pivotal tuning after the 100 without it. L2 is of images in [-1, 1]; LPIPS has the AlexNet trunk and identity is
-the cosine of MobileFaceNet's ArcFace features: both judge and train nothing. Tuning takes a copy of the generator for
-each head, hence fewer of them, with the other rungs on the same heads beside it.
+--tuned 0` measures all test heads without embedding one anew. Rungs: the encoder alone (the reference), 10, 30 and
+100 steps in W+ after it at each peak of the learning rate, 100 with the released code's encoder-consistency term at
+the last one, and pivotal tuning after the 100 without it. L2 is of images in [-1, 1]; LPIPS has the AlexNet trunk and
+identity is the cosine of MobileFaceNet's ArcFace features: both judge and train nothing. Tuning takes a copy of the
+generator for each head, hence fewer of them, with the other rungs on the same heads beside it.
 """
 
 import argparse
