@@ -68,7 +68,8 @@ COLUMN_TITLES = {
 THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
 
 TRUTH_NOTES = (
-    "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, everything else equal. The row *input*"
+    "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, where it is rendered with everything else"
+    " equal, of photographs to the one of the same person that the source names. The row *input*"
     " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
     " them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
     " is no judge: this tells how far they came in their own terms.",

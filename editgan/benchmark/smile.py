@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from editgan.data.archive import count, load_attributes, load_classes, load_images, load_masks
+from editgan.data.archive import count, holds_masks, load_attributes, load_classes, load_images, load_masks
 from editgan.editing.masks import MOUTH, dilate, edit_region, is_part
 from editgan.editing.params import OptimizationParams
 from editgan.editing.refine import refine
@@ -49,7 +49,8 @@ class SmileHeads:
 def load_heads(data: Path) -> SmileHeads:
     """The test heads, neutral and truly smiling, and the exact region that a smile may change.
 
-    Where test_smiling.zip is empty there is no truth, and the region is the neutral mouth with room around it.
+    Where test_smiling.zip is empty there is no truth; there, and where it holds no masks, as of photographs, the region
+    is the neutral mouth with room around it.
 
     Raises:
         UserError: the two archives hold different heads, all are of one person, or the classes are not those of faces.
@@ -66,22 +67,17 @@ def load_heads(data: Path) -> SmileHeads:
             f"{data / 'test.zip'}: all pictures show one person; the benchmark needs two for its identities"
         )
     photos = torch.as_tensor(load_images(data / "test.zip"))
+    around = dilate(is_part(before, mouth), max(1, before.shape[-1] // ROOM))
+    known = dict(photos=photos, identities=identities, masks=before)
     if count(data / "test_smiling.zip") == 0:
-        region = dilate(is_part(before, mouth), max(1, before.shape[-1] // ROOM))
-        return SmileHeads(
-            photos=photos, smiling=None, region=region, identities=identities, masks=before, smiling_masks=None
-        )
+        return SmileHeads(smiling=None, region=around, smiling_masks=None, **known)
     if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
         raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
+    smiling = torch.as_tensor(load_images(data / "test_smiling.zip"))
+    if not holds_masks(data / "test_smiling.zip"):
+        return SmileHeads(smiling=smiling, region=around, smiling_masks=None, **known)
     after = torch.as_tensor(load_masks(data / "test_smiling.zip"))
-    return SmileHeads(
-        photos=photos,
-        smiling=torch.as_tensor(load_images(data / "test_smiling.zip")),
-        region=edit_region(before, after, mouth),
-        identities=identities,
-        masks=before,
-        smiling_masks=after,
-    )
+    return SmileHeads(smiling=smiling, region=edit_region(before, after, mouth), smiling_masks=after, **known)
 
 
 @torch.no_grad()

@@ -127,6 +127,12 @@ def count(path: Path | str) -> int:
         return max(len(_members(archive, "img")), len(_members(archive, "mask")))
 
 
+def holds_masks(path: Path | str) -> bool:
+    """Whether there are part masks in the archive."""
+    with _open(path) as archive:
+        return bool(_members(archive, "mask"))
+
+
 def load_images(path: Path | str, indices: Sequence[int] | None = None) -> np.ndarray:
     """Images of an archive as uint8 [N, 3, H, W]; all of them, or those at `indices` in that order."""
     pictures = _load(path, "img", "RGB", indices)  # [N, H, W, 3]

@@ -70,7 +70,15 @@ def choose(
     smiles = [[pictures[index].smiles, not pictures[index].smiles] for index in chosen["pool"]]
     shown = [np.array(records[index]["pixels"]) > 0 for index in chosen["pool"]]  # [N, K]
     order = covering_first(np.concatenate([np.array(shown), np.array(smiles)], axis=1), params.few_shot)
-    return chosen | {"pool": [chosen["pool"][place] for place in order], "test_smiling": []}
+    pool = [chosen["pool"][place] for place in order]
+    return chosen | {"pool": pool, "test_smiling": smiling_ones(items, chosen["test"])}
+
+
+def smiling_ones(items: Sequence[Item], test: Sequence[int]) -> list[int]:
+    """The smiling picture of each test picture's person, which names it as `neutral`; none if one has none."""
+    smiling = {item.attributes["neutral"]: index for index, item in enumerate(items) if "neutral" in item.attributes}
+    found = [smiling.get(items[index].file.removeprefix("images/")) for index in test]
+    return [] if None in found else found
 
 
 def person_of(item: Item) -> str:
