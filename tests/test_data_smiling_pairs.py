@@ -10,6 +10,7 @@ from picture_sources import COUNTS, face, make_data, write_folder
 from editgan.benchmark.smile import load_heads
 from editgan.config import load_params
 from editgan.data.archive import count, holds_masks, load_attributes, load_images
+from editgan.data.assign import Picture, assign
 
 
 @pytest.fixture
@@ -77,3 +78,11 @@ def test_benchmark_reads_photographs_with_a_truth_and_masks_of_the_neutral_ones(
     heads = load_heads(out)
     assert heads.smiling.shape == heads.photos.shape and heads.smiling_masks is None
     assert heads.region.any() and heads.region.shape == heads.photos.shape[:1] + heads.photos.shape[2:]
+
+
+def test_people_with_masks_of_what_a_split_takes_go_there_first():
+    """A smiling picture without a mask does not send a person's neutral one, which has a mask, to the back."""
+    labelled = [Picture(f"p{i}", None, masked=not smiles, smiles=smiles) for i in range(10) for smiles in (False, True)]
+    others = [Picture(f"o{i}", None, masked=False, smiles=False) for i in range(60)]
+    chosen = assign(labelled + others, {"pool": 4, "test": 6, "val": 10, "reference": 10, "train": 30}, seed=1)
+    assert all(index < 20 and index % 2 == 0 for split in ("pool", "test") for index in chosen[split])

@@ -48,7 +48,7 @@ def assign(pictures: Sequence[Picture], counts: Mapping[str, int], seed: int) ->
         wants = split in WANT_MASKS
         mine = [key for key in people if key[0] in (None, partition) and key not in taken]
         mine = [key for key in mine if any(map(suits, groups[key]))]
-        mine.sort(key=lambda key: all(pictures[index].masked for index in groups[key]) is not wants)
+        mine.sort(key=lambda key: all(pictures[i].masked for i in groups[key] if suits(i)) is not wants)
         chosen[split] = []
         for key in mine:
             if len(chosen[split]) == counts[split]:
