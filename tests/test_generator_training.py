@@ -96,7 +96,7 @@ class Killed(Exception):
     pass
 
 
-def run_training(folder, *, images, kill_after=None, changes=None, monkeypatch=None):
+def run_training(folder, *, images, kill_after=None, changes=None, monkeypatch=None, origin=None):
     """Train in `folder`; with `kill_after`, die in the step after that many images, past the last saved state."""
     params = GeneratorParams(**(PARAMS | (changes or {})))
     for name in ("out", "work"):
@@ -119,6 +119,7 @@ def run_training(folder, *, images, kill_after=None, changes=None, monkeypatch=N
         out=folder / "out",
         work=folder / "work",
         run=run,
+        origin=origin,
     )
 
 

@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from editgan.generator.generator import Generator
+from editgan.training import generator_for
+
+W_AVG_SAMPLES = 10_000
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
@@ -50,3 +53,10 @@ def mixed_ws(generator: Generator, batch: int, style_mixing_prob: float, device:
     if cutoff == generator.num_ws:
         return ws
     return torch.cat([ws[:, :cutoff], generator.mapping(z[1].to(device))[:, cutoff:]], dim=1)
+
+
+@torch.no_grad()
+def mean_w(generator: Generator, seed: int) -> Tensor:
+    """Mean of w over W_AVG_SAMPLES latents.  # [w_dim]"""
+    z = torch.randn(W_AVG_SAMPLES, generator.z_dim, generator=generator_for(seed, "generator", "w_avg"))
+    return generator.mapping(z.to(generator.w_avg.device))[:, 0].mean(dim=0)

@@ -31,6 +31,8 @@ class GeneratorParams(Section):
     num_mapping_layers: int = Field(ge=1)
     mbstd_group: int = Field(ge=1)
     warm_start: WarmStartParams
+    start_from: str | None = None  # folder of another run's G_ema, D and code, with which phase 2 begins ...
+    start_from_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")  # ... and the hash of its G_ema
     kimg: float = Field(gt=0)  # of the adversarial phase
     batch: int = Field(ge=1)
     anchor_images: int = Field(ge=0)  # fakes of each batch that reconstruct real images; 0: plain StyleGAN2
@@ -71,8 +73,16 @@ class GeneratorParams(Section):
             )
         if self.anchor_images >= self.batch:
             raise ValueError(f"anchor_images {self.anchor_images} must be less than batch {self.batch}")
-        if self.anchor_images and not self.warm_start.kimg:
+        if self.anchor_images and not self.warm_start.kimg and self.start_from is None:
             raise ValueError(f"anchor_images {self.anchor_images} needs a warm start; set it to 0 without one")
+        if self.start_from is not None and self.warm_start.kimg:
+            raise ValueError(
+                f"start_from {self.start_from} takes the place of the warm start; set warm_start.kimg to []"
+            )
+        if (self.start_from is None) is not (self.start_from_sha256 is None):
+            raise ValueError(
+                "start_from and start_from_sha256 belong together; `sha256sum` of its G_ema.safetensors tells"
+            )
         if self.warm_start.perceptual_images > self.warm_start.batch:
             raise ValueError("warm_start.perceptual_images must not exceed warm_start.batch")
         return self

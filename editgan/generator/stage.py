@@ -6,6 +6,7 @@ from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_images
 from editgan.errors import UserError
+from editgan.generator.origin import load_origin
 from editgan.generator.train import train
 from editgan.stage import StageContext
 from editgan.training import count_parameters
@@ -20,8 +21,10 @@ def run(context: StageContext) -> None:
     if images.shape[2:] != (resolution, resolution):
         size = f"{images.shape[3]}x{images.shape[2]}"
         raise UserError(f"{archive}: images are {size}, but resolution is {resolution}; run stage data again")
+    origin = None if params.start_from is None else load_origin(params, resolution, context.root)
     generator_ema, discriminator, code, statistics = train(
         params=params,
+        origin=origin,
         resolution=resolution,
         seed=context.params.seed,
         images=images,

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from editgan.generator.augment import adapted, augment
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator, resolutions_of
-from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
+from editgan.generator.losses import discriminator_loss, generator_loss, mean_w, mixed_ws, path_lengths, r1_penalty
+from editgan.generator.origin import Origin
 from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PCA_IMAGES, PrincipalComponents
 from editgan.generator.snapshots import Averages, Recorder, curves, final_statistics
@@ -59,7 +60,6 @@ PL_DECAY = 0.01  # of the running mean of path lengths
 PL_BATCH_SHRINK = 2  # path lengths are measured on a part of the batch
 PERCEPTUAL_RESOLUTION = 32  # LPIPS takes no smaller images
 ADA_INTERVAL = 4  # steps from one change of the augmentation's probability to the next
-W_AVG_SAMPLES = 10_000
 FIT_BATCH = 50
 FIT_POSITIONS = range(0, 2000, FIT_BATCH)  # the mapping's moments come from these images
 
@@ -137,10 +137,12 @@ def train(
     work: Path,
     run: Run,
     compile: bool = False,
+    origin: Origin | None = None,
 ) -> tuple[Generator, Discriminator, PrincipalComponents, dict[str, float]]:
-    """Train from scratch, or from the state in `work`.
+    """Train from scratch, from the networks of another run, or from the state in `work`.
 
     Args:
+        origin: in place of the warm start; its G_ema is taken for G.
         images: uint8 [N, 3, resolution, resolution].
         lpips_vgg: the training-side perceptual network, for the warm start's loss and for KID on snapshots.
         out, work: folders for results and for resumable state.
@@ -192,11 +194,14 @@ def train(
         task.code.load_state_dict(state["code"])
         task.bands.load_state_dict(state["bands"])
     else:
+        if origin is not None:
+            generator.load_state_dict(origin.generator.state_dict())
+            task.code.load_state_dict(origin.code.state_dict())
         recorder.grid(generator, "fakes_init")
     if params.warm_start.kimg and state.get("phase") != "adversarial":
         warm_start(task, generator, state)
         state = {}
-    generator_ema, discriminator = adversarial(task, generator, state)
+    generator_ema, discriminator = adversarial(task, generator, state, origin)
     generator_ema.w_avg.copy_(mean_w(generator_ema, seed))
     for name, rows in curves(recorder.history).items():
         write_json(out / "curves" / f"{name}.json", rows)
@@ -263,7 +268,9 @@ def warm_start(task: Task, generator: Generator, state: dict[str, Any]) -> None:
                 )
 
 
-def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tuple[Generator, Discriminator]:
+def adversarial(
+    task: Task, generator: Generator, state: dict[str, Any], origin: Origin | None = None
+) -> tuple[Generator, Discriminator]:
     """The losses of StyleGAN2 with lazy regularisation. Returns (G_ema, D).
 
     The first `anchor_images` fakes of a batch are reconstructions of the first real images, from their
@@ -280,6 +287,8 @@ def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tupl
         channel_max=params.channel_max,
         mbstd_group=params.mbstd_group,
     ).to(task.device, memory_format=torch.channels_last)
+    if origin is not None:
+        discriminator.load_state_dict(origin.discriminator.state_dict())
     generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
     noise = [p for name, p in generator.named_parameters() if name.endswith("noise_strength")]
     others = [p for name, p in generator.named_parameters() if not name.endswith("noise_strength")]
@@ -389,10 +398,3 @@ def adversarial(task: Task, generator: Generator, state: dict[str, Any]) -> tupl
                     augment_signs=signs,
                 )
     return generator_ema, discriminator
-
-
-@torch.no_grad()
-def mean_w(generator: Generator, seed: int) -> Tensor:
-    """Mean of w over W_AVG_SAMPLES latents.  # [w_dim]"""
-    z = torch.randn(W_AVG_SAMPLES, generator.z_dim, generator=generator_for(seed, "generator", "w_avg"))
-    return generator.mapping(z.to(generator.w_avg.device))[:, 0].mean(dim=0)

@@ -1,0 +1,54 @@
+"""Networks of another run that training goes on from: fine-tuning on other pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from editgan.environment import home_project
+from editgan.errors import UserError
+from editgan.generator.discriminator import Discriminator
+from editgan.generator.generator import Generator, load_generator
+from editgan.generator.params import GeneratorParams
+from editgan.generator.principal_components import PrincipalComponents, load_code
+from editgan.weights import load_module, sha256
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the adversarial phase begins with."""
+
+    generator: Generator
+    discriminator: Discriminator
+    code: PrincipalComponents
+
+
+def load_origin(params: GeneratorParams, resolution: int, root: Path) -> Origin:
+    """The networks of another run, from which this one goes on.
+
+    Raises:
+        UserError: a file is missing, damaged, another one than the hash says, or of other sizes than the params.
+    """
+    folder = home_project(root) / params.start_from
+    path = folder / "G_ema.safetensors"
+    if not path.exists():
+        raise UserError(f"generator.start_from {params.start_from}: {path} is missing; run that pipeline first")
+    if (found := sha256(path)) != params.start_from_sha256:
+        raise UserError(f"{path}: has the sha256 {found}, generator.start_from_sha256 says {params.start_from_sha256}")
+    generator = load_generator(path)
+    discriminator = load_module(folder / "D.safetensors", Discriminator)
+    sizes = {
+        "img_resolution": resolution, "w_dim": params.w_dim, "channel_base": params.channel_base,
+        "channel_max": params.channel_max, "num_mapping_layers": params.num_mapping_layers,
+    }  # fmt: skip
+    for network, name, asked in (
+        (generator, "G_ema", sizes),
+        (discriminator, "D", {"img_resolution": resolution, "channel_base": params.d_channel_base}),
+    ):
+        for key, value in asked.items():
+            if network.config[key] != value:
+                raise UserError(
+                    f"{folder / name}.safetensors: was made with {key} {network.config[key]}, the params say {value};"
+                    " take the sizes of that run"
+                )
+    return Origin(generator=generator, discriminator=discriminator, code=load_code(folder / "code.safetensors"))
