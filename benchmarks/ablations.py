@@ -3,9 +3,10 @@
     python benchmarks/ablations.py [--outputs outputs] [--heads 200] [--tuned 100] [--strengths 1.5 2.5 4]
 
 Every row is EditGAN (the vector of one head, in the embedding of stage `encoder`) with one thing changed, or several
-where it says so; EditGAN+ is the mean of eight heads at strengths that the segmentation finds for each head, and is
-shown at shares of the mask in place of strengths. Tuning takes a copy of the generator for each head, hence fewer heads
-and one strength: EditGAN's second, and what stage `sweep` chose for InterFaceGAN and LocalEditing, which get it, too.
+where it says so. EditGAN+ is the mean of eight heads. Where the segmentation finds a strength for each head, the
+least at which it sees a share of the head's own edited mask, shares stand in place of strengths. Tuning takes a copy
+of the generator for each head, hence fewer heads and one strength: EditGAN's second, and what stage `sweep` chose for
+InterFaceGAN and LocalEditing, which get it, too.
 
 smiling: share that the guide calls smiling (the judges of the benchmark choose nothing). identity: cosine of
 MobileFaceNet's ArcFace features to the photo. leak: squared error outside the mouth against the reconstruction, against
@@ -15,7 +16,7 @@ embedded first, with its settings.
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,25 +25,67 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.benchmark.baselines.localediting import convolutions, swapped_styles
-from editgan.benchmark.plus import followed_at, least_strengths
 from editgan.config import Params, load_params
 from editgan.data.archive import load_attributes, load_images
 from editgan.editing.edits import at_rest, load_edits
 from editgan.editing.masks import edit_region
 from editgan.editing.optimize import edit
 from editgan.editing.paste import paste_back
-from editgan.editing.vectors import EditingVector
+from editgan.editing.vectors import EditingVector, apply_vector
 from editgan.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.encoder.inversion import invert
+from editgan.generator.generator import Generator
 from editgan.images import to_float
 from editgan.judges import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.metrics import outside_error
+from editgan.segmentation.ensemble import SegmentationEnsemble
+from editgan.segmentation.predict import predict_masks
 from editgan.weights import load_tensors
 
-SHARES = (0.3, 0.5, 0.7)  # of the mask that EditGAN+ is to follow
+SHARES = (0.3, 0.5, 0.7)  # of the mask that a head is to follow
 EIGHT = "smile_of_8"
+
+
+def followed_at(
+    G: Generator,
+    S: SegmentationEnsemble,
+    w_plus: Tensor,
+    vector: EditingVector,
+    strengths: Sequence[float],
+    before: Tensor,
+    wanted: Tensor,
+) -> Tensor:
+    """Share of the repainted pixels that are seen as wanted at each strength; 1 where nothing is to be repainted.
+
+    Args:
+        w_plus: heads  # [N, num_ws, w_dim]
+        before, wanted: their masks, and what the edit makes of them, labels  # uint8 [N, H, W]
+    Returns:
+        [S, N]
+    """
+    painted = before != wanted
+    count = painted.sum((1, 2))  # [N]
+    rows = []
+    for strength in strengths:
+        seen = predict_masks(G, S, apply_vector(w_plus, vector, strength))
+        share = ((seen == wanted) & painted).sum((1, 2)) / count.clamp(min=1)
+        rows.append(torch.where(count > 0, share, 1.0))
+    return torch.stack(rows)
+
+
+def least_strengths(followed: Tensor, strengths: Sequence[float], share: float) -> Tensor:
+    """For each head the least of rising strengths that follows the share, the strongest where none does.
+
+    Args:
+        followed: [S, N]
+    Returns:
+        [N]
+    """
+    enough = followed >= share  # [S, N]
+    enough[-1] = True
+    return torch.tensor(strengths, dtype=torch.float32)[enough.float().argmax(0)]
 
 
 def learned(
@@ -164,7 +207,7 @@ def main() -> None:
         only = torch.zeros_like(of_one.delta_w_plus)
         only[kept_rows] = of_one.delta_w_plus[kept_rows]
         row(f"{name} rows alone", along(only), embedded)
-    row("mean of 8 heads", along(mean.delta_w_plus), embedded)
+    row("mean of 8 heads (EditGAN+)", along(mean.delta_w_plus), embedded)
     editor.set_latents(w_plus)
     row("refined", refined("smile"), embedded)
     row("mean of 8 heads, refined", refined(EIGHT), embedded)
@@ -174,7 +217,7 @@ def main() -> None:
         params.sweep.editgan,
     )
     row(name, by_segmentation(of_one, strengths), embedded, SHARES)
-    row("mean of 8 heads, strength by the segmentation (EditGAN+)", by_segmentation(mean, strengths), embedded, SHARES)
+    row("mean of 8 heads, strength by the segmentation", by_segmentation(mean, strengths), embedded, SHARES)
 
     count, strength = min(options.tuned, len(rest)), options.strengths[1]
     if not count:

@@ -73,7 +73,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--edits", type=Path, default=Path("edits.yaml"))
     parser.add_argument("--heads", type=int, default=4000)
     parser.add_argument("--refined", type=int, help="the first so many are refined, too (default: all, 0: none)")
     parser.add_argument("--work", type=Path, default=Path("work/smile4k"), help="where embedded heads are kept")
@@ -90,8 +89,7 @@ def main() -> None:
     w_plus = embedded(editor, photos, params, work)
 
     vectors, methods, renderer = load_methods(
-        outputs, options.edits, vector=sweep.vector, plus=sweep.plus_vector, strengths=sweep.editgan,
-        labelled=params.segmentation.labelled_images, batch=sweep.batch, device=editor.device,
+        outputs, vector=sweep.vector, plus=sweep.plus_vector, batch=sweep.batch, device=editor.device,
     )  # fmt: skip
     chosen = json.loads((outputs / "sweep" / "metrics.json").read_text())["chosen"]
     judges = load_judges(outputs / "assets", outputs / "judges", editor.device)

@@ -260,7 +260,6 @@ def context(tmp_path, monkeypatch):
     vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
     for name in ("smile", "smile_of_8"):
         save_vector(outputs / "editing" / "vectors" / f"{name}.safetensors", replace(vector, name=name))
-    (tmp_path / "edits.yaml").write_text(EDITS)
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
     (outputs / "data" / "recipe.json").write_text(json.dumps(RECIPE))
     directions = {name: torch.randn(G.w_dim) for name in ("smile", "smile_conditional")}
@@ -294,7 +293,7 @@ def context(tmp_path, monkeypatch):
         segmentation=SimpleNamespace(labelled_images=4),
         sweep=SweepParams(
             recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
-            editgan_plus=(0.3, 0.6), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
+            editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
         ),
         benchmark=BenchmarkParams(batch=4, kid_subsets=3, bootstrap=100, grid_heads=3),
         **{name: getattr(OTHERS, name) for name in ("interfacegan", "localediting", "distillation", "maskgan")},
@@ -326,13 +325,6 @@ MASKED = {
 }  # fmt: skip
 DONOR = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
 DONOR[8:14, 4:12] = NAMES.index("mouth_interior")
-EDITS = """
-smile_of_8:
-  about: a larger lower lip
-  region: [upper_lip, lower_lip, mouth_interior]
-  mask:
-  - grow: {parts: [lower_lip], x: 0.07, y: 0.07}
-"""
 
 
 def write_data(folder) -> None:

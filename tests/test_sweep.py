@@ -12,7 +12,6 @@ from test_benchmark import HEADS, METHODS, RedMouth, context  # noqa: F401  (a f
 
 from editgan.benchmark import smile
 from editgan.benchmark.methods import load_methods
-from editgan.benchmark.plus import least_strengths
 from editgan.benchmark.smile import PASTED
 from editgan.editing.vectors import load_vector
 from editgan.encoder.encoder import load_latents
@@ -108,9 +107,8 @@ def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkey
 
 
 def load(context):  # noqa: F811
-    options = dict(vector="smile", plus="smile_of_8", strengths=(0.5, 1.0), labelled=4, batch=4)
-    options["device"] = torch.device("cpu")
-    return load_methods(context.root / "outputs", context.root / "edits.yaml", **options)
+    options = dict(vector="smile", plus="smile_of_8", batch=4, device=torch.device("cpu"))
+    return load_methods(context.root / "outputs", **options)
 
 
 def test_files_of_another_generator_are_named(context):  # noqa: F811
@@ -125,28 +123,14 @@ def test_files_of_another_generator_are_named(context):  # noqa: F811
         load(context)
 
 
-def test_an_edit_that_is_not_described_is_named(context):  # noqa: F811
-    edits = context.root / "edits.yaml"
-    edits.write_text(edits.read_text().replace("smile_of_8", "grin"))
-    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
-    with pytest.raises(UserError, match="describes no edit smile_of_8; there are grin"):
-        load(context)[1]["editgan_plus"](w_plus)(0.5)
-
-
 def test_methods_without_strength_give_the_reconstruction(context):  # noqa: F811
     _, methods, renderer = load(context)
     w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
     plain = renderer.pictures(contextlib.nullcontext(w_plus))
-    for name in ("editgan", "interfacegan", "interfacegan_conditional", "localediting"):
+    for name in METHODS:
         edit_at = methods[name](w_plus)
         assert torch.equal(renderer.pictures(edit_at(0.0)), plain), name
         assert not torch.equal(renderer.pictures(edit_at(1.0)), plain), name
-
-
-def test_plus_takes_the_least_strength_of_each_head():
-    followed = torch.tensor([[0.1, 0.6, 0.0], [0.5, 0.7, 0.1], [0.9, 0.2, 0.3]])
-    assert least_strengths(followed, (0.5, 1.0, 2.0), 0.5).tolist() == [1.0, 0.5, 2.0]
-    assert least_strengths(followed, (0.5, 1.0, 2.0), 0.65).tolist() == [2.0, 1.0, 2.0], "the most, where none does"
 
 
 def test_pasted_pictures_keep_the_photo_far_from_the_mouth(context):  # noqa: F811

@@ -53,9 +53,10 @@ def test_touching_intervals_are_no_victory_and_photographs_have_no_truth():
     assert "Of those that reach" not in text and text.endswith("EditGAN+ (ours) leaks least.")
 
 
-def test_unit_strength_is_strength_one_of_methods_that_have_one():
+def test_unit_strength_is_strength_one_of_every_method():
     curves = {
         "reconstruction": [{"strength": 0.0}], "editgan": [{"strength": 0.5}, {"strength": 1.0}],
-        "editgan_plus": [{"strength": 1.0}], "editgan_30_pasted": [{"strength": 1}],
+        "editgan_plus": [{"strength": 2.0}], "editgan_30_pasted": [{"strength": 1}],
     }  # fmt: skip
-    assert at_unit_strength(curves) == {"editgan": [{"strength": 1.0}], "editgan_30_pasted": [{"strength": 1}]}
+    ones = {"editgan": [{"strength": 1.0}], "editgan_plus": [], "editgan_30_pasted": [{"strength": 1}]}
+    assert at_unit_strength(curves) == ones

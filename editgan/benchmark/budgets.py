@@ -20,8 +20,7 @@ def budgets(setting: Setting) -> dict[str, str]:
     return {
         EDITGAN: f"{masks}; one head's mask edited, {setting.edit_steps} steps of optimisation; where refined,"
         f" {setting.refine_steps} steps a head",
-        PLUS: f"{masks}; masks of {heads} heads edited, {setting.edit_steps} steps each; for each head the least of"
-        f" {setting.looks} strengths at which the segmentation sees the wanted share of its mask",
+        PLUS: f"{masks}; masks of {heads} heads edited, {setting.edit_steps} steps each, and the mean of their vectors",
         INTERFACEGAN: f"no mask; {found['samples']:,} samples scored by the guide, whom smile labels of the training"
         " heads of half of the people trained; for the conditional direction three further attributes of"
         f" {found['condition_heads']:,} training heads",

@@ -1,7 +1,6 @@
 """The methods that work on latents, behind one signature: embedded heads, then a strength -> edited latents."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,10 +10,7 @@ import torch
 from torch import Tensor
 
 from editgan.benchmark.baselines.localediting import convolutions, swapped_styles
-from editgan.benchmark.plus import followed_at, least_strengths
 from editgan.benchmark.smile import EDITGAN, synthesise
-from editgan.data.archive import load_attributes, load_masks
-from editgan.editing.edits import load_edits, target_mask
 from editgan.editing.masks import edit_region
 from editgan.editing.paste import paste_back
 from editgan.editing.vectors import EditingVector, apply_vector, load_vector
@@ -22,7 +18,6 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import to_uint8
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
-from editgan.segmentation.predict import predict_masks
 from editgan.weights import load_tensors
 
 PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING = (
@@ -70,22 +65,16 @@ class Renderer:
 
 def load_methods(
     outputs: Path,
-    edits: Path,
     *,
     vector: str,
     plus: str,
-    strengths: tuple[float, ...],
-    labelled: int,
     batch: int,
     device: torch.device,
 ) -> tuple[dict[str, EditingVector], dict[str, Method], Renderer]:
     """The vectors of EditGAN and EditGAN+, every method, by name, and what makes pictures of them.
 
     Args:
-        edits: the file that describes edit `plus`, from which EditGAN+ makes its masks
-        vector, plus: names of the editing vectors of EditGAN and EditGAN+
-        strengths: that EditGAN+ chooses among for each head
-        labelled: how many heads of the pool have masks
+        vector, plus: names of the editing vectors of EditGAN and of EditGAN+, ours: the mean of several heads' vectors
     Raises:
         UserError: a file is missing, damaged or of another generator.
     """
@@ -105,6 +94,9 @@ def load_methods(
     except KeyError as missing:
         raise UserError(f"{path}: holds no {missing}; run stage localediting again") from None
 
+    def by_vector(vector: EditingVector) -> Method:
+        return lambda w_plus: lambda strength: contextlib.nullcontext(apply_vector(w_plus, vector, strength))
+
     def along(delta: Tensor) -> Method:
         return lambda w_plus: lambda strength: contextlib.nullcontext(w_plus + strength * delta)
 
@@ -116,22 +108,9 @@ def load_methods(
 
         return swapped
 
-    def by_masks(w_plus: Tensor) -> EditAt:
-        @functools.cache
-        def followed() -> Tensor:  # [S, N]
-            before = predict_masks(G, S, w_plus)  # [N, H, W]
-            wanted = wanted_masks(outputs, edits, plus, before, S.class_names, labelled)
-            return followed_at(G, S, w_plus, several, strengths, before, wanted)
-
-        def edited(share: float) -> AbstractContextManager[Tensor]:
-            scale = least_strengths(followed(), strengths, share)  # [N]
-            return contextlib.nullcontext(w_plus + scale[:, None, None] * several.delta_w_plus)
-
-        return edited
-
     methods = {
-        EDITGAN: lambda w_plus: lambda strength: contextlib.nullcontext(apply_vector(w_plus, first, strength)),
-        PLUS: by_masks,
+        EDITGAN: by_vector(first),
+        PLUS: by_vector(several),
         INTERFACEGAN: along(directions["smile"]),
         CONDITIONAL: along(directions["smile_conditional"]),
         LOCALEDITING: by_styles,
@@ -141,20 +120,3 @@ def load_methods(
         methods,
         Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device),
     )
-
-
-def wanted_masks(
-    outputs: Path, edits: Path, name: str, before: Tensor, class_names: list[str], labelled: int
-) -> Tensor:
-    """What an edit of the file makes of masks, with the labelled heads as donors.  # uint8 [N, H, W]
-
-    Raises:
-        UserError: the file describes no such edit.
-    """
-    described = load_edits(edits, class_names)
-    if name not in described:
-        raise UserError(f"{edits}: describes no edit {name}; there are {', '.join(described)}")
-    pool = outputs / "data" / "pool.zip"
-    donors, attributes = load_masks(pool, range(labelled)), load_attributes(pool)[:labelled]
-    options = dict(class_names=class_names, donors=donors, donor_attributes=attributes, folder=edits.parent)
-    return torch.stack([torch.as_tensor(target_mask(described[name], m, **options)[0]) for m in before.numpy()])

@@ -97,7 +97,6 @@ class Setting:
     plus_source: str  # heads that the vector of EditGAN+ was learned from
     masks: int  # labelled masks
     edit_steps: int
-    looks: int  # strengths that EditGAN+ chooses among for each head
     strengths: dict[str, float]  # of each method, chosen on ...
     chosen_on: int  # so many validation heads
     refine_steps: int
@@ -194,11 +193,11 @@ def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
 
 
 def at_unit_strength(curves: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
-    """Of each method that has a unit the row at strength 1."""
+    """Of each method the row at strength 1."""
     return {
         name: [row for row in rows if row["strength"] == 1]
         for name, rows in curves.items()
-        if name.removesuffix(PASTED) not in (PLUS, RECONSTRUCTION)
+        if name.removesuffix(PASTED) != RECONSTRUCTION
     }
 
 
@@ -318,7 +317,7 @@ def report(
             "",
             matched_identity(scores, plain(curves)),
             "At unit strength: the vector as its heads learned it, refined or not, a step of 1 in W, styles swapped"
-            " whole. EditGAN+ has no unit.",
+            " whole.",
             "",
             sweep_table(at_unit_strength(plain(curves))),
             "At every strength:",

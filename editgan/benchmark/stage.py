@@ -67,11 +67,8 @@ def run(context: StageContext) -> None:
     sweep = context.params.sweep
     vectors, methods, renderer = load_methods(
         context.root / "outputs",
-        context.root / "edits.yaml",
         vector=sweep.vector,
         plus=sweep.plus_vector,
-        strengths=sweep.editgan,
-        labelled=context.params.segmentation.labelled_images,
         batch=sweep.batch,
         device=context.device,
     )
@@ -109,7 +106,6 @@ def run(context: StageContext) -> None:
         plus_source=vectors[PLUS].source,
         masks=context.params.segmentation.labelled_images,
         edit_steps=context.params.editing.edit.steps,
-        looks=len(sweep.editgan),
         strengths=strengths,
         chosen_on=next(int(key.rpartition("val")[2]) for key in chosen[EDITGAN] if key.startswith("smiling_")),
         refine_steps=context.params.editing.refine.steps,

@@ -14,11 +14,11 @@ class SweepParams(Section):
 
     recipe: int = Field(ge=1)  # raise when a code change should change the result
     vector: str  # editing vector of EditGAN, a file of outputs/editing/vectors
-    plus_vector: str  # of EditGAN+; also the edit of edits.yaml that makes its masks
+    plus_vector: str  # of EditGAN+
     asked: float = Field(gt=0, le=1)  # share of smiles that the chosen strength is the least to reach
     editgan: Strengths  # 1 is what the vector's heads learned
     refined: Strengths  # of the vector before its refinement; the chosen one comes in any case
-    editgan_plus: Strengths  # share of the wanted mask that each head is to follow
+    editgan_plus: Strengths  # 1 is what the vector's heads learned, in the mean
     interfacegan: Strengths  # in units of W
     localediting: Strengths  # 1 swaps the styles whole
     batch: int = Field(ge=1)  # images at a time; changes speed, not results

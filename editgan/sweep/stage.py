@@ -50,11 +50,8 @@ def run(context: StageContext) -> None:
     params = context.params.sweep
     vectors, methods, renderer = load_methods(
         context.root / "outputs",
-        context.root / "edits.yaml",
         vector=params.vector,
         plus=params.plus_vector,
-        strengths=params.editgan,
-        labelled=context.params.segmentation.labelled_images,
         batch=params.batch,
         device=context.device,
     )
