@@ -42,6 +42,7 @@ from editgan.stage import StageContext
 from editgan.weights import load_tensors, save_halves, save_tensors, write_json
 
 DIGITS = 6
+PER_HEAD = ("smile", "identity")  # kept of each head, since areas and their intervals are computed from them
 
 
 def run(context: StageContext) -> None:
@@ -177,8 +178,8 @@ class Sweep:
     def _keep(self, name: str, strength: float, said: dict[str, Tensor]) -> None:
         """Per-head figures for heads.safetensors, their means for the curves and the record."""
         kid = float(said.pop("kid"))
-        for key, values in said.items():
-            self.per_head.setdefault(f"{name}.{key}", []).append(values.float())
+        for key in PER_HEAD:
+            self.per_head.setdefault(f"{name}.{key}", []).append(said[key].float())
         called = (100 * (said["smile"] >= SMILE_THRESHOLD).double().mean(0)).tolist()
         figures = {f"smiling_{judge}": share for judge, share in zip(SMILE_JUDGES, called, strict=True)}
         figures["identity_mobilefacenet"] = float(said["identity"].mean())
