@@ -81,6 +81,7 @@ def at_work(root: Path, stage: str) -> bool:
     return state.exists() and int(state.read_text()) > 1
 
 
+@pytest.mark.slow
 def test_pipeline_runs_two_stages_at_a_time_and_a_stop_ends_both(fork):
     running = start_pipeline(fork, "--at-a-time", "2")
     wait_for(lambda: at_work(fork, "second") and at_work(fork, "third"), 300, "both work at the same time")
