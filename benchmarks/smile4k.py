@@ -62,7 +62,7 @@ def row(name: str, pictures: Tensor, kept: Tensor, references: Tensor, judges: J
     """One line of the table. pictures: uint8 [N, 3, H, W]; kept: identity features of the photos [N, D]."""
     cells = []
     for judge in INDEPENDENT:
-        said = measure(judges.smile[judge], pictures, **options)
+        said = measure(judges.smile[judge].smile, pictures, **options)
         cells.append(f"{(said >= SMILE_THRESHOLD).double().mean():.1%}")
     same = cosines(measure(judges.identity, pictures, **options), kept).diagonal().mean()
     kid = kernel_distance(measure(judges.features, pictures, **options), references)

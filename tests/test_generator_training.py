@@ -46,6 +46,8 @@ PARAMS = dict(
         perceptual_images=2,
         perceptual_interval=2,
     ),
+    start_from=None,
+    start_from_sha256=None,
     kimg=0.048,
     batch=4,
     anchor_images=2,

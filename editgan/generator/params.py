@@ -31,8 +31,8 @@ class GeneratorParams(Section):
     num_mapping_layers: int = Field(ge=1)
     mbstd_group: int = Field(ge=1)
     warm_start: WarmStartParams
-    start_from: str | None = None  # folder of another run's G_ema, D and code, with which phase 2 begins ...
-    start_from_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")  # ... and the hash of its G_ema
+    start_from: str | None  # folder of another run's G_ema, D and code, with which phase 2 begins ...
+    start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")  # ... and the hash of its G_ema
     kimg: float = Field(gt=0)  # of the adversarial phase
     batch: int = Field(ge=1)
     anchor_images: int = Field(ge=0)  # fakes of each batch that reconstruct real images; 0: plain StyleGAN2
