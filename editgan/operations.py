@@ -58,6 +58,8 @@ def import_(
     outputs: Annotated[Path, typer.Option(help="Folder with what the stages made.")] = Path("outputs"),
 ) -> None:
     """Find and align the faces of a collection of photos, and make a folder of pictures to learn from."""
+    import torch
+
     from editgan.assets.load import load_network
     from editgan.data.importing import COLLECTIONS, import_photos
     from editgan.errors import UserError
@@ -65,6 +67,7 @@ def import_(
 
     if collection not in COLLECTIONS:
         raise UserError(f"unknown collection {collection!r}; known are {', '.join(COLLECTIONS)}")
+    torch.set_num_threads(1)  # on small networks and one picture at a time, more make it three times slower
     shown = Progress("import")
     made = import_photos(
         collection,

@@ -11,7 +11,7 @@ from editgan.benchmark.baselines.localediting import Contributions, channel_mask
 from editgan.data.archive import write_archive
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
-from editgan.interfacegan.stage import condition_boundaries
+from editgan.interfacegan.stage import condition_boundaries, known_conditions
 
 
 def planted(count: int = 2000, noise: float = 0.05) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -120,17 +120,16 @@ def test_swapped_styles_reach_from_nothing_to_the_reference():
     assert widths == [x.shape[1] for x in swapped[:-1]], "convolution i takes map i"
 
 
-@pytest.mark.parametrize(
-    ("row", "fault"),
-    [
-        ({"masculine": 1.0, "yaw": 0.1}, "lack the attributes age"),
-        ({"masculine": 1.0, "age": 0.5, "yaw": 0.1}, "do not differ in"),
-    ],
-)
-def test_pictures_that_do_not_say_what_is_to_be_left_alone_are_refused(tmp_path, row, fault):
-    rows = [row, {**row, "masculine": 0.0}]
+def test_conditions_are_what_all_pictures_have_and_differ_in():
+    row = {"masculine": 1.0, "age": 0.5, "yaw": 0.1}
+    assert known_conditions([row, {**row, "yaw": 0.2}]) == ["yaw"]
+    assert known_conditions([row, {"masculine": 0.0, "yaw": 0.2}]) == ["masculine", "yaw"]
+
+
+def test_pictures_that_do_not_say_what_is_to_be_left_alone_are_refused(tmp_path):
+    rows = [{"age": 0.5, "yaw": 0.1}, {"age": 0.5}]
     write_archive(tmp_path / "train_labels.zip", attributes=rows)
     params = SimpleNamespace(interfacegan=SimpleNamespace(condition_heads=len(rows)))
     context = SimpleNamespace(params=params, input=lambda _: tmp_path)
-    with pytest.raises(UserError, match=fault):
+    with pytest.raises(UserError, match="do not differ in any of masculine, age, yaw"):
         condition_boundaries(context, 1)

@@ -83,6 +83,18 @@ def test_growing_and_shrinking():
     assert np.array_equal(grow_parts(head(), [INSIDE], (2, 2)), head())
 
 
+def test_bent_lips_rise_at_their_ends_and_keep_their_middle():
+    bent = made("[{bend: {parts: [upper_lip, lower_lip], y: 0.1}}]")  # 3 of 32 pixels
+    for label, top in ((UPPER, 22), (LOWER, 24)):
+        assert [int(np.flatnonzero(bent[:, column] == label).min()) for column in (12, 15, 16, 19)] == [
+            top - 3, top, top, top - 3,
+        ]  # fmt: skip
+        assert count(bent, label) == count(head(), label)
+    lowered = made("[{bend: {parts: [upper_lip, lower_lip], y: -0.1}}]")
+    assert np.flatnonzero(lowered[:, 12] == UPPER).min() == 25 and lowered[22, 12] == 1, "skin fills in"
+    assert np.array_equal(made("[{bend: {parts: [mouth_interior], y: 0.1}}]"), head()), "parts that are not there"
+
+
 def test_opened_mouth_shows_its_inside_between_the_lips():
     opened = open_parts(head(), UPPER, LOWER, INSIDE, 3)
     column = opened[20:30, 15]

@@ -36,6 +36,7 @@ def finds_one_face(monkeypatch):
         return [Face(points=SQUARE.clone(), score=0.9)] if photo.pixels.any() else []
 
     monkeypatch.setattr(importing, "find_faces", find)
+    monkeypatch.setattr(importing, "yaw_of", lambda detector, path: 0.0)
 
 
 def picture(seed: int = 0, size: int = SIZE, kind: str = "JPEG") -> bytes:
@@ -124,7 +125,9 @@ def test_interrupted_import_goes_on_and_other_collections_are_added(tmp_path, mo
     made = import_photos("pictures", more, into, None, side=32, labels=more / "table.csv")
     assert dict(made.rejected)["you.png"] == "no such file, but a row"
     rows = rows_of(into)
-    assert len(rows) == 5 and rows["pictures/me.png"] == {"person": "me", "smile": "0.5", "age": "0.3"}
+    assert len(rows) == 5 and rows["pictures/me.png"] == {
+        "yaw": "0.0", "person": "me", "smile": "0.5", "age": "0.3",
+    }  # fmt: skip
     assert rows["lfw/A/A_0000.png"]["person"] == "A", "the rows of the other collection stay"
     import_photos("lfw", archive, into, None, side=48)
     assert Image.open(into / "images/lfw/A/A_0000.png").size == (48, 48), "another side makes them anew"
@@ -246,7 +249,8 @@ def test_london_pairs_and_templates(tmp_path):
     assert (made.pictures, made.masks, made.rejected) == (3, 1, [])
     rows = rows_of(tmp_path / "mine")
     smiling = rows["london/smiling_front/001_03.png"]
-    assert smiling == {"person": "london 001", "smile": "1.0", "neutral": "london/neutral_front/001_03.png"}
+    neutral = "london/neutral_front/001_03.png"
+    assert smiling == {"yaw": "0.0", "person": "london 001", "smile": "1.0", "neutral": neutral}
     assert rows["london/smiling_front/002_08.png"]["neutral"] == ""
     (root / "neutral_front" / "001_03.tem").write_text("3\n1 2\n")
     again = import_photos("london", root, tmp_path / "other", None, side=60)
@@ -309,3 +313,15 @@ def test_real_collections(photos, tmp_path, assets_dir):
         (half / name).write_bytes((photos / "fasseg/train" / name).read_bytes())
     made = import_photos("fasseg", half.parent, tmp_path / "fasseg", detector, side=64)
     assert made.pictures == made.masks == 2
+
+
+def test_yaw_comes_from_how_far_the_nose_is_off_the_middle_of_the_eyes(tmp_path, monkeypatch):
+    monkeypatch.undo()  # what the fixture stands in for
+    Image.new("RGB", (8, 8)).save(tmp_path / "face.png")
+
+    class Detector:
+        def detect(self, images):
+            eyes_and_nose = torch.tensor([[2.0, 3.0], [6.0, 3.0], [4.0 + 4 * 0.75 * 0.5, 5.0]])
+            return torch.ones(1), torch.cat([eyes_and_nose, torch.zeros(3, 2)])[None]
+
+    assert importing.yaw_of(Detector(), tmp_path / "face.png") == pytest.approx(np.arctan(0.5), abs=1e-4)

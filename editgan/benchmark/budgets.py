@@ -17,12 +17,12 @@ def budgets(setting: Setting) -> dict[str, str]:
     found, chosen = setting.given[INTERFACEGAN], setting.given[LOCALEDITING]
     pairs, drawn = setting.given[DISTILLATION], setting.given[MASKGAN]
     thresholds = len(chosen["rho"]) * len(chosen["epsilon"])
-    return {
+    given = {
         EDITGAN: f"{masks}; one head's mask edited, {setting.edit_steps} steps of optimisation; where refined,"
         f" {setting.refine_steps} steps a head",
         PLUS: f"{masks}; masks of {heads} heads edited, {setting.edit_steps} steps each, and the mean of their vectors",
         INTERFACEGAN: f"no mask; {found['samples']:,} samples scored by the guide, whom smile labels of the training"
-        " heads of half of the people trained; for the conditional direction three further attributes of"
+        " heads of half of the people trained; for the conditional direction further attributes of"
         f" {found['condition_heads']:,} training heads",
         LOCALEDITING: f"{masks}, to name the clusters of the features of {chosen['samples']:,} samples;"
         f" {chosen['references']} smiling training heads tried as the reference with {thresholds} thresholds each,"
@@ -31,8 +31,12 @@ def budgets(setting: Setting) -> dict[str, str]:
         f" {setting.trained[DISTILLATION]['parameters']:,} parameters, trained on"
         f" {setting.trained[DISTILLATION]['pairs']} pairs of samples along InterFaceGAN's direction, which the guide"
         f" chose, {1000 * pairs['kimg']:,.0f} times one of them",
-        MASKGAN: f"{setting.trained[MASKGAN]['train_masks']:,} labelled masks, and the exact mask of every photo that"
-        " it edits, as in its paper; the mouth of the mask of one smiling head among them; a network of"
-        f" {setting.trained[MASKGAN]['parameters']:,} parameters, trained on these heads and masks, of which it saw"
-        f" {1000 * (drawn['kimg'] + drawn['ebst_kimg']):,.0f}",
     }
+    if MASKGAN in setting.trained:
+        given[MASKGAN] = (
+            f"{setting.trained[MASKGAN]['train_masks']:,} labelled masks, and the exact mask of every photo that"
+            " it edits, as in its paper; the mouth of the mask of one smiling head among them; a network of"
+            f" {setting.trained[MASKGAN]['parameters']:,} parameters, trained on these heads and masks, of which it saw"
+            f" {1000 * (drawn['kimg'] + drawn['ebst_kimg']):,.0f}"
+        )
+    return given

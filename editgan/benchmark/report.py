@@ -253,9 +253,8 @@ def report(
         f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
         f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
         f" of an edit was chosen on the heads and people of this table; {measured} measured on the same heads. "
-        + " and ".join(map(title_of, FROM_PHOTOS))
-        + f" take the photo itself, {title_of(MASKGAN)} with its exact mask, which spares them the error of the"
-        " embedding, and have no strength: none was chosen for them." + unfinished,
+        + from_photos(setting.trained)
+        + unfinished,
         f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
         f" own. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
         f"**KID, FID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
@@ -337,6 +336,21 @@ def report(
             area_table(pasted(areas), refined + PASTED),
             sweep_table(pasted(curves)),
         ]
+    )
+
+
+def from_photos(trained: Collection[str]) -> str:
+    """What the methods do that edit without an embedding."""
+    if MASKGAN not in trained:
+        return (
+            f"{title_of(DISTILLATION)} takes the photo itself, which spares it the error of the embedding, and has no"
+            f" strength: none was chosen for it. {title_of(MASKGAN)} is left out: it learns from masks of all training"
+            " pictures, which these do not have."
+        )
+    return (
+        " and ".join(map(title_of, FROM_PHOTOS))
+        + f" take the photo itself, {title_of(MASKGAN)} with its exact mask, which spares them the error of the"
+        " embedding, and have no strength: none was chosen for them."
     )
 
 

@@ -112,7 +112,7 @@ def run(context: StageContext) -> None:
         feature_networks=tuple(yardsticks.features),
         identity_networks=tuple(yardsticks.identity),
         given={name: getattr(context.params, name).model_dump() for name in OTHERS},
-        trained={name: json.loads((context.input(name) / "metrics.json").read_text()) for name in FROM_PHOTOS},
+        trained={name: found for name, found in measured_training(context).items() if name in rows},
         different_people=strangers,
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
@@ -130,6 +130,12 @@ def run(context: StageContext) -> None:
     for suffix in ("", PASTED):
         areas |= sweep_areas(context, strangers["mobilefacenet"], suffix)
     write_outputs(context, scores, embedding, areas, setting, pictures)
+
+
+def measured_training(context: StageContext) -> dict[str, dict[str, float]]:
+    """What the stages of the methods with a network of their own measured; of MaskGAN nothing where it is left out."""
+    found = {name: json.loads((context.input(name) / "metrics.json").read_text()) for name in FROM_PHOTOS}
+    return {name: values for name, values in found.items() if values.get("train_masks") != 0}
 
 
 def mouth_iou(seen: Tensor, truth: Tensor, S: SegmentationEnsemble) -> float:
@@ -183,8 +189,11 @@ def validation_heads(context: StageContext, renderer: Renderer) -> tuple[Tensor,
     latents = load_latents(context.input("encoder") / "latents.safetensors")
     rungs = {"encoder": latents["val_encoder"], "encoder_and_optimisation": latents["val"]}
     path, some = context.input("data") / "val.zip", range(len(latents["val"]))
-    photos, masks = torch.as_tensor(load_images(path, some)), torch.as_tensor(load_masks(path, some))
+    photos = torch.as_tensor(load_images(path, some))
     made = {rung: renderer.pictures(contextlib.nullcontext(w_plus)) for rung, w_plus in rungs.items()}
+    if MASKGAN not in measured_training(context):
+        return photos, made
+    masks = torch.as_tensor(load_masks(path, some))
     maskgan = load_module(context.input(MASKGAN) / "generator.safetensors", MaskGAN).to(context.device)
     return photos, made | {MASKGAN: edit(maskgan, photos, masks, masks, batch=renderer.batch)}
 
@@ -234,14 +243,13 @@ def translations(
     MaskGAN gets the exact masks of the photos, as in its paper, and no mask of a truly smiling test head.
     """
     distilled = load_module(context.input(DISTILLATION) / "generator.safetensors", GlobalGenerator).to(context.device)
-    maskgan = load_module(context.input(MASKGAN) / "generator.safetensors", MaskGAN).to(context.device)
-    names = load_classes(context.input("data") / "classes.json").names
-    path, resolution = context.input(MASKGAN) / "donor.png", heads.photos.shape[-1]
-    wanted = smile_masks(heads.masks, read_mask(path, resolution=resolution, classes=len(names)), names)
-    edits = {
-        DISTILLATION: lambda: smile(distilled, heads.photos, batch=batch),
-        MASKGAN: lambda: edit(maskgan, heads.photos, heads.masks, wanted, batch=batch),
-    }
+    edits = {DISTILLATION: lambda: smile(distilled, heads.photos, batch=batch)}
+    if MASKGAN in measured_training(context):
+        maskgan = load_module(context.input(MASKGAN) / "generator.safetensors", MaskGAN).to(context.device)
+        names = load_classes(context.input("data") / "classes.json").names
+        path, resolution = context.input(MASKGAN) / "donor.png", heads.photos.shape[-1]
+        wanted = smile_masks(heads.masks, read_mask(path, resolution=resolution, classes=len(names)), names)
+        edits[MASKGAN] = lambda: edit(maskgan, heads.photos, heads.masks, wanted, batch=batch)
     made = {}
     for name, make in edits.items():
         start = time.monotonic()
@@ -311,12 +319,13 @@ def write_outputs(
     text = report(scores, embedding, areas, curves, setting, quality)
     write_bytes(context.out / "table.md", text.encode())
     write_bytes(context.out / "table.tex", latex_table(plain(scores), latex_columns(setting), improving).encode())
-    points = {name: scores[name].values for name in FROM_PHOTOS}
+    points = {name: scores[name].values for name in setting.trained}
     write_bytes(context.out / "curves.png", curves_png(plain(curves), RECONSTRUCTION, points))
     write_bytes(context.out / "curves_pasted.png", curves_png(pasted(curves), RECONSTRUCTION + PASTED, points))
     trained = {
         name: (column, json.loads((context.input(name) / "curves" / "val.json").read_text()))
         for name, column in VALIDATED.items()
+        if name in setting.trained
     }
     write_bytes(context.out / "training.png", training_png(trained))
     for name, picture in pictures.items():

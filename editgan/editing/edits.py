@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from editgan.editing.masks import (
     EYES,
+    bend_parts,
     erase_parts,
     eye_centres,
     grow_parts,
@@ -71,6 +72,12 @@ class Grow(Covering):
     y: float
 
 
+class Bend(Step):
+    """Raise the ends of the parts, taken together, while their middle stays: a smile drawn without a donor."""
+
+    y: float  # of the outermost columns, upwards; negative lowers them
+
+
 class Repaint(Step):
     """Give the parts another label, or, with "nearest", that of the nearest pixel beside them."""
 
@@ -98,6 +105,7 @@ class Operation(Section):
     transplant: Transplant | None = None
     move: Move | None = None
     grow: Grow | None = None
+    bend: Bend | None = None
     repaint: Repaint | None = None
     open: Open | None = None
     painted: Painted | None = None
@@ -158,7 +166,7 @@ def named_parts(edit: Edit) -> list[str]:
     """Every part that an edit names."""
     parts = list(edit.region)
     for operation in edit.mask:
-        for step in (operation.transplant, operation.move, operation.grow, operation.repaint):
+        for step in (operation.transplant, operation.move, operation.grow, operation.bend, operation.repaint):
             if step is not None:
                 parts += [*step.parts, *(getattr(step, "over", None) or ())]
         if operation.repaint is not None and operation.repaint.to != "nearest":
@@ -266,6 +274,8 @@ def target_mask(
         elif (step := operation.grow) is not None:
             reach = (pixels(step.x), pixels(step.y))
             mask = grow_parts(mask, step.class_ids(class_names), reach, step.over_ids(class_names))
+        elif (step := operation.bend) is not None:
+            mask = bend_parts(mask, step.class_ids(class_names), pixels(step.y))
         elif (step := operation.repaint) is not None:
             ids = step.class_ids(class_names)
             if step.to == "nearest":

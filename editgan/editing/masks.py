@@ -1,4 +1,4 @@
-"""Edits of part masks: the region an edit touches; parts transplanted, moved, scaled, turned, grown, erased, opened."""
+"""Edits of part masks: their region; parts transplanted, moved, scaled, turned, grown, bent, erased, opened."""
 
 import math
 from collections.abc import Sequence
@@ -176,6 +176,24 @@ def grow_parts(
         return mask.copy()
     nearest = distance_transform_edt(~part, return_distances=False, return_indices=True)  # [2, H, W]
     return np.where(grown & ~part, mask[tuple(nearest)], mask)
+
+
+def bend_parts(mask: np.ndarray, class_ids: Sequence[int], pixels: int) -> np.ndarray:
+    """Raise the left and right ends of parts by so many pixels, the columns between along a parabola.
+
+    The middle stays where it is; where the parts were, the nearest other label fills in.
+    """
+    box = bounding_box(mask, class_ids)
+    if box is None:
+        return mask.copy()
+    bent, (_, left, _, right) = erase_parts(mask, class_ids), box
+    for column in range(left, right):
+        off = (2 * column + 1 - left - right) / max(right - left - 1, 1)  # -1 at the left end, 1 at the right one
+        rows = np.flatnonzero(np.isin(mask[:, column], class_ids))
+        raised = rows - round(pixels * off**2)
+        inside = (raised >= 0) & (raised < len(mask))
+        bent[raised[inside], column] = mask[rows[inside], column]
+    return bent
 
 
 def open_parts(mask: np.ndarray, upper: int, lower: int, inside: int, pixels: int) -> np.ndarray:

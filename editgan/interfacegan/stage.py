@@ -38,14 +38,14 @@ def run(context: StageContext) -> None:
     boundaries |= condition_boundaries(context, total)
 
     smile = boundaries["smile"].normal
-    others = torch.stack([boundaries[name].normal for name in CONDITIONS])  # [K, w_dim]
+    others = torch.stack([found.normal for name, found in boundaries.items() if name != "smile"])  # [K, w_dim]
     directions = {"smile": smile, "smile_conditional": conditional(smile, others)}
     save_tensors(context.out / "directions.safetensors", directions, {"kind": "directions in W, of length 1"})
     metrics = {
         name: {"accuracy_val": round(found.accuracy, DIGITS), "accuracy_others": round(found.accuracy_others, DIGITS)}
         for name, found in boundaries.items()
     }
-    for name, other in zip(CONDITIONS, others, strict=True):
+    for name, other in zip(list(boundaries)[1:], others, strict=True):
         metrics[name]["cosine_to_smile"] = round(float(smile @ other), DIGITS)
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({f"{name}/{key}": value for name, row in metrics.items() for key, value in row.items()})
@@ -60,22 +60,26 @@ def boundary(context: StageContext, name: str, w: Tensor, scores: Tensor, extrem
         raise UserError(f"interfacegan, {name}: {error}; raise interfacegan.samples or condition_heads") from error
 
 
+def known_conditions(attributes: list[dict]) -> list[str]:
+    """Of the attributes to leave alone those that every picture has, not all the same."""
+    everywhere = [name for name in CONDITIONS if all(name in row for row in attributes)]
+    return [name for name in everywhere if len({row[name] for row in attributes}) > 1]
+
+
 def condition_boundaries(context: StageContext, total: int) -> dict[str, Boundary]:
     """Hyperplanes of the attributes to leave alone, from training heads with known attributes, as E sees them."""
     data, count = context.input("data"), context.params.interfacegan.condition_heads
     attributes = load_attributes(data / "train_labels.zip")[:count]
     if len(attributes) < count:
         raise UserError(f"interfacegan.condition_heads {count}: there are {len(attributes)} training heads")
-    if missing := [name for name in CONDITIONS if any(name not in row for row in attributes)]:
+    known = known_conditions(attributes)
+    if not known:
         raise UserError(
-            f"{data / 'train_labels.zip'}: training pictures lack the attributes {', '.join(missing)}, which the"
-            " conditional direction leaves alone; give them as columns (docs/data.md)"
+            f"{data / 'train_labels.zip'}: training pictures do not differ in any of {', '.join(CONDITIONS)}, or not"
+            " all have it; the conditional direction leaves these alone: give at least one as a column (docs/data.md)"
         )
-    if alike := [name for name in CONDITIONS if len({row[name] for row in attributes}) < 2]:
-        raise UserError(
-            f"{data / 'train_labels.zip'}: training pictures do not differ in {', '.join(alike)}, which the conditional"
-            " direction leaves alone; give them as columns or masks, which show the yaw (docs/data.md)"
-        )
+    if unknown := [name for name in CONDITIONS if name not in known]:
+        print(f"the conditional direction does not leave alone, for nothing is known of them: {', '.join(unknown)}")
     code = load_code(context.input("generator") / "code.safetensors")
     E = load_encoder(context.input("encoder") / "E.safetensors", code, context.device)
     images, rows = torch.as_tensor(load_images(data / "train.zip", range(count))), []
@@ -85,5 +89,5 @@ def condition_boundaries(context: StageContext, total: int) -> dict[str, Boundar
             done = total - count + sum(map(len, rows))
             context.run.progress(done, total, "img", "embedded with known attributes")
     w = torch.cat(rows)
-    scores = {name: torch.tensor([float(row[name]) for row in attributes]) for name in CONDITIONS}
-    return {name: boundary(context, name, w, scores[name], extreme=0.1) for name in CONDITIONS}
+    scores = {name: torch.tensor([float(row[name]) for row in attributes]) for name in known}
+    return {name: boundary(context, name, w, scores[name], extreme=0.1) for name in known}

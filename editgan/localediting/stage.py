@@ -16,7 +16,7 @@ from editgan.benchmark.baselines.localediting import (
     styles_of,
     swapped_styles,
 )
-from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.data.archive import holds_masks, load_attributes, load_classes, load_images, load_masks
 from editgan.editing.edits import at_rest
 from editgan.editing.masks import MOUTH, dilate, is_part
 from editgan.encoder.encoder import load_encoder, load_latents
@@ -138,9 +138,13 @@ def choose(
         raise UserError("localediting: none of the embedded validation heads is at rest; raise encoder.val_images")
     w_plus = val[neutral].to(context.device)
     classes = load_classes(data / "classes.json")
-    masks = torch.as_tensor(load_masks(data / "val.zip", neutral))
-    mouth = is_part(masks, [classes.index(name) for name in MOUTH])
-    region = dilate(mouth, max(1, masks.shape[-1] // ROOM)).to(context.device)
+    mouth_ids = [classes.index(name) for name in MOUTH]
+    if holds_masks(data / "val.zip"):
+        mouth = is_part(torch.as_tensor(load_masks(data / "val.zip", neutral)), mouth_ids)
+    else:  # wherever one of the labelled faces has its mouth
+        pool = torch.as_tensor(load_masks(data / "pool.zip", range(context.params.segmentation.labelled_images)))
+        mouth = is_part(pool, mouth_ids).any(0).expand(len(neutral), -1, -1)
+    region = dilate(mouth, max(1, mouth.shape[-1] // ROOM)).to(context.device)
     kept = to_float(to_uint8(G.synthesis(w_plus, noise_mode="const")))
     found = {}
     combinations = list(product(range(len(references)), params.rho, params.epsilon))

@@ -49,7 +49,7 @@ class MaskganParams(Section):
     """
 
     recipe: int = Field(ge=1)  # raise when a code change should change the result
-    learn_from: Literal["train", "pool"]  # the split whose masks it learns from; the paper has masks of all of train
+    learn_from: Literal["train", "pool", "none"]  # the split whose masks it learns from, or the method is left out
     width: int = Field(ge=4)  # channels of the dense mapping network at the full resolution
     num_downs: int = Field(ge=0)  # its layers of stride 2, each with twice the channels
     num_blocks: int = Field(ge=1)  # its residual blocks, whose normalisation the style drives

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from editgan.assets.load import load_network
@@ -29,7 +30,7 @@ from editgan.segmentation.metrics import segmentation_scores
 from editgan.stage import StageContext
 from editgan.training import append_row, count_parameters, generator_for, seed_everything
 from editgan.translation import DIGITS, l1, still_improving
-from editgan.weights import load_module, save_module, write_bytes, write_json
+from editgan.weights import load_module, save_module, save_tensors, write_bytes, write_json
 
 BATCH = 50  # images at a time
 PICTURE_ROWS = 8
@@ -39,6 +40,9 @@ def run(context: StageContext) -> None:
     """Write generator.safetensors, parser.safetensors, donor.png, curves, pictures and what the networks are worth."""
     params, data = context.params.maskgan, context.input("data")
     classes = load_classes(data / "classes.json")
+    if params.learn_from == "none":
+        leave_out(context, classes)
+        return
     learn = load_heads(context, data / f"{params.learn_from}.zip", labels_of(context))
     val = load_heads(context, data / "val.zip", data / "val.zip", params.val_images)
     donor, donor_mask = choose_mouth(context, classes)
@@ -62,6 +66,19 @@ def run(context: StageContext) -> None:
     context.run.log_metrics({name: float(value) for name, value in metrics.items()})
 
 
+def leave_out(context: StageContext, classes: Classes) -> None:
+    """Files that hold nothing, for masks of too few faces are there; no table then has a row of it."""
+    for name in ("generator", "parser"):
+        save_tensors(context.out / f"{name}.safetensors", {}, {"kind": "left out"})
+    side = context.params.resolution
+    save_mask(context.out / "donor.png", torch.zeros(side, side, dtype=torch.uint8), classes.palette)
+    write_bytes(context.out / "stats.jsonl", b"")
+    write_json(context.out / "curves" / "val.json", [])
+    save_png(context.out / "reconstructions.png", Image.new("RGB", (side, side)))
+    write_json(context.out / "metrics.json", {"train_masks": 0})
+    print("maskgan is left out: maskgan.learn_from is none")
+
+
 def labels_of(context: StageContext) -> Path:
     """The archive with masks and attributes of the heads that it learns from; of train they lie apart."""
     return context.input("data") / ("train_labels.zip" if context.params.maskgan.learn_from == "train" else "pool.zip")
@@ -77,7 +94,8 @@ def load_heads(context: StageContext, photos: Path, masks: Path, number: int | N
     try:
         labels = load_masks(masks, indices)
     except ArchiveError as error:
-        remedy = "MaskGAN learns from masks of all of them; with maskgan.learn_from: pool, from those of the pool"
+        remedy = "MaskGAN learns from masks of all of them; with maskgan.learn_from: pool, from those of the pool;"
+        remedy += " none leaves it out"
         raise UserError(f"{error}; {remedy}") from None
     heads = MaskedHeads(torch.as_tensor(load_images(photos, indices)), torch.as_tensor(labels))
     resolution = context.params.resolution

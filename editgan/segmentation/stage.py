@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from editgan.data.archive import load_classes, load_images, load_masks
+from editgan.data.archive import holds_masks, load_classes, load_images, load_masks
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
@@ -63,15 +63,18 @@ def run(context: StageContext) -> None:
     ensemble = load_segmentation(path, context.device)
 
     trained, *_ = segment(generator, ensemble, few_shot, context.device)
-    val_masks = torch.as_tensor(load_masks(data / "val.zip", range(len(latents["val"]))))  # [N, H, W]
-    val_predicted, *_ = segment(generator, ensemble, latents["val"], context.device)
-    val_scores = segmentation_scores(val_predicted, val_masks, classes.names)
+    validation = {}
+    if holds_masks(data / "val.zip"):  # of photographs often none
+        val_masks = torch.as_tensor(load_masks(data / "val.zip", range(len(latents["val"]))))  # [N, H, W]
+        val_predicted, *_ = segment(generator, ensemble, latents["val"], context.device)
+        scores = segmentation_scores(val_predicted, val_masks, classes.names)
+        validation = named_scores(scores, f"val{len(val_masks)}")  # the figure to choose by
     predicted, divergence, images, members = segment(generator, ensemble, test, context.device)
     truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))  # [N, H, W]
     scores = segmentation_scores(predicted, truth, classes.names)
     metrics = {
         **named_scores(scores, f"test{len(test)}"),
-        **named_scores(val_scores, f"val{len(val_masks)}"),  # the figure to choose by
+        **validation,
         f"miou_one_member_test{len(test)}": one_member_miou(members, truth, classes.names),
         f"uncertainty_auroc_test{len(test)}": uncertainty_auroc(divergence, predicted != truth),
         f"uncertainty_test{len(test)}": float(image_uncertainty(divergence).mean()),
