@@ -291,6 +291,7 @@ def context(tmp_path, monkeypatch):
         assets=SimpleNamespace(ir_se50=None, reference_inception=None),
         editing=SimpleNamespace(refine=refinement, edit=refinement),
         segmentation=SimpleNamespace(labelled_images=4),
+        data=SimpleNamespace(source="heads"),
         sweep=SweepParams(
             recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
             editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
@@ -495,6 +496,7 @@ def test_latex_has_a_row_for_every_method(context):
 
 
 def test_photographs_have_no_truth_and_no_figure_that_needs_one(context):
+    context.params.data.source = "folder"
     write_archive(context.input("data") / "test_smiling.zip", [], [], [])
     sweep_stage.run(SimpleNamespace(**{**vars(context), "out": context.input("sweep"), "work": context.root / "again"}))
     stage.run(context)

@@ -206,11 +206,13 @@ def test_quality_table_names_every_network():
         "test_heads": 4,
         "val_heads": 8,
     }
-    table = quality_table(metrics)
+    table = quality_table(metrics, rendered=True)
     assert all(name in table for name in [*metrics["identity"], *metrics["smile"], "fer/judge 97.0 %"])
     assert "missed" not in table
     metrics["identity"]["mobilefacenet"] = identity | {"different_mean": 0.5}
-    assert "mean cosine of different people of at most 0.35: missed (0.500)" in quality_table(metrics)
+    assert "mean cosine of different people of at most 0.35: missed (0.500)" in quality_table(metrics, rendered=True)
+    photographs = quality_table(metrics, rendered=False)
+    assert "rendered" not in photographs and "photographed neutral and smiling" in photographs
 
 
 @pytest.fixture
@@ -245,7 +247,7 @@ def context(tmp_path, monkeypatch):
         state_kimg=0.32,
     )
     return SimpleNamespace(
-        params=SimpleNamespace(seed=0, resolution=32, judges=params),
+        params=SimpleNamespace(seed=0, resolution=32, judges=params, data=SimpleNamespace(source="heads")),
         out=out,
         work=tmp_path / "work",
         run=tracking.offline_run(),

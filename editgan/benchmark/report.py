@@ -68,21 +68,24 @@ COLUMN_TITLES = {
 THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
 
 TRUTH_NOTES = (
-    "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, where it is rendered with everything else"
-    " equal, of photographs to the one of the same person that the source names. The row *input*"
-    " is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation sees"
-    " them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
+    "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, rendered with everything else equal. The row"
+    " *input* is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation"
+    " sees them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
     " is no judge: this tells how far they came in their own terms.",
     "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
     " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
     " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
 )
-PHOTO_NOTES = (
+PAIRED_NOTE = (
+    "**LPIPS-Alex, L2 to truth**: distance to a photo of the same person truly smiling, taken at another moment: pose"
+    " and light differ a little, too, and smiles are of many kinds. The row *input* is the distance of doing nothing."
+)  # of photographs of people who come neutral and smiling
+LEAK_NOTE = (
     "**Leak**: mean squared error outside the mouth (labelled mask: lips and mouth interior of the photo, with a"
     f" {ROOM}th of the picture's side around them), against the input photo (contains the error of reconstruction) and"
-    " against the reconstruction (the edit alone).",
-    "Nobody is seen truly smiling with all else equal: there is no distance to the truth and no ceiling.",
-)  # of photographs
+    " against the reconstruction (the edit alone)."
+)  # of photographs, whose smiles have no masks
+UNPAIRED_NOTE = "Nobody is seen truly smiling with all else equal: there is no distance to the truth and no ceiling."
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class Setting:
     different_people: dict[str, float]  # mean cosine of different people by identity network
     kid_subsets: int
     bootstrap: int
+    rendered: bool = True  # heads, not photographs
     truth: bool = True  # every head exists truly smiling, too, as rendered ones do
 
 
@@ -236,7 +240,7 @@ def report(
     """table.md: the judges' own quality, the embedding, the table of edits, the sweep, and how to read them."""
     strengths = ", ".join(f"{title_of(name)} {value:g}" for name, value in setting.strengths.items())
     refined, truth = refined_name(setting.refine_steps), setting.truth
-    people = "heads of other people, half of them smiling" if truth else "pictures"
+    people = "heads of other people, half of them smiling" if setting.rendered else "pictures of other people"
     ceiling = "*truly smiling* shows what each judge can see at all, the row " if truth else ""
     ends = "*input*, *truly smiling*" if truth else "*input*"
     measured = "the mIoU of the segmentation is"
@@ -263,11 +267,11 @@ def report(
         + f" At {setting.heads} samples FID is biased upwards by much of its value (Chong & Forsyth 2020): compare it"
         f" down the column, with the rows of real heads ({ends}) as its floor. KID is unbiased and may be negative;"
         f" mean over {setting.kid_subsets} subsets, its interval over the heads of the row alone. Neither rewards a"
-        f" smile as such: the reference is {'half' if truth else 'partly'} neutral. Package clean-fid computes both,"
-        " torchmetrics confirms each KID.",
+        f" smile as such: the reference is {'half' if setting.rendered else 'partly'} neutral. Package clean-fid"
+        " computes both, torchmetrics confirms each KID.",
         f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
         f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
-        *(TRUTH_NOTES if truth else PHOTO_NOTES),
+        *(TRUTH_NOTES if setting.rendered else (LEAK_NOTE, PAIRED_NOTE if truth else UNPAIRED_NOTE)),
         "Squared errors are of pixel values in [-1, 1]. Brackets: 95 % bootstrap intervals of the mean over heads"
         f" ({setting.bootstrap} resamples).",
     ]

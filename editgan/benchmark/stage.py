@@ -116,6 +116,7 @@ def run(context: StageContext) -> None:
         different_people=strangers,
         kid_subsets=params.kid_subsets,
         bootstrap=params.bootstrap,
+        rendered=context.params.data.source == "heads",
         truth=heads.smiling is not None,
     )
     worst = measured[refined].smile[:, 0].argsort(stable=True)[: params.grid_heads].tolist()

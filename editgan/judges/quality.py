@@ -87,12 +87,15 @@ def agreement(probabilities: dict[str, Tensor]) -> dict[str, float]:
     return {f"{a}/{b}": float((called[a] == called[b]).double().mean()) for a, b in combinations(called, 2)}
 
 
-def quality_table(metrics: dict) -> str:
-    """The metrics of stage `judges` as Markdown."""
+def quality_table(metrics: dict, *, rendered: bool) -> str:
+    """The metrics of stage `judges` as Markdown; the pairs are rendered heads, or photographs of people."""
+    pair = "each rendered neutral and smiling with all else equal"
+    if not rendered:
+        pair = "each a person photographed neutral and smiling"
     if not metrics["identity"]:
         return unpaired_table(metrics)
     lines = [
-        f"Judges measured on {metrics['test_heads']} test heads, each rendered neutral and smiling with all else equal,"
+        f"Judges measured on {metrics['test_heads']} test heads, {pair},"
         f" and on {metrics['val_heads']} clearly labelled validation heads"
         f" (smile of at least {metrics['smile_threshold']:g} against none; the grades between are left out).",
         "",
@@ -119,7 +122,8 @@ def quality_table(metrics: dict) -> str:
             f" {100 * test['called_smiling_of_neutral']:.1f} % | {100 * test['called_smiling_of_smiling']:.1f} % |"
             f" {val['auc']:.4f} | {100 * val['accuracy']:.1f} % |"
         )
-    lines += ["", f"Asked of the rendered heads: {'; '.join(goals(metrics))}."]
+    if rendered:
+        lines += ["", f"Asked of the rendered heads: {'; '.join(goals(metrics))}."]
     pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
     lines += ["", f"The smile networks agree on the test heads, both kinds together: {pairs}."]
     return "\n".join(lines) + "\n"

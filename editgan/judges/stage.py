@@ -31,7 +31,8 @@ def run(context: StageContext) -> None:
     metrics = measure_judges(context)
     metrics["training_heads"] = training
     write_json(context.out / "metrics.json", metrics)
-    write_bytes(context.out / "quality.md", quality_table(metrics).encode())
+    table = quality_table(metrics, rendered=context.params.data.source == "heads")
+    write_bytes(context.out / "quality.md", table.encode())
     context.run.log_metrics(flat_numbers(metrics))
     context.run.log_file(context.out / "quality.md")
 
