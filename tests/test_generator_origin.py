@@ -7,6 +7,7 @@ from test_generator_training import PARAMS, Killed, images, perceptual_at_tiny_s
 from editgan.errors import UserError
 from editgan.generator.origin import load_origin
 from editgan.generator.params import GeneratorParams
+from editgan.generator.principal_components import load_code
 from editgan.weights import save_module, sha256, tensors_equal
 
 ON = dict(warm_start=PARAMS["warm_start"] | {"kimg": ()}, kimg=0.016)
@@ -46,6 +47,18 @@ def test_training_begins_with_the_networks_of_the_other_run(tmp_path, images, ot
     assert tensors_equal(resumed.state_dict(), whole.state_dict())
 
 
+def test_warm_start_goes_on_with_the_code_of_the_other_run(tmp_path, images, other, monkeypatch):  # noqa: F811
+    origin = loaded(tmp_path, other)
+    on = dict(warm_start=PARAMS["warm_start"] | {"kimg": (0.016,)}, start_from="x", start_from_sha256="0" * 64)
+    others = 255 - images  # what the other run has not seen
+    whole, _, code, _ = run_training(tmp_path / "whole", images=others, changes=on, origin=origin)
+    assert tensors_equal(code.state_dict(), origin.code.state_dict())
+    with pytest.raises(Killed):
+        run_training(tmp_path / "cut", images=others, changes=on, origin=origin, kill_after=3, monkeypatch=monkeypatch)
+    resumed, *_ = run_training(tmp_path / "cut", images=others, changes=on, origin=origin)
+    assert tensors_equal(resumed.state_dict(), whole.state_dict())
+
+
 def test_origin_that_is_not_there_changed_or_of_other_sizes_is_named(tmp_path, other):
     with pytest.raises(UserError, match="start_from_sha256 says 0000"):
         loaded(tmp_path, other, start_from_sha256="0" * 64)
@@ -53,6 +66,11 @@ def test_origin_that_is_not_there_changed_or_of_other_sizes_is_named(tmp_path, o
         loaded(tmp_path, other, start_from="nowhere")
     with pytest.raises(UserError, match="was made with channel_base 64, the params say 32"):
         loaded(tmp_path, other, channel_base=32)
+    code = load_code(other / "code.safetensors")
+    code.components.zero_()
+    save_module(other / "code.safetensors", code, code.config)
+    with pytest.raises(UserError, match="had no warm start.*anchor_images to 0"):
+        loaded(tmp_path, other, anchor_images=1)
     with pytest.raises(UserError, match="D.safetensors: was made with channel_base 64, the params say 128"):
         loaded(tmp_path, other, d_channel_base=128)
 
@@ -60,7 +78,7 @@ def test_origin_that_is_not_there_changed_or_of_other_sizes_is_named(tmp_path, o
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"start_from": "x", "start_from_sha256": "0" * 64}, "takes the place of the warm start"),
+        ({"start_from": "x", "start_from_sha256": "0" * 64}, "is grown already"),
         ({"warm_start": ON["warm_start"], "start_from": "x", "anchor_images": 0}, "belong together"),
         ({"warm_start": ON["warm_start"], "start_from": "x", "start_from_sha256": "abc"}, "start_from_sha256"),
     ],

@@ -16,7 +16,7 @@ from editgan.weights import load_module, sha256
 
 @dataclass(frozen=True)
 class Origin:
-    """What the adversarial phase begins with."""
+    """What training begins with."""
 
     generator: Generator
     discriminator: Discriminator
@@ -51,4 +51,10 @@ def load_origin(params: GeneratorParams, resolution: int, root: Path) -> Origin:
                     f"{folder / name}.safetensors: was made with {key} {network.config[key]}, the params say {value};"
                     " take the sizes of that run"
                 )
-    return Origin(generator=generator, discriminator=discriminator, code=load_code(folder / "code.safetensors"))
+    code = load_code(folder / "code.safetensors")
+    if not code.components.any() and (params.warm_start.kimg or params.anchor_images):
+        raise UserError(
+            f"{folder / 'code.safetensors'}: that run had no warm start, so that its code reconstructs nothing; set"
+            " generator.warm_start.kimg to [] and anchor_images to 0"
+        )
+    return Origin(generator=generator, discriminator=discriminator, code=code)

@@ -31,7 +31,7 @@ class GeneratorParams(Section):
     num_mapping_layers: int = Field(ge=1)
     mbstd_group: int = Field(ge=1)
     warm_start: WarmStartParams
-    start_from: str | None  # folder of another run's G_ema, D and code, with which phase 2 begins ...
+    start_from: str | None  # folder of another run's G_ema, D and code to begin with ...
     start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")  # ... and the hash of its G_ema
     kimg: float = Field(gt=0)  # of the adversarial phase
     batch: int = Field(ge=1)
@@ -75,9 +75,10 @@ class GeneratorParams(Section):
             raise ValueError(f"anchor_images {self.anchor_images} must be less than batch {self.batch}")
         if self.anchor_images and not self.warm_start.kimg and self.start_from is None:
             raise ValueError(f"anchor_images {self.anchor_images} needs a warm start; set it to 0 without one")
-        if self.start_from is not None and self.warm_start.kimg:
+        if self.start_from is not None and len(self.warm_start.kimg) > 1:
             raise ValueError(
-                f"start_from {self.start_from} takes the place of the warm start; set warm_start.kimg to []"
+                f"start_from {self.start_from} is grown already; set warm_start.kimg to [] or to one number, which is"
+                " spent at the full resolution"
             )
         if (self.start_from is None) is not (self.start_from_sha256 is None):
             raise ValueError(

@@ -142,7 +142,7 @@ def train(
     """Train from scratch, from the networks of another run, or from the state in `work`.
 
     Args:
-        origin: in place of the warm start; its G_ema is taken for G.
+        origin: its G_ema is taken for G, its D and code too; a warm start goes on reconstructing with that code.
         images: uint8 [N, 3, resolution, resolution].
         lpips_vgg: the training-side perceptual network, for the warm start's loss and for KID on snapshots.
         out, work: folders for results and for resumable state.
@@ -199,7 +199,7 @@ def train(
             task.code.load_state_dict(origin.code.state_dict())
         recorder.grid(generator, "fakes_init")
     if params.warm_start.kimg and state.get("phase") != "adversarial":
-        warm_start(task, generator, state)
+        warm_start(task, generator, state, new_code=origin is None)
         state = {}
     generator_ema, discriminator = adversarial(task, generator, state, origin)
     generator_ema.w_avg.copy_(mean_w(generator_ema, seed))
@@ -220,8 +220,12 @@ def compiler(wanted: bool, device: torch.device) -> Callable[[nn.Module], nn.Mod
     return lambda module: module
 
 
-def warm_start(task: Task, generator: Generator, state: dict[str, Any]) -> None:
-    """Train `generator.synthesis` as the decoder of the code, growing, and fit the mapping to the codes."""
+def warm_start(task: Task, generator: Generator, state: dict[str, Any], *, new_code: bool = True) -> None:
+    """Train `generator.synthesis` as the decoder of the code, growing, and fit the mapping to the codes.
+
+    Args:
+        new_code: take the components of the images; otherwise go on with those of the generator's origin.
+    """
     params, options = task.params, task.params.warm_start
     muon, adam = muon_and_adam(generator.synthesis.parameters())
     cur_nimg, end = 0, task.warm_start_nimg
@@ -231,9 +235,10 @@ def warm_start(task: Task, generator: Generator, state: dict[str, Any]) -> None:
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
     else:
-        seed_everything(task.seed, "generator", "components")
-        reals = to_float(task.images[:PCA_IMAGES]).to(task.device)
-        task.code.fit(torch.cat([reals, reals.flip(3)]) if params.mirror else reals)
+        if new_code:
+            seed_everything(task.seed, "generator", "components")
+            reals = to_float(task.images[:PCA_IMAGES]).to(task.device)
+            task.code.fit(torch.cat([reals, reals.flip(3)]) if params.mirror else reals)
     last_step = max(cur_nimg - options.batch, 0)
     generator.synthesis.block_resolutions = resolutions_of(resolution_at(last_step, options.kimg, task.resolution))
     synthesis, averages = task.compile(generator.synthesis), Averages()
