@@ -78,7 +78,7 @@ def summary(root: Path, results: Sequence[StageResult], minutes: float, servers:
 
     Args:
         servers: addresses of running servers by name.
-        store: address of the MLflow store.
+        store: address of the MLflow store, told where no server of it runs: that one may have another.
     """
     parts = [_benchmark(root), "# Stages", markdown_table(stage_rows(root, results))]
     unchanged = [result.stage for result in results if result.outcome == "skipped"]
@@ -103,6 +103,6 @@ def _places(root: Path, servers: dict[str, str], store: str) -> str:
     found = [str(picture) for picture in pictures(root)]
     shown = found if len(found) <= 12 else [*found[:12], f"and {len(found) - 12} more"]
     lines.append(f"- pictures: {', '.join(shown) or 'none yet'}")
-    lines.append(f"- MLflow: {servers.get('mlflow', 'start its pages with `make ui`')} (store: {store})")
+    lines.append(f"- MLflow: {servers.get('mlflow') or f'start its pages with `make ui` (store: {store})'}")
     lines.append(f"- Prefect: {servers.get('prefect', 'start its pages with `make ui`')}")
     return "\n".join(lines)
