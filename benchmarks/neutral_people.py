@@ -20,8 +20,8 @@ from editgan.assets.load import load_network
 from editgan.benchmark.baselines.distillation import smile
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.methods import load_methods
-from editgan.benchmark.report import title_of
 from editgan.benchmark.smile import DISTILLATION, EDITGAN, refined_name
+from editgan.benchmark.titles import title_of
 from editgan.config import load_params
 from editgan.data.archive import load_attributes, load_images
 from editgan.editing.refine import refine

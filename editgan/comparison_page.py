@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from editgan.benchmark.page import STYLE
-from editgan.benchmark.report import title_of
 from editgan.benchmark.smile import PASTED
+from editgan.benchmark.titles import title_of
 from editgan.comparison import CURVES, PICTURES, Comparison, Line, notes
 from editgan.config import STAGES
 from editgan.revisions import Revision

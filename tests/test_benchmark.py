@@ -16,7 +16,7 @@ from editgan.benchmark.baselines.localediting import convolutions
 from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.params import BenchmarkParams
-from editgan.benchmark.report import column_title, matched_identity, pasted, plain, table, title_of
+from editgan.benchmark.report import matched_identity, pasted, plain, table
 from editgan.benchmark.scores import (
     Scores,
     Yardsticks,
@@ -27,6 +27,7 @@ from editgan.benchmark.scores import (
     score_row,
 )
 from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.benchmark.titles import column_title, title_of
 from editgan.config import load_params
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes, write_archive
 from editgan.editing.params import ObjectiveWeights, OptimizationParams

@@ -167,6 +167,7 @@ NOT_RUN = {  # documented commands that other tests run, or none can
     "python benchmarks/": "hours", "python scripts/": "needs a browser",
     "editgan compare": "test_compare.py", "editgan accept --outputs": "test_regression.py",
     "editgan apply photo.jpg": "test_photo.py", "editgan edit photo.jpg": "test_photo.py",
+    "editgan import": "test_importing.py, test_pipeline_photos.py",
     "editgan doctor --fix": "test_doctor.py", "editgan apply head.png --edit surprise": "an edit that a reader adds",
 }  # fmt: skip
 

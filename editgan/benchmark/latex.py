@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
-from editgan.benchmark.report import cell, column_title, title_of
+from editgan.benchmark.report import cell
 from editgan.benchmark.scores import Scores
+from editgan.benchmark.titles import column_title, title_of
 
 
 def latex_table(scores: dict[str, Scores], columns: list[str], unfinished: Collection[str] = ()) -> str:

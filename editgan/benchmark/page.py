@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
-from editgan.benchmark.report import column_title, title_of
+from editgan.benchmark.titles import column_title, title_of
 
 STYLE = """
 :root { color-scheme: light dark; }

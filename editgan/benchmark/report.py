@@ -10,39 +10,25 @@ from torch import Tensor
 
 from editgan.benchmark.budgets import budgets
 from editgan.benchmark.envelope import envelope_at
-from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
+from editgan.benchmark.methods import INTERFACEGAN
 from editgan.benchmark.proofs import proofs
 from editgan.benchmark.scores import Scores
 from editgan.benchmark.smile import (
     DISTILLATION,
-    EDITGAN,
     FROM_PHOTOS,
-    INPUT,
     MASKGAN,
     PASTED,
     RECONSTRUCTION,
     ROOM,
-    TRULY_SMILING,
     refined_name,
 )
+from editgan.benchmark.titles import THOUSANDTHS, column_title, title_of
 from editgan.benchmark.verdict import verdict
 from editgan.images import labelled_grid
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.metrics import percentile_interval
 
 Row = TypeVar("Row")
-TITLES = {
-    INPUT: "input",
-    RECONSTRUCTION: "reconstruction",
-    EDITGAN: "EditGAN",
-    PLUS: "EditGAN+ (ours)",
-    INTERFACEGAN: "InterFaceGAN",
-    CONDITIONAL: "InterFaceGAN, conditional",
-    LOCALEDITING: "LocalEditing",
-    DISTILLATION: "StyleGAN2 Distillation",
-    MASKGAN: "MaskGAN",
-    TRULY_SMILING: "truly smiling (ceiling)",
-}
 EMBEDDING_TITLES = {"lpips_alex": "LPIPS-Alex", "l2": "L2 x1e3"}
 RUNGS = {
     "encoder": "encoder alone",
@@ -50,23 +36,6 @@ RUNGS = {
     MASKGAN: "MaskGAN, drawn from the exact masks",
 }
 UNFINISHED = "\u2020"  # beside methods that were still improving when their training ended
-PREFIX_TITLES = (  # longest first: a column is named by the first prefix that fits
-    ("smiling_", "% smiling, "),
-    ("identity_to_reconstruction_", "identity to the reconstruction, "),
-    ("identity_relative_", "relative identity, "),
-    ("identity_", "identity to the photo, "),
-    ("fid", "FID"),
-    ("kid", "KID"),
-)
-COLUMN_TITLES = {
-    "lpips_alex": "LPIPS-Alex to truth",
-    "l2": "L2 to truth",
-    "mouth_iou_segmentation": "mouth IoU to truth, by the segmentation",
-    "leak_to_input": "leak to input",
-    "leak_to_reconstruction": "leak to reconstruction",
-}
-THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
-
 TRUTH_NOTES = (
     "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, rendered with everything else equal. The row"
     " *input* is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation"
@@ -114,12 +83,6 @@ class Setting:
     truth: bool = True  # every head exists truly smiling, too, as rendered ones do
 
 
-def title_of(row: str) -> str:
-    """Name of a row as the papers write it, pasted back or not: editgan_30 -> EditGAN+30."""
-    base = row.removesuffix(PASTED)
-    return TITLES.get(base) or base.replace(f"{EDITGAN}_", "EditGAN+")
-
-
 def plain(rows: dict[str, Row]) -> dict[str, Row]:
     """The rows as generated."""
     return {name: row for name, row in rows.items() if not name.endswith(PASTED)}
@@ -128,16 +91,6 @@ def plain(rows: dict[str, Row]) -> dict[str, Row]:
 def pasted(rows: dict[str, Row]) -> dict[str, Row]:
     """The rows that are pasted back."""
     return {name: row for name, row in rows.items() if name.endswith(PASTED)}
-
-
-def column_title(column: str) -> str:
-    """Heading of a column; the sample count and the network stay in it."""
-    title = COLUMN_TITLES.get(column)
-    if title is None:
-        title = next(
-            words + column.removeprefix(prefix) for prefix, words in PREFIX_TITLES if column.startswith(prefix)
-        )
-    return f"{title} x1e3" if column.startswith(THOUSANDTHS) else title
 
 
 def table(scores: dict[str, Scores], unfinished: Collection[str] = ()) -> str:

@@ -18,7 +18,7 @@ from editgan.benchmark.envelope import bootstrap_areas
 from editgan.benchmark.latex import latex_table
 from editgan.benchmark.methods import INTERFACEGAN, LOCALEDITING, PLUS, Method, Renderer, load_methods
 from editgan.benchmark.page import curves_png, html_report, training_png
-from editgan.benchmark.report import Setting, grid, pasted, plain, report, title_of
+from editgan.benchmark.report import Setting, grid, pasted, plain, report
 from editgan.benchmark.scores import (
     Scores,
     Yardsticks,
@@ -41,6 +41,7 @@ from editgan.benchmark.smile import (
     load_heads,
     refined_name,
 )
+from editgan.benchmark.titles import title_of
 from editgan.data.archive import load_classes, load_images, load_masks
 from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents

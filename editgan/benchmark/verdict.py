@@ -8,6 +8,7 @@ from torch import Tensor
 
 from editgan.benchmark.methods import INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.benchmark.smile import INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING
+from editgan.benchmark.titles import title_of
 from editgan.metrics import percentile_interval
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def largest_area(areas: dict[str, dict[str, Tensor]], suffix: str, where: str, j
     block = {name: row[judge] for name, row in areas.items() if name.endswith(PASTED) is bool(suffix)}
     best = max(block, key=lambda name: float(block[name][0]))
     near = [name for name in block if name != best and percentile_interval((block[best] - block[name])[1:])[0] <= 0]
-    with_it = f"not told apart from it: {', '.join(map(_title, near))}" if near else "by more than every interval"
-    return f"Area, {where}, by {judge}: {_title(best)} is largest with {block[best][0]:.1f}; {with_it}."
+    with_it = f"not told apart from it: {', '.join(map(title_of, near))}" if near else "by more than every interval"
+    return f"Area, {where}, by {judge}: {title_of(best)} is largest with {block[best][0]:.1f}; {with_it}."
 
 
 def beats(areas: dict[str, dict[str, Tensor]], ours: str, other: str) -> str:
@@ -55,7 +56,7 @@ def beats(areas: dict[str, dict[str, Tensor]], ours: str, other: str) -> str:
         difference = areas[ours][judge] - areas[other][judge]
         bounds = percentile_interval(difference[1:])
         found.append(f"{judge} {outcome} ({difference[0]:+.1f} [{bounds[0]:+.1f}, {bounds[1]:+.1f}], paired)")
-    return f"{_title(ours)} against {_title(other)}, as generated: {'; '.join(found)}."
+    return f"{title_of(ours)} against {title_of(other)}, as generated: {'; '.join(found)}."
 
 
 def aim_of_plus(scores: dict[str, Scores], curves: dict[str, list[dict[str, float]]]) -> str:
@@ -73,11 +74,11 @@ def aim_of_plus(scores: dict[str, Scores], curves: dict[str, list[dict[str, floa
         if row.values["smiling_judge"] >= AIM
     }
     reached = {name: kept for name, kept in rivals.items() if kept is not None}
-    sentence = f"{_title(PLUS)} makes at most {best['smiling_judge']:.1f} % smile by the judge, at an identity of"
+    sentence = f"{title_of(PLUS)} makes at most {best['smiling_judge']:.1f} % smile by the judge, at an identity of"
     sentence += f" {best['identity_mobilefacenet']:.3f} ({AIM:g} % were aimed at, at the highest identity of all)."
     if reached:
         first = max(reached, key=reached.__getitem__)
-        sentence += f" Of those that reach {AIM:g} %, {_title(first)} keeps most identity, {reached[first]:.3f}."
+        sentence += f" Of those that reach {AIM:g} %, {title_of(first)} keeps most identity, {reached[first]:.3f}."
     edits = {
         name: row.values
         for name, row in scores.items()
@@ -85,14 +86,8 @@ def aim_of_plus(scores: dict[str, Scores], curves: dict[str, list[dict[str, floa
     }
     leaks = {name: row["leak_to_reconstruction"] for name, row in edits.items() if "leak_to_reconstruction" in row}
     least = min(leaks, key=leaks.__getitem__)
-    sentence += f" At the strengths of the table {_title(least)} leaks least"
+    sentence += f" At the strengths of the table {title_of(least)} leaks least"
     near = {name: row["lpips_alex"] for name, row in edits.items() if "lpips_alex" in row}
     if near:
-        sentence += f" and {_title(min(near, key=near.__getitem__))} comes nearest to the truth (LPIPS-Alex)"
+        sentence += f" and {title_of(min(near, key=near.__getitem__))} comes nearest to the truth (LPIPS-Alex)"
     return sentence + "."
-
-
-def _title(name: str) -> str:
-    from editgan.benchmark.report import title_of
-
-    return title_of(name)
