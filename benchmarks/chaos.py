@@ -103,7 +103,9 @@ def strike(pipeline: Pipeline, victim: str, parts: dict[str, psutil.Process]) ->
 
 
 def faults(pipeline: Pipeline) -> list[str]:
-    """What the doctor finds in the checkout, without what is still to be made."""
+    """What the doctor finds in the checkout, without what is still to be made; nothing before there is one."""
+    if not pipeline.folder.exists():
+        return []
     found = (finding.what for finding in doctor.examine(pipeline.folder))
     return [what for what in found if "outputs are missing" not in what]
 

@@ -23,6 +23,8 @@ def prepare_checkout(
 ) -> Path:
     """Make a checkout, or bring it up to date with the project's working tree (git-ignored files stay behind).
 
+    A new one gets its name once it is whole: whoever is killed while making it leaves `.NAME.new`, which is made anew.
+
     Args:
         project: the project to copy, a git repository.
         checkout: the folder, e.g. runs/ci.
@@ -45,19 +47,21 @@ def prepare_checkout(
         raise UserError(
             f"{checkout}: was made {made} --scratch and is asked for {asked} it; remove it or choose another --name"
         )
+    folder = checkout.with_name(f".{checkout.name}.new") if new else checkout
     if new:
         checkout.parent.mkdir(parents=True, exist_ok=True)
-        _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(project), str(checkout))
+        shutil.rmtree(folder, ignore_errors=True)
+        _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(project), str(folder))
         if not results:
-            mark.touch()
-    _follow_commit(project, checkout)
-    _copy_working_tree(project, checkout, keep_own=not (new and results))
-    shutil.copyfile(params, checkout / "params.yaml")
+            (folder / ".git" / SCRATCH_MARK).touch()
+    _follow_commit(project, folder)
+    _copy_working_tree(project, folder, keep_own=not (new and results))
+    shutil.copyfile(params, folder / "params.yaml")
     edits = params.parent / "edits" / params.name
     if edits.is_file():
-        shutil.copyfile(edits, checkout / "edits.yaml")
-    _share_cache(project, checkout, cache or _cache_dir(project))
-    return checkout
+        shutil.copyfile(edits, folder / "edits.yaml")
+    _share_cache(project, folder, cache or _cache_dir(project))
+    return folder.rename(checkout)
 
 
 def _follow_commit(project: Path, checkout: Path) -> None:

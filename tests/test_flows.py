@@ -139,6 +139,22 @@ def test_checkout_follows_the_working_tree_and_keeps_its_results(tmp_path):
     assert len(heads) == 1
 
 
+def test_checkout_is_there_once_it_is_whole(tmp_path, monkeypatch):
+    """Killed while a checkout is made, the next start must not take what is there for results of its own."""
+    project = make_project(tmp_path / "project")
+    (project / "dvc.lock").write_text("the default's")
+    folder = project / "runs" / "other"
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.checkout._share_cache", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare_checkout(project, folder, Path("params/other.yaml"))
+    assert not folder.exists()
+    (folder.with_name(".other.new") / "dvc.lock").write_text("half of it")
+    prepare_checkout(project, folder, Path("params/other.yaml"))
+    assert (folder / "dvc.lock").read_text() == "the default's"
+    assert [path.name for path in folder.parent.iterdir()] == ["other"]
+
+
 def test_params_bring_their_own_edits(tmp_path):
     """Another data set has other part classes."""
     project = make_project(tmp_path / "project")
