@@ -267,6 +267,8 @@ def report(
             " paired over heads.",
             "",
             area_table(plain(areas), refined),
+            f"The same areas, with the differences to {title_of(INTERFACEGAN)}:",
+            "",
             area_table(plain(areas), INTERFACEGAN),
             "At the identity that methods without a strength keep, the others reach, at their best strength or mixture"
             " of two:",
@@ -290,7 +292,11 @@ def report(
             " strength or mixture of two:",
             "",
             matched_identity(scores, pasted(curves)),
+            "Area, pasted back:",
+            "",
             area_table(pasted(areas), refined + PASTED),
+            "At every strength, pasted back:",
+            "",
             sweep_table(pasted(curves)),
         ]
     )
