@@ -1,20 +1,22 @@
 """The smile on many people seen only once: accuracy, identity, KID and FID on neutral pictures of the reference split.
 
-    python benchmarks/neutral_people.py [--outputs outputs] [--heads 400]
+    python benchmarks/neutral_people.py [--outputs outputs] [--heads 400] [--latents FILE.safetensors]
 
 For photographs whose test split is too small for KID and FID (`params/photos64.yaml`: 46 people). The first `--heads`
 people of outputs/data/reference.zip who have a neutral picture (smile 0 by label) give one each: they are embedded as
 stage `encoder` does it, edited by every method at the strength that stage `sweep` chose on validation pictures, and
-judged; nothing was trained or chosen on them. All pictures of the other people are the reference of KID and FID
-(EfficientNet-Lite0 features). Brackets: 95 % bootstrap intervals over people. There is no truth: nobody here is seen
-smiling with all else equal.
+judged; nothing was trained or chosen on them. `--latents` keeps the embeddings, so that an interrupted run goes on. All
+pictures of the other people are the reference of KID and FID (EfficientNet-Lite0 features). Brackets: 95 % bootstrap
+intervals over people. There is no truth: nobody here is seen smiling with all else equal.
 """
 
 import argparse
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.benchmark.baselines.distillation import smile
@@ -26,6 +28,7 @@ from editgan.config import load_params
 from editgan.data.archive import load_attributes, load_images
 from editgan.editing.refine import refine
 from editgan.editor import Editor
+from editgan.encoder.params import EncoderParams
 from editgan.images import labelled_grid, save_png
 from editgan.judges import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
@@ -36,9 +39,10 @@ from editgan.metrics import (
     kernel_distance,
     kernel_distance_spread,
 )
-from editgan.weights import load_module
+from editgan.weights import load_module, load_tensors, save_tensors
 
 SHOWN = 10  # people in the picture
+EMBEDDED = 16  # people between two saves
 NETWORK = "efflite0"
 
 
@@ -52,11 +56,33 @@ def neutral_people(attributes: list[dict], heads: int) -> tuple[list[int], list[
     return list(people.values()), [i for i, row in enumerate(attributes) if row["identity"] not in people]
 
 
+def embedded(editor: Editor, photos: Tensor, params: EncoderParams, path: Path) -> Tensor:
+    """Latents of photos [N, num_ws, w_dim]; those of these photos that the file holds are not made again."""
+    made_by = sha256(
+        photos.numpy().tobytes() + next(editor.G.parameters()).detach().cpu().numpy().tobytes()
+    ).hexdigest()
+    kept, of = load_tensors(path) if path.exists() else ({}, {})
+    kept = kept if of.get("made_by") == made_by else {}
+    for start in range(0, len(photos), EMBEDDED):
+        if str(start) in kept:
+            continue
+        editor.set_image(
+            photos[start : start + EMBEDDED],
+            steps=params.inversion_steps,
+            learning_rate=params.inversion_learning_rate,
+        )
+        kept[str(start)] = editor.w_plus.cpu()
+        save_tensors(path, kept, {"made_by": made_by})
+        print(f"{min(start + EMBEDDED, len(photos))} of {len(photos)} people embedded", flush=True)
+    return torch.cat([kept[str(start)] for start in range(0, len(photos), EMBEDDED)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with what the stages made")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--heads", type=int, default=400)
+    parser.add_argument("--latents", type=Path, default=Path("neutral_people.safetensors"))
     parser.add_argument("--picture", type=Path, help="keep a picture of the first of them")
     options = parser.parse_args()
     params, outputs = load_params(options.params), options.outputs
@@ -66,8 +92,8 @@ def main() -> None:
     if len(chosen) < options.heads:
         parser.error(f"--heads {options.heads}: {len(chosen)} people of {path} have a neutral picture")
     photos, reference = torch.as_tensor(load_images(path, chosen)), torch.as_tensor(load_images(path, others))
-    steps, rate = params.encoder.inversion_steps, params.encoder.inversion_learning_rate
-    rows = {"input": photos, "reconstruction": editor.set_image(photos, steps=steps, learning_rate=rate)}
+    editor.set_latents(embedded(editor, photos, params.encoder, options.latents))
+    rows = {"input": photos, "reconstruction": editor.render(editor.w_plus)}
     print(f"{len(chosen)} people embedded; {len(others)} pictures of others are the reference", flush=True)
     w_plus, batch = editor.w_plus, params.sweep.batch
     vectors, methods, renderer = load_methods(
