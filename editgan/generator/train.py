@@ -221,11 +221,7 @@ def compiler(wanted: bool, device: torch.device) -> Callable[[nn.Module], nn.Mod
 
 
 def warm_start(task: Task, generator: Generator, state: dict[str, Any], *, new_code: bool = True) -> None:
-    """Train `generator.synthesis` as the decoder of the code, growing, and fit the mapping to the codes.
-
-    Args:
-        new_code: take the components of the images; otherwise go on with those of the generator's origin.
-    """
+    """Train `generator.synthesis` to decode a new code or its origin's, growing; fit the mapping to the codes."""
     params, options = task.params, task.params.warm_start
     muon, adam = muon_and_adam(generator.synthesis.parameters())
     cur_nimg, end = 0, task.warm_start_nimg
@@ -234,11 +230,10 @@ def warm_start(task: Task, generator: Generator, state: dict[str, Any], *, new_c
         generator.load_state_dict(state["G"])
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
-    else:
-        if new_code:
-            seed_everything(task.seed, "generator", "components")
-            reals = to_float(task.images[:PCA_IMAGES]).to(task.device)
-            task.code.fit(torch.cat([reals, reals.flip(3)]) if params.mirror else reals)
+    elif new_code:
+        seed_everything(task.seed, "generator", "components")
+        reals = to_float(task.images[:PCA_IMAGES]).to(task.device)
+        task.code.fit(torch.cat([reals, reals.flip(3)]) if params.mirror else reals)
     last_step = max(cur_nimg - options.batch, 0)
     generator.synthesis.block_resolutions = resolutions_of(resolution_at(last_step, options.kimg, task.resolution))
     synthesis, averages = task.compile(generator.synthesis), Averages()
