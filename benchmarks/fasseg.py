@@ -89,23 +89,16 @@ def main() -> None:
     draws = [
         torch.randperm(len(images), generator=generator_for(params.seed, "fasseg", d)) for d in range(options.draws)
     ]
-    section, first = params.segmentation, None
+    recipe = params.segmentation.model_dump(include={"members", "epochs", "batch", "learning_rate"})
+    first = None
     print(f"\n| labels | draws | mIoU, mean | spread | {' | '.join(names)} |\n|---:|{'---:|' * (3 + len(names))}")
     for labels in options.labels:
         found = []
         for draw in draws if labels < len(images) else draws[:1]:
             chosen = draw[:labels]
             _, features = features_of(editor.G, latents[0][chosen], editor.device)
-            ensemble = train_ensemble(
-                features,
-                masks[chosen].to(editor.device),
-                class_names=names,
-                members=section.members,
-                epochs=section.epochs,
-                batch=section.batch,
-                learning_rate=section.learning_rate,
-                seed=params.seed,
-            )
+            labelled = masks[chosen].to(editor.device)
+            ensemble = train_ensemble(features, labelled, class_names=names, seed=params.seed, **recipe)
             predicted, *_ = segment(editor.G, ensemble, latents[1], editor.device)
             found.append(segmentation_scores(predicted, truth, names))
             if labels == 16 and first is None:

@@ -102,7 +102,7 @@ def main() -> None:
     test = load_latents(options.outputs / "encoder" / "latents.safetensors")["test"]
     truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))
     masks = torch.as_tensor(load_masks(data / "pool.zip"))
-    section = params.segmentation
+    recipe = params.segmentation.model_dump(include={"members", "epochs", "batch", "learning_rate"})
     for labels in options.labels:
         for draw, order in enumerate(draws):
             if any(row["labels"] == labels and row["draw"] == draw for row in rows):
@@ -110,16 +110,8 @@ def main() -> None:
             start, chosen = time.perf_counter(), order[:labels]
             w_plus = torch.stack([embedded[str(head)] for head in chosen])
             _, features = features_of(editor.G, w_plus, editor.device)
-            ensemble = train_ensemble(
-                features,
-                masks[chosen].to(editor.device),
-                class_names=names,
-                members=section.members,
-                epochs=section.epochs,
-                batch=section.batch,
-                learning_rate=section.learning_rate,
-                seed=params.seed,
-            )
+            labelled = masks[chosen].to(editor.device)
+            ensemble = train_ensemble(features, labelled, class_names=names, seed=params.seed, **recipe)
             predicted, *_ = segment(editor.G, ensemble, test, editor.device)
             scores = segmentation_scores(predicted, truth, names)
             rows.append({"labels": labels, "draw": draw, "miou": scores.miou, "iou": scores.iou})

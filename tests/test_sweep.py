@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pydantic import ValidationError
-from test_benchmark import HEADS, METHODS, RedMouth, context  # noqa: F401  (a fixture)
+from test_benchmark import HEADS, METHODS, RedMouth
+from test_benchmark_stage import context  # noqa: F401  (a fixture)
 
 from editgan.benchmark import smile
 from editgan.benchmark.methods import load_methods

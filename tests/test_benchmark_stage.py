@@ -1,0 +1,319 @@
+"""Stage `benchmark` from end to end, with stand-ins for the networks: its files, its report, its errors."""
+
+import json
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from test_benchmark import (
+    HEADS,
+    METHODS,
+    MOUTH,
+    NAMES,
+    NEW,
+    REFERENCE,
+    SIZE,
+    PixelDistance,
+    RedMouth,
+    planted_heads,
+    stand_ins,
+)
+from torch import nn
+
+from editgan import tracking
+from editgan.benchmark import stage
+from editgan.benchmark.baselines.localediting import convolutions
+from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
+from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
+from editgan.benchmark.params import BenchmarkParams
+from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING
+from editgan.config import load_params
+from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes, write_archive
+from editgan.editing.params import ObjectiveWeights, OptimizationParams
+from editgan.editing.vectors import EditingVector, save_vector
+from editgan.encoder.encoder import EMBEDDED_SETS
+from editgan.environment import PROJECT_ROOT
+from editgan.errors import UserError
+from editgan.generator.generator import Generator
+from editgan.images import save_mask
+from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
+from editgan.sweep import stage as sweep_stage
+from editgan.sweep.params import SweepParams
+from editgan.weights import load_module, load_tensors, save_module, save_tensors, write_json
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    """A project with the outputs of all earlier stages, as small as they can be."""
+    outputs = tmp_path / "outputs"
+    for name in ("data", "judges", "generator", "encoder", "segmentation", "editing/vectors", "benchmark", *NEW):
+        (outputs / name).mkdir(parents=True)
+    write_data(outputs / "data")
+    torch.manual_seed(0)
+    config = dict(z_dim=8, w_dim=8, img_resolution=SIZE, channel_base=64, channel_max=8, num_mapping_layers=1)
+    G = Generator(**config)
+    save_module(outputs / "generator" / "G_ema.safetensors", G, config)
+    S = SegmentationEnsemble(
+        feature_channels=G.feature_channels, num_classes=len(NAMES), members=2, class_names=tuple(NAMES)
+    )
+    nn.init.normal_(S.weight3)  # predictions that differ from pixel to pixel
+    save_segmentation(outputs / "segmentation" / "S.safetensors", S)
+    w_plus = torch.randn(HEADS, G.num_ws, G.w_dim)
+    latents = {name: w_plus.clone() for name in EMBEDDED_SETS}
+    save_tensors(outputs / "encoder" / "latents.safetensors", latents)
+    vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
+    for name in ("smile", "smile_of_8"):
+        save_vector(outputs / "editing" / "vectors" / f"{name}.safetensors", replace(vector, name=name))
+    (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
+    (outputs / "data" / "recipe.json").write_text(json.dumps(RECIPE))
+    directions = {name: torch.randn(G.w_dim) for name in ("smile", "smile_conditional")}
+    save_tensors(outputs / "interfacegan" / "directions.safetensors", directions)
+    channels = {}
+    for index, layer in enumerate(convolutions(G)):
+        width = layer.affine.weight.shape[0]
+        channels |= {f"q{index:02d}": torch.ones(width), f"style{index:02d}": torch.randn(width)}
+    save_tensors(outputs / "localediting" / "channels.safetensors", channels)
+    config = dict(width=2, num_downs=1, num_blocks=1, residual=True)
+    save_module(outputs / "distillation" / "generator.safetensors", GlobalGenerator(**config), config)
+    write_json(outputs / "distillation" / "metrics.json", DISTILLED)
+    config = dict(num_classes=len(NAMES), width=4, num_downs=1, num_blocks=1, style_width=4, mask_width=4)
+    net = MaskGAN(**config, style_downs=1)
+    save_module(outputs / "maskgan" / "generator.safetensors", net, net.config)
+    write_json(outputs / "maskgan" / "metrics.json", MASKED)
+    for name, column in stage.VALIDATED.items():
+        write_json(outputs / name / "curves" / "val.json", [{"kimg": 1.0, column: 0.5}, {"kimg": 2.0, column: 0.4}])
+    save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
+    monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
+    for module in (stage, sweep_stage):
+        monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
+    monkeypatch.setattr(sweep_stage, "load_guide", lambda *_: RedMouth())
+
+    refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
+    params = SimpleNamespace(
+        model_dump=lambda **_: {"seed": 0},
+        seed=0,
+        assets=SimpleNamespace(ir_se50=None, reference_inception=None),
+        editing=SimpleNamespace(refine=refinement, edit=refinement),
+        segmentation=SimpleNamespace(labelled_images=4),
+        data=SimpleNamespace(source="heads"),
+        sweep=SweepParams(
+            recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
+            editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
+        ),
+        benchmark=BenchmarkParams(batch=4, kid_subsets=3, bootstrap=100, grid_heads=3),
+        **{name: getattr(OTHERS, name) for name in ("interfacegan", "localediting", "distillation", "maskgan")},
+    )  # fmt: skip
+    context = SimpleNamespace(
+        params=params,
+        root=tmp_path,
+        out=outputs / "benchmark",
+        work=tmp_path / "work",
+        run=tracking.offline_run(),
+        device=torch.device("cpu"),
+        input=lambda name: outputs / name,
+    )
+    sweep_stage.run(SimpleNamespace(**{**vars(context), "out": outputs / "sweep", "work": tmp_path / "sweep"}))
+    return context
+
+
+OTHERS = load_params(PROJECT_ROOT / "params.yaml")
+RECIPE = {"data": {"train": 1234}}
+DISTILLED = {
+    "pairs": 12, "parameters": 9876, "still_improving": True, "l1_val4": 0.02, "l1_val4_unchanged": 0.06,
+    "smiling_guide_val4": 0.75, "smiling_guide_val4_sources": 0.0, "smiling_guide_val4_targets": 1.0,
+}  # fmt: skip
+MASKED = {
+    "donor": 3, "train_masks": 1234, "parameters": 54321, "still_improving": False, "l1_val5": 0.07,
+    "lpips_vgg_val5": 0.11, "l1_val5_parsed": 0.08, "lpips_vgg_val5_parsed": 0.13,
+    "segmentation_accuracy_val5": 0.875, "segmentation_accuracy_val5_photos": 0.975,
+    "segmentation_accuracy_val2_smiles": 0.765, "mouth_iou_val2_smiles": 0.5,
+}  # fmt: skip
+DONOR = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
+DONOR[8:14, 4:12] = NAMES.index("mouth_interior")
+
+
+def write_data(folder) -> None:
+    heads, reference = planted_heads(), planted_heads(REFERENCE, seed=9)
+    classes = Classes(names=NAMES, palette=np.arange(15, dtype=np.uint8).reshape(5, 3) * 16)
+    save_classes(folder / "classes.json", classes)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[MOUTH] = NAMES.index("lower_lip")
+    rest = dict.fromkeys(("smile", "mouth_open", "frown", "blink"), 0.0)
+    labels = [{"identity": index, **rest} for index in range(HEADS)]
+    archives = {name: heads.photos for name in ("test.zip", "val.zip", "pool.zip")} | {
+        "test_smiling.zip": heads.smiling
+    }
+    for name, images in archives.items():
+        pngs = [encode_image(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
+        write_archive(folder / name, pngs, [encode_mask(mask, classes.palette)] * HEADS, labels)
+    write_archive(
+        folder / "reference.zip", [encode_image(x.permute(1, 2, 0).contiguous().numpy()) for x in reference.smiling]
+    )
+
+
+def contents(context) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(context.out.iterdir())}
+
+
+def test_protocol_end_to_end_is_byte_stable(context):
+    stage.run(context)
+    first = contents(context)
+    tables = {"metrics.json", "intervals.json", "heads.safetensors", "table.md", "table.tex", "report.html"}
+    assert first.keys() == {
+        *tables,
+        "grid.png",
+        "pasted.png",
+        "worst.png",
+        "curves.png",
+        "curves_pasted.png",
+        "training.png",
+    }
+    metrics = json.loads(first["metrics.json"])
+    edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
+    assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
+        [INPUT, TRULY_SMILING, "distillation", "maskgan", *edited, *(name + PASTED for name in edited)]
+    )
+    both = {name + suffix for name in (*METHODS, "editgan_2") for suffix in ("", PASTED)}
+    assert set(metrics[f"area_test{HEADS}"]) == both
+    assert (
+        metrics[f"smile_test{HEADS}"][INPUT]["smiling_judge"] == 0
+        and metrics[f"smile_test{HEADS}"][TRULY_SMILING]["smiling_judge"] == 100
+    )
+    assert (
+        metrics[f"smile_test{HEADS}"][EDITGAN]
+        != metrics[f"smile_test{HEADS}"][RECONSTRUCTION]
+        != metrics[f"smile_test{HEADS}"]["editgan_2"]
+    )
+    embedding = metrics[f"embedding_val{HEADS}"]
+    assert embedding["encoder"] == embedding["encoder_and_optimisation"], "the same latents here"
+    assert set(embedding["encoder"]) == {"lpips_alex", "l2", "identity_mobilefacenet"}
+    seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "mouth_iou_segmentation" in row}
+    assert seen == set(edited), "what the segmentation can see"
+    assert metrics["heads"] == HEADS and metrics["reference_heads"] == REFERENCE
+    text = first["table.md"].decode()
+    assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
+    assert "ms" not in json.dumps(metrics)
+    for name in ("distillation", "maskgan"):
+        row = metrics[f"smile_test{HEADS}"][name]
+        assert "leak_to_input" in row and "leak_to_reconstruction" not in row, "it takes the photo itself"
+    assert "\u2020 Still improving when training ended: StyleGAN2 Distillation." in text
+    assert "| StyleGAN2 Distillation \u2020 |" in text and "| MaskGAN |" in text, "marked where it stands"
+    assert "| MaskGAN, drawn from the exact masks |" in text
+
+    stage.run(context)
+    assert contents(context) == first
+
+
+def test_maskgan_draws_photos_with_the_donors_mouth_on_their_own_exact_masks(context):
+    heads = planted_heads()
+    heads.masks[0] = 0
+    heads.masks[0, MOUTH[0], :5] = NAMES.index("upper_lip")  # elsewhere than in the others
+    made = stage.translations(context, heads, {}, batch=4)
+    assert list(made) == ["distillation", "maskgan"]
+    net = load_module(context.input("maskgan") / "generator.safetensors", MaskGAN)
+    wanted = smile_masks(heads.masks, DONOR, NAMES)
+    assert (wanted == NAMES.index("mouth_interior")).any((1, 2)).all() and not torch.equal(wanted[0], wanted[1])
+    assert torch.equal(made["maskgan"], edit(net, heads.photos, heads.masks, wanted, batch=4))
+    smiling = replace(heads, smiling_masks=torch.zeros_like(heads.masks), smiling=heads.photos)
+    assert torch.equal(stage.translations(context, smiling, {}, batch=4)["maskgan"], made["maskgan"])
+    other = replace(heads, masks=heads.masks.roll(1, 0))
+    assert not torch.equal(stage.translations(context, other, {}, batch=4)["maskgan"], made["maskgan"])
+
+
+def test_report_says_what_the_trained_networks_were_given_and_what_they_reach(context):
+    stage.run(context)
+    text = (context.out / "table.md").read_text()
+    figures = ("1,234 labelled masks", "54,321 parameters", "9,876 parameters", "12 pairs")
+    for figure in (*figures, "10,000 samples scored", "8 smiling training heads", "16,000 times", "28,000"):
+        assert figure in text, figure
+    distilled, masked = (next(line for line in text.splitlines() if line.startswith(start)) for start in (
+        "- StyleGAN2 Distillation: on 4 held-out", "- MaskGAN: 5 validation heads"
+    ))  # fmt: skip
+    assert "75.0 % of its outputs" in distilled and "0.020" in distilled and "0.060" in distilled
+    for figure in ("LPIPS-VGG of 0.110", "0.130", "87.5 %", "97.5 %", "2 heads at rest 76.5 %", "IoU of 0.500"):
+        assert figure in masked, figure
+    write_json(context.input("maskgan") / "metrics.json", MASKED | {"still_improving": True})
+    stage.run(context)
+    ended = "Still improving when training ended: StyleGAN2 Distillation, MaskGAN."
+    assert ended in (context.out / "table.md").read_text()
+
+
+def test_every_interval_has_the_heads_behind_it(context):
+    stage.run(context)
+    metrics, intervals = (json.loads((context.out / name).read_text()) for name in ("metrics.json", "intervals.json"))
+    heads, metadata = load_tensors(context.out / "heads.safetensors")
+    behind = {f"{row}.{c}" for row, columns in intervals.items() for c in columns if not c.startswith("kid")}
+    assert set(heads) == behind, "KID is of all heads at once"
+    for row, columns in intervals.items():
+        low, high = columns[f"kid{HEADS}_efflite0"]
+        assert low <= metrics[f"smile_test{HEADS}"][row][f"kid{HEADS}_efflite0"] <= high
+    assert metadata == {"data": RECIPE}, "the recipe of the heads"
+    for key, said in heads.items():
+        row, column = key.split(".")
+        assert said.shape == (HEADS,) and said.dtype == torch.float32
+        assert float(said.double().mean()) == pytest.approx(metrics[f"smile_test{HEADS}"][row][column], abs=2e-6)
+
+
+def test_missing_and_mismatched_inputs_are_named(context):
+    save_tensors(
+        context.input("encoder") / "latents.safetensors",
+        {name: torch.zeros(HEADS - 1, 6, 8) for name in EMBEDDED_SETS},
+    )
+    with pytest.raises(
+        UserError, match=f"{HEADS - 1} latents of reconstruction for {HEADS} test heads; run stage encoder"
+    ):
+        stage.run(context)
+    context.params.sweep = context.params.sweep.model_copy(update={"vector": "frown"})
+    with pytest.raises(UserError, match="frown.safetensors: missing"):
+        stage.run(context)
+
+
+@pytest.mark.assets
+def test_features_of_the_real_network_do_not_depend_on_the_batch(assets_dir):
+    from editgan.assets.load import load_network
+    from editgan.judges.quality import measure
+
+    network = load_network("efflite0", assets_dir)
+    images = planted_heads(6).photos
+    whole, parts = measure(network, images, batch=6), measure(network, images, batch=4)
+    assert whole.shape == (6, 1280) and whole.dtype == torch.float64
+    torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
+
+
+def test_report_is_one_page_that_needs_nothing_else(context):
+    stage.run(context)
+    page = (context.out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 6 and page.count("<table>") == page.count(
+        '<div class="wide"><table>'
+    )
+    assert "http" not in page.replace("http-equiv", ""), "nothing is fetched"
+    assert "stand-ins" in page and "hash of all inputs" in page and "| --- |" not in page
+    assert len(re.findall(r"<tr>", page)) > 25, "tables are tables"
+
+
+def test_latex_has_a_row_for_every_method(context):
+    stage.run(context)
+    lines = (context.out / "table.tex").read_text().splitlines()
+    rows = [line for line in lines if line.endswith("\\\\")]
+    assert len(rows) == 1 + 6 + len(METHODS) and r"\% smiling, judge" in rows[0]
+    assert len({line.count("&") for line in rows}) == 1, "as many cells in every row"
+
+
+def test_photographs_have_no_truth_and_no_figure_that_needs_one(context):
+    context.params.data.source = "folder"
+    write_archive(context.input("data") / "test_smiling.zip", [], [], [])
+    sweep_stage.run(SimpleNamespace(**{**vars(context), "out": context.input("sweep"), "work": context.root / "again"}))
+    stage.run(context)
+    rows = json.loads((context.out / "metrics.json").read_text())[f"smile_test{HEADS}"]
+    assert TRULY_SMILING not in rows and {INPUT, RECONSTRUCTION, EDITGAN} <= rows.keys()
+    columns = {column for row in rows.values() for column in row}
+    assert not {"lpips_alex", "l2", "mouth_iou_segmentation"} & columns
+    assert {"smiling_judge", "identity_mobilefacenet", "leak_to_input", f"fid{HEADS}_efflite0"} <= columns
+    text = (context.out / "table.md").read_text()
+    assert "to truth" not in text and "truly smiling (ceiling)" not in text and "no ceiling" in text
+    assert (
+        "the mIoU of the segmentation is measured on the same heads" in text and "judges' own quality and" not in text
+    )
