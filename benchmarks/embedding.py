@@ -1,14 +1,15 @@
 """How near each rung of embedding comes to its photo, and what it costs, with the trained models.
 
     python benchmarks/embedding.py [--outputs outputs] [--heads 100] [--tuned 10] [--rates 0.05 0.1]
-        [--steps 0 10 30 100]
+        [--steps 0 10 30 100] [--consistency 1] [--identity 4]
 
 The first row is what stage `encoder` left of these heads, so that `--split test --heads 400 --steps 0 --rates 0.05
 --tuned 0` measures all test heads without embedding one anew. Rungs: the encoder alone (the reference), 10, 30 and
-100 steps in W+ after it at each peak of the learning rate, 100 with the released code's encoder-consistency term at
-the last one, and pivotal tuning after the 100 without it. L2 is of images in [-1, 1]; LPIPS has the AlexNet trunk and
-identity is the cosine of MobileFaceNet's ArcFace features: both judge and train nothing. Tuning takes a copy of the
-generator for each head, hence fewer of them, with the other rungs on the same heads beside it.
+100 steps in W+ after it at each peak of the learning rate, 100 with the released code's encoder-consistency term and
+100 with an identity loss (dlib's face network) at the last one, and pivotal tuning after the 100 without either. L2 is
+of images in [-1, 1]; LPIPS has the AlexNet trunk and identity is the cosine of MobileFaceNet's ArcFace features: both
+judge and train nothing. Tuning takes a copy of the generator for each head, hence fewer of them, with the other rungs
+on the same heads beside it.
 """
 
 import argparse
@@ -44,6 +45,8 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=100)
     parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.1], help="peaks of the learning rate")
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 10, 30, 100], help="of optimisation, 0 first")
+    parser.add_argument("--consistency", type=float, default=1.0, help="weight of encoder consistency; 0: no such rung")
+    parser.add_argument("--identity", type=float, default=4.0, help="weight of the identity loss; 0: no such rung")
     parser.add_argument("--tuned", type=int, default=10, help="heads for which the generator is tuned")
     options = parser.parse_args()
     editor = Editor.load(options.outputs)
@@ -69,11 +72,13 @@ def main() -> None:
             start = time.perf_counter()
             made[name] = editor.set_image(photos, steps=steps, learning_rate=rate)
             row(name, made[name], time.perf_counter() - start)
-    latents, tuned, seconds, most = editor.w_plus, [], 0.0, options.steps[-1]
-    if most:
-        name, start = f"encoder, {most} steps at {options.rates[-1]:g}, encoder consistency", time.perf_counter()
-        made[name] = editor.set_image(photos, steps=most, learning_rate=options.rates[-1], consistency_weight=1.0)
-        row(name, made[name], time.perf_counter() - start)
+    latents, tuned, seconds, most, rate = editor.w_plus, [], 0.0, options.steps[-1], options.rates[-1]
+    terms = {"encoder consistency": "consistency_weight", "identity loss": "identity_weight"}
+    for (term, argument), weight in zip(terms.items(), (options.consistency, options.identity), strict=True):
+        if most and weight:
+            name, start = f"encoder, {most} steps at {rate:g}, {term} {weight:g}", time.perf_counter()
+            made[name] = editor.set_image(photos, steps=most, learning_rate=rate, **{argument: weight})
+            row(name, made[name], time.perf_counter() - start)
     count = min(options.tuned, options.heads)
     if not count:
         return

@@ -38,6 +38,7 @@ FaceNumber = Annotated[int | None, typer.Option("--face", min=1, help="Which fac
 AllFaces = Annotated[bool, typer.Option("--all-faces", help="Every face of a photo.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
 Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder's guess.")]
+IdentityWeight = Annotated[float, typer.Option(min=0, help="Of the identity loss in these steps; try 4.")]
 Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper takes 30.")]
 PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
 
@@ -66,6 +67,7 @@ def embed(
     inputs: Inputs,
     out: Out = Path("edited"),
     steps: Steps = 100,
+    identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     all_faces: AllFaces = False,
     outputs: Outputs = Path("outputs"),
@@ -76,7 +78,8 @@ def embed(
     from editgan.results import write_latents, write_pictures
 
     editor = loaded(outputs, device)
-    names = [one.name for one in set_inputs(editor, inputs, steps, outputs, out, face=face, all_faces=all_faces)]
+    taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
+    names = [one.name for one in taken]
     images = editor.render(editor.w_plus)
     write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out, "embedded")
@@ -93,6 +96,7 @@ def segment(
     inputs: Inputs,
     out: Out = Path("edited"),
     steps: Steps = 100,
+    identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     all_faces: AllFaces = False,
     outputs: Outputs = Path("outputs"),
@@ -103,7 +107,8 @@ def segment(
     from editgan.results import write_latents, write_pictures
 
     editor = loaded(outputs, device)
-    names = [one.name for one in set_inputs(editor, inputs, steps, outputs, out, face=face, all_faces=all_faces)]
+    taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
+    names = [one.name for one in taken]
     masks, images = editor.segment(), editor.render(editor.w_plus)
     write_latents(editor.w_plus, names, out)
     for name, mask in zip(names, masks, strict=True):
@@ -124,6 +129,7 @@ def edit(
         bool, typer.Option("--free-rows", help="Move every row of W+ by itself, as the paper.")
     ] = False,
     steps: Steps = 100,
+    identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     paste_back: PasteBack = False,
     own: Own = Path("vectors"),
@@ -141,7 +147,7 @@ def edit(
     path = new_name(editor, name, own) if name else None
     side = editor.G.img_resolution
     target = read_mask(mask, resolution=side, classes=len(editor.class_names), palette=editor.palette.numpy())
-    taken = set_inputs(editor, [picture], steps, outputs, out, face=face, paste_back=paste_back)
+    taken = set_inputs(editor, [picture], steps, identity_weight, outputs, out, face=face, paste_back=paste_back)
     before = editor.segment()
     with progress("optimising") as advance:
         edited = editor.edit(target, steps=edit_steps, shared_rows=not free_rows, progress=advance)
@@ -162,6 +168,7 @@ def apply(
     out: Out = Path("edited"),
     refine: Refine = 0,
     steps: Steps = 100,
+    identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     all_faces: AllFaces = False,
     paste_back: PasteBack = False,
@@ -177,7 +184,9 @@ def apply(
     unknown = [name for name in strengths if name not in editor.vectors]
     if unknown:
         raise UserError(f"unknown edit {unknown[0]!r}; there are {', '.join(editor.vectors) or 'none'}")
-    taken = set_inputs(editor, inputs, steps, outputs, out, face=face, all_faces=all_faces, paste_back=paste_back)
+    taken = set_inputs(
+        editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces, paste_back=paste_back
+    )
     with progress("refining") as advance:
         edited = editor.apply(strengths, refine=refine, progress=advance)
     write_edit(editor, edited, taken, out, paste_back)
@@ -303,6 +312,7 @@ def set_inputs(
     editor: "Editor",
     paths: list[Path],
     steps: int,
+    identity_weight: float,
     outputs: Path,
     out: Path,
     *,
@@ -333,7 +343,7 @@ def set_inputs(
     inputs, images = read_pictures(files, editor.G.img_resolution, outputs / "assets", number)
     checked(inputs)
     with progress("embedding") as advance:
-        reconstructions = editor.set_image(images, steps=steps, progress=advance)
+        reconstructions = editor.set_image(images, steps=steps, identity_weight=identity_weight, progress=advance)
     show_reconstructions(inputs, images, reconstructions, outputs, out)
     return inputs
 

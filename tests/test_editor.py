@@ -26,7 +26,10 @@ PALETTE = np.array([[0, 0, 0], [200, 150, 100], [250, 220, 10], [90, 60, 150]], 
 
 
 class Distance(nn.Module):
-    """In the place of LPIPS: differences of the pictures, at half size."""
+    """In the place of LPIPS and of the face network: pictures at half size, and their differences."""
+
+    def forward(self, images):
+        return self.features(images).flatten(1)
 
     def features(self, x):
         return nn.functional.avg_pool2d(x, 2)
@@ -83,6 +86,21 @@ def test_embedding_comes_nearer_with_steps(editor):
         errors.append((images.float() - photos().float()).square().mean().item())
     assert images.dtype == torch.uint8 and images.shape == photos().shape and errors[1] < errors[0]
     assert editor.w_plus.shape == (2, 8, 16) and torch.equal(editor.photos, photos())
+
+
+def test_an_identity_loss_brings_the_face_nearer(editor, monkeypatch):
+    asked = []
+
+    def network(name, folder):
+        asked.append(name)
+        return Distance()
+
+    monkeypatch.setattr(editor_module, "load_network", network)
+    face, likeness = Distance()(to_float(photos())), []
+    for weight in (0.0, 10.0, 10.0):
+        images = editor.set_image(photos(), steps=20, identity_weight=weight)
+        likeness.append(torch.cosine_similarity(Distance()(to_float(images)), face).mean())
+    assert likeness[2] == likeness[1] > likeness[0] and asked == ["dlib_resnet"], "read once, where it is asked for"
 
 
 def test_tuning_brings_photos_nearer_and_is_left_behind_by_the_next_image(editor):
@@ -282,7 +300,7 @@ def run(outputs, tmp_path, monkeypatch):
 
 def test_commands_follow_one_another(run, tmp_path):
     out = tmp_path / "edited"
-    status, said = run("embed", "a.png", "faces", "--steps", "3")
+    status, said = run("embed", "a.png", "faces", "--steps", "3", "--identity-weight", "4")
     assert status == 0 and "2 latents and reconstructions in edited" in said and "a: mean squared error" in said
     files = {f"{name}{ending}" for name in "ab" for ending in (".safetensors", "_embedded.png")}
     assert {path.name for path in out.iterdir()} == files

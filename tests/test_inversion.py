@@ -66,6 +66,23 @@ def test_consistency_holds_latents_near_what_the_encoder_says(nets):
     assert (loss_of(nets, held, images) < loss_of(nets, E(images), images)).all()
 
 
+def test_identity_term_brings_the_features_of_a_face_network_nearer(nets):
+    G, E, lpips = nets
+    images = sampled(G, 3)
+
+    def identity(images):
+        return images[:, 0, 4:12, 4:12].flatten(1)  # [N, 64]
+
+    def likeness(w_plus):
+        return torch.cosine_similarity(identity(G.synthesis(w_plus)), identity(images))
+
+    free, held = (invert(G, E, lpips, images, steps=40, identity=identity, identity_weight=w) for w in (0, 10))
+    assert likeness(held).mean() > likeness(free).mean()
+    assert torch.equal(free, invert(G, E, lpips, images, steps=40))
+    with pytest.raises(ValueError, match="no identity network was given"):
+        invert(G, E, lpips, images, steps=20, identity_weight=1.0)
+
+
 def test_best_iterate_is_kept_per_image(nets):
     """One image already at its optimum keeps its start while its neighbour moves."""
     G, E, lpips = nets

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.encoder.encoder import Encoder, check_images
@@ -31,6 +32,8 @@ def invert(
     batch: int = 16,
     learning_rate: float = 0.05,
     consistency_weight: float = 0.0,
+    identity: nn.Module | None = None,
+    identity_weight: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Embed images: start at E(x), minimise 10 LPIPS + 1 L2 over W+, keep the best iterate of each image.
@@ -38,7 +41,8 @@ def invert(
     The losses of a batch are added, and Adam acts on each entry alone, so an image's result does not depend on the
     images beside it (up to rounding). The noise maps stay fixed. The paper takes 500 steps of Adam with Lookahead at a
     constant rate; this is the released code's Adam with ramps. Its encoder-consistency term, which the paper does not
-    have, holds w_plus near what E says of G(w_plus), where E knows images: ||w_plus - stopgrad E(G(w_plus))||^2.
+    have, holds w_plus near what E says of G(w_plus), where E knows images: ||w_plus - stopgrad E(G(w_plus))||^2. The
+    identity term, 1 - cosine of the features of a face network, is pSp's (Richardson et al. 2021) in optimisation.
 
     Args:
         G, E, lpips_vgg: frozen; lpips_vgg needs `features(x)` and `distance(fx, fy) -> [N]`.
@@ -47,18 +51,23 @@ def invert(
         batch: images at a time; changes speed and memory only
         learning_rate: its peak
         consistency_weight: of the encoder-consistency term, a mean over the entries of w_plus; the released code's is 1
+        identity: features [N, D] of images in [-1, 1] for the identity term; needed where identity_weight > 0
+        identity_weight: of that term, beside 10 LPIPS + 1 L2
         progress: called with (images done, images in all) after each batch
     Returns:
         w_plus [N, num_ws, w_dim]
     Raises:
-        ValueError: images of another size, or values that are no numbers.
+        ValueError: images of another size, values that are no numbers, or an identity term without its network.
     """
+    if identity_weight > 0 and identity is None:
+        raise ValueError(f"the identity term has weight {identity_weight} but no identity network was given")
     check_images(images, G.img_resolution)
     if not torch.isfinite(images).all():
         raise ValueError("images hold NaN or infinite values; inversion needs numbers in [-1, 1]")
     results = []
     for start in range(0, len(images), batch):
         options = dict(steps=steps, learning_rate=learning_rate, consistency_weight=consistency_weight)
+        options |= dict(identity=identity, identity_weight=identity_weight)
         results.append(_invert_batch(G, E, lpips_vgg, images[start : start + batch], **options))
         if progress is not None:
             progress(min(start + batch, len(images)), len(images))
@@ -74,6 +83,8 @@ def _invert_batch(
     steps: int,
     learning_rate: float,
     consistency_weight: float,
+    identity: nn.Module | None,
+    identity_weight: float,
 ) -> Tensor:
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -81,6 +92,7 @@ def _invert_batch(
         if steps == 0:
             return w_plus
         target = lpips_vgg.features(images)
+        person = identity(images) if identity_weight > 0 else None  # [N, D]
     w_plus.requires_grad_()
     optimizer = torch.optim.Adam([w_plus], lr=learning_rate)
     best_loss = images.new_full((len(images),), math.inf)  # [N]
@@ -94,6 +106,8 @@ def _invert_batch(
                 with torch.no_grad():
                     seen = E(fakes)  # [N, num_ws, w_dim]
                 losses = losses + consistency_weight * (w_plus - seen).square().mean((1, 2))
+            if identity_weight > 0:
+                losses = losses + identity_weight * (1 - F.cosine_similarity(identity(fakes), person))
         better = losses.detach() < best_loss  # [N]; False for NaN, so a diverged image keeps its best iterate
         best_loss = torch.where(better, losses.detach(), best_loss)
         best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
