@@ -327,6 +327,7 @@ def set_inputs(
             generator, or latents where photos are to be pasted back.
     """
     from editgan.inputs import LATENTS, Input, checked, files_in, read_latents, read_pictures
+    from editgan.results import show_faces
 
     if face is not None and all_faces:
         raise UserError("--face and --all-faces exclude each other")
@@ -344,29 +345,11 @@ def set_inputs(
     checked(inputs)
     with progress("embedding") as advance:
         reconstructions = editor.set_image(images, steps=steps, identity_weight=identity_weight, progress=advance)
-    show_reconstructions(inputs, images, reconstructions, outputs, out)
-    return inputs
-
-
-def show_reconstructions(inputs: list["Input"], images, reconstructions, outputs: Path, out: Path) -> None:
-    """What the model makes of the faces of photos, before they are edited: NAME_aligned.png, NAME_embedded.png."""
-    from editgan.inputs import likenesses
-    from editgan.results import write_pictures
-
-    faces = [index for index, one in enumerate(inputs) if one.face is not None]
-    if not faces:
-        return
-    names = [inputs[index].name for index in faces]
-    write_pictures(images[faces], names, out, "aligned")
-    write_pictures(reconstructions[faces], names, out, "embedded")
-    found = likenesses(images[faces], reconstructions[faces], outputs / "assets")
-    for one, likeness in zip([inputs[index] for index in faces], found, strict=True):
-        nearness = f"LPIPS-Alex {likeness.lpips:.3f}, identity {likeness.identity:.2f}"
-        where = f"aligned from {one.face.side:.0f} px of {one.path.name}"
-        say(f"{one.name}: {where}; reconstruction {out / one.name}_embedded.png: {nearness}")
-        if not likeness.represented:
-            warning = f"{one.name}: the model cannot represent this face ({nearness}); expect little of edits"
+    for line, warning in show_faces(editor, inputs, images, reconstructions, outputs, out):
+        say(line)
+        if warning:
             errors.print(warning, style="yellow", markup=False, highlight=False)
+    return inputs
 
 
 def new_name(editor: "Editor", name: str, own: Path) -> Path:

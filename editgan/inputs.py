@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from editgan.assets.load import load_network
+from editgan.data.archive import load_images
 from editgan.editor import Editor
+from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.images import to_float
 from editgan.photo import Face, chosen, crop_face, find_faces, read_photo
@@ -20,8 +22,8 @@ from editgan.weights import load_tensors
 
 PICTURES = {".png", ".jpg", ".jpeg"}
 LATENTS = ".safetensors"
-# Reconstructions are this near to 19 of 20 validation heads; docs/photos.md has the measurement.
-LPIPS_OF_HEADS, IDENTITY_OF_HEADS = 0.09, 0.64
+OWN_KIND = 80  # validation pictures, at most, that say how near a model comes to its own kind
+USUAL = 0.95  # share of them that are nearer than what is warned of
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,30 @@ def read_pictures(paths: Sequence[Path], side: int, assets: Path, number: int | 
     Returns:
         the inputs and, one each, their images, uint8 [N, 3, side, side]
     Raises:
-        UserError: a picture cannot be read or shows no such face.
+        UserError: pictures cannot be read or show no such face; names all of them.
     """
-    inputs, images, detector = [], [], None
+    inputs, images, faults, detector = [], [], [], None
     for path in paths:
-        photo = read_photo(path)
-        if photo.pixels.shape[1:] == (side, side):
-            inputs.append(Input(path.stem, path))
-            images.append(photo.pixels)
+        try:
+            photo = read_photo(path)
+            if photo.pixels.shape[1:] == (side, side):
+                if number not in (None, 1):
+                    raise UserError(f"{path}: is {side}x{side}, an aligned face; --face {number} needs a whole photo")
+                inputs.append(Input(path.stem, path))
+                images.append(photo.pixels)
+                continue
+            detector = detector or load_network("blazeface", assets)
+            faces = chosen(find_faces(detector, photo), number, str(path))
+        except UserError as fault:
+            faults.append(str(fault))
             continue
-        detector = detector or load_network("blazeface", assets)
-        faces = chosen(find_faces(detector, photo), number, str(path))
         for index, face in enumerate(faces, 1):
             name = path.stem if number is not None else f"{path.stem}_face{index}"
             inputs.append(Input(name, path, face))
             images.append(crop_face(photo, face, side))
+    if faults:
+        rest = f"\n{len(faults)} of {len(paths)} pictures cannot be used; nothing was done" if len(paths) > 1 else ""
+        raise UserError("\n".join(faults) + rest)
     return inputs, torch.stack(images)
 
 
@@ -115,11 +126,6 @@ class Likeness:
     lpips: float  # LPIPS-Alex
     identity: float  # cosine of MobileFaceNet's features
 
-    @property
-    def represented(self) -> bool:
-        """Whether it comes as near as to heads of the model's own kind."""
-        return self.lpips <= LPIPS_OF_HEADS and self.identity >= IDENTITY_OF_HEADS
-
 
 @torch.no_grad()
 def likenesses(images: Tensor, reconstructions: Tensor, assets: Path) -> list[Likeness]:
@@ -128,3 +134,18 @@ def likenesses(images: Tensor, reconstructions: Tensor, assets: Path) -> list[Li
     lpips, face = load_network("lpips_alex", assets), load_network("mobilefacenet", assets)
     cosines = (face(x) * face(y)).sum(1)
     return [Likeness(*pair) for pair in zip(lpips(x, y).tolist(), cosines.tolist(), strict=True)]
+
+
+def usual_likeness(editor: Editor, outputs: Path) -> Likeness:
+    """What 19 of 20 pictures of the model's own kind, its validation pictures, are at least as near to, on each count.
+
+    Raises:
+        UserError: the pictures or their latents are missing.
+    """
+    w_plus, pictures = load_latents(outputs / "encoder" / "latents.safetensors")["val"], outputs / "data" / "val.zip"
+    if not pictures.exists():
+        raise UserError(f"{pictures}: missing; it is made by stage data")
+    images = torch.as_tensor(load_images(pictures, range(min(OWN_KIND, len(w_plus)))))
+    found = likenesses(images, editor.render(w_plus[: len(images)]), outputs / "assets")
+    lpips, identity = torch.tensor([[one.lpips, one.identity] for one in found]).T
+    return Likeness(float(lpips.quantile(USUAL)), float(identity.quantile(1 - USUAL)))

@@ -110,8 +110,11 @@ def open_picture(path: str | Path) -> Image.Image:
         raise UserError(f"{path}: no such image") from error
     except UserError:
         raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: is too large; {MAX_PIXELS // 1_000_000} million pixels are the limit") from error
     except Exception as error:  # on damaged files decoders raise whatever they stumble on
-        raise UserError(f"{path}: cannot be read as an image ({error}); PNG and JPEG are understood") from error
+        known = f"{', '.join(FORMATS)} are understood, save others as one of them"
+        raise UserError(f"{path}: cannot be read as an image ({error}); {known}") from error
 
 
 def in_8_bits(picture: Image.Image) -> Image.Image:

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from editgan.editor import Edited, Editor
+from editgan.errors import UserError
 from editgan.images import colourize, labelled_grid, overlay, save_png, to_pil
-from editgan.inputs import LATENTS, Input
+from editgan.inputs import LATENTS, Input, likenesses, usual_likeness
 from editgan.photo import crop_face, read_photo
 from editgan.weights import save_tensors
 
@@ -58,3 +59,34 @@ def write_edit(editor: Editor, edited: Edited, inputs: Sequence[Input], out: Pat
             wide["photo"] = crop_face(photo, face, STRIP)[None]
             wide["result"] = crop_face(changed, face, STRIP)[None]
             save_png(out / f"{names[index]}_strip.png", labelled_grid(wide, scale=1))
+
+
+def show_faces(
+    editor: Editor, inputs: Sequence[Input], images: Tensor, reconstructions: Tensor, outputs: Path, out: Path
+) -> list[tuple[str, str | None]]:
+    """Write what the model makes of the faces of photos: NAME_aligned.png, NAME_embedded.png.
+
+    Returns:
+        for each face a line that says how near its reconstruction comes, and a warning where the model does not hold it
+    """
+    faces = [index for index, one in enumerate(inputs) if one.face is not None]
+    if not faces:
+        return []
+    names = [inputs[index].name for index in faces]
+    write_pictures(images[faces], names, out, "aligned")
+    write_pictures(reconstructions[faces], names, out, "embedded")
+    try:
+        usual, unknown = usual_likeness(editor, outputs), ""
+    except UserError as fault:
+        usual, unknown = None, f"whether that is near for this model cannot be said ({fault})"
+    lines = []
+    for index, found in zip(faces, likenesses(images[faces], reconstructions[faces], outputs / "assets"), strict=True):
+        one, warning = inputs[index], unknown
+        nearness = f"LPIPS-Alex {found.lpips:.3f}, identity {found.identity:.2f}"
+        if usual is not None and (found.lpips > usual.lpips or found.identity < usual.identity):
+            least = f"19 of 20 of its own kind reach {usual.lpips:.3f} and {usual.identity:.2f}"
+            warning = f"the model cannot represent this face ({nearness}; {least}); expect little of edits"
+        where = f"aligned from {one.face.side:.0f} px of {one.path.name}"
+        line = f"{one.name}: {where}; reconstruction {out / one.name}_embedded.png: {nearness}"
+        lines.append((line, f"{one.name}: {warning}" if warning else None))
+    return lines

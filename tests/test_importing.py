@@ -1,6 +1,5 @@
 """`editgan import`: the collections as distributed, hostile archives, and the folder that source `folder` reads."""
 
-import csv
 import io
 import os
 import tarfile
@@ -10,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from photo_collections import SIZE, finds_one_face, picture, rows_of, tar  # noqa: F401
 from PIL import Image
 from typer.testing import CliRunner
 
-from editgan.assets.alignment import HEADS
 from editgan.cli import app
 from editgan.data import importing
 from editgan.data.collections import fasseg, files, lfw, london
@@ -22,45 +21,6 @@ from editgan.data.collections.parts import draw_parts, smooth
 from editgan.data.importing import import_photos
 from editgan.data.sources import folder
 from editgan.errors import UserError
-from editgan.photo import Face
-
-SIZE = 100  # of the photos here
-SQUARE = torch.tensor(HEADS) * 60 + torch.tensor([20.0, 10.0])  # a face whose square is 60 px wide, at (20, 10)
-
-
-@pytest.fixture(autouse=True)
-def finds_one_face(monkeypatch):
-    """Stands in for the detector, which test_photo.py tries: a face at one place, none in black pictures."""
-
-    def find(detector, photo):
-        return [Face(points=SQUARE.clone(), score=0.9)] if photo.pixels.any() else []
-
-    monkeypatch.setattr(importing, "find_faces", find)
-    monkeypatch.setattr(importing, "yaw_of", lambda detector, path: 0.0)
-
-
-def picture(seed: int = 0, size: int = SIZE, kind: str = "JPEG") -> bytes:
-    pixels = np.random.default_rng(seed).integers(1, 256, (size, size, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-def tar(path: Path, content: dict[str, bytes | tarfile.TarInfo]) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
-        for name, data in content.items():
-            if isinstance(data, tarfile.TarInfo):
-                archive.addfile(data)
-            else:
-                entry = tarfile.TarInfo(name)
-                entry.size = len(data)
-                archive.addfile(entry, io.BytesIO(data))
-    return path
-
-
-def rows_of(into: Path) -> dict[str, dict]:
-    with (into / "attributes.csv").open(newline="") as file:
-        return {row.pop("file"): row for row in csv.DictReader(file)}
 
 
 def link(name: str, kind: bytes) -> tarfile.TarInfo:
@@ -125,7 +85,7 @@ def test_interrupted_import_goes_on_and_other_collections_are_added(tmp_path, mo
     made = import_photos("pictures", more, into, None, side=32, labels=more / "table.csv")
     assert dict(made.rejected)["you.png"] == "no such file, but a row"
     rows = rows_of(into)
-    assert len(rows) == 5 and rows["pictures/me.png"] == {
+    assert len(rows) == 5 and rows["pictures/more/me.png"] == {
         "yaw": "0.0", "person": "me", "smile": "0.5", "age": "0.3",
     }  # fmt: skip
     assert rows["lfw/A/A_0000.png"]["person"] == "A", "the rows of the other collection stay"
@@ -201,7 +161,7 @@ def test_what_is_no_archive_and_pictures_without_a_usable_face_are_named(tmp_pat
     assert "lie beyond the border of the photo" in reasons["c.jpg"] and "is no picture" in reasons["d.txt"]
     with pytest.raises(UserError, match="no usable photo"):
         import_photos("pictures", path, tmp_path / "other", None, side=128)
-    assert "is 60 px wide, less than 64" in (tmp_path / "other" / "rejected_pictures.csv").read_text()
+    assert "is 60 px wide, less than 64" in (tmp_path / "other" / "rejected_pictures_few.csv").read_text()
 
 
 def test_fasseg_masks_get_the_nearest_colour_and_follow_the_crop(tmp_path):
@@ -218,7 +178,7 @@ def test_fasseg_masks_get_the_nearest_colour_and_follow_the_crop(tmp_path):
     (tmp_path / "set" / "train" / "2.jpg").write_bytes(picture())
     made = import_photos("fasseg", tmp_path / "set", tmp_path / "mine", None, side=60)
     assert (made.pictures, made.masks) == (2, 2)
-    assert dict(made.rejected) == {"train/2.jpg": "has no mask 2_label.png beside it"}
+    assert dict(made.rejected) == {"train/2.jpg": "has no mask: neither 2_label.png nor one in train_Labels"}
     assert fasseg.nearest(label.getvalue())[40, 50] == 0 and fasseg.nearest(label.getvalue())[30, 50] == 1
     mask = np.asarray(Image.open(tmp_path / "mine/masks/fasseg/train/1.png"))
     assert (mask[:, 2:-2] == 1).mean() > 0.97 and (mask[30] == 0).all()

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from editgan.errors import UserError
 
@@ -56,23 +57,31 @@ def save_classes(path: Path | str, classes: Classes) -> None:
 
 def load_classes(path: Path | str) -> Classes:
     """Read classes.json. Raises ArchiveError when the file is absent or is not a list of names and colours."""
-    path = Path(path)
     try:
-        rows = json.loads(path.read_text())
+        return parse_classes(Path(path).read_bytes(), path)
+    except FileNotFoundError:
+        raise ArchiveError(f"{path} does not exist; `python -m editgan data` makes it") from None
+
+
+def parse_classes(content: bytes, path: Path | str) -> Classes:
+    """The content of a classes.json at `path`. Raises ArchiveError when it is not a list of names and colours."""
+    try:
+        rows = json.loads(content)
         names = [row["name"] for row in rows]
         if not all(isinstance(name, str) and name for name in names):
             raise ValueError("a name is no text")
         palette = np.array([row["colour"] for row in rows], np.uint8).reshape(len(names), 3)
-    except FileNotFoundError:
-        raise ArchiveError(f"{path} does not exist; `python -m editgan data` makes it") from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ArchiveError(f"{path} is no list of {{name, colour}} entries ({error}); make it again") from error
     return Classes(names=names, palette=palette)
 
 
-def encode_image(image: np.ndarray) -> bytes:
-    """uint8 RGB [H, W, 3] -> PNG bytes."""
-    return _png(Image.fromarray(image, "RGB"))
+def encode_image(image: np.ndarray, origin: str | None = None) -> bytes:
+    """uint8 RGB [H, W, 3] -> PNG bytes, with a text `origin` in its metadata."""
+    text = PngInfo()
+    if origin is not None:
+        text.add_text("origin", origin)
+    return _png(Image.fromarray(image, "RGB"), pnginfo=text)
 
 
 def encode_mask(mask: np.ndarray, palette: np.ndarray) -> bytes:
@@ -82,9 +91,9 @@ def encode_mask(mask: np.ndarray, palette: np.ndarray) -> bytes:
     return _png(picture)
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(picture: Image.Image, **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=6)
+    picture.save(buffer, "PNG", compress_level=6, **options)
     return buffer.getvalue()
 
 

@@ -4,13 +4,15 @@ INTO/images/COLLECTION/....png  aligned pictures          INTO/masks/COLLECTION/
 INTO/classes.json               the classes of the masks  INTO/attributes.csv            a row a picture
 INTO/rejected_COLLECTION.csv    what was not used, and why
 
-Several collections can go into one folder if their masks have the same classes. An interrupted import goes on where it
-was; rows are written at the end.
+COLLECTION is `pictures/NAME` for a folder or archive NAME of any photos, so that several of them can go into one
+folder, as can several collections if their masks have the same classes. An interrupted import goes on where it was: a
+picture says in its metadata what it was made of. Rows are written at the end.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Callable
@@ -75,32 +77,36 @@ def import_photos(
     Raises:
         UserError: no such archive, a broken table, no usable photo, or other classes than `into` has.
     """
+    place = f"pictures/{path.resolve().stem or 'root'}" if collection == "pictures" else collection
     with opened(path) as files:
         found, rejected, classes = COLLECTIONS[collection](files, labels)
         rejected = [*files.rejected, *rejected]
         agree_on_classes(into, classes)
-        rows, masks, names = {}, 0, set()
+        rows, masks, names, folders = {}, 0, set(), set()
         for done, photo in enumerate(found):
-            name = f"{collection}/{PurePosixPath(photo.file).with_suffix('.png').as_posix()}"
+            name = f"{place}/{PurePosixPath(photo.file).with_suffix('.png').as_posix()}"
+            above = {parent.as_posix() for parent in PurePosixPath(name).parents}
             try:
                 if name in names:
                     raise Unusable("another photo has the same name but for its ending")
+                if name in folders or above & names:
+                    raise Unusable("what is made of it would have the name of a folder")
                 names.add(name)
+                folders |= above
                 masks += write_one(files, photo, classes, into, name, detector, side)
                 rows[name] = {"yaw": yaw_of(detector, into / "images" / name)} | photo.attributes
                 rows[name] |= {"person": photo.person}
             except Unusable as reason:
                 rejected.append(Rejected(photo.file, str(reason)))
             report(done + 1, len(found))
-    rejected = sorted(set(rejected))
-    write_bytes(into / f"rejected_{collection}.csv", rejected_csv(rejected))
+    rejected, listed = sorted(set(rejected)), into / f"rejected_{place.replace('/', '_')}.csv"
+    write_bytes(listed, rejected_csv(rejected))
     if not rows:
         raise UserError(
-            f"{path}: no usable photo of a collection {collection!r}; {into / f'rejected_{collection}.csv'} lists"
-            f" {len(rejected)} files with reasons"
+            f"{path}: no usable photo of a collection {collection!r}; {listed} lists {len(rejected)} files with reasons"
         )
-    name_neutral(rows, collection)
-    write_rows(into / "attributes.csv", rows, replace=f"{collection}/")
+    name_neutral(rows, place)
+    write_rows(into / "attributes.csv", rows, replace=f"{place}/")
     if len(classes.names) > 1:
         save_classes(into / "classes.json", classes)
     return Imported(len(rows), masks, rejected)
@@ -125,29 +131,35 @@ def write_one(
         Unusable: with the reason.
     """
     target, mask = into / "images" / name, into / "masks" / name
-    if target.exists() and side_of(target) == side:
-        return mask.exists()
     try:
         content = files.read(photo.file)
         labels = photo.labels() if photo.labels is not None else None
     except Exception as error:  # a damaged archive may raise anything
         raise Unusable(f"cannot be read ({error})") from None
+    origin = hashlib.sha256(content)
+    origin.update(b"" if labels is None else labels.tobytes())
+    if made_of(target) == (side, origin.hexdigest()):
+        return labels is not None
     whole = photo_of(content)
     face = central_face(detector, whole, side)
-    if labels is not None:
-        if labels.shape != tuple(whole.pixels.shape[1:]):
-            raise Unusable(f"its mask is {labels.shape[1]}x{labels.shape[0]}, it is not")
+    if labels is None:
+        mask.unlink(missing_ok=True)  # of an earlier import
+    elif labels.shape != tuple(whole.pixels.shape[1:]):
+        raise Unusable(f"its mask is {labels.shape[1]}x{labels.shape[0]}, it is not")
+    else:
         write_bytes(mask, encode_mask(crop_labels(labels, face, side, len(classes.names)), classes.palette))
-    write_bytes(target, encode_image(crop_face(whole, face, side).permute(1, 2, 0).numpy()))
+    picture = crop_face(whole, face, side).permute(1, 2, 0).numpy()
+    write_bytes(target, encode_image(picture, origin.hexdigest()))
     return labels is not None
 
 
-def side_of(path: Path) -> int | None:
-    """Side of a picture that an earlier import made; None where it is damaged."""
+def made_of(path: Path) -> tuple[int, str | None] | None:
+    """Side of a picture that an earlier import made, and of what; None where there is none or it is damaged."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            return picture.width
-    except OSError:
+            picture.load()
+            return picture.width, picture.text.get("origin")
+    except Exception:  # a decoder may raise anything on a damaged file
         return None
 
 

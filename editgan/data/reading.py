@@ -122,14 +122,17 @@ def fit_picture(picture: Image.Image, resolution: int) -> np.ndarray:
     return np.array(small)
 
 
-def read_labels(content: bytes, label: int | None, size: tuple[int, int], classes: int) -> np.ndarray:
-    """Labels of a mask; with `label`, that where it is not black and 0 elsewhere.  # uint8 [H, W]
+def read_labels(content: bytes, label: int | None, size: tuple[int, int] | None, classes: int) -> np.ndarray:
+    """Labels of a mask, of any size where `size` is None; with `label`, that where it is not black and 0 elsewhere.
+
+    Returns:
+        uint8 [H, W]
 
     Raises:
         Unusable: damaged, not of `size`, in colour, or with a label of no class.
     """
     picture = open_picture(content, ("PNG",))
-    if picture.size != size:
+    if size is not None and picture.size != size:
         raise Unusable(f"is {picture.width}x{picture.height}, expected {size[0]}x{size[1]}")
     if label is not None:
         return np.where(np.array(picture.convert("L")) > 0, label, 0).astype(np.uint8)

@@ -1,26 +1,35 @@
 """The files of a collection, read where they lie: in a folder, a .zip or a .tar (also compressed); nothing is unpacked.
 
-They are not trusted: what is no regular file, has a name that leads out, or is larger than a picture may be is refused
-by name, and an archive that swells without end is given up.
+They are not trusted: what is no regular file, has a name that leads out or that no file can have, or is larger than a
+picture may be is refused by name, and an archive that swells without end is given up.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 
-from editgan.data.sources.listing import MAX_BYTES, Rejected, files_below, refusal
+from editgan.data.sources.listing import MAX_BYTES, Rejected, files_below, printable, refusal
 from editgan.errors import UserError
 
 MAX_FILES = 2_000_000
 MAX_ALL_BYTES = 2**38  # of all files of an archive, unpacked
+MAX_HEADER = 2**20  # bytes of a header of a .tar: it holds a name
+MAX_NAME, MAX_PATH = 200, 1000  # bytes of a name, and of those of a path together; results are called likewise
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by the first bytes
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -54,15 +63,35 @@ def opened(path: Path) -> Iterator[Files]:
     elif not path.exists():
         raise UserError(f"{path}: no such file or folder")
     elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        try:
+            archive = zipfile.ZipFile(path)
+        except DAMAGED as error:
+            raise UserError(f"{path}: damaged ({error}); fetch it again") from None
+        with archive:
             yield _zip(path, archive)
     else:
-        try:
-            archive = tarfile.open(path)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise UserError(f"{path}: is neither a folder nor a .zip or .tar archive ({error})") from None
-        with archive:
-            yield _tar(path, archive)
+        with path.open("rb") as file, decompressed(file) as content:
+            yield _tar(path, Headers(content))
+
+
+def decompressed(file: BinaryIO) -> BinaryIO:
+    """The content of a file that gzip, bzip2 or xz may have packed."""
+    start = file.read(8)
+    file.seek(0)
+    return next((unpack(file) for magic, unpack in COMPRESSED.items() if start.startswith(magic)), file)
+
+
+class Headers:
+    """A file for tarfile that refuses to read much at once as long as `most` is set: headers are read whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.most = file, MAX_HEADER
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if self.most is not None and size > self.most:
+            raise tarfile.ReadError(f"a header of {size / 2**20:.0f} MiB")
+        return self.file.read(size)
 
 
 def leads_out(name: str) -> bool:
@@ -84,41 +113,44 @@ def _folder(root: Path) -> Files:
 
 
 def _zip(path: Path, archive: zipfile.ZipFile) -> Files:
-    names, rejected, total = [], [], 0
+    members, rejected, total = {}, [], 0
     for entry in archive.infolist():
         if entry.is_dir():
             continue
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        reason = _reason(entry.filename, entry.file_size, regular=kind in (0, stat.S_IFREG))
+        name, reason = _named(entry.filename, entry.file_size, members, regular=kind in (0, stat.S_IFREG))
         if entry.flag_bits & 1:
             reason = reason or "is encrypted"
-        total = _counted(path, total, entry.file_size, len(names))
+        total = _counted(path, total, entry.file_size, len(members))
         if reason is None:
-            names.append(entry.filename)
+            members[name] = entry
         else:
-            rejected.append(Rejected(entry.filename, reason))
+            rejected.append(Rejected(name, reason))
 
     def read(name: str) -> bytes:
-        with archive.open(name) as file:
+        with archive.open(members[name]) as file:
             return _limited(file)
 
-    return Files(names, rejected, read)
+    return Files(list(members), rejected, read)
 
 
-def _tar(path: Path, archive: tarfile.TarFile) -> Files:
-    members, rejected, total = {}, [], 0
+def _tar(path: Path, content: Headers) -> Files:
+    members, rejected, total, archive = {}, [], 0, None
     try:
+        archive = tarfile.open(fileobj=content, mode="r:")
         for member in archive:
             if member.isdir():
                 continue
-            reason = _reason(member.name, member.size, regular=member.isreg())
+            name, reason = _named(member.name, member.size, members, regular=member.isreg())
             total = _counted(path, total, member.size, len(members))
             if reason is None:
-                members[member.name] = member
+                members[name] = member
             else:
-                rejected.append(Rejected(member.name, reason))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{path}: damaged ({error}); fetch it again") from None
+                rejected.append(Rejected(name, reason))
+    except DAMAGED as error:
+        fault = "is neither a folder nor a .zip or .tar archive" if archive is None else "damaged"
+        raise UserError(f"{path}: {fault} ({error}); fetch it again") from None
+    content.most = None
 
     def read(name: str) -> bytes:
         with archive.extractfile(members[name]) as file:
@@ -127,9 +159,21 @@ def _tar(path: Path, archive: tarfile.TarFile) -> Files:
     return Files(list(members), rejected, read)
 
 
-def _reason(name: str, size: int, *, regular: bool) -> str | None:
+def _named(name: str, size: int, members: dict, *, regular: bool) -> tuple[str, str | None]:
+    """The name of a file as it is given out, without `./`, and why it is refused, if it is."""
     if leads_out(name):
-        return "its path leads out of the archive"
+        return printable(name), "its path leads out of the archive"
+    if printable(name) != name:
+        return printable(name), "its name is no UTF-8"
+    name = PurePosixPath(name).as_posix()
+    if len(name.encode()) > MAX_PATH or any(len(part.encode()) > MAX_NAME for part in name.split("/")):
+        return name, f"has a name of more than {MAX_NAME} bytes, or a path of more than {MAX_PATH}"
+    if name in members:
+        return name, "a second file of this name"
+    return name, _reason(size, regular=regular)
+
+
+def _reason(size: int, *, regular: bool) -> str | None:
     if not regular:
         return "is a link or a device, no file"
     if size > MAX_BYTES:

@@ -1,8 +1,8 @@
 """The Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0): people neutral and smiling, outlined by hand.
 
-Folders whose names begin with `neutral` and `smiling` hold NNN.jpg (or NNN_03.jpg, as distributed), beside it NNN.csv
-(point, x, y) or NNN.tem (WebMorph's template); for CSVs `curves.csv` (curve, closed, points) says which points follow
-one another. Hair and clothes are not outlined and count as background.
+The folders `neutral_front` and `smiling_front` (or `neutral` and `smiling`) hold NNN_03.jpg (or NNN.jpg), beside it
+NNN_03.csv (point, x, y) or NNN_03.tem (WebMorph's template); for CSVs `curves.csv` (curve, closed, points) says which
+points follow one another. Hair and clothes are not outlined and count as background. Views from the side are not used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from editgan.data.collections.files import Files, Found
 from editgan.data.collections.parts import draw_parts, smooth
 from editgan.data.sources.listing import Rejected
 
-PHOTO = re.compile(r"(?:.*/)?((neutral|smiling)[^/]*)/((\d{3})[^/]*)\.(?:jpg|png)", re.IGNORECASE)
+SIDE_VIEW = re.compile(r"(?:.*/)?(?:neutral|smiling)_[^/]*/[^/]*\.(?:jpg|png)", re.IGNORECASE)
+PHOTO = re.compile(r"(?:.*/)?((neutral|smiling)(?:_front)?)/((\d{3})[^/]*)\.(?:jpg|png)", re.IGNORECASE)
 # Curves of the set's template by part, as (curve, backwards) that are joined to an outline; left and right are the
 # person's own, as everywhere here: the right eye is the one at the left of the picture.
 OUTLINES: dict[str, list[list[tuple[int, bool]]]] = {
@@ -60,7 +61,9 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
             attributes["neutral"] = neutral[person]
         found.append(Found(name, f"london {person}", attributes, drawn))
     rest = [name for name in files.names if name not in used and name != curves]
-    return found, [*rejected, *(Rejected(name, "is neither photo nor outline of one") for name in rest)], CLASSES
+    reasons = {True: "shows the face from the side", False: "is neither photo nor outline of one"}
+    rejected += [Rejected(name, reasons[SIDE_VIEW.fullmatch(name) is not None]) for name in rest]
+    return found, rejected, CLASSES
 
 
 def draw(files: Files, photo: str, template: str, curves: str | None) -> np.ndarray:

@@ -1,18 +1,21 @@
-"""Any folder or archive of uncropped photos, with an optional table of attributes.
+"""Any folder or archive of uncropped photos, with an optional table of attributes and optional part masks.
 
-The table is a CSV with the column `file` (the picture's path in the folder or archive) and those of attributes.csv in
-docs/data.md.
+The table is a CSV with the column `file` (the photo's path in the folder or archive) and those of attributes.csv in
+docs/data.md. Masks come with `classes.json` beside two folders: masks/a/b.png belongs to images/a/b.jpg, of its size.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+from functools import partial
 from pathlib import Path
 
-from editgan.data.archive import Classes
+import numpy as np
+
+from editgan.data.archive import Classes, parse_classes
 from editgan.data.collections.files import Files, Found
 from editgan.data.collections.parts import NO_PARTS
+from editgan.data.reading import read_labels
+from editgan.data.sources.folder import CLASSES, IMAGES, MASKS, parse_table
 from editgan.data.sources.listing import Rejected
 from editgan.errors import UserError
 
@@ -20,31 +23,42 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
-    """Photos with the attributes of their rows; a person of its own where no row names one.
+    """Photos with the attributes of their rows and the masks of their names; each a person of its own if no row says.
 
     Raises:
-        UserError: the table is no CSV or has no column `file`.
+        UserError: the table is no CSV or has no column `file`, or classes.json is no list of classes.
     """
-    table = read_table(labels) if labels is not None else {}
-    found, rejected = [], []
-    for name in files.names:
+    found, rejected, masks, classes = [], [], {}, NO_PARTS
+    table = read_table(labels, rejected) if labels is not None else {}
+    unusable = {file for file, _ in rejected}  # by their rows
+    if CLASSES in files.names:
+        classes = parse_classes(files.read(CLASSES), CLASSES)
+        masks = {name: name[len(MASKS) + 1 :] for name in files.names if name.startswith(f"{MASKS}/")}
+    photos = [name for name in files.names if name not in masks and name != CLASSES]
+    by_photo = {f"{IMAGES}/{stem}".rpartition(".")[0]: name for name, stem in masks.items()}
+    for name in photos:
         if not name.lower().endswith(ENDINGS):
             rejected.append(Rejected(name, f"is no picture: its name ends in none of {', '.join(ENDINGS)}"))
         elif labels is not None and name not in table:
-            rejected.append(Rejected(name, f"has no row in {labels.name}"))
+            rejected += [] if name in unusable else [Rejected(name, f"has no row in {labels.name}")]
         else:
-            row = dict(table.get(name, {}))
-            found.append(Found(name, row.pop("person", "") or name, row))
-    rejected += [Rejected(name, "no such file, but a row") for name in sorted(set(table) - set(files.names))]
-    return found, rejected, NO_PARTS
+            row, mask = dict(table.get(name, {})), by_photo.pop(name.rpartition(".")[0], None)
+            masked = None if mask is None else partial(read_mask, files, mask, len(classes.names))
+            found.append(Found(name, row.pop("person", None) or name, row, masked))
+    rejected += [Rejected(mask, "belongs to no photo") for mask in by_photo.values()]
+    rejected += [Rejected(name, "no such file, but a row") for name in sorted(set(table) - set(photos))]
+    return found, rejected, classes
 
 
-def read_table(path: Path) -> dict[str, dict[str, str]]:
+def read_mask(files: Files, name: str, classes: int) -> np.ndarray:
+    """Class numbers.  # uint8 [H, W]"""
+    return read_labels(files.read(name), None, None, classes)
+
+
+def read_table(path: Path, rejected: list[Rejected]) -> dict[str, dict]:
     """Rows by file."""
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), restkey=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as a CSV ({error})") from None
-    if not rows or "file" not in rows[0]:
-        raise UserError(f"{path}: its first line must name the column file")
-    return {row.pop("file"): {key: value for key, value in row.items() if key and value} for row in rows}
+    return parse_table(text, path, rejected)

@@ -88,17 +88,27 @@ def _table(root: Path, rejected: list[Rejected]) -> dict[str, dict] | None:
     """Rows of attributes.csv by file, None where there is no table."""
     if not (root / TABLE).exists() and not (root / TABLE).is_symlink():
         return None
-    reader = csv.DictReader(io.StringIO(read_text(root, TABLE), newline=""), restkey="", restval="")
+    return parse_table(read_text(root, TABLE), root / TABLE, rejected, f"{IMAGES}/")
+
+
+def parse_table(text: str, path: Path, rejected: list[Rejected], place: str = "") -> dict[str, dict]:
+    """Rows of a table of attributes by file, numbers as numbers; rows that cannot be used go to `rejected`.
+
+    Args:
+        path: what the text was read from
+        place: what comes before the names of files where they are rejected
+    Raises:
+        UserError: it is no CSV, or its columns are not named as they should be.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
     try:
         columns, lines = reader.fieldnames or [], list(reader)
     except csv.Error as error:
-        raise UserError(f"{root / TABLE}: is no CSV ({error})") from None
+        raise UserError(f"{path}: is no CSV ({error})") from None
     if "file" not in columns or len(set(columns)) < len(columns) or "" in columns:
-        raise UserError(
-            f"{root / TABLE}: the first line must name each column once, `file` among them; it is {columns}"
-        )
+        raise UserError(f"{path}: the first line must name each column once, `file` among them; it is {columns}")
     if "identity" in columns:
-        raise UserError(f"{root / TABLE}: call the column of who is on a picture `person`, not `identity`")
+        raise UserError(f"{path}: call the column of who is on a picture `person`, not `identity`")
     rows: dict[str, dict] = {}
     seen = set()
     for number, cells in enumerate(lines, 2):
@@ -112,7 +122,7 @@ def _table(root: Path, rejected: list[Rejected]) -> dict[str, dict] | None:
             seen.add(file)
             rows[file] = _row(cells)
         except ValueError as error:
-            rejected.append(Rejected(f"{IMAGES}/{file}", f"{TABLE}, row {number}: {error}"))
+            rejected.append(Rejected(f"{place}{file}", f"{path.name}, row {number}: {error}"))
     return rows
 
 

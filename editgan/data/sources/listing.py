@@ -81,25 +81,26 @@ def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
 
     def unlisted(error: OSError) -> None:
         place = Path(error.filename).relative_to(root).as_posix()
-        rejected.append(Rejected(_printable(place), f"cannot be listed ({error.strerror})"))
+        rejected.append(Rejected(printable(place), f"cannot be listed ({error.strerror})"))
 
     for directory, folders, names in os.walk(root / folder, onerror=unlisted):
         place = Path(directory).relative_to(root).as_posix()
         rejected += [
-            Rejected(_printable(f"{place}/{name}"), "is a symbolic link")
+            Rejected(printable(f"{place}/{name}"), "is a symbolic link")
             for name in folders
             if os.path.islink(os.path.join(directory, name))
         ]
         for name in names:
             file = f"{place}/{name}"
-            if _printable(file) == file:
+            if printable(file) == file:
                 files.append(file)
             else:
-                rejected.append(Rejected(_printable(file), "its name is no UTF-8"))
+                rejected.append(Rejected(printable(file), "its name is no UTF-8"))
     return sorted(files), sorted(rejected)
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """A name as text, with a mark for each byte that is no UTF-8."""
     return os.fsencode(path).decode(errors="replace")
 
 
