@@ -54,7 +54,7 @@ def reports_errors(command: Callable) -> Callable:
             fault = f"{error.filename}: is in the way, a file where a folder is needed; move it or name another folder"
             errors.print(f"editgan: {fault}", style="red", markup=False, highlight=False)
             raise typer.Exit(1) from None
-        except (UserError, PermissionError) as error:
+        except (UserError, OSError) as error:
             errors.print(f"editgan: {error}", style="red", markup=False, highlight=False)
             raise typer.Exit(1) from None
 
@@ -120,8 +120,8 @@ def segment(
 @app.command()
 @reports_errors
 def edit(
-    picture: Annotated[Path, typer.Argument(help="A picture, or latents written by `embed`.")],
-    mask: Annotated[Path, typer.Argument(help="The mask that `segment` wrote, painted on.")],
+    picture: Annotated[Path, typer.Argument(help="A picture, or latents written by `embed`; or a folder of them.")],
+    mask: Annotated[Path, typer.Argument(help="The mask that `segment` wrote, painted on; or the folder of them.")],
     out: Out = Path("edited"),
     name: Annotated[str, typer.Option(help="Keep the edit as an editing vector of this name.")] = "",
     edit_steps: Annotated[int, typer.Option(min=1, help="Steps of optimisation towards the mask.")] = 100,
@@ -136,27 +136,33 @@ def edit(
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Edit one picture by its painted mask; with --name also learn an editing vector from it."""
-    from editgan.images import read_mask
-    from editgan.inputs import files_in
+    """Edit a picture by its painted mask, or each of a folder by its own; with --name also learn an editing vector.
+
+    A mask belongs to the latents that `segment` left beside it; a picture is embedded anew only where there are none.
+    """
+    from editgan.inputs import files_in, masks_of, read_masks
     from editgan.results import write_edit
 
-    if len(files_in(picture)) != 1:
-        raise UserError(f"{picture}: holds several pictures; `edit` takes one")
+    pictures = files_in(picture)
+    if name and len(pictures) > 1:
+        raise UserError(f"{picture}: holds several pictures; --name takes one")
+    masks, latents = masks_of(pictures, mask)
     editor = loaded(outputs, device, own)
     path = new_name(editor, name, own) if name else None
-    side = editor.G.img_resolution
-    target = read_mask(mask, resolution=side, classes=len(editor.class_names), palette=editor.palette.numpy())
-    taken = set_inputs(editor, [picture], steps, identity_weight, outputs, out, face=face, paste_back=paste_back)
+    target = read_masks(masks, editor)
+    taken = set_inputs(
+        editor, pictures, steps, identity_weight, outputs, out, face=face, paste_back=paste_back, latents=latents
+    )
     before = editor.segment()
     with progress("optimising") as advance:
         edited = editor.edit(target, steps=edit_steps, shared_rows=not free_rows, progress=advance)
     write_edit(editor, edited, taken, out, paste_back)
-    followed = (edited.masks == target)[before != target].float().mean()
-    parts = ", ".join(edited.parts[0]) or "none"
-    say(f"{taken[0].name}: {followed:.0%} of the repainted pixels are segmented as painted; parts {parts}")
+    for one, wanted, was, found, parts in zip(taken, target, before, edited.masks, edited.parts, strict=True):
+        followed = (found == wanted)[was != wanted].float().mean()
+        painted = f"{followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(parts)}"
+        say(f"{one.name}: {painted if (was != wanted).any() else 'its mask is not painted on'}")
     if path is not None:
-        editor.save_vector(path, edited, source=picture.name)
+        editor.save_vector(path, edited, source=pictures[0].name)
         say(f"editing vector {path}; apply it with: editgan apply PICTURE --edit {name}=1")
 
 
@@ -319,8 +325,12 @@ def set_inputs(
     face: int | None = None,
     all_faces: bool = False,
     paste_back: bool = False,
+    latents: list[Path] | None = None,
 ) -> list["Input"]:
     """Set pictures, faces of photos, or latents. Everything is read before anything is computed.
+
+    Args:
+        latents: of pictures that were embedded before, one each, which then are not embedded again
 
     Raises:
         UserError: nothing there, pictures and latents mixed, two inputs of one name, no such face, latents of another
@@ -343,6 +353,11 @@ def set_inputs(
     number = None if all_faces else face or 1
     inputs, images = read_pictures(files, editor.G.img_resolution, outputs / "assets", number)
     checked(inputs)
+    if latents is not None:
+        editor.set_latents(read_latents(latents, editor))
+        editor.photos = images
+        say(f"latents: {', '.join(map(str, latents))}")
+        return inputs
     with progress("embedding") as advance:
         reconstructions = editor.set_image(images, steps=steps, identity_weight=identity_weight, progress=advance)
     for line, warning in show_faces(editor, inputs, images, reconstructions, outputs, out):

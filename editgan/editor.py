@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_classes
-from editgan.editing.masks import dilate, dilation_radius, edit_region
-from editgan.editing.objective import EditLoss
-from editgan.editing.optimize import edit
+from editgan.editing.masks import dilate, dilation_radius, edit_region, painted_parts
+from editgan.editing.optimize import edit_in_batches
 from editgan.editing.params import EDIT_WEIGHTS, REFINE_WEIGHTS, ObjectiveWeights
 from editgan.editing.paste import paste_back
 from editgan.editing.refine import refine_edit
@@ -32,7 +31,6 @@ from editgan.segmentation.labelled import sampled_latents
 from editgan.segmentation.predict import predict_masks
 from editgan.training import device_named
 
-SURROUNDINGS = ("background", "skin")  # what parts give way to is not edited itself
 MODELS = {
     "assets/lpips_vgg.safetensors": "assets",
     "data/classes.json": "data",
@@ -42,6 +40,7 @@ MODELS = {
     "segmentation/S.safetensors": "segmentation",
 }
 BATCH = 16  # images at a time; changes speed and memory only
+LARGEST_LATENT = 1e4  # entries of w_plus are of the size of 1
 Progress = Callable[[int, int], None]  # (done, all)
 
 
@@ -159,11 +158,11 @@ class Editor:
         Raises:
             UserError: images of another size or type.
         """
-        images, side = images[None] if images.ndim == 3 else images, self.G.img_resolution
-        if images.dtype != torch.uint8 or images.shape[1:] != (3, side, side):
-            raise UserError(
-                f"images are {images.dtype} {list(images.shape)}, the model takes uint8 [N, 3, {side}, {side}]"
-            )
+        side, given = self.G.img_resolution, (getattr(images, "dtype", None), *getattr(images, "shape", ()))
+        if not isinstance(images, Tensor) or given[0] != torch.uint8 or given[-3:] != (3, side, side):
+            raise UserError(f"images are {type(images).__name__} {given}; give a uint8 tensor [N, 3, {side}, {side}]")
+        _check_counts(steps=steps, identity_weight=identity_weight, consistency_weight=consistency_weight)
+        images = images.reshape(-1, 3, side, side)
         floats, trained = to_float(images).to(self.device), self._trained or self.G
         options = dict(learning_rate=learning_rate, consistency_weight=consistency_weight, progress=progress)
         options |= dict(identity=self._identity(identity_weight), identity_weight=identity_weight)
@@ -204,7 +203,7 @@ class Editor:
         self.G = tune_generator(
             self.G, self.lpips_vgg, self.w_plus, images, steps=steps, learning_rate=learning_rate, progress=progress
         )
-        self._trained = trained
+        self._trained, self._w_plus = trained, self.w_plus.clone()  # edits made before are of another generator
         return self.render(self.w_plus)
 
     def sample(self, seeds: list[int], truncation_psi: float = 0.7) -> Tensor:
@@ -219,7 +218,7 @@ class Editor:
     def edit(
         self,
         masks: Tensor,
-        region: Tensor | None = None,
+        roi: Tensor | None = None,
         *,
         steps: int = 100,
         learning_rate: float = 0.02,
@@ -231,51 +230,51 @@ class Editor:
 
         Args:
             masks: edited masks, labels  # [H, W] or [N, H, W]
-            region: where to follow them; None: the pixels that differ from `segment()` and the parts that they belong
-                to before and after, but for background and skin, dilated  # bool, shaped as masks
+            roi: where to follow them, bool, shaped as masks; None: what differs from `segment()` and `painted_parts`
             shared_rows: move all rows of W+ alike; False: the paper's free rows, which fool a segmentation of a
                 generator that was trained for an hour
         Raises:
             UserError: masks of another size, with unknown labels, or without any change.
         """
-        before, after = self.segment(), (masks[None] if masks.ndim == 2 else masks).cpu()
+        _check_counts(steps=steps)
+        before, after = self.segment(), torch.as_tensor(masks).cpu()
+        after = after[None] if after.ndim == 2 else after
         if after.shape != before.shape:
             raise UserError(f"the edited masks are {list(after.shape)}, the images ask for {list(before.shape)}")
         if int(after.max()) >= len(self.class_names) or int(after.min()) < 0:
-            raise UserError(f"the edited masks hold the label {int(after.max())}; there are {len(self.class_names)}")
+            wrong = int(after.max()) if int(after.min()) >= 0 else int(after.min())
+            raise UserError(f"the edited masks hold the label {wrong}; there are {len(self.class_names)}, from 0 on")
         after = after.to(torch.uint8)
         changed = before != after
-        if region is None:
+        if roi is None:
             if not changed.any():
                 raise UserError("the edited masks equal what the segmentation sees; paint a change, or name a region")
-            parts = self._parts(before, after, changed)
+            parts = painted_parts(before, after, changed, self.class_names)
             region = self._around(before, after, parts) | dilate(changed, dilation_radius(after.shape[-1]))
             region &= changed.flatten(1).any(1)[:, None, None]  # nothing painted: nothing to follow
         else:
-            region = (region[None] if region.ndim == 2 else region).bool().cpu()
+            region = (roi[None] if roi.ndim == 2 else roi).bool().cpu()
             if region.shape != before.shape:
                 raise UserError(f"the region is {list(region.shape)}, the images ask for {list(before.shape)}")
-            parts = self._parts(before, after, region)
-
-        def report(step: int, total: int, loss: EditLoss) -> None:
-            if progress is not None:
-                progress(step, total)
-
-        learned = edit(
+            if not region.any():
+                raise UserError("the region holds no pixel; mark where the masks are to be followed")
+            parts = painted_parts(before, after, region, self.class_names)
+        w_plus = edit_in_batches(
             self.G,
             self.S,
             self.lpips_vgg,
             self.w_plus,
             after.to(self.device),
             region.to(self.device),
+            batch=BATCH,
+            progress=progress,
             weights=weights,
             steps=steps,
             learning_rate=learning_rate,
             shared_rows=shared_rows,
             identity=self._identity(weights.identity),
-            report=report,
         )
-        return self._edited(learned.w_plus, parts, region)
+        return self._edited(w_plus, parts, region)
 
     def apply(
         self,
@@ -304,8 +303,11 @@ class Editor:
         vectors = [self.vectors[name] for name in edits]
         pairs = zip(vectors, edits.values(), strict=True)
         strengths = [vector.scale if strength is None else strength for vector, strength in pairs]
+        _check_counts(refine=refine)
         vector = combined(vectors, strengths)
         w_edited = apply_vector(self.w_plus, vector)
+        if not w_edited.abs().max() < LARGEST_LATENT:
+            raise UserError(f"strengths {strengths} lead far out of what the generator knows; give smaller ones")
         if refine:
             w_edited = refine_edit(
                 self.G,
@@ -378,14 +380,6 @@ class Editor:
             self._identity_net = load_network("dlib_resnet", self.assets).to(self.device)
         return self._identity_net if weight > 0 else None
 
-    def _parts(self, before: Tensor, after: Tensor, where: Tensor) -> tuple[tuple[str, ...], ...]:
-        """Names of the parts that pixels `where` belong to before or after, for each image, without surroundings."""
-        found = []
-        for one, other, pixels in zip(before, after, where, strict=True):
-            labels = sorted(set(one[pixels].tolist()) | set(other[pixels].tolist()))
-            found.append(tuple(name for label in labels if (name := self.class_names[label]) not in SURROUNDINGS))
-        return tuple(found)
-
     def _around(self, before: Tensor, after: Tensor, parts: tuple[tuple[str, ...], ...]) -> Tensor:
         """`edit_region` of each image's own parts.  # bool [N, H, W]"""
         triples = zip(before.split(1), after.split(1), parts, strict=True)
@@ -398,3 +392,9 @@ class Editor:
         return Edited(
             images=self.render(w_plus), masks=masks, start=self.w_plus, w_plus=w_plus, region=region, parts=parts
         )
+
+
+def _check_counts(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"{name} is {value}; give a number from 0 on")

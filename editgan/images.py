@@ -58,14 +58,15 @@ def read_mask(path: str | Path, *, resolution: int, classes: int, palette: np.nd
     """Read a PNG of part labels as uint8 [resolution, resolution].
 
     Pixel values of an indexed or grey picture are the labels. A colour picture is read by `palette` uint8 [K, 3], where
-    that is given, and must hold no other colour.
+    that is given, and must hold no other colour; so is an indexed one whose colours are numbered otherwise, as painting
+    programs leave them.
 
     Raises:
         UserError: missing, no image, of another size, or with a label or colour that is none.
     """
     try:
         with Image.open(path) as image:
-            size, labels = image.size, image.mode in ("P", "L")
+            size, labels = image.size, image.mode == "L" or (image.mode == "P" and _numbered_as(image, palette))
             pixels = np.array(image if labels else image.convert("RGB"))  # [H, W] or [H, W, 3]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such mask") from error
@@ -84,6 +85,17 @@ def read_mask(path: str | Path, *, resolution: int, classes: int, palette: np.nd
     if pixels.max() >= classes:
         raise UserError(f"{path}: holds the label {pixels.max()}; there are {classes} parts, numbered from 0")
     return torch.from_numpy(pixels.astype(np.uint8))
+
+
+def _numbered_as(image: Image.Image, palette: np.ndarray | None) -> bool:
+    """Whether the pixel values of an indexed picture are labels: its colours are ours or greys that count up."""
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = np.unique(np.array(image))
+    if palette is None or used.max() >= len(colours):
+        return True
+    known = used[used < len(palette)]
+    ours = len(known) == len(used) and (colours[known] == palette[known]).all()
+    return bool(ours or (colours[used] == used[:, None]).all())
 
 
 def save_mask(path: str | Path, mask: Tensor, palette: np.ndarray) -> Path:

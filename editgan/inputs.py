@@ -16,7 +16,7 @@ from editgan.data.archive import load_images
 from editgan.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.images import to_float
+from editgan.images import read_mask, to_float
 from editgan.photo import Face, chosen, crop_face, find_faces, read_photo
 from editgan.weights import load_tensors
 
@@ -60,7 +60,8 @@ def read_pictures(paths: Sequence[Path], side: int, assets: Path, number: int | 
             detector = detector or load_network("blazeface", assets)
             faces = chosen(find_faces(detector, photo), number, str(path))
         except UserError as fault:
-            faults.append(str(fault))
+            hint = f" (an aligned face must be {side}x{side})" if "no face was found" in str(fault) else ""
+            faults.append(f"{fault}{hint}")
             continue
         for index, face in enumerate(faces, 1):
             name = path.stem if number is not None else f"{path.stem}_face{index}"
@@ -92,18 +93,50 @@ def read_latents(paths: Sequence[Path], editor: Editor) -> Tensor:
 def files_in(path: Path) -> list[Path]:
     """A file itself, or the pictures of a folder in order; its latents where it holds no picture.
 
+    In a folder of results, pictures that belong to latents (NAME_mask.png to NAME.safetensors) are no faces.
+
     Raises:
         UserError: nothing there.
     """
     if path.is_dir():
+        latents = sorted(path.glob(f"*{LATENTS}"))
         found = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
-        found = found or sorted(path.glob(f"*{LATENTS}"))
+        found = [one for one in found if not any(one.stem.startswith(f"{made.stem}_") for made in latents)] or latents
         if not found:
             raise UserError(f"{path}: holds neither pictures ({', '.join(sorted(PICTURES))}) nor latents ({LATENTS})")
         return found
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     return [path]
+
+
+def masks_of(pictures: Sequence[Path], mask: Path) -> tuple[list[Path], list[Path] | None]:
+    """The mask of each picture, NAME_mask.png where `mask` is a folder; and the latents beside them, if all have some.
+
+    Raises:
+        UserError: masks are missing, or there is one mask for several pictures.
+    """
+    if mask.is_dir():
+        masks = [mask / f"{picture.stem}_mask.png" for picture in pictures]
+        missing = [str(one) for one in masks if not one.exists()]
+        if missing:
+            raise UserError(f"no such mask: {', '.join(missing)}; `editgan segment` makes them")
+    elif len(pictures) > 1:
+        raise UserError(f"{mask}: one mask for {len(pictures)} pictures; name the folder of their masks")
+    else:
+        masks = [mask]
+    latents = [one.with_name(one.stem.removesuffix("_mask") + LATENTS) for one in masks]
+    return masks, latents if all(one.exists() for one in latents) else None
+
+
+def read_masks(paths: Sequence[Path], editor: Editor) -> Tensor:
+    """Painted masks as part labels.  # uint8 [N, H, W]
+
+    Raises:
+        UserError: one is missing, no mask, or of another size.
+    """
+    options = dict(resolution=editor.G.img_resolution, classes=len(editor.class_names))
+    return torch.stack([read_mask(path, palette=editor.palette.numpy(), **options) for path in paths])
 
 
 def checked(inputs: list[Input]) -> list[Input]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_models import SIDE, save_models
 from torch import nn
 from typer.testing import CliRunner
@@ -12,12 +13,14 @@ from typer.testing import CliRunner
 from editgan import cli
 from editgan import editor as editor_module
 from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.editing.masks import painted_parts
 from editgan.editing.paste import paste_back
 from editgan.editing.vectors import EditingVector, load_vector, save_vector
 from editgan.editor import Editor
 from editgan.errors import UserError
 from editgan.generator.principal_components import load_code
 from editgan.images import read_image, read_mask, save_mask, save_png, to_float, to_pil
+from editgan.inputs import files_in
 from editgan.segmentation.labelled import labelled_samples
 from editgan.weights import load_tensors, save_tensors
 
@@ -178,14 +181,30 @@ def test_each_image_has_its_own_region_and_parts(editor):
     edited = editor.edit(masks, steps=4)
     assert edited.parts[2] == () and torch.equal(edited.w_plus[2], editor.w_plus[2]) and not edited.region[2].any()
     assert "hair" in edited.parts[0] and edited.region[0, 4:8, 4:8].all()
-    far = torch.ones(SIDE, SIDE, dtype=torch.bool)
-    far[19:25, 19:25] = False
-    if not edited.parts[1]:
-        assert not edited.region[1][far].any(), "skin repainted as background leaves the rest of the skin alone"
+    kinds = set(before[1, 20:24, 20:24].flatten().tolist()) - {0, 1}
+    assert edited.parts[1] == (tuple(NAMES[label] for label in sorted(kinds)) or ("skin",))
     box = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     box[4:8, 4:8] = True
     editor.sample([1])
     assert not set(editor.edit(masks[0], box, steps=1).parts[0]) & {"background", "skin"}
+
+
+def test_the_outline_of_a_face_is_an_edit_of_the_skin():
+    """A vector learned from it knows where it acts, so that it can be refined and pasted."""
+    before, after = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, dtype=torch.uint8)
+    before[:2, 2:6, 2:6] = 1
+    after[0, 1:6, 1:6], after[1, 1:6, 1:6] = 1, 2
+    assert painted_parts(before, after, before != after, NAMES) == (("skin",), ("nose",), ("skin",))[:2] + ((),)
+
+
+def test_many_images_are_optimised_a_batch_at_a_time(editor, monkeypatch):
+    editor.sample([1, 2, 3])
+    masks, steps = painted(editor), []
+    whole = editor.edit(masks, steps=3)
+    monkeypatch.setattr(editor_module, "BATCH", 2)
+    parted = editor.edit(masks, steps=3, progress=lambda done, total: steps.append((done, total)))
+    assert torch.allclose(whole.w_plus, parted.w_plus, atol=1e-3)
+    assert steps == [(step, 6) for step in (0, 1, 2, 3, 3, 4, 5, 6)] or steps == [(step, 6) for step in range(1, 7)]
 
 
 def test_order_of_edits_does_not_matter_and_strengths_are_the_vectors_own_by_default(editor):
@@ -239,7 +258,7 @@ def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
     editor.sample([1])
     nan = torch.full((1, 8, 16), float("nan"))
     for refused, match in (
-        (lambda: editor.set_image(photos()[:, :, :16]), r"the model takes uint8 \[N, 3, 32, 32\]"),
+        (lambda: editor.set_image(photos()[:, :, :16]), r"give a uint8 tensor \[N, 3, 32, 32\]"),
         (lambda: editor.set_image(photos().float()), "torch.float32"),
         (lambda: editor.set_latents(torch.zeros(1, 8, 15)), r"takes \[N, 8, 16\]"),
         (lambda: editor.set_latents(nan), "NaN"),
@@ -249,6 +268,14 @@ def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
         (lambda: editor.edit(editor.segment(), torch.zeros(2, 3, dtype=torch.bool)), "the region is"),
         (lambda: editor.edit(editor.segment()), "paint a change"),
         (lambda: editor.edit(editor.segment() + 4), "there are 4"),
+        (lambda: editor.edit(editor.segment().int() - 9), "the label -9; there are 4, from 0 on"),
+        (lambda: editor.edit(editor.segment(), torch.zeros(SIDE, SIDE, dtype=torch.bool)), "region holds no pixel"),
+        (lambda: editor.apply({"red_hair": 1e39}), "lead far out of what the generator knows"),
+        (lambda: editor.apply({"red_hair": 1.0}, refine=-3), "refine is -3"),
+        (lambda: editor.set_image(photos(), steps=-1), "steps is -1"),
+        (lambda: editor.set_image(photos(), identity_weight=float("nan")), "identity_weight is nan"),
+        (lambda: editor.set_image(photos().numpy()), "give a uint8 tensor"),
+        (lambda: labelled_samples(editor.G, editor.S, count=1, truncation_psi=float("nan")), "truncation_psi is nan"),
         (lambda: editor.edit(torch.zeros(3, 3)), "the images ask for"),
         (lambda: Editor.load(tmp_path), "missing; it is made by stage assets"),
         (lambda: Editor.load(outputs, "tpu"), "no device"),
@@ -258,6 +285,24 @@ def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
 
 
 # --- masks on disk -------------------------------------------------------------------------------------------------
+
+
+def test_masks_that_a_painting_program_numbered_anew_are_read_by_their_colours(tmp_path):
+    mask = torch.randint(0, 4, (SIDE, SIDE), dtype=torch.uint8)
+    with Image.open(save_mask(tmp_path / "m.png", mask, PALETTE)) as picture:
+        picture.convert("RGB").quantize(32).save(tmp_path / "again.png")
+    with Image.open(tmp_path / "again.png") as picture:
+        assert picture.mode == "P" and not (np.array(picture) == mask.numpy()).all()
+    options = dict(resolution=SIDE, classes=4, palette=PALETTE)
+    assert torch.equal(read_mask(tmp_path / "again.png", **options), mask)
+    grey = Image.fromarray(mask.numpy(), "P")
+    grey.putpalette([value for value in range(256) for _ in range(3)])
+    grey.save(tmp_path / "grey.png")
+    assert torch.equal(read_mask(tmp_path / "grey.png", **options), mask), "numbers under greys that count up"
+    grey.putpalette([7, 8, 9] * 256)
+    grey.save(tmp_path / "odd.png")
+    with pytest.raises(UserError, match=r"the colour \(7, 8, 9\)"):
+        read_mask(tmp_path / "odd.png", **options)
 
 
 def test_masks_survive_a_trip_to_disk_as_labels_and_as_colours(tmp_path):
@@ -320,6 +365,22 @@ def test_commands_follow_one_another(run, tmp_path):
     assert set(load_tensors(out / "seed00005.safetensors")[0]) == {"w_plus"}
 
 
+def test_a_folder_is_edited_by_the_masks_of_its_pictures(run, tmp_path):
+    """With the latents that the masks were made of: embedding in another batch may end a grey level elsewhere."""
+    for name in "ab":
+        save_png(tmp_path / "faces" / f"{name}.png", to_pil(photos()[0]))
+    assert run("segment", "faces", "--steps", "3")[0] == 0
+    mask = read_mask(tmp_path / "edited" / "a_mask.png", resolution=SIDE, classes=4)
+    mask[10:16, 8:14] = (mask[10, 8] + 1) % 4
+    save_mask(tmp_path / "edited" / "a_mask.png", mask, PALETTE)
+    status, said = run("edit", "faces", "edited", "--edit-steps", "3", "--steps", "0", "--paste-back", "--out", "new")
+    assert status == 0 and "latents: edited/a.safetensors, edited/b.safetensors" in said
+    assert "a: " in said and "b: its mask is not painted on" in said
+    kept = load_tensors(tmp_path / "edited" / "b.safetensors")[0]["w_plus"]
+    assert torch.equal(load_tensors(tmp_path / "new" / "b_edited.safetensors")[0]["w_plus"], kept)
+    assert [path.name for path in files_in(tmp_path / "edited")] == ["a.safetensors", "b.safetensors"]
+
+
 def test_labelled_data_leaves_out_what_the_ensemble_is_unsure_of(run, editor, tmp_path):
     status, said = run("label", "--count", "6", "--drop", "0.25", "--seed", "3")
     assert status == 0 and "6 pictures with masks in labelled/labelled.zip; the 2 most uncertain" in said
@@ -365,7 +426,9 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         (("apply", "a.png", "--edit", "red_hair=nan"), "give a finite strength"),
         (("segment", "a.png", "--steps", "0", "--out", "broken.png"), "broken.png: is in the way, a file where"),
         (("edit", "more", "a.png"), "of no part"),
-        (("edit", "both", "a.png"), "holds several pictures"),
+        (("edit", "both", "a.png"), "one mask for 2 pictures"),
+        (("edit", "both", "more"), "no such mask: more/a_mask.png, more/b_mask.png; `editgan segment` makes them"),
+        (("edit", "both", "more", "--name", "mine"), "holds several pictures; --name takes one"),
         (("edit", "a.png", "a.png", "--name", "../x"), "use letters, digits and _"),
         (("edit", "a.png", "a.png", "--name", "red_hair"), "the pipeline has an edit of this name"),
     ):

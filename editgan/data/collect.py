@@ -80,7 +80,7 @@ def smiling_ones(items: Sequence[Item], test: Sequence[int]) -> list[int]:
     found = [smiling.get(items[index].file.removeprefix("images/")) for index in test]
     missing = found.count(None)
     if 0 < missing < len(found):
-        print(f"no true smiles in the benchmark: {missing} of {len(found)} test pictures have no smiling one", flush=True)
+        print(f"no true smiles in the benchmark: {missing} of {len(found)} test pictures name none", flush=True)
     return [] if missing else found
 
 

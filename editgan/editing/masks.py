@@ -12,6 +12,7 @@ from torch import Tensor
 from editgan.errors import UserError
 
 EYES = ("left_eye", "right_eye")
+SURROUNDINGS = ("background", "skin")  # what parts give way to is not edited itself, if anything else is
 MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # Q_edit of the smile: what it may change
 DILATION_AT_512 = 5  # pixels that the region of an edit grows by at 512 px (EditGAN 3.2)
 MOUTH_ENLARGEMENT = 1.1  # a transplanted mouth is this much wider than the one it replaces (released code)
@@ -37,6 +38,25 @@ def edit_region(before: Tensor, after: Tensor, class_ids: Sequence[int]) -> Tens
     """r: pixels that belong to the edited parts before or after the edit, dilated (EditGAN 3.2).  # bool [N, H, W]"""
     region = is_part(before, class_ids) | is_part(after, class_ids)
     return dilate(region, dilation_radius(before.shape[-1]))
+
+
+def painted_parts(
+    before: Tensor, after: Tensor, where: Tensor, class_names: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Q_edit of each image: the parts that pixels `where` belong to before or after, without what surrounds them.
+
+    Where nothing but skin and background is painted, as for the outline of a face, it is about the skin.
+
+    Args:
+        before, after: labels  # [N, H, W]
+        where: bool [N, H, W]
+    """
+    found = []
+    for one, other, pixels in zip(before, after, where, strict=True):
+        names = [class_names[label] for label in sorted({*one[pixels].tolist(), *other[pixels].tolist()})]
+        parts = tuple(name for name in names if name not in SURROUNDINGS)
+        found.append(parts or tuple(sorted(names, key=SURROUNDINGS.index)[-1:]))
+    return tuple(found)
 
 
 def erase_parts(mask: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:

@@ -31,7 +31,13 @@ class LabelledSamples:
 
 
 def sampled_latents(G: Generator, seeds: list[int], truncation_psi: float) -> Tensor:
-    """One latent a seed; `truncation_psi` < 1 draws them to the mean latent.  # w_plus [N, num_ws, w_dim]"""
+    """One latent a seed; `truncation_psi` < 1 draws them to the mean latent.  # w_plus [N, num_ws, w_dim]
+
+    Raises:
+        UserError: `truncation_psi` is no finite number.
+    """
+    if not math.isfinite(truncation_psi):
+        raise UserError(f"truncation_psi is {truncation_psi}; give a finite number, e.g. 0.7")
     z = torch.stack([torch.randn(G.z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     with torch.no_grad():
         return G.mapping(z.to(G.w_avg.device), truncation_psi)
