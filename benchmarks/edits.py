@@ -189,6 +189,8 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[], help="of refinement, compared for the first edit")
     parser.add_argument("--strips", type=Path, help="write a picture with a row an edit")
     options = parser.parse_args()
+    if options.heads < 2:
+        parser.error("--heads: KID needs two")
     editor, data, params = Editor.load(options.outputs), options.outputs / "data", load_params(options.params)
     names = ("mobilefacenet", "lpips_alex", "efflite0")
     networks = {name: load_network(name, options.outputs / "assets") for name in names}
