@@ -46,7 +46,7 @@ MADE_OF = {"nose": ["nose"], "mouth": ["upper_lip", "lower_lip", "mouth_interior
 def read_half(root: Path, half: str, side: int) -> tuple[Tensor, Tensor]:
     """Pictures  # uint8 [N, 3, side, side]  and masks  # uint8 [N, side, side]  of the training or the test half."""
     listing = folder.list_pictures(root)
-    items = [item for item in listing.items if item.attributes.get("partition") == half]
+    items = [item for item in listing.items if item.partition == half]
     read = [read_one(item, root=root, resolution=side, classes=listing.classes)[:2] for item in items]
     images, masks = ([np.array(Image.open(io.BytesIO(png))) for png in pngs] for pngs in zip(*read, strict=True))
     return torch.as_tensor(np.stack(images)).permute(0, 3, 1, 2), torch.as_tensor(np.stack(masks))

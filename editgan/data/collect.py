@@ -65,7 +65,8 @@ def choose(
             (f"rejected files: {len(rejected)}{listed}\n" if rejected else "")
             + f"{params.folder}: too few pictures, {len(pictures)} can be used:\n"
             + "\n".join(lines)
-            + "\nA person's pictures lie in one split; test pictures do not smile; the pool has masks, if any has"
+            + "\nA person's pictures lie in one split, of its partition if it has one; test pictures do not smile;"
+            " the pool has masks, if any has"
         )
     smiles = [[pictures[index].smiles, not pictures[index].smiles] for index in chosen["pool"]]
     shown = [np.array(records[index]["pixels"]) > 0 for index in chosen["pool"]]  # [N, K]

@@ -3,7 +3,7 @@
 images/**.{png,jpg,jpeg}   square pictures, faces framed as in FFHQ and CelebA-HQ
 masks/**.png               optional; masks/a/b.png belongs to images/a/b.jpg, pixel value = class number
 classes.json               names and colours of the classes, needed with masks: [{"name": .., "colour": [r, g, b]}]
-attributes.csv             optional; a row a picture, columns `file` and, where known, `person` and attributes
+attributes.csv             optional; a row a picture, columns `file` and, where known, `person`, `partition`, attributes
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ RANGES = {
     **dict.fromkeys(("smile", "mouth_open", "frown", "blink", "masculine", "age"), (0.0, 1.0)),
     **dict.fromkeys(("yaw", "pitch", "roll"), (-math.pi, math.pi)),
 }  # attributes that later stages compute with
+PARTITIONS = ("train", "val", "test")
 OURS = ("identity", "file")  # attributes that the stage itself writes
 
 
@@ -54,7 +55,9 @@ def list_pictures(root: Path) -> Listing:
             row = dict(table[name]) if table is not None else {}
             mask = f"{MASKS}/{stem}.png"
             found = ((mask, None),) if mask in masks else ()
-            items.append(Item(file, masks=found, person=row.pop("person", None), attributes=row))
+            person, partition = row.pop("person", None), row.pop("partition", None)
+            items.append(Item(file, masks=found, person=person, partition=partition, attributes=row))
+    items = _of_one_partition(items, rejected)
     stems = {file.removeprefix(f"{IMAGES}/").rpartition(".")[0] for file in files}
     rejected += [
         Rejected(mask, "belongs to no picture")
@@ -68,6 +71,23 @@ def list_pictures(root: Path) -> Listing:
         if name not in present
     ]
     return Listing(items, rejected, classes)
+
+
+def _of_one_partition(items: list[Item], rejected: list[Rejected]) -> list[Item]:
+    """Without the people whose pictures lie in several partitions: they would be learned from and measured on."""
+    partitions: dict[str, set[str]] = {}
+    for item in items:
+        if item.person is not None:
+            partitions.setdefault(item.person, set()).add(item.partition or "none")
+    kept = []
+    for item in items:
+        of_person = sorted(partitions.get(item.person, ()))
+        if len(of_person) > 1:
+            reason = f"{TABLE} has pictures of {item.person!r} in several partitions: {', '.join(of_person)}"
+            rejected.append(Rejected(item.file, reason))
+        else:
+            kept.append(item)
+    return kept
 
 
 def _masks(root: Path, rejected: list[Rejected]) -> tuple[set[str], Classes]:
@@ -139,6 +159,8 @@ def _row(cells: dict) -> dict:
             value = float(cell) if name != "person" else cell
         except ValueError:
             value = cell
+        if name == "partition" and value not in PARTITIONS:
+            raise ValueError(f"partition is {cell!r}; give one of {', '.join(PARTITIONS)}")
         if name in RANGES:
             low, high = RANGES[name]
             if not isinstance(value, float) or not low <= value <= high:
