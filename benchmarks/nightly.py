@@ -1,36 +1,27 @@
 """How often the nightly decision is wrong: false alarms on quiet nights, and planted regressions that it catches.
 
     python benchmarks/nightly.py [--figures baseline/benchmark] [--nights 40] [--churn 0 0.02 0.05 0.1]
-    python benchmarks/nightly.py --retrain 1 2 3
 
-The first form takes minutes. A night is drawn from recorded figures of heads: as many heads are drawn anew, with
-replacement, and tonight a share of them (the churn) has the figures of another head, which changes no mean on the
-average: a quiet night. A regression is planted in one row, in the first column of each family at once, and given in
-multiples of its tolerance: so many more heads that do not smile, or that much worse on the average, between nothing and
-twice as much on each head. FID, KID, areas and mouth IoU are not figures of heads and stay as they are.
-
-The second form trains: for each seed segmentation, editing, sweep and benchmark run in a checkout of their own
-(runs/retrain-SEED) through the pipeline, close to an hour each. Every pair of these and of the accepted figures is then
-a quiet night, and their differences say what a tolerance must stand.
+Takes minutes; benchmarks/nights.py trains nights, and breaks them for real. A night is drawn from recorded figures of
+heads: as many heads are drawn anew, with replacement, and tonight a share of them (the churn) has the figures of
+another head, which changes no mean on the average: a quiet night. A regression is planted in one row, in the first
+column of each family at once, and given in multiples of its tolerance: so many more heads that do not smile, or that
+much worse on the average, between nothing and twice as much on each head. FID, KID, areas and mouth IoU are not figures
+of heads and stay as they are.
 """
 
 import argparse
-import subprocess
 import sys
-from collections.abc import Sequence
-from itertools import permutations
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
 from editgan.config import NightlyParams, load_params
 from editgan.errors import UserError
-from editgan.regression import AT_ONCE, BASELINE, DIRECTIONS, Change, Figures, changes, family, load_figures
+from editgan.regression import AT_ONCE, BASELINE, DIRECTIONS, Figures, changes, family, load_figures, tolerances_of
 from editgan.training import generator_for
 
-RETRAINED = ("assets", "segmentation", "editing", "sweep", "benchmark")  # assets has no seed and is only fetched
 BINARY = "smiling"  # the family whose figures are 0 or 100
 SIZES = (1.0, 1.5, 2.0, 3.0, 4.0)  # of planted regressions, in tolerances
 
@@ -69,13 +60,13 @@ def rates(
 ) -> tuple[dict[str, float], float]:
     """By family the share of nights in which what was planted is caught, and the share with any other alarm."""
     generator = generator_for(seed, "night", churn, size)
-    columns = columns_of(accepted, row) if size else {}
+    columns, tolerances = columns_of(accepted, row) if size else {}, tolerances_of(row, params)
     caught, others = dict.fromkeys(columns, 0), 0
     for _ in range(nights):
         before, after = night(accepted, churn, generator)
         worse = dict(after.heads)
         for name, key in columns.items():
-            worse[key] = planted(worse[key], key.split(".", 1)[1], size * getattr(params.tolerance, name), generator)
+            worse[key] = planted(worse[key], key.split(".", 1)[1], size * getattr(tolerances, name), generator)
         found = changes(before, Figures(worse, after.at_once, after.data), params, seed=seed)
         alarms = {f"{one.row}.{one.column}" for one in found if one.regressed}
         for name, key in columns.items():
@@ -84,57 +75,16 @@ def rates(
     return {name: count / nights for name, count in caught.items()}, others / nights
 
 
-def retrain(seeds: Sequence[int], params: Path) -> dict[str, Figures]:
-    """The benchmark's figures with other seeds behind segmentation, vectors and their measurement."""
-    made = {}
-    for seed in seeds:
-        file, name = Path("runs") / f"retrain-{seed}.yaml", f"retrain-{seed}"
-        content = yaml.safe_load(params.read_text()) | {"seed": seed}
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(yaml.safe_dump(content, sort_keys=False))
-        command = ["-m", "flows.pipeline", "--params", str(file), "--name", name, "--stages", *RETRAINED]
-        if subprocess.run([sys.executable, *command]).returncode:
-            raise UserError(f"{name}: its pipeline failed; run this again to go on where it was")
-        made[name] = load_figures(Path("runs") / name / "outputs" / "benchmark")
-    return made
-
-
-def report_pairs(figures: dict[str, Figures], params: NightlyParams) -> None:
-    """Every ordered pair as (accepted, tonight): which are called worse, and how far apart seeds are."""
-    far: dict[str, list[Change]] = {}
-    print("\n| accepted | tonight | called worse |\n|---|---|---|")
-    pairs = list(permutations(figures, 2))
-    alarms = 0
-    for accepted, tonight in pairs:
-        found = changes(figures[accepted], figures[tonight], params, seed=0)
-        worse = [str(one) for one in found if one.regressed]
-        alarms += bool(worse)
-        print(f"| {accepted} | {tonight} | {'; '.join(worse) or 'nothing'} |", flush=True)
-        for one in found:
-            far.setdefault(family(one.column), []).append(one)
-    print(f"\nfalse alarms: {alarms} of {len(pairs)} pairs\n")
-    print("| family | tolerance | largest difference | median difference |\n|---|---:|---:|---:|")
-    for name in DIRECTIONS:
-        sizes = torch.tensor([abs(one.difference) for one in far.get(name, ())])
-        if len(sizes):
-            cells = f"{getattr(params.tolerance, name):g} | {sizes.max():.4g} | {sizes.median():.4g}"
-            print(f"| {name} | {cells} |")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figures", type=Path, default=BASELINE, help="folder with a benchmark's figures")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--row", default="editgan", help="that regressions are planted in")
+    parser.add_argument("--row", default="editgan_plus", help="that regressions are planted in")
     parser.add_argument("--nights", type=int, default=40, help="of each kind")
     parser.add_argument("--churn", nargs="+", type=float, default=[0.0, 0.02, 0.05, 0.1])
-    parser.add_argument("--retrain", nargs="+", type=int, metavar="SEED", help="train with these seeds: hours")
     options = parser.parse_args()
     try:
         params, accepted = load_params(options.params).nightly, load_figures(options.figures)
-        if options.retrain:
-            report_pairs({"accepted": accepted} | retrain(options.retrain, options.params), params)
-            return
     except UserError as error:
         sys.exit(str(error))
     families = [name for name in DIRECTIONS if name not in AT_ONCE]

@@ -192,6 +192,8 @@ def test_protocol_end_to_end_is_byte_stable(context):
     assert set(embedding["encoder"]) == {"lpips_alex", "l2", "identity_mobilefacenet"}
     seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "mouth_iou_segmentation" in row}
     assert seen == set(edited), "what the segmentation can see"
+    seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "segmentation_accuracy" in row}
+    assert seen == {RECONSTRUCTION}
     assert metrics["heads"] == HEADS and metrics["reference_heads"] == REFERENCE
     text = first["table.md"].decode()
     assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text

@@ -1,7 +1,6 @@
 """The nightly decision: what is called worse, what is not, and how often it is wrong."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from editgan.regression import (
     judged,
     load_figures,
     paired_intervals,
+    tolerances_of,
 )
 from editgan.weights import save_tensors, write_json
 
@@ -36,12 +36,12 @@ def figures(seed: int = 0, heads: int = HEADS) -> Figures:
     """Rows with figures of each head and of all at once, drawn at random."""
     generator = torch.Generator().manual_seed(seed)
     said = {}
-    for row in ("input", "reconstruction", "editgan", "interfacegan", "interfacegan_pasted"):
+    for row in ("input", "reconstruction", "editgan_plus", "interfacegan", "interfacegan_pasted"):
         for column, mean in COLUMNS.items():
             drawn = torch.rand(heads, generator=generator)
             said[f"{row}.{column}"] = 100.0 * (drawn < 0.6) if mean is None else mean * (0.5 + drawn)
-    at_once = {f"editgan.{name}": value for name, value in (("fid400_efflite0", 30.0), ("kid400_efflite0", 0.03))}
-    return Figures(heads=said, at_once=at_once | {"editgan.area_judge": 80.0}, data={"renderer": 1})
+    at_once = {f"editgan_plus.{name}": value for name, value in (("fid400_efflite0", 30.0), ("kid400_efflite0", 0.03))}
+    return Figures(heads=said, at_once=at_once | {"editgan_plus.area_judge": 80.0}, data={"renderer": 1})
 
 
 def with_changed(before: Figures, key: str, change) -> Figures:
@@ -71,12 +71,12 @@ def test_equal_night_has_no_change():
 @pytest.mark.parametrize(
     ("key", "change"),
     [
-        ("editgan.smiling_judge", no_longer_smiling(40)),  # 10 points of 400
+        ("editgan_plus.smiling_judge", no_longer_smiling(40)),  # 10 points of 400
         ("interfacegan.identity_mobilefacenet", lambda said: said - 0.02),
         ("interfacegan_pasted.leak_to_input", lambda said: 1.1 * said),
         ("reconstruction.lpips_alex", lambda said: said + 0.005),
-        ("editgan.fid400_efflite0", lambda value: value + 2),
-        ("editgan.area_judge", lambda value: value - 5),
+        ("editgan_plus.fid400_efflite0", lambda value: value + 2),
+        ("editgan_plus.area_judge", lambda value: value - 5),
     ],
 )
 def test_planted_worsening_is_named_and_nothing_else(key, change):
@@ -89,10 +89,10 @@ def test_planted_worsening_is_named_and_nothing_else(key, change):
 @pytest.mark.parametrize(
     ("key", "change"),
     [
-        ("editgan.smiling_judge", lambda said: torch.full_like(said, 100.0)),
+        ("editgan_plus.smiling_judge", lambda said: torch.full_like(said, 100.0)),
         ("interfacegan.identity_mobilefacenet", lambda said: said + 0.2),
         ("interfacegan_pasted.leak_to_input", lambda said: 0.5 * said),
-        ("editgan.kid400_efflite0", lambda value: 0.0),
+        ("editgan_plus.kid400_efflite0", lambda value: 0.0),
     ],
 )
 def test_improvement_is_no_regression(key, change):
@@ -102,16 +102,36 @@ def test_improvement_is_no_regression(key, change):
 
 def test_worsening_within_the_tolerance_is_none():
     accepted = figures()
-    assert regressions(accepted, with_changed(accepted, "editgan.smiling_judge", no_longer_smiling(7))) == []
-    tonight = with_changed(accepted, "editgan.identity_mobilefacenet", lambda said: said - 0.009)
+    assert regressions(accepted, with_changed(accepted, "editgan_plus.smiling_judge", no_longer_smiling(7))) == []
+    tonight = with_changed(accepted, "editgan_plus.identity_mobilefacenet", lambda said: said - 0.009)
     assert regressions(accepted, tonight) == []
-    assert regressions(accepted, with_changed(accepted, "editgan.fid400_efflite0", lambda value: value + 1.4)) == []
+    assert (
+        regressions(accepted, with_changed(accepted, "editgan_plus.fid400_efflite0", lambda value: value + 1.4)) == []
+    )
+
+
+@pytest.mark.parametrize("row", ["editgan", "editgan_30", "editgan_pasted", "editgan_30_pasted"])
+def test_rows_of_one_vector_have_tolerances_of_their_own(row):
+    key = f"{row}.identity_mobilefacenet"
+    accepted = Figures({key: figures().heads["editgan_plus.identity_mobilefacenet"]}, {}, {})
+    assert regressions(accepted, with_changed(accepted, key, lambda said: said - 0.09)) == []
+    assert regressions(accepted, with_changed(accepted, key, lambda said: said - 0.11)) == [key]
+    assert tolerances_of("editgan_plus_pasted", PARAMS) is PARAMS.tolerance is not PARAMS.single_vector
+
+
+def test_segmentation_is_watched():
+    accepted = Figures({"reconstruction.segmentation_accuracy": 90 + 5 * torch.rand(HEADS)}, {}, {})
+    key = "reconstruction.segmentation_accuracy"
+    assert regressions(accepted, with_changed(accepted, key, lambda said: said - 0.6)) == [key]
+    assert regressions(accepted, with_changed(accepted, key, lambda said: said - 0.4)) == []
 
 
 def test_worsening_that_chance_explains_is_none():
     """The mean is beyond the tolerance, but a few heads alone decide that."""
     accepted = figures()
-    tonight = with_changed(accepted, "editgan.lpips_alex", lambda said: said.index_fill(0, torch.tensor([3, 9]), 1.5))
+    tonight = with_changed(
+        accepted, "editgan_plus.lpips_alex", lambda said: said.index_fill(0, torch.tensor([3, 9]), 1.5)
+    )
     change = next(one for one in changes(accepted, tonight, PARAMS, seed=0) if one.difference)
     assert change.difference > change.tolerance and not change.regressed
 
@@ -125,7 +145,7 @@ def test_photos_and_smiles_of_reconstructions_are_not_watched():
 
 def test_what_is_no_number_is_worse():
     accepted = figures()
-    for key in ("editgan.lpips_alex", "editgan.fid400_efflite0"):
+    for key in ("editgan_plus.lpips_alex", "editgan_plus.fid400_efflite0"):
         assert key in regressions(accepted, with_changed(accepted, key, lambda value: value * float("nan")))
 
 
@@ -133,8 +153,8 @@ def test_other_heads_and_lost_figures_are_refused():
     accepted = figures()
     with pytest.raises(UserError, match="not those of the baseline.*editgan accept"):
         changes(accepted, Figures(accepted.heads, accepted.at_once, {"renderer": 2}), PARAMS, seed=0)
-    heads = {key: said for key, said in accepted.heads.items() if key != "editgan.lpips_alex"}
-    with pytest.raises(UserError, match=r"lacks what the baseline has: editgan\.lpips_alex"):
+    heads = {key: said for key, said in accepted.heads.items() if key != "editgan_plus.lpips_alex"}
+    with pytest.raises(UserError, match=r"lacks what the baseline has: editgan_plus\.lpips_alex"):
         changes(accepted, Figures(heads, accepted.at_once, accepted.data), PARAMS, seed=0)
 
 
@@ -144,7 +164,7 @@ def test_every_figure_of_the_benchmark_has_a_direction():
     columns = {column for of in rows.values() for column in of}
     assert all(direction(column) for column in columns)
     assert {family(column) for column in columns} | {"area"} == set(DIRECTIONS) == set(ToleranceParams.model_fields)
-    assert is_watched("editgan.smiling_judge") and not is_watched("truly_smiling.smiling_judge")
+    assert is_watched("editgan_plus.smiling_judge") and not is_watched("truly_smiling.smiling_judge")
     assert set(AT_ONCE) <= set(DIRECTIONS)
 
 
@@ -160,10 +180,12 @@ def test_intervals_are_those_of_an_independent_library():
 
 def test_false_alarms_are_as_rare_as_promised():
     """With no tolerance at all, on nights that differ by chance alone: 20 figures, 2.5 % of nights at the most."""
-    none = NightlyParams(bootstrap=4000, tolerance=dict.fromkeys(DIRECTIONS, 0.0))
+    zero = dict.fromkeys(DIRECTIONS, 0.0)
+    alike = {name: 0.0 for name in zero if name != "segmentation_accuracy"}
+    none = NightlyParams(bootstrap=4000, tolerance=zero, single_vector=alike)
     generator, nights, alarms = torch.Generator().manual_seed(0), 200, 0
     for _ in range(nights):
-        before = {f"editgan.identity_{index}": torch.randn(100, generator=generator) for index in range(20)}
+        before = {f"editgan_plus.identity_{index}": torch.randn(100, generator=generator) for index in range(20)}
         after = {key: said + torch.randn(100, generator=generator) for key, said in before.items()}
         found = changes(Figures(before, {}, {}), Figures(after, {}, {}), none, seed=0)
         alarms += any(one.regressed for one in found)
@@ -197,7 +219,7 @@ def test_accepted_figures_are_kept_byte_for_byte_and_compared_with(tmp_path):
     assert first == {name: (outputs / "benchmark" / name).read_bytes() for name in FILES}
     assert sum(map(len, first.values())) < 300_000
     assert load_figures(baseline).at_once == figures().at_once
-    worse = with_changed(figures(), "editgan.area_judge", lambda value: value - 5)
+    worse = with_changed(figures(), "editgan_plus.area_judge", lambda value: value - 5)
     written(outputs / "benchmark", worse)
     (regressed,) = [one for one in judged(tmp_path, PARAMS, seed=0) if one.regressed]
     assert (regressed.column, regressed.difference, regressed.interval) == ("area_judge", -5.0, None)
@@ -226,7 +248,7 @@ def script(monkeypatch):
 
 def test_script_plants_what_it_says(script):
     generator, accepted = torch.Generator().manual_seed(0), figures()
-    for key, size in (("editgan.smiling_judge", -8.0), ("editgan.identity_mobilefacenet", -0.02)):
+    for key, size in (("editgan_plus.smiling_judge", -8.0), ("editgan_plus.identity_mobilefacenet", -0.02)):
         said = accepted.heads[key]
         after = script.planted(said, key.split(".")[1], -size, generator)
         assert float((after - said).double().mean()) == pytest.approx(size, abs=1e-4)
@@ -236,25 +258,47 @@ def test_script_plants_what_it_says(script):
 
 
 def test_script_finds_planted_regressions_and_no_others(script):
-    options = dict(row="editgan", churn=0.02, nights=3, seed=0)
+    options = dict(row="editgan_plus", churn=0.02, nights=3, seed=0)
     caught, others = script.rates(figures(), PARAMS, size=6.0, **options)
     assert caught == dict.fromkeys(("smiling", "identity", "lpips_alex", "leak"), 1.0) and others == 0
     assert script.rates(figures(), PARAMS, size=0.0, **options) == ({}, 0)
 
 
-def test_script_trains_other_seeds_in_checkouts_of_their_own(script, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("seed: 0\nresolution: 64\n")
-    commands = []
+@pytest.fixture
+def nights(monkeypatch):
+    """benchmarks/nights.py as a module."""
+    monkeypatch.syspath_prepend(PROJECT_ROOT / "benchmarks")
+    import nights
 
-    def run(command):
-        commands.append(command[1:])
-        written(tmp_path / "runs" / f"retrain-{len(commands)}" / "outputs" / "benchmark", figures(seed=len(commands)))
-        return SimpleNamespace(returncode=0)
+    return nights
 
-    monkeypatch.setattr(script.subprocess, "run", run)
-    made = script.retrain([1, 2], tmp_path / "params.yaml")
-    assert list(made) == ["retrain-1", "retrain-2"]
-    assert (tmp_path / "runs" / "retrain-2.yaml").read_text() == "seed: 2\nresolution: 64\n"
-    assert commands[0][:5] == ["-m", "flows.pipeline", "--params", "runs/retrain-1.yaml", "--name"]
-    assert commands[0][-5:] == ["assets", "segmentation", "editing", "sweep", "benchmark"]
+
+def test_finished_nights_are_read_again_unless_the_models_are_others(nights, tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"editgan.leak_to_input": torch.rand(8)}, {"editgan.fid400_efflite0": 30.0}
+
+    first = nights.kept(tmp_path / "seed-1.safetensors", {"S": "abc"}, make)
+    again = nights.kept(tmp_path / "seed-1.safetensors", {"S": "abc"}, make)
+    assert len(made) == 1 and again[1] == first[1]
+    assert torch.equal(again[0]["editgan.leak_to_input"], first[0]["editgan.leak_to_input"])
+    nights.kept(tmp_path / "seed-1.safetensors", {"S": "def"}, make)
+    assert len(made) == 2
+
+
+def test_broken_and_retrained_nights_are_told(nights, capsys):
+    accepted = figures()
+    key = "editgan_plus.identity_mobilefacenet"
+    worse = nights.whole(accepted, ({key: accepted.heads[key] - 0.05}, {}))
+    nights.report_quiet({"accepted": accepted, "seed 1": worse}, PARAMS)
+    text = capsys.readouterr().out
+    assert "| accepted | seed 1 | identity_mobilefacenet of editgan_plus -0.05" in text
+    assert "| seed 1 | accepted | nothing |" in text and "false alarms: 1 of 2 pairs" in text
+    nights.report_broken(accepted, [("kind, 1", worse), ("kind, 2", accepted)], PARAMS)
+    text = capsys.readouterr().out
+    assert "| kind, 2 | NOT CAUGHT |" in text and "| kind | 2 | 50 % |" in text
+    said = {f"editgan_plus.smiling_{judge}": torch.full((HEADS,), 100.0 * (judge == "judge")) for judge in ("judge", "fer")}
+    other = Figures(said, {}, {})
+    assert not nights.swapped(other, "judge", "fer").heads["editgan_plus.smiling_judge"].any()

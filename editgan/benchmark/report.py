@@ -344,6 +344,7 @@ def _column_order(column: str) -> int:
     order = [
         *("smiling_judge", "smiling_", "kid", "fid", "identity_relative_", "identity_to_reconstruction_", "identity_"),
         *("lpips_alex", "l2", "mouth_iou_segmentation", "leak_to_input", "leak_to_reconstruction"),
+        "segmentation_accuracy",
     ]
     return next(rank for rank, prefix in enumerate(order) if column.startswith(prefix))
 
@@ -353,7 +354,9 @@ def cell(row: Scores, column: str) -> str:
     if column not in row.values:
         return "–"
     factor = 1000.0 if column.startswith(THOUSANDTHS) else 1.0
-    digits = 1 if column.startswith("smiling_") else 2 if column.startswith(("fid", *THOUSANDTHS)) else 3
+    digits = (
+        1 if column.startswith(("smiling_", "segmentation_")) else 2 if column.startswith(("fid", *THOUSANDTHS)) else 3
+    )
     text = f"{factor * row.values[column]:.{digits}f}"
     if column in row.intervals:
         low, high = row.intervals[column]

@@ -58,6 +58,12 @@ class Scores:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # of those that are means over heads
     heads: dict[str, Tensor] = field(default_factory=dict)  # what these are means of: of each head  # float32 [N]
 
+    def add(self, column: str, of_heads: Tensor, *, resamples: int, seed: int) -> None:
+        """A column that is a mean over heads, [N], with its bootstrap interval."""
+        self.values[column] = float(of_heads.double().mean())
+        self.intervals[column] = bootstrap_interval(of_heads, resamples=resamples, seed=seed)
+        self.heads[column] = of_heads.float()
+
 
 def measure_reference(pictures: Tensor, yardsticks: Yardsticks) -> dict[str, Reference]:
     """The reference heads, uint8 [M, 3, H, W], seen by each feature network."""
@@ -126,9 +132,7 @@ def score_row(
 
     scores = Scores()
     for column, values in per_head.items():
-        scores.values[column] = float(values.double().mean())
-        scores.intervals[column] = bootstrap_interval(values, resamples=bootstrap, seed=seed)
-        scores.heads[column] = values.float()
+        scores.add(column, values, resamples=bootstrap, seed=seed)
     for network in row.identity if name != INPUT else ():
         stranger = different_people_cosine(photo.identity[network], heads.identities)
         cosine = scores.values[f"identity_{network}"]

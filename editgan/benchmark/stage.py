@@ -93,6 +93,8 @@ def run(context: StageContext) -> None:
         scores[name] = score_row(name, measured, heads, references, **options)
         if name in masks and heads.smiling_masks is not None:
             scores[name].values["mouth_iou_segmentation"] = mouth_iou(masks[name], heads.smiling_masks, renderer.S)
+    seen = segmentation_accuracy(masks[RECONSTRUCTION], heads.masks)
+    scores[RECONSTRUCTION].add("segmentation_accuracy", seen, resamples=params.bootstrap, seed=seed)
 
     strangers = {
         name: different_people_cosine(features, heads.identities) for name, features in measured[INPUT].identity.items()
@@ -145,6 +147,11 @@ def mouth_iou(seen: Tensor, truth: Tensor, S: SegmentationEnsemble) -> float:
     scores = segmentation_scores(seen, truth, S.class_names)
     found = [scores.iou[part] for part in MOUTH if part in scores.iou]
     return sum(found) / max(len(found), 1)
+
+
+def segmentation_accuracy(seen: Tensor, truth: Tensor) -> Tensor:
+    """Of each head the pixels that have their true label, in percent; labels, uint8 [N, H, W] both.  # [N]"""
+    return 100.0 * (seen == truth).flatten(1).double().mean(1)
 
 
 def shown_masks(context: StageContext, masks: dict[str, Tensor], refined: str) -> dict[str, Tensor]:

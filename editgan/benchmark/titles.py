@@ -34,6 +34,7 @@ PREFIX_TITLES = (  # longest first: a column is named by the first prefix that f
 COLUMN_TITLES = {
     "lpips_alex": "LPIPS-Alex to truth",
     "l2": "L2 to truth",
+    "segmentation_accuracy": "% of pixels segmented as in truth",
     "mouth_iou_segmentation": "mouth IoU to truth, by the segmentation",
     "leak_to_input": "leak to input",
     "leak_to_reconstruction": "leak to reconstruction",
