@@ -77,7 +77,7 @@ def serve(root: Path, worker: bool) -> None:
     Raises:
         RuntimeError: something did not come up at the first time; the reason is among the messages above.
     """
-    own, services = {}, {}
+    ports, services = {}, {}
     api, store = os.environ.get("PREFECT_API_URL"), store_uri(root)
     for name, given, start, first in (
         ("mlflow", store.startswith("http"), servers.start_mlflow, 5000),
@@ -85,13 +85,14 @@ def serve(root: Path, worker: bool) -> None:
     ):
         if not given:
             port = servers.free_port(first)
-            own[name], services[name] = servers.local(port), Service(name, partial(start, root, port))
+            ports[name], services[name] = port, Service(name, partial(start, root, port))
+    own = {name: servers.local(port) for name, port in ports.items()}
     api = api or f"{own['prefect']}/api"
     try:
         for service in services.values():
             service.start()
         for name, service in services.items():
-            servers.wait_until_up(service.process, f"{own[name]}{HEALTH[name]}")
+            servers.wait_until_up(service.process, ports[name], HEALTH[name])
         servers.record(root, own)
         if worker:
             declare_deployments(root, api)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 from editgan.environment import HEALTH, answers, artifact_folder, home_project, running_servers, servers_file, store_uri
 from flows import processes
 
@@ -58,6 +60,8 @@ def start_prefect(root: Path, port: int, *, scheduler: bool = True) -> subproces
     command = ["python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--log-level", "error", "--lifespan", "on", "--timeout-keep-alive", "5"]
     flags = {"PREFECT__SERVER_FINAL": "1"}
+    if not any(map(os.environ.get, ("PREFECT_UI_API_URL", "PREFECT_SERVER_UI_API_URL"))):
+        flags["PREFECT_SERVER_UI_API_URL"] = f"{local(port)}/api"  # its page would ask port 4200 otherwise
     if not scheduler:
         flags["PREFECT__SERVER_EPHEMERAL"] = "1"
     turn = home_project(root) / ".cache" / "prefect-start.lock"
@@ -66,7 +70,7 @@ def start_prefect(root: Path, port: int, *, scheduler: bool = True) -> subproces
         fcntl.flock(file, fcntl.LOCK_EX)
         process = processes.start(command, root=root, environment=flags, stdin=subprocess.DEVNULL)
         try:
-            wait_until_up(process, f"{local(port)}{HEALTH['prefect']}")
+            wait_until_up(process, port, HEALTH["prefect"])
         except BaseException:
             processes.stop(process, grace=5)
             raise
@@ -87,19 +91,32 @@ def start_mlflow(root: Path, port: int) -> subprocess.Popen:
     return processes.start(command, root=root, environment=settings, whole_tree=True, stdin=subprocess.DEVNULL)
 
 
-def wait_until_up(process: subprocess.Popen, url: str) -> None:
-    """Wait until a server answers.
+def wait_until_up(process: subprocess.Popen, port: int, path: str) -> None:
+    """Wait until a server answers, and it is this one: another project's may have taken the port meanwhile.
 
     Raises:
         RuntimeError: it ended, or it did not answer in time.
     """
-    end = time.monotonic() + START_SECONDS
-    while not answers(url):
+    url, end = f"{local(port)}{path}", time.monotonic() + START_SECONDS
+    while not (listens(process, port) and answers(url)):
         if process.poll() is not None:
-            raise RuntimeError(f"{url}: the server ended with status {process.returncode}; see its messages above")
+            raise RuntimeError(
+                f"{url}: the server ended with status {process.returncode}; see its messages above (start again if"
+                " another took its port at the same moment)"
+            )
         if time.monotonic() > end:
             raise RuntimeError(f"{url}: no answer after {START_SECONDS:g} s")
         time.sleep(0.2)
+
+
+def listens(process: subprocess.Popen, port: int) -> bool:
+    """Whether a process or one that it has started listens on a port."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        sockets = [socket for each in family for socket in each.net_connections("tcp")]
+    except psutil.Error:
+        return False  # one has just ended
+    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
 
 def prefect_api(root: Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 from fake_project import wait_for
 
 from editgan import environment
-from flows import processes, serve
+from flows import processes, serve, servers
 
 # A child that leaves a process of its own session behind, whose id it writes down.
 FORKING = (
@@ -98,6 +98,34 @@ def test_servers_that_the_environment_names_are_used_and_none_started_beside_the
     with pytest.raises(KeyboardInterrupt):
         serve.serve(tmp_path, worker=True)
     assert asked == ["http://prefect.example/api"] * 2
+
+
+HTTP_SERVER = (
+    "import http.server, sys; server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler);"
+    "print(server.server_port, flush=True); server.serve_forever()"
+)
+
+
+def test_server_of_another_project_on_the_same_port_is_none_of_ours(tmp_path):
+    other = processes.start(["python", "-c", HTTP_SERVER], root=tmp_path, stdout=subprocess.PIPE, text=True)
+    port = int(other.stdout.readline())
+    servers.wait_until_up(other, port, "/")
+    late = processes.start(["python", "-c", "import sys, time; time.sleep(1); sys.exit(3)"], root=tmp_path)
+    with pytest.raises(RuntimeError, match=f"127.0.0.1:{port}/: the server ended with status 3.*took its port"):
+        servers.wait_until_up(late, port, "/")
+    processes.stop(other, grace=5)
+
+
+def test_page_of_prefect_asks_the_port_that_its_server_has(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(processes, "start", lambda command, **options: given.update(options["environment"]))
+    monkeypatch.setattr(servers, "wait_until_up", lambda *arguments: None)
+    servers.start_prefect(tmp_path, 4217)
+    assert given.pop("PREFECT_SERVER_UI_API_URL") == "http://127.0.0.1:4217/api"
+    given.clear()
+    monkeypatch.setenv("PREFECT_UI_API_URL", "https://prefect.example/api")
+    servers.start_prefect(tmp_path, 4217)
+    assert "PREFECT_SERVER_UI_API_URL" not in given
 
 
 def test_runs_are_recorded_by_a_server_that_answers_and_else_in_the_project(tmp_path, monkeypatch):
