@@ -27,6 +27,10 @@ FLAGS = (
 LOADED = 20_000  # of the page's own clock, in ms, which runs ahead while it waits
 COLOURS = 64  # of the pictures that are kept: pages are drawn in few
 PHONE = 390  # px
+CUT = {
+    "page_report_phone": PHONE,
+    "page_mlflow": 1064,
+}  # px of the width; MLflow opens a chat beside
 
 
 def ask(url: str, body: dict | None = None) -> list | dict:
@@ -86,7 +90,7 @@ def main() -> None:
             path = options.to / f"{name}.png"
             shoot(browser, url, width, height, path)
             picture = Image.open(path).convert("RGB")
-            picture = picture.crop((0, 0, PHONE, height)) if name.endswith("phone") else picture
+            picture = picture.crop((0, 0, CUT.get(name, width), height))
             picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
             print(path)
 
