@@ -18,6 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from editgan.config import STAGES
+from editgan.errors import UserError
 from editgan.metrics import CONFIDENCE
 from editgan.regression import direction, paired_intervals
 from editgan.revisions import Revision, flat_keys
@@ -180,8 +181,20 @@ def notes(comparison: Comparison) -> list[str]:
 
 def _metrics(revision: Revision, stage: str) -> dict[str, Any]:
     content = revision.read(f"{stage}/metrics.json")
-    found = {} if content is None else flat_keys(json.loads(content))
+    found = {} if content is None else flat_keys(parsed(content, f"{stage}/metrics.json of {revision.name}"))
     return {key: str(value) if isinstance(value, list) else value for key, value in found.items()}
+
+
+def parsed(content: bytes, what: str) -> Any:
+    """A JSON file.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{what}: damaged ({error}); make it again, or `dvc checkout` it") from None
 
 
 def _place(stage: str, key: str) -> str:
@@ -193,7 +206,11 @@ def _place(stage: str, key: str) -> str:
 def _stored_intervals(revision: Revision) -> dict[str, Interval]:
     """95 % intervals by `row.column`."""
     content = revision.read(INTERVALS)
-    return {} if content is None else {key: tuple(ends) for key, ends in flat_keys(json.loads(content)).items()}
+    return (
+        {}
+        if content is None
+        else {key: tuple(ends) for key, ends in flat_keys(parsed(content, f"{INTERVALS} of {revision.name}")).items()}
+    )
 
 
 def _heads(revision: Revision) -> tuple[dict[str, Tensor], Any] | None:

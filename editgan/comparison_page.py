@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from editgan.benchmark.page import STYLE
 from editgan.benchmark.smile import PASTED
 from editgan.benchmark.titles import title_of
-from editgan.comparison import CURVES, PICTURES, Comparison, Line, notes
+from editgan.comparison import CURVES, PICTURES, Comparison, Line, notes, parsed
 from editgan.config import STAGES
 from editgan.revisions import Revision
 
@@ -99,7 +98,9 @@ def _curve_files(revisions: Sequence[Revision], folder: str) -> dict[str, dict[s
     for one in revisions:
         for file in one.names(folder):
             if file.endswith(".json") and (content := one.read(f"{folder}/{file}")) is not None:
-                found.setdefault(file.removesuffix(".json"), {})[one.name] = json.loads(content)
+                found.setdefault(file.removesuffix(".json"), {})[one.name] = parsed(
+                    content, f"{folder}/{file} of {one.name}"
+                )
     return {file: of for file, of in sorted(found.items()) if len(of) > 1}
 
 

@@ -53,7 +53,7 @@ def examine(root: Path) -> Iterator[Finding]:
     load_graph(root / "dvc.yaml")
     for check in (
         databases, mlflow_runs, flow_runs, locks, dvc_locks, servers, orphans, archives, outputs, shipped, unfinished,
-        states, versions, gpu, disk,
+        states, versions, gpu, disk, parameters,
     ):  # fmt: skip
         yield from check(root)
 
@@ -105,10 +105,8 @@ def mlflow_runs(root: Path) -> Iterator[Finding]:
         return
     if found:
         names = ", ".join(f"{name} ({run_id[:12]})" for run_id, name in found.items())
-        remedy = "the next run ends them as KILLED"
-        yield Finding(
-            f"MLflow: RUNNING without a process: {names}", remedy, lambda: tracking.left_running(root, close=True)
-        )
+        what, remedy = f"MLflow: RUNNING without a process: {names}", "the next run ends them as KILLED"
+        yield Finding(what, remedy, lambda: tracking.left_running(root, close=True))
 
 
 def flow_runs(root: Path) -> Iterator[Finding]:
@@ -153,14 +151,13 @@ def dvc_locks(root: Path) -> Iterator[Finding]:
     path = root / ".dvc" / "tmp" / "rwlock"
     try:
         content = json.loads(path.read_text())
+        whole, dead = holders.without_dead(content)
     except FileNotFoundError:
         return
-    except ValueError:
-        yield Finding(
-            f"{path}: damaged, so DVC refuses every command", f"`rm {path}`", lambda: holders.rewrite(path, {})
-        )
+    except (ValueError, AttributeError, KeyError, TypeError):  # no JSON, or of another shape
+        what = f"{path}: damaged, so DVC refuses every command"
+        yield Finding(what, f"`rm {path}`", lambda: holders.rewrite(path, {}))
         return
-    whole, dead = holders.without_dead(content)
     if dead:
         what = f"{path}: names processes that are no DVC command any more: {', '.join(map(str, sorted(dead)))}"
         yield Finding(
@@ -173,12 +170,12 @@ def servers(root: Path) -> Iterator[Finding]:
     path = servers_file(root)
     try:
         recorded = json.loads(path.read_text())
+        gone = {name: url for name, url in recorded.items() if not holders.answers(f"{url}{HEALTH[name]}")}
     except FileNotFoundError:
         return
-    except ValueError:
+    except (ValueError, AttributeError, KeyError):
         yield Finding(f"{path}: damaged", f"`rm {path}`", path.unlink)
         return
-    gone = {name: url for name, url in recorded.items() if not holders.answers(f"{url}{HEALTH[name]}")}
     if gone:
         rest = {name: url for name, url in recorded.items() if name not in gone}
         what = f"{path}: names servers that do not answer: {', '.join(f'{name} {url}' for name, url in gone.items())}"
@@ -311,9 +308,9 @@ def gpu(root: Path) -> Iterator[Finding]:
         asked = yaml.safe_load((root / "params.yaml").read_text())["runtime"]["device"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         asked = "auto"
+    if not has_gpu() and asked == "cuda":
+        yield Finding("params.yaml: runtime.device is cuda, and the driver lists no GPU", "set it to auto or cpu")
     if not has_gpu():
-        if asked == "cuda":
-            yield Finding("params.yaml: runtime.device is cuda, and the driver lists no GPU", "set it to auto or cpu")
         return
     import torch
 
@@ -323,6 +320,16 @@ def gpu(root: Path) -> Iterator[Finding]:
     elif asked != "cpu" and not torch.cuda.is_available():
         what = f"the driver lists a GPU that torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use"
         yield Finding(what, "update the driver, or install a build of torch for its CUDA version")
+
+
+def parameters(root: Path) -> Iterator[Finding]:
+    """Faults of params.yaml, at which every run would stop."""
+    from editgan.config import load_params  # brings the params classes of all stages
+
+    try:
+        load_params(root / "params.yaml")
+    except UserError as error:
+        yield Finding(str(error), "correct it, or `git checkout -- params.yaml`")
 
 
 def disk(root: Path) -> Iterator[Finding]:
@@ -375,15 +382,13 @@ def _temporary(path: Path) -> Finding:
 
 
 def _delete(database: Path) -> None:
-    """Delete a sqlite file with its journal, which would be read into the next one."""
-    for path in database.parent.glob(f"{database.name}*"):
+    for path in database.parent.glob(f"{database.name}*"):  # with its journal, which would be read into the next one
         path.unlink()
 
 
 def _mlflow_file(root: Path) -> list[Path]:
-    """The file of the MLflow store; none where it is a server's."""
     kind, _, path = store_uri(root).partition(":///")
-    return [Path(path)] if kind == "sqlite" else []
+    return [Path(path)] if kind == "sqlite" else []  # of a server there is none
 
 
 def _normal(name: str) -> str:

@@ -55,7 +55,8 @@ def running_servers(root: Path = PROJECT_ROOT) -> dict[str, str]:
         recorded = json.loads(servers_file(root).read_text())
     except (OSError, ValueError):
         return {}
-    return {name: url for name, url in recorded.items() if answers(f"{url}{HEALTH[name]}")}
+    known = {name: recorded[name] for name in HEALTH if name in recorded} if isinstance(recorded, dict) else {}
+    return {name: url for name, url in known.items() if answers(f"{url}{HEALTH[name]}")}
 
 
 def answers(url: str) -> bool:

@@ -17,7 +17,9 @@ def prefect_file(root: Path) -> Path:
 def open_flow_runs(path: Path) -> list[tuple[str, str, float]]:
     """Flow runs that have begun and not ended: id, name, when they began; none where there is no such record."""
     query = "SELECT id, name, start_time FROM flow_run WHERE state_type IN ('RUNNING', 'CANCELLING')"
-    rows = _rows(path, query)
+    rows = [
+        row for row in _rows(path, query) if row[2] is not None
+    ]  # one that was cancelled before it began has no time
     return [(run, name, datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp()) for run, name, start in rows]
 
 

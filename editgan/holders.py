@@ -28,7 +28,8 @@ def note_in(lock: Path) -> dict[str, str]:
     """What a lock file says of its holder: a process id, or the note of a pipeline; empty where it says nothing."""
     try:
         text = lock.read_text().strip()
-        return {"pid": str(int(text))} if text.isdigit() else json.loads(text or "{}")
+        note = {"pid": str(int(text))} if text.isdigit() else json.loads(text or "{}")
+        return note if isinstance(note, dict) else {}
     except (OSError, ValueError):
         return {}
 

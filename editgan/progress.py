@@ -39,7 +39,7 @@ class Progress:
         if not finished and now - self._printed <= PRINT_SECONDS:
             return False
         self._printed = now
-        left = "" if eta is None or finished else f"  {_clock(eta)} left"
+        left = "" if eta is None or finished else f"  {clock(eta)} left"
         share = f"{100 * done / total:3.0f}%" if total else ""
         print(f"{self.name}: {share}  {done:g}/{total:g} {unit}{left}  {message}".rstrip(), flush=True)
         return True
@@ -59,7 +59,8 @@ class Progress:
         part.replace(self.path)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """75 -> 1:15"""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

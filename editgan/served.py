@@ -18,6 +18,7 @@ from editgan.errors import UserError
 from editgan.graph import content_hash
 
 VECTORS = "editing/vectors"
+MOST_STEPS = 1000  # of embedding and of refinement: one request at a time is answered
 PACKAGES = (
     "torch", "torchvision", "torch-fidelity", "torchmetrics", "matplotlib", "numpy", "pillow", "psutil", "pydantic",
     "pyyaml", "safetensors", "scipy",
@@ -50,11 +51,14 @@ class ServedEditor:
 
         try:
             content = base64.b64decode(row["image"], validate=True)
-        except (binascii.Error, ValueError):
+        except (binascii.Error, TypeError, ValueError):
             raise UserError("`image` is no base64 of a PNG or JPEG file") from None
-        image = read_image(io.BytesIO(content), self.editor.G.img_resolution)
-        self.editor.set_image(image, steps=_count(row.get("steps"), 100))
-        edited = self.editor.apply(dict(row["edits"]), refine=_count(row.get("refine"), 0))
+        if not isinstance(row["edits"], Mapping):
+            raise UserError("`edits` is no object of strengths by name")
+        steps, refine = _count(row, "steps", 100), _count(row, "refine", 0)
+        _check_header(content, self.editor.G.img_resolution)
+        self.editor.set_image(read_image(io.BytesIO(content)), steps=steps)
+        edited = self.editor.apply(dict(row["edits"]), refine=refine)
         return {"image": encoded(to_pil(edited.images[0]))}
 
 
@@ -63,9 +67,27 @@ def _load_pyfunc(data_path: str) -> ServedEditor:
     return ServedEditor(data_path)
 
 
-def _count(value: Any, default: int) -> int:
+def _count(row: Mapping[str, Any], column: str, default: int) -> int:
     """A column that may be left out, of one row or of all."""
-    return default if value is None or value != value else int(value)
+    value = row.get(column)
+    if value is None or value != value:
+        return default
+    if not (0 <= value <= MOST_STEPS and value == int(value)):
+        raise UserError(f"`{column}` is {value}; give a whole number from 0 to {MOST_STEPS}")
+    return int(value)
+
+
+def _check_header(content: bytes, resolution: int) -> None:
+    """Refuse a picture by its header: what it would take to decode it is the sender's choice."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as header:
+            width, height = header.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"`image` cannot be read as a PNG or JPEG ({error})") from None
+    if (width, height) != (resolution, resolution):
+        raise UserError(f"`image` is {width}x{height}, the model needs {resolution}x{resolution}")
 
 
 def encoded(image: Any) -> str:

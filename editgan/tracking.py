@@ -24,6 +24,7 @@ EXPERIMENT = "editgan"
 PARENT_VARIABLE = "MLFLOW_PARENT_RUN_ID"
 RECORD_FILE = "tracking.json"  # in the work folder: what a resumed stage needs to continue its run
 FLUSH_SECONDS = 5.0
+SYSTEM_SECONDS = 10.0  # between two samples of load and memory
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60.0, 960.0  # for which a store that failed is not asked again; doubled each time
 LAST_SECONDS = {"FINISHED": 60.0, "FAILED": 60.0, "KILLED": 8.0}  # for which a run that ends waits for the store
 ATTEMPTS = 4  # after which a record is given up
@@ -39,19 +40,21 @@ class Run:
         name: str,
         client: Any = None,
         run_id: str | None = None,
+        experiment_id: str | None = None,
         progress: Progress | None = None,
         work: Path | None = None,
         seconds_before: float = 0.0,
     ) -> None:
         self.name = name
         self.run_id = run_id
+        self.experiment_id = experiment_id
         self._client = client
         self._progress = progress or Progress(name)
         self._work = work
         self._seconds_before = seconds_before  # spent by earlier attempts that this one resumes
         self._started = time.monotonic()
         self._metrics: list[tuple[str, float, int, int]] = []
-        self._flushed = self._started
+        self._flushed = self._sampled = self._started
         self._waiting: list[Callable[[Any], object]] = []  # what MLflow has not taken yet
         self._attempts, self._lost = 0, 0  # at the first of them; records given up
         self._pause = self._paused_until = 0.0
@@ -74,6 +77,7 @@ class Run:
             metrics = {**metrics, "kimg": step}
         now = int(time.time() * 1000)
         self._metrics += [(_key(name), float(value), now, whole) for name, value in metrics.items()]
+        self._sample(now)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -112,6 +116,20 @@ class Run:
         """Say how far the stage is: a line now and then, and work/STAGE/progress.json for whoever watches."""
         if self._progress.update(done, total, unit, message):
             self._save_record()
+        self._sample(int(time.time() * 1000))
+
+    def _sample(self, now: int) -> None:
+        """Load and memory of the machine now and then, named as MLflow's page of system metrics expects; steps are
+        seconds of the stage."""
+        if self._client is None or time.monotonic() - self._sampled < SYSTEM_SECONDS:
+            return
+        self._sampled, memory = time.monotonic(), psutil.virtual_memory()
+        found = {
+            "cpu_utilization_percentage": psutil.cpu_percent(),
+            "system_memory_usage_megabytes": (memory.total - memory.available) / 1e6,
+            "process_memory_megabytes": psutil.Process().memory_info().rss / 1e6,
+        }
+        self._metrics += [(f"system/{name}", value, now, round(self.seconds)) for name, value in found.items()]
 
     def flush(self) -> None:
         """Send the collected metrics."""
@@ -215,7 +233,7 @@ def start_run(
     """
     record = _read_record(work)
     progress = Progress(name, root / "work" / name / "progress.json" if work is not None else None)
-    client = run_id = None
+    client = run_id = experiment_id = None
     try:
         client, experiment_id = connect(root)
         close_dead_runs(client, experiment_id)
@@ -232,7 +250,7 @@ def start_run(
         _say_local_only(error)
         client = None
     run = Run(
-        name=name, client=client, run_id=run_id, progress=progress, work=work,
+        name=name, client=client, run_id=run_id, experiment_id=experiment_id, progress=progress, work=work,
         seconds_before=record.get("seconds", 0.0),
     )  # fmt: skip
     if params:

@@ -9,7 +9,10 @@ import configparser
 import filecmp
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+
+import yaml
 
 from editgan.errors import UserError
 
@@ -19,7 +22,14 @@ OWN = ("outputs/", "dvc.lock", "params.yaml")
 
 
 def prepare_checkout(
-    project: Path, checkout: Path, params: Path, *, cache: Path | None = None, results: bool = True
+    project: Path,
+    checkout: Path,
+    params: Path,
+    *,
+    cache: Path | None = None,
+    results: bool = True,
+    follow: bool = False,
+    overrides: Mapping[str, str] | None = None,
 ) -> Path:
     """Make a checkout, or bring it up to date with the project's working tree (git-ignored files stay behind).
 
@@ -32,9 +42,11 @@ def prepare_checkout(
             which take the place of edits.yaml: another data set has other part classes.
         cache: folder of its DVC cache, None for the project's.
         results: the checkout began with what the project's stages had left; without, with nothing.
+        follow: an older checkout, too, takes over the project's dvc.lock and metrics: what was released meanwhile.
+        overrides: values by the dotted key of the params file, as text.
 
     Raises:
-        UserError: no such params file, the project is no git repository, or the folder is something else.
+        UserError: no such params file or key, the project is no git repository, or the folder is something else.
     """
     params = params if params.is_absolute() else project / params
     if not params.is_file():
@@ -55,13 +67,36 @@ def prepare_checkout(
         if not results:
             (folder / ".git" / SCRATCH_MARK).touch()
     _follow_commit(project, folder)
-    _copy_working_tree(project, folder, keep_own=not (new and results))
+    _copy_working_tree(project, folder, keep_own=not ((new or follow) and results))
     shutil.copyfile(params, folder / "params.yaml")
+    if overrides:
+        override(folder / "params.yaml", overrides)
     edits = params.parent / "edits" / params.name
     if edits.is_file():
         shutil.copyfile(edits, folder / "edits.yaml")
     _share_cache(project, folder, cache or _cache_dir(project))
     return folder.rename(checkout)
+
+
+def override(params: Path, overrides: Mapping[str, str]) -> None:
+    """Change values of a params file.
+
+    Raises:
+        UserError: it has no such key.
+    """
+    content = yaml.safe_load(params.read_text())
+    for key, value in overrides.items():
+        *path, last = key.split(".")
+        section = content
+        for part in path:
+            section = section.get(part) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section:
+            raise UserError(f"{key}={value}: {params.name} has no such key")
+        try:
+            section[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{key}={value}: not readable as YAML: {error}") from None
+    params.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def _follow_commit(project: Path, checkout: Path) -> None:

@@ -40,6 +40,7 @@ DEFAULT_PARAMS = "params.yaml"
 SHOW_SECONDS = 5.0  # between two updates of a progress artifact
 CHECKOUT_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 SCRATCH = "scratch"
+BENCHMARK = "benchmark"  # the stage whose figures are compared with the accepted ones
 MODEL = "editgan"  # the editor among MLflow's registered models; of a checkout with its name
 MAX_TAG = 2000  # characters
 STAGE_HOURS = 24.0  # a stage that takes longer is stopped
@@ -49,11 +50,16 @@ NO_BASELINE = (
 
 
 @task(name="checkout", cache_policy=NO_CACHE)
-def checkout(params: str, name: str, scratch: bool) -> Path:
+def checkout(params: str, name: str, scratch: bool, follow: bool, overrides: dict[str, str]) -> Path:
     """Make or update the checkout runs/NAME with the given params file; from scratch it has a DVC cache of its own."""
     folder = PROJECT_ROOT / "runs" / name
     cache = folder / ".dvc" / "cache" if scratch else None
-    prepare_checkout(PROJECT_ROOT, folder, Path(params), cache=cache, results=not scratch)
+    begun = folder.exists()
+    prepare_checkout(
+        PROJECT_ROOT, folder, Path(params), cache=cache, results=not scratch, follow=follow, overrides=overrides
+    )
+    if follow and begun:
+        stages.take_over(folder)
     get_run_logger().info("working in %s", folder)
     return folder
 
@@ -176,6 +182,7 @@ def pipeline(
     scratch: bool = False,
     against_baseline: bool = False,
     at_a_time: int = 1,
+    overrides: dict[str, str] | None = None,
 ) -> str:
     """Run the pipeline and return its closing page.
 
@@ -183,10 +190,12 @@ def pipeline(
         params: params file. Another one than params.yaml runs in the checkout runs/NAME.
         name: of the checkout; without one the params file's own name, and none for the default run.
         only: stages to run, all by default.
-        force: stages to run even if nothing changed.
+        force: stages to run even if nothing changed; an empty list: all.
         limit_hours: time limit of each stage.
         scratch: work in a checkout that took nothing over: from the store, the cache or the default run.
-        against_baseline: at the end compare the benchmark with the accepted one.
+        against_baseline: at the end compare the benchmark with the accepted one. On the default params the checkout
+            first takes over what the project has released since: dvc.lock and the outputs that it names.
+        overrides: values by the dotted key of the params file, e.g. {"editing.edit.steps": "50"}; in a checkout only.
         at_a_time: so many stages that do not need one another run side by side and share the processors; a GPU is
             used by one at a time. Another number of threads rounds otherwise: only 1 gives the same bytes again.
 
@@ -197,16 +206,17 @@ def pipeline(
     """
     start = time.monotonic()
     name = checkout_name(params, SCRATCH if scratch and name is None else name)
-    if at_a_time < 1:
-        raise UserError(f"--at-a-time {at_a_time}: at least one stage has to run")
     graph = load_graph(PROJECT_ROOT / "dvc.yaml")
     chosen = choose_stages(list(graph), only, force)
+    force = chosen if force == [] else force
+    check_options(params, name, only, limit_hours, against_baseline, at_a_time, overrides)
+    follow = against_baseline and (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / DEFAULT_PARAMS and not scratch
     needs = {stage: ancestors(graph, stage) for stage in chosen}
     stages.HALT.clear()
     with sole_pipeline(PROJECT_ROOT, name) as lock:
         close_left_behind(lock)
         lock.note(flow_run=str(get_run_context().flow_run.id))
-        root = PROJECT_ROOT if name is None else checkout(params, name, scratch)
+        root = PROJECT_ROOT if name is None else checkout(params, name, scratch, follow, overrides or {})
         if not scratch:
             restore(root)
         parent = tracking.start_run("pipeline", root=root, tags={"params_file": params, "checkout": name or "default"})
@@ -228,14 +238,14 @@ def pipeline(
                 worse = decide(root)
                 parent.set_tag("regression", "no baseline" if worse is None else (worse or "none")[:MAX_TAG])
             status = "FAILED" if worse else "FINISHED"
-        except (KeyboardInterrupt, SystemExit):
-            status = "KILLED"
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled on Prefect's page
+                status = "KILLED"
             raise
         finally:
             stages.HALT.set()
-            page = summary(
-                root, results, (time.monotonic() - start) / 60, running_servers(PROJECT_ROOT), store_uri(root)
-            )
+            minutes, known = (time.monotonic() - start) / 60, running_servers(PROJECT_ROOT)
+            page = summary(root, results, minutes, known, store_uri(root), parent.experiment_id)
             parent.log_text(page, "summary.md")
             parent.close(status)
         create_table_artifact(stage_rows(root, results), key="stages", description=f"stages of {name or 'the default'}")
@@ -261,6 +271,28 @@ def checkout_name(params: str, name: str | None) -> str | None:
             " letter or digit"
         )
     return name
+
+
+def check_options(
+    params: str,
+    name: str | None,
+    only: Sequence[str] | None,
+    limit_hours: float,
+    against_baseline: bool,
+    at_a_time: int,
+    overrides: dict[str, str] | None,
+) -> None:
+    """Raises UserError for what cannot be meant, before anything is begun."""
+    if not (PROJECT_ROOT / params).is_file():
+        raise UserError(f"--params {params}: no such params file")
+    if at_a_time < 1:
+        raise UserError(f"--at-a-time {at_a_time}: at least one stage has to run")
+    if not limit_hours > 0:
+        raise UserError(f"--limit-hours {limit_hours:g}: give a stage some time")
+    if against_baseline and only and BENCHMARK not in only:
+        raise UserError("--against-baseline compares what the stage benchmark measures; let it run, too")
+    if overrides and name is None:
+        raise UserError("--set changes the params of a checkout; name it with --name")
 
 
 def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Sequence[str] | None) -> list[str]:
@@ -314,22 +346,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="run so many stages side by side where none needs the other, such as the methods of the benchmark",
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value in the checkout's params file, by its dotted key; may be repeated",
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         known = list(load_graph(PROJECT_ROOT / "dvc.yaml"))
-        chosen = choose_stages(known, options.stages, options.force)
-        force = chosen if options.force == [] else options.force
+        choose_stages(known, options.stages, options.force)
+        if wrong := [text for text in options.set if "=" not in text]:
+            raise UserError(f"--set {wrong[0]}: write KEY=VALUE")
+        overrides = dict(text.split("=", 1) for text in options.set)
+        name = checkout_name(options.params, SCRATCH if options.scratch and options.name is None else options.name)
+        check_options(
+            options.params,
+            name,
+            options.stages,
+            options.limit_hours,
+            options.against_baseline,
+            options.at_a_time,
+            overrides,
+        )
         with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
             page = pipeline(
                 options.params,
                 options.name,
                 options.stages,
-                force,
+                options.force,
                 options.limit_hours,
                 options.scratch,
                 options.against_baseline,
                 options.at_a_time,
+                overrides,
             )
     except (UserError, stages.StageFailed, Regressed) as error:
         print(error, file=sys.stderr, flush=True)

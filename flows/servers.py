@@ -15,6 +15,7 @@ import psutil
 from editgan.environment import HEALTH, answers, artifact_folder, home_project, running_servers, servers_file, store_uri
 from flows import processes
 
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 START_SECONDS = 180.0  # a loaded machine and a first database migration; normally 5 to 15
 
 
@@ -60,6 +61,9 @@ def start_prefect(root: Path, port: int, *, scheduler: bool = True) -> subproces
     command = ["python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--log-level", "error", "--lifespan", "on", "--timeout-keep-alive", "5"]
     flags = {"PREFECT__SERVER_FINAL": "1"}
+    if not os.environ.get("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"):
+        # In memory a restarted server would know no lease: it ends running deployments and never frees their slots.
+        flags["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = LEASES
     if not any(map(os.environ.get, ("PREFECT_UI_API_URL", "PREFECT_SERVER_UI_API_URL"))):
         flags["PREFECT_SERVER_UI_API_URL"] = f"{local(port)}/api"  # its page would ask port 4200 otherwise
     if not scheduler:

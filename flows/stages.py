@@ -16,6 +16,7 @@ import yaml
 
 from editgan.graph import load_graph
 from editgan.process import has_gpu
+from editgan.progress import clock
 from flows import processes
 
 POLL_SECONDS = 1.0
@@ -171,6 +172,18 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
     return missing
 
 
+def take_over(root: Path) -> None:
+    """Bring the outputs that dvc.lock names into a checkout, as far as the cache has them; the others are made anew."""
+    process = processes.start(
+        ["python", "-m", "dvc", "checkout", "--force", "--quiet"],
+        root=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        process.wait()
+    finally:
+        processes.stop(process)
+
+
 def outcome(text: str) -> str:
     """What became of the stage, from DVC's output; the last word counts."""
     found = [(match.start(), name) for name, pattern in OUTCOMES.items() for match in pattern.finditer(text)]
@@ -219,7 +232,9 @@ class _ProgressFile:
         try:
             report = json.loads(self._path.read_text())
             percent = 100 * report["done"] / report["total"] if report["total"] else 0.0
-            text = f"{report['done']:g}/{report['total']:g} {report['unit']}  {report['message']}".rstrip()
+            left = report.get("eta_seconds")
+            left = "" if left is None else f", {clock(left)} left"
+            text = f"{report['done']:g}/{report['total']:g} {report['unit']}{left}  {report['message']}".rstrip()
             return Progress(percent=min(max(percent, 0.0), 100.0), text=text)
         except (OSError, ValueError, KeyError):
             return None

@@ -73,12 +73,20 @@ def pictures(root: Path) -> list[Path]:
     return sorted(path.relative_to(root) for path in (root / "outputs").rglob("*.png"))
 
 
-def summary(root: Path, results: Sequence[StageResult], minutes: float, servers: dict[str, str], store: str) -> str:
+def summary(
+    root: Path,
+    results: Sequence[StageResult],
+    minutes: float,
+    servers: dict[str, str],
+    store: str,
+    experiment: str | None = None,
+) -> str:
     """The closing page, in markdown.
 
     Args:
         servers: addresses of running servers by name.
         store: address of the MLflow store, told where no server of it runs: that one may have another.
+        experiment: MLflow's id of the experiment, for links to the stages' runs where a server shows them.
     """
     parts = [_benchmark(root), "# Stages", markdown_table(stage_rows(root, results))]
     unchanged = [result.stage for result in results if result.outcome == "skipped"]
@@ -86,8 +94,19 @@ def summary(root: Path, results: Sequence[StageResult], minutes: float, servers:
         parts.append(f"Nothing changed: every stage was skipped. {minutes:.1f} minutes in all.")
     else:
         parts.append(f"{minutes:.1f} minutes in all; skipped: {', '.join(unchanged) or 'none'}.")
+    parts += _links(root, results, servers.get("mlflow") or (store if store.startswith("http") else None), experiment)
     parts += ["# Where things are", _places(root, servers, store)]
     return "\n\n".join(parts) + "\n"
+
+
+def _links(root: Path, results: Sequence[StageResult], mlflow: str | None, experiment: str | None) -> list[str]:
+    """A line of links to the MLflow runs that made the stages' outputs; none where no server shows them."""
+    if mlflow is None or experiment is None:
+        return []
+    runs = {result.stage: run_record(root, result.stage).get("run_id") for result in results}
+    place = f"{mlflow.rstrip('/')}/#/experiments/{experiment}/runs"
+    links = [f"[{stage}]({place}/{run})" for stage, run in runs.items() if run]
+    return [f"In MLflow: {', '.join(links)}"] if links else []
 
 
 def _benchmark(root: Path) -> str:

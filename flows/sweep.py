@@ -74,8 +74,9 @@ def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
             kind = stages.Busy if stages.BUSY.search(text) else stages.StageFailed
             raise kind("\n".join([f"{name}: `dvc exp run` ended with status {process.returncode}:", *lines[-12:]]))
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
+    except BaseException as error:
+        if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled on Prefect's page
+            status = "KILLED"
         raise
     finally:
         parent.close(status)

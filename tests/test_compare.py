@@ -175,6 +175,14 @@ def test_missing_outputs_are_named_and_not_fatal(project, tmp_path):
     }
 
 
+def test_damaged_figures_are_named(project, tmp_path):
+    folder = tmp_path / "outputs"
+    shutil.copytree(project / "outputs", folder)
+    (folder / "benchmark" / "metrics.json").write_text('{"smile_test400": {')
+    with pytest.raises(UserError, match="benchmark/metrics.json of .*: damaged"):
+        compare([find_revision(str(folder), project), find_revision("HEAD", project)])
+
+
 @pytest.mark.parametrize("name", ["nothing", "0123456789ab", "params", "--upload-pack=x"])
 def test_unknown_revisions_are_refused_with_what_there_is(project, name):
     with pytest.raises(UserError, match=r"no git revision or DVC experiment \(experiments here: tried\)"):

@@ -344,11 +344,12 @@ def test_gpu_that_torch_cannot_use_is_named(root, tmp_path, monkeypatch):
     driver.write_text("#!/bin/sh\necho 'GPU 0: Pretended'\n")
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", f"{driver.parent}{os.pathsep}{os.environ['PATH']}")
-    (root / "params.yaml").write_text("runtime: {device: auto}\n")
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    (root / "params.yaml").write_text(yaml.safe_dump(params | {"runtime": {"device": "auto"}}))
     assert "built without CUDA" in faults(root)[0]
     driver.write_text("#!/bin/sh\nexit 9\n")
     assert faults(root) == []
-    (root / "params.yaml").write_text("runtime: {device: cuda}\n")
+    (root / "params.yaml").write_text(yaml.safe_dump(params | {"runtime": {"device": "cuda"}}))
     assert any("runtime.device is cuda" in what for what in faults(root))
 
 
@@ -377,4 +378,28 @@ def test_locked_database_is_told_from_a_damaged_one(root, monkeypatch):
         assert "locked" in what
         database.rollback()
     database.close()
+    assert faults(root) == []
+
+
+@pytest.mark.parametrize("place", [".dvc/tmp/rwlock", ".cache/servers.json"])
+@pytest.mark.parametrize("content", ["[]", '{"read": {"a": [1]}, "nobody": "http://127.0.0.1:9"}', "7"])
+def test_records_of_another_shape_are_damaged_and_no_traceback(root, place, content):
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).write_text(content)
+    (what,) = faults(root)
+    assert place in what and "damaged" in what
+    assert fixed(root) == []
+
+
+def test_lock_of_another_shape_names_nobody(root):
+    (root / "work" / "first").mkdir(parents=True, exist_ok=True)
+    (root / "work" / "first" / "lock").write_text("[]")
+    assert faults(root) == []
+
+
+def test_faulty_params_are_named(root):
+    before = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text("params: [")
+    assert any("params.yaml" in what for what in faults(root))
+    (root / "params.yaml").write_text(before)
     assert faults(root) == []

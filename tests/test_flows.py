@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from fake_project import STAGES, environment, make_project, processes_in, run_pipeline, wait_for
 
 from editgan.environment import HEALTH, answers, servers_file
 from editgan.errors import UserError
+from editgan.graph import content_hash
 from editgan.weights import save_tensors, write_json
 from flows import stages
 from flows.checkout import prepare_checkout
 from flows.lock import sole_pipeline
-from flows.pipeline import checkout_name
-from flows.summary import markdown_table
+from flows.pipeline import checkout_name, main
+from flows.summary import markdown_table, summary
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,64 @@ def test_checkout_follows_the_working_tree_and_keeps_its_results(tmp_path):
     assert (checkout / "outputs" / "first" / "out.txt").read_text() == "mine"
     heads = {subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=folder) for folder in (project, checkout)}
     assert len(heads) == 1
+
+
+def test_checkout_takes_over_what_was_released_where_it_is_to_follow(tmp_path):
+    project = make_project(tmp_path / "project")
+    params = project / "params" / "other.yaml"
+    checkout = prepare_checkout(project, project / "runs" / "other", params)
+    (checkout / "dvc.lock").write_text("mine")
+    (project / "dvc.lock").write_text("released")
+    (project / "outputs" / "first").mkdir(parents=True)
+    (project / "outputs" / "first" / "metrics.json").write_text("{}")
+    prepare_checkout(project, checkout, params, follow=True)
+    assert (checkout / "dvc.lock").read_text() == "released"
+    assert (checkout / "outputs" / "first" / "metrics.json").read_text() == "{}"
+    assert (checkout / "params.yaml").read_text() == params.read_text()
+
+
+def test_overrides_change_the_params_of_the_checkout_alone(tmp_path):
+    project = make_project(tmp_path / "project")
+    params = project / "params" / "other.yaml"
+    before = params.read_text()
+    folder = project / "runs" / "other"
+    prepare_checkout(project, folder, params, overrides={"editing.edit.steps": "7", "seed": "5"})
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    assert content["editing"]["edit"]["steps"] == 7 and content["seed"] == 5 and params.read_text() == before
+    prepare_checkout(project, folder, params)
+    assert (folder / "params.yaml").read_text() == before, "the next run has its own"
+    for key in ("editing.edit.nothing", "seed.nothing", "nothing"):
+        with pytest.raises(UserError, match=f"{key}=1: params.yaml has no such key"):
+            prepare_checkout(project, folder, params, overrides={key: "1"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("--params", "params/none.yaml"), "params/none.yaml: no such params file"),
+        (("--limit-hours", "0"), "--limit-hours 0: give a stage some time"),
+        (("--set", "seed=1"), "name it with --name"),
+        (("--name", "other", "--set", "seed"), "--set seed: write KEY=VALUE"),
+        (("--against-baseline", "--stages", "data"), "let it run, too"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_anything_begins(arguments, fault, capsys, monkeypatch):
+    monkeypatch.setattr("flows.servers.prefect_api", lambda root: pytest.fail("a server was started"))
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert fault in said and len(said.splitlines()) == 1
+
+
+def test_summary_links_to_the_runs_that_a_server_shows(tmp_path):
+    (tmp_path / "outputs" / "first").mkdir(parents=True)
+    (tmp_path / "outputs" / "first" / "metrics.json").write_text("{}")
+    record = {"run_id": "abc", "seconds": 1.0, "metrics": content_hash(tmp_path / "outputs/first/metrics.json")}
+    (tmp_path / "outputs" / "first" / "run.json").write_text(json.dumps(record))
+    results = [stages.StageResult("first", "ran", 1.0)]
+    page = summary(tmp_path, results, 1.0, {"mlflow": "http://127.0.0.1:5000"}, "sqlite:///x", "7")
+    assert "[first](http://127.0.0.1:5000/#/experiments/7/runs/abc)" in page
+    assert "In MLflow" not in summary(tmp_path, results, 1.0, {}, "sqlite:///x", "7")
+    assert "(https://team/#/experiments/7/runs/abc)" in summary(tmp_path, results, 1.0, {}, "https://team/", "7")
 
 
 def test_checkout_is_there_once_it_is_whole(tmp_path, monkeypatch):
@@ -294,9 +354,9 @@ BENCHMARK = """  benchmark:
 def plant(folder: Path, fewer: int = 0, kid: float = 0.03) -> None:
     """Figures of 400 heads, of whom 280 smile, less some; written as stage benchmark does."""
     smiling = 100.0 * (torch.arange(400) < 280 - fewer)
-    rows = {"editgan": {"smiling_judge": float(smiling.mean()), "kid400_efflite0": kid}}
+    rows = {"editgan_plus": {"smiling_judge": float(smiling.mean()), "kid400_efflite0": kid}}
     write_json(folder / "metrics.json", {"smile_test400": rows})
-    save_tensors(folder / "heads.safetensors", {"editgan.smiling_judge": smiling}, {"data": {}})
+    save_tensors(folder / "heads.safetensors", {"editgan_plus.smiling_judge": smiling}, {"data": {}})
 
 
 def regression_artifact(address: str) -> str:
@@ -328,12 +388,12 @@ def test_night_fails_where_the_benchmark_is_worse_than_the_accepted_one(pages, b
     plant(benchmarked / "planted", fewer=40, kid=0.04)
     worse = run_pipeline(benchmarked, *night)
     assert worse.returncode == 1, worse.stdout + worse.stderr
-    said = r"smiling_judge of editgan -10 \[-\d+\.?\d*, -\d+\.?\d*\], tolerated 2"
+    said = r"smiling_judge of editgan_plus -10 \[-\d+\.?\d*, -\d+\.?\d*\], tolerated 4"
     message = next(line for line in worse.stderr.splitlines() if line.startswith("the benchmark is worse"))
-    assert re.search(said, message) and "kid400_efflite0 of editgan +0.01, tolerated 0.003" in message
+    assert re.search(said, message) and "kid400_efflite0 of editgan_plus +0.01, tolerated 0.003" in message
     tag, status = regression_tag(benchmarked)
     assert re.search(said, tag) and status == "FAILED"
-    assert re.search(r"\| editgan +\| smiling_judge +\| more +\|", regression_artifact(pages[1]["prefect"]))
+    assert re.search(r"\| editgan_plus +\| smiling_judge +\| more +\|", regression_artifact(pages[1]["prefect"]))
     flow_run = re.search(r"Flow run '[\w-]+' - Finished in state Failed", worse.stdout + worse.stderr)
     assert flow_run, "the flow run itself fails"
 

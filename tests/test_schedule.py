@@ -1,5 +1,6 @@
 """The nightly deployment of prefect.yaml, with an interval of seconds in the place of its cron line."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import yaml
 from fake_project import environment, make_project, processes_in, wait_for
 
 from editgan.environment import PROJECT_ROOT
+from flows.pipeline import pipeline
 
 SECONDS = 600  # half a minute on a machine with nothing else to do
 
@@ -15,7 +17,11 @@ SECONDS = 600  # half a minute on a machine with nothing else to do
 def test_deployments_are_declared():
     content = yaml.safe_load((PROJECT_ROOT / "prefect.yaml").read_text())
     found = {deployment["name"]: deployment for deployment in content["deployments"]}
-    assert set(found) == {"pipeline", "nightly-benchmark"}
+    assert set(found) == {"pipeline", "nightly-benchmark", "canary"}
+    canary = found["canary"]["parameters"]
+    assert (PROJECT_ROOT / canary["params"]).is_file() and canary["scratch"] and canary["force"] == []
+    for deployment in found.values():
+        assert set(deployment["parameters"]) <= set(inspect.signature(pipeline.fn).parameters)
     (schedule,) = found["nightly-benchmark"]["schedules"]
     assert re.fullmatch(r"\d+ \d+ \* \* \*", schedule["cron"]) and schedule["timezone"]
     assert found["nightly-benchmark"]["parameters"]["name"] == "nightly", "the default run stays untouched"

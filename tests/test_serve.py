@@ -121,6 +121,7 @@ def test_page_of_prefect_asks_the_port_that_its_server_has(tmp_path, monkeypatch
     monkeypatch.setattr(processes, "start", lambda command, **options: given.update(options["environment"]))
     monkeypatch.setattr(servers, "wait_until_up", lambda *arguments: None)
     servers.start_prefect(tmp_path, 4217)
+    assert given["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith("lease_storage.filesystem"), "outlives a restart"
     assert given.pop("PREFECT_SERVER_UI_API_URL") == "http://127.0.0.1:4217/api"
     given.clear()
     monkeypatch.setenv("PREFECT_UI_API_URL", "https://prefect.example/api")

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from editgan.assets.load import build
 from editgan.editing.vectors import EditingVector, save_vector
 from editgan.editor import Editor
 from editgan.environment import answers
+from editgan.errors import UserError
 from editgan.images import to_pil
 from editgan.registry import register_editor
 from editgan.weights import save_tensors
@@ -102,6 +104,34 @@ def request(url: str, rows: list[dict]) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"image": None}, "no base64"),
+        ({"image": "####"}, "no base64"),
+        ({"image": base64.b64encode(b"GIF89a").decode()}, "cannot be read as a PNG or JPEG"),
+        ({"edits": None}, "no object of strengths"),
+        ({"steps": float("inf")}, "`steps` is inf; give a whole number"),
+        ({"steps": 0.7}, "whole number"),
+        ({"refine": 1e9}, "from 0 to 1000"),
+    ],
+)
+def test_bad_requests_are_refused_in_a_sentence(root, change, fault):
+    row = served.example(root / "outputs") | change
+    with pytest.raises(UserError, match=fault):
+        served.ServedEditor(root / "outputs", "cpu").predict(pd.DataFrame([row]))
+
+
+def test_large_pictures_are_refused_by_their_header(root, monkeypatch):
+    buffer = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(buffer, format="PNG")
+    assert len(buffer.getvalue()) < 200_000
+    row = served.example(root / "outputs") | {"image": base64.b64encode(buffer.getvalue()).decode()}
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(UserError, match="exceeds limit|is 30000x30000"):
+        served.ServedEditor(root / "outputs", "cpu").predict(pd.DataFrame([row]))
+
+
 def test_version_is_served_over_http(root, uri, version):
     port = servers.free_port(0)
     url = servers.local(port)
