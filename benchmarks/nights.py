@@ -47,7 +47,7 @@ from editgan.stage import select_device
 from editgan.training import generator_for
 from editgan.weights import load_tensors, save_tensors, sha256
 
-NOISE = (0.25, 0.5)  # of corrupted vectors, in their own norms
+NOISE = (0.25, 0.5, 1.0)  # of corrupted vectors, in their own norms
 FEW_RESAMPLES = 10  # of intervals that nobody reads here
 
 
@@ -277,12 +277,12 @@ def main() -> None:
         report_quiet({"accepted": accepted} | quiet, params)
     if options.plant:
         tries = range(1, options.plant + 1)
-        broken = [
+        broken = [(f"one member, {seed}", night(f"one-member-{seed}", retrained(seed, 1))) for seed in tries]
+        broken += [
             (f"{row}, noise of {size:g}, {seed}", night(f"{row}-noise-{size:g}-{seed}", with_noise(row, size, seed)))
-            for row, size in product(nights.vectors, NOISE)
+            for size, row in product(reversed(NOISE), nights.vectors)
             for seed in tries
         ]
-        broken += [(f"one member, {seed}", night(f"one-member-{seed}", retrained(seed, 1))) for seed in tries]
         broken += [
             (f"judge swapped, {other} for {judge}", swapped(accepted, judge, other))
             for judge, other in permutations(SMILE_JUDGES, 2)

@@ -9,6 +9,7 @@ must lie beyond the tolerance.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,17 @@ from editgan.benchmark.methods import PLUS
 from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING
 from editgan.config import MethodTolerance, NightlyParams
 from editgan.errors import UserError
+from editgan.judges import SMILE_JUDGES
 from editgan.metrics import CONFIDENCE
 from editgan.training import generator_for
-from editgan.weights import load_tensors, write_bytes
+from editgan.weights import load_tensors, sha256, write_bytes, write_json
 
 BASELINE = Path("baseline/benchmark")
+JUDGES = "judges.json"  # beside these: the hash of each network that judged, by its file below outputs/
+JUDGED_BY = (
+    "judges/judge",
+    *(f"assets/{name}" for name in (*SMILE_JUDGES[1:], "mobilefacenet", "efflite0", "lpips_alex")),
+)
 FILES = ("metrics.json", "intervals.json", "heads.safetensors")
 # Which way is better: 1 more, -1 less. A column is of the first family that its name begins with.
 DIRECTIONS = {
@@ -72,8 +79,11 @@ class Change:
 
     @property
     def worsening(self) -> float:
-        """By how much it has become worse at least, as far as the interval says."""
+        """By how much it has become worse at least, as far as the interval says; of rows without a method in them, by
+        how much it has changed: another judge, or other pictures."""
         low, high = self.interval or (self.difference, self.difference)
+        if self.row in NO_METHOD and not math.isnan(low):
+            return max(low, -high)
         return -high if direction(self.column) > 0 else low
 
     @property
@@ -89,7 +99,7 @@ class Change:
         return {
             "row": self.row,
             "metric": self.column,
-            "better": "more" if direction(self.column) > 0 else "less",
+            "better": "neither" if self.row in NO_METHOD else "more" if direction(self.column) > 0 else "less",
             "accepted": f"{self.accepted:.4g}",
             "tonight": f"{self.tonight:.4g}",
             "difference": f"{self.difference:+.4g}",
@@ -111,8 +121,8 @@ def direction(column: str) -> int:
 def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed: int) -> list[Change]:
     """Every watched figure, the worst in proportion to its tolerance first. Those with `regressed` are regressions.
 
-    Watched is what was accepted, but for the photos and the truly smiling heads, in which no method has a part, and
-    for the smiles of reconstructions, which nobody asked for.
+    Watched is what was accepted, but for the smiles of reconstructions, which nobody asked for. Photos and truly
+    smiling heads, in which no method has a part, are to stay as they are: a change either way is a regression.
 
     Raises:
         UserError: other heads were measured, or something accepted was not measured tonight.
@@ -151,7 +161,7 @@ def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed:
 def is_watched(key: str) -> bool:
     """Whether `row.column` can become worse."""
     row, column = key.split(".", 1)
-    return bool(direction(column)) and row not in NO_METHOD and not (row in UNEDITED and family(column) == "smiling")
+    return bool(direction(column)) and not (row in UNEDITED and family(column) == "smiling")
 
 
 def tolerances_of(row: str, params: NightlyParams) -> MethodTolerance:
@@ -217,15 +227,30 @@ def accept(outputs: Path, root: Path) -> Path:
     contents = {name: _read(folder / name) for name in FILES}
     for name, content in contents.items():
         write_bytes(root / BASELINE / name, content)
+    write_json(root / BASELINE / JUDGES, judges_of(outputs))
     return root / BASELINE
+
+
+def judges_of(outputs: Path) -> dict[str, str]:
+    """SHA-256 of the networks that judge, as far as they are there."""
+    files = {name: outputs / f"{name}.safetensors" for name in JUDGED_BY}
+    return {name: sha256(path) for name, path in files.items() if path.is_file()}
 
 
 def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
     """The benchmark in outputs/ against the accepted one, worst first.
 
     Raises:
-        UserError: one of the two is missing or damaged, or they are not of the same heads.
+        UserError: one of the two is missing or damaged, or they are not of the same heads or by the same judges.
     """
+    path = root / BASELINE / JUDGES
+    before, now = json.loads(path.read_text()) if path.exists() else {}, judges_of(root / "outputs")
+    others = sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
+    if others:
+        raise UserError(
+            f"what judges tonight is not what judged the baseline ({', '.join(others)}), so that figures cannot be"
+            " compared; `editgan accept` makes another one"
+        )
     return changes(load_figures(root / BASELINE), load_figures(root / "outputs" / "benchmark"), params, seed=seed)
 
 

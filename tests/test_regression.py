@@ -136,11 +136,19 @@ def test_worsening_that_chance_explains_is_none():
     assert change.difference > change.tolerance and not change.regressed
 
 
-def test_photos_and_smiles_of_reconstructions_are_not_watched():
+def test_smiles_of_reconstructions_are_not_watched():
     accepted = figures()
-    tonight = with_changed(accepted, "input.smiling_judge", lambda said: 0 * said)
-    tonight = with_changed(tonight, "reconstruction.smiling_judge", lambda said: 0 * said)
+    tonight = with_changed(accepted, "reconstruction.smiling_judge", lambda said: 0 * said)
     assert regressions(accepted, tonight) == []
+
+
+@pytest.mark.parametrize("change", [lambda said: 0 * said, lambda said: torch.full_like(said, 100.0)])
+def test_photos_are_to_look_the_same_to_the_judges(change):
+    """A judge in the place of another may call more of everything smiling, which is no progress."""
+    accepted = figures()
+    tonight = with_changed(accepted, "input.smiling_judge", change)
+    assert regressions(accepted, tonight) == ["input.smiling_judge"]
+    assert changes(accepted, tonight, PARAMS, seed=0)[0].cells()["better"] == "neither"
 
 
 def test_what_is_no_number_is_worse():
@@ -164,7 +172,7 @@ def test_every_figure_of_the_benchmark_has_a_direction():
     columns = {column for of in rows.values() for column in of}
     assert all(direction(column) for column in columns)
     assert {family(column) for column in columns} | {"area"} == set(DIRECTIONS) == set(ToleranceParams.model_fields)
-    assert is_watched("editgan_plus.smiling_judge") and not is_watched("truly_smiling.smiling_judge")
+    assert is_watched("editgan_plus.smiling_judge") and is_watched("truly_smiling.smiling_judge")
     assert set(AT_ONCE) <= set(DIRECTIONS)
 
 
@@ -223,6 +231,19 @@ def test_accepted_figures_are_kept_byte_for_byte_and_compared_with(tmp_path):
     written(outputs / "benchmark", worse)
     (regressed,) = [one for one in judged(tmp_path, PARAMS, seed=0) if one.regressed]
     assert (regressed.column, regressed.difference, regressed.interval) == ("area_judge", -5.0, None)
+
+
+def test_a_judge_in_the_place_of_another_is_refused(tmp_path):
+    """Its figures may even be better."""
+    outputs = tmp_path / "outputs"
+    written(outputs / "benchmark", figures())
+    save_tensors(outputs / "judges" / "judge.safetensors", {"weight": torch.zeros(2)})
+    save_tensors(outputs / "assets" / "fer.safetensors", {"weight": torch.ones(2)})
+    accept(outputs, tmp_path)
+    assert not any(one.regressed for one in judged(tmp_path, PARAMS, seed=0))
+    save_tensors(outputs / "judges" / "judge.safetensors", {"weight": torch.ones(2)})
+    with pytest.raises(UserError, match=r"not what judged the baseline \(judges/judge\)"):
+        judged(tmp_path, PARAMS, seed=0)
 
 
 def test_only_a_whole_benchmark_of_one_run_is_accepted(tmp_path):
