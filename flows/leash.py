@@ -30,9 +30,17 @@ def main() -> None:
         os.execvp(program[0], program)
     for signum in (signal.SIGTERM, signal.SIGINT):  # the program gets them too, and this one ends with it
         signal.signal(signum, lambda *_: None)
-    status = subprocess.Popen(program).wait()
+    status = _wait(subprocess.Popen(program).pid)
     _end_tree()
     sys.exit(status if status >= 0 else 128 - status)
+
+
+def _wait(program: int) -> int:
+    """Until the program ends. Orphans that end meanwhile are collected: whoever waits for their group would wait on."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == program:
+            return os.waitstatus_to_exitcode(status)
 
 
 def _parent_ended(*_) -> None:

@@ -14,12 +14,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 from editgan.environment import HEALTH, PROJECT_ROOT, home_project, store_uri
 from editgan.errors import UserError
 from flows import processes, servers
 from flows.lock import sole
 
 POOL = "local"
+ENGINE = "prefect.engine"  # in the command line of a flow that a worker runs
 PREFECT = ("python", "-m", "prefect", "--no-prompt")
 POLL_SECONDS = 0.5
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 60.0  # before another start; doubled each time
@@ -106,6 +109,8 @@ def serve(root: Path, worker: bool) -> None:
             time.sleep(POLL_SECONDS)
     finally:
         servers.record(root, {})
+        if "worker" in services:
+            end_flows(services["worker"].process)
         for service in reversed(services.values()):
             service.stop()
 
@@ -129,6 +134,18 @@ def start_worker(root: Path, api: str) -> subprocess.Popen:
     command = [*PREFECT, "worker", "start", "--pool", POOL, "--name", "local"]
     environment = {"PREFECT_API_URL": api}
     return processes.start(command, root=root, environment=environment, whole_tree=True, stdin=subprocess.DEVNULL)
+
+
+def end_flows(worker: subprocess.Popen | None) -> None:
+    """Let the flows of a worker stop their stages and close their runs while the servers listen: it does not wait."""
+    try:
+        below = psutil.Process(worker.pid).children(recursive=True) if worker is not None else []
+        flows = [process for process in below if ENGINE in process.cmdline()]
+        for process in flows:
+            process.terminate()
+        psutil.wait_procs(flows, timeout=STOP_SECONDS / 2)
+    except psutil.Error:  # ended by themselves
+        return
 
 
 def say(text: str) -> None:

@@ -1,6 +1,7 @@
 """Each failure is made for real; a plain restart then ends with the bytes of a run that nothing disturbed."""
 
 import functools
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,7 @@ from editgan.environment import PROJECT_ROOT, running_servers
 from flows import processes, stages
 
 SECONDS = 600  # for what takes a few on a machine with nothing else to do
+RUNNING = b'{"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}'  # in a question to Prefect
 STEPS = 60  # of the first stage, a tenth of a second each
 
 
@@ -203,13 +206,56 @@ def test_killed_servers_come_back_where_they_were_and_the_pipeline_goes_on(root,
     assert not processes_in(root) and doctor.treat(root, fix=True) == 0
 
 
+def run_deployment(root: Path) -> str:
+    """Start the deployment `pipeline` and wait for its first stage; returns the address of the API."""
+    prefect = [sys.executable, "-m", "prefect", "deployment", "run", "pipeline/pipeline"]
+    api = f"{running_servers(root)['prefect']}/api"
+    subprocess.run(prefect, cwd=root, env=environment(root) | {"PREFECT_API_URL": api}, check=True, capture_output=True)
+    stage_at_work(root)
+    return api
+
+
+def closed(root: Path) -> bool:
+    """Whether the one run in MLflow is KILLED, and neither its flow nor its lock is left."""
+    client, experiment = tracking.connect(root)
+    (parent,) = client.search_runs([experiment])
+    found = [*doctor.mlflow_runs(root), *doctor.flow_runs(root), *doctor.locks(root)]
+    return parent.info.status == "KILLED" and not found
+
+
+@pytest.mark.slow
+def test_ended_supervisor_closes_what_a_deployment_runs(root, unbroken):
+    with serving(root) as served:
+        run_deployment(root)
+        served.terminate()
+        assert served.wait(SECONDS) == 0
+    assert closed(root) and not processes_in(root)
+    with sqlite3.connect(root / ".cache" / "prefect" / "prefect.db") as database:
+        assert database.execute("SELECT SUM(active_slots) FROM concurrency_limit_v2").fetchone() == (0,)
+    again = run_pipeline(root)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert results(root) == unbroken
+
+
+@pytest.mark.slow
+def test_run_that_is_cancelled_on_the_page_is_closed(root, unbroken):
+    with serving(root):
+        api = run_deployment(root)
+        asked = urllib.request.Request(f"{api}/flow_runs/filter", RUNNING, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked) as answer:
+            (run,) = json.load(answer)
+        state = json.dumps({"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": False}).encode()
+        address = f"{api}/flow_runs/{run['id']}/set_state"
+        urllib.request.urlopen(urllib.request.Request(address, state, {"Content-Type": "application/json"})).close()
+        wait_for(lambda: not named(root, "prefect.engine"), SECONDS, "its flow ends")
+        wait_for(lambda: closed(root), SECONDS, "its runs are closed")
+    assert not processes_in(root)
+
+
 @pytest.mark.slow
 def test_killed_supervisor_leaves_nothing_running(root, unbroken):
     with serving(root) as served:
-        prefect = [sys.executable, "-m", "prefect", "deployment", "run", "pipeline/pipeline"]
-        api = {"PREFECT_API_URL": f"{running_servers(root)['prefect']}/api"}
-        subprocess.run(prefect, cwd=root, env=environment(root) | api, check=True, capture_output=True)
-        stage_at_work(root)
+        run_deployment(root)
         served.kill()
         served.wait()
         wait_for(lambda: not processes_in(root), 40, "neither servers nor worker, flow, stage")
