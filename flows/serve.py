@@ -82,20 +82,20 @@ def serve(root: Path, worker: bool) -> None:
     """
     ports, services = {}, {}
     api, store = os.environ.get("PREFECT_API_URL"), store_uri(root)
-    for name, given, start, first in (
-        ("mlflow", store.startswith("http"), servers.start_mlflow, 5000),
-        ("prefect", api, servers.start_prefect, 4200),
-    ):
-        if not given:
-            port = servers.free_port(first)
-            ports[name], services[name] = port, Service(name, partial(start, root, port))
-    own = {name: servers.local(port) for name, port in ports.items()}
-    api = api or f"{own['prefect']}/api"
     try:
-        for service in services.values():
-            service.start()
-        for name, service in services.items():
-            servers.wait_until_up(service.process, ports[name], HEALTH[name])
+        with servers.choosing_ports():
+            for name, given, start, first in (
+                ("mlflow", store.startswith("http"), servers.start_mlflow, 5000),
+                ("prefect", api, servers.start_prefect, 4200),
+            ):
+                if not given:
+                    port = servers.free_port(first)
+                    ports[name], services[name] = port, Service(name, partial(start, root, port))
+                    services[name].start()
+            for name, port in ports.items():
+                servers.wait_until_up(services[name].process, port, HEALTH[name])
+        own = {name: servers.local(port) for name, port in ports.items()}
+        api = api or f"{own['prefect']}/api"
         servers.record(root, own)
         if worker:
             declare_deployments(root, api)

@@ -6,8 +6,10 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -27,6 +29,14 @@ def record(root: Path, addresses: Mapping[str, str]) -> None:
         path.write_text(json.dumps(addresses))
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def choosing_ports() -> Iterator[None]:
+    """One project of a user at a time: a port that is free when it is chosen is taken only seconds later."""
+    with (Path(tempfile.gettempdir()) / f"editgan-ports-{os.getuid()}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def free_port(first: int) -> int:
