@@ -1,6 +1,7 @@
 """One stage under DVC: its limit, its progress, its outcome, what is tried again and what it waits for."""
 
 import fcntl
+import json
 import re
 import subprocess
 import sys
@@ -101,3 +102,13 @@ def test_dvc_lock_of_another_command_is_waited_for(tmp_path, monkeypatch):
     said = []
     assert stages.reproduce("first", root, say=said.append).outcome == "ran"
     assert any("another DVC command is at work" in line for line in said)
+
+
+def test_progress_says_how_much_time_is_left(tmp_path):
+    path = tmp_path / "progress.json"
+    reader = stages._ProgressFile(path)
+    report = {"done": 5, "total": 10, "unit": "kimg", "message": "loss 1", "eta_seconds": 75}
+    path.write_text(json.dumps(report))
+    assert reader.read() == stages.Progress(50.0, "5/10 kimg, 1:15 left  loss 1")
+    path.write_text(json.dumps(report | {"eta_seconds": None, "done": 6}))
+    assert reader.read() == stages.Progress(60.0, "6/10 kimg  loss 1")

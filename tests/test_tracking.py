@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from fake_project import copy_databases
 from PIL import Image
 
 from editgan import tracking
@@ -280,3 +281,16 @@ def test_output_made_elsewhere_gets_a_run(client, checkout):
     files = {file.path for folder in ("", "images") for file in client.list_artifacts(run_id, folder)}
     assert {"metrics.json", "images/fakes000004.png"} <= files
     assert run_record(checkout, "generator")["run_id"] == run_id
+
+
+def test_load_and_memory_of_the_machine_are_recorded(tmp_path, monkeypatch):
+    copy_databases(tmp_path)
+    monkeypatch.setenv("EDITGAN_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setattr(tracking, "SYSTEM_SECONDS", 0.0)
+    run = tracking.start_run("data", root=tmp_path)
+    run.log_metrics({"loss": 1.0}, step=1)
+    run.close()
+    client, _ = tracking.connect(tmp_path)
+    found = client.get_run(run.run_id).data.metrics
+    assert found["loss"] == 1.0 and found["system/system_memory_usage_megabytes"] > 100
+    assert 0 <= found["system/cpu_utilization_percentage"] <= 100 and found["system/process_memory_megabytes"] > 10
