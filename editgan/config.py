@@ -3,7 +3,7 @@
 import functools
 import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
@@ -44,6 +44,11 @@ class RuntimeParams(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
+    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # that train the generator together
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the generator's training
+    # Name of the generator's training: its state then lies in work/training/NAME and data/training/NAME.safetensors,
+    # and outlives parameters that are renamed. None: under the hash of the stage's inputs.
+    training: str | None = Field(default=None, pattern=r"^[\w-]+$")
 
 
 class MethodTolerance(Section):
@@ -95,7 +100,8 @@ class BaseParams(Section):
         for small, large in FITS:
             if (value := _value(self, small)) > (limit := _value(self, large)):
                 raise ValueError(f"{small} {value} must not exceed {large} {limit}")
-        sizes = len(_value(self, "generator.warm_start.kimg"))
+        warm_start = _value(self, "generator.warm_start")
+        sizes = 0 if warm_start is None else len(warm_start.kimg)
         if 2 ** (sizes + 2) > self.resolution:  # the first is at least 8
             raise ValueError(
                 f"generator.warm_start.kimg has {sizes} entries, too many for resolution {self.resolution}"

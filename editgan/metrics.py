@@ -19,6 +19,7 @@ from editgan.training import generator_for
 KID_TOLERANCE = 1e-8  # of the largest value of the kernel: both packages do the same sums in float64, in another order
 SMALLEST_VARIANCE = 1e-13  # of all: what is below is a rounding error of zero
 CONFIDENCE = 0.95
+ROWS = 500  # rows of a distance matrix at a time
 
 
 class MetricDisagreement(RuntimeError):
@@ -99,6 +100,30 @@ def kernel_distance_spread(features: Tensor, reference: Tensor, *, resamples: in
     resampled = ((times @ among) * times).sum(1) / pairs - 2 * (times @ across) / len(x)
     whole = among.sum() / (len(x) * (len(x) - 1)) - 2 * across.mean()
     return percentile_interval(resampled - whole)
+
+
+def precision_and_recall(fake: Tensor, real: Tensor, k: int) -> tuple[float, float]:
+    """Improved precision and recall (Kynkaanniemi et al., NeurIPS 2019, section 2) of features [N, D] and [M, D].
+
+    Precision is the share of fakes that lie in the manifold of the real ones, the union of balls around each that
+    reach to its k-th neighbour; recall is the same with the two sets exchanged.
+
+    Raises:
+        ValueError: a side has no k neighbours.
+    """
+    if min(len(fake), len(real)) <= k:
+        raise ValueError(
+            f"precision and recall with k = {k} need more than k rows a side, got {len(fake)}, {len(real)}"
+        )
+    return _share_inside(fake, real, k), _share_inside(real, fake, k)
+
+
+def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:
+    """Share of points [N, D] within the ball of any manifold point [M, D]."""
+    # the nearest of a point to its own set is itself
+    radii = torch.cat([torch.cdist(part, manifold).kthvalue(k + 1, dim=1).values for part in manifold.split(ROWS)])
+    inside = [(torch.cdist(part, manifold) <= radii).any(dim=1) for part in points.split(ROWS)]
+    return float(torch.cat(inside).double().mean())
 
 
 def _check_kernel_distance(value: float, x: np.ndarray, y: np.ndarray, subsets: int, seed: int) -> None:

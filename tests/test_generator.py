@@ -8,7 +8,14 @@ import torch
 from editgan.generator.discriminator import Discriminator, minibatch_stddev
 from editgan.generator.generator import Generator, load_generator
 from editgan.generator.layers import fir_upsample
-from editgan.generator.losses import discriminator_loss, generator_loss, mixed_ws, path_lengths, r1_penalty
+from editgan.generator.losses import (
+    discriminator_loss,
+    draw_latents,
+    generator_loss,
+    mixed_ws,
+    path_lengths,
+    r1_penalty,
+)
 from editgan.generator.principal_components import CODE_NOISE, PCA_POWER, PrincipalComponents
 from editgan.generator.warm_start import (
     BandLoss,
@@ -294,12 +301,12 @@ def test_path_length_of_a_linear_synthesis():
 
 def test_style_mixing_changes_rows_from_one_cut_on():
     generator = small_generator()
-    ws = mixed_ws(generator, 4, 1.0, torch.device("cpu"))
+    ws = mixed_ws(generator, *draw_latents(generator, 4, 1.0))
     same = (ws == ws[:, :1]).all(dim=2)  # [4, num_ws]
     cut = int(same[0].sum())
     assert 1 <= cut < generator.num_ws
     assert (same == (torch.arange(generator.num_ws) < cut)).all()
-    ws = mixed_ws(generator, 4, 0.0, torch.device("cpu"))
+    ws = mixed_ws(generator, *draw_latents(generator, 4, 0.0))
     assert (ws == ws[:, :1]).all()
 
 

@@ -11,7 +11,7 @@ from editgan.generator import train as train_module
 from editgan.generator.augment import augment
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator
-from editgan.generator.losses import mixed_ws
+from editgan.generator.losses import draw_latents, mixed_ws
 from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PrincipalComponents
 from editgan.generator.snapshots import Recorder
@@ -92,14 +92,14 @@ def step_written_out(params, task, generator, discriminator, g_adam, d_adam):
     seed_everything(SEED, "generator", "adversarial", START)
     real = task.real_batch(START, 4)
 
-    ws = mixed_ws(generator, 2, params.style_mixing_prob, CPU)
+    ws = mixed_ws(generator, *draw_latents(generator, 2, params.style_mixing_prob))
     codes = task.code.noisy(real[:2])
     fake = generator.synthesis(torch.cat([codes[:, None].expand(-1, generator.num_ws, -1), ws]), noise_mode="random")
     fooled = F.softplus(-discriminator(augment(fake, P))).mean()
     l1, l2 = (fake[:2] - real[:2]).abs().mean(), (fake[:2] - real[:2]).square().mean()
     move(fooled + params.anchor_weight * params.warm_start.pixel_weight * (l1 + l2), g_adam)
 
-    ws = mixed_ws(generator, 2, params.style_mixing_prob, CPU)
+    ws = mixed_ws(generator, *draw_latents(generator, 2, params.style_mixing_prob))
     images = generator.synthesis(ws, noise_mode="random")
     directions = torch.randn(images.shape) / 16  # 16x16 pixels
     (jacobian,) = torch.autograd.grad((images * directions).sum(), ws, create_graph=True)

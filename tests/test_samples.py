@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from editgan.data.archive import encode_image, write_archive
+from editgan.metrics import precision_and_recall
 from editgan.samples import stage as samples_stage
 from editgan.samples.measures import (
     PATH_EPSILON,
@@ -16,7 +17,6 @@ from editgan.samples.measures import (
     nearest_images,
     noisy,
     perceptual_path_length,
-    precision_and_recall,
 )
 from editgan.samples.report import report
 from editgan.samples.stage import compare, heads_apart, judge, nearest, thousands

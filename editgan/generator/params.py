@@ -1,6 +1,6 @@
 """The `generator` section of params.yaml."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,41 +21,52 @@ class WarmStartParams(Section):
 
 
 class GeneratorParams(Section):
-    """StyleGAN2, its warm start and its adversarial training. Counts are images, in thousands (kimg)."""
+    """StyleGAN2 and its training. Counts are images, in thousands (kimg)."""
 
     recipe: int = Field(ge=1)  # raised by hand when a change of code should change the trained model
     w_dim: int = Field(ge=2)  # also the size of z
     channel_base: int = Field(ge=8)
     channel_max: int = Field(ge=8)
-    d_channel_base: int = Field(ge=8)
     num_mapping_layers: int = Field(ge=1)
+    loss: Literal["relativistic", "logistic"] = "logistic"  # pairing loss with R1 and R2, or StyleGAN2's with R1
+    discriminator: Literal["pixel", "stylegan2"] = "stylegan2"
+    d_channel_base: int = Field(ge=8)
+    d_channel_max: int | None = Field(default=None, ge=8)  # None: channel_max
     mbstd_group: int = Field(ge=1)
-    warm_start: WarmStartParams
-    start_from: str | None  # folder of another run's G_ema, D and code to begin with ...
-    start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")  # ... and the hash of its G_ema
+    projected_weight: float = Field(default=0, ge=0)  # of the projected discriminator in G's loss; 0 leaves it out
+    projected_from_kimg: float = Field(default=0, ge=0)  # it sets in here: from the first image on, shapes collapse
+    projected_width: int = Field(default=64, ge=4)  # channels of its mixed features
+    projected_lr: float = Field(default=2e-4, gt=0)
     kimg: float = Field(gt=0)  # of the adversarial phase
-    batch: int = Field(ge=1)
-    anchor_images: int = Field(ge=0)  # fakes of each batch that reconstruct real images; 0: plain StyleGAN2
-    anchor_weight: float = Field(ge=0)  # of the autoencoder's loss on them, beside the adversarial one
+    batch: int = Field(ge=1)  # over all processes
     g_lr: float = Field(gt=0)
     d_lr: float = Field(gt=0)
-    lr_decay_from: float = Field(ge=0, le=1)  # part of the phase after which both rates fall linearly to a tenth
-    noise_lr_multiplier: float = Field(ge=0)  # of the noise strengths
-    d_first_kimg: float = Field(ge=0)  # the discriminator learns alone this long
-    r1_gamma: float = Field(ge=0)
+    lr_decay_from: float = Field(ge=0, le=1)  # part of the training after which both rates fall to a tenth
+    noise: bool = True  # noise inputs
+    r1_gamma: float = Field(ge=0)  # of the gradient penalties
     r1_interval: int = Field(ge=1)  # steps
     pl_weight: float = Field(ge=0)
     pl_interval: int = Field(ge=1)  # steps
     style_mixing_prob: float = Field(ge=0, le=1)
     ada_target: float | None = Field(gt=-1, lt=1)  # of r_t, held by adaptive augmentation; None: no augmentation
     ada_kimg: float = Field(gt=0)  # in which its probability can rise from 0 to 1
-    ema_kimg: float = Field(gt=0)
+    ema_kimg: float = Field(gt=0)  # half-life of G_ema ...
+    ema_kimg_end: float | None = Field(default=None, gt=0)  # ... and at the end of the decay; None: the same
     ema_rampup: float = Field(gt=0)
     mirror: bool  # show every image flipped half of the time
     tick_kimg: float = Field(gt=0)  # one line of stats.jsonl
     snapshot_kimg: float = Field(gt=0)  # fakes and KID
     state_kimg: float = Field(gt=0)  # resumable state, a multiple of tick_kimg
-    kid_images: int = Field(ge=2)
+    kid_images: int = Field(ge=4)
+
+    # The old way, which the default run keeps until its generator is exchanged.
+    warm_start: WarmStartParams | None = None
+    start_from: str | None = None  # folder of another run's G_ema, D and code to begin with ...
+    start_from_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")  # ... and the hash of its G_ema
+    anchor_images: int = Field(default=0, ge=0)  # fakes of each batch that reconstruct real images; 0: none
+    anchor_weight: float = Field(default=1, ge=0)  # of the autoencoder's loss on them, beside the adversarial one
+    noise_lr_multiplier: float = Field(default=1, ge=0)  # of the noise strengths
+    d_first_kimg: float = Field(default=0, ge=0)  # the discriminator learns alone this long
 
     @model_validator(mode="after")
     def _consistent(self) -> "GeneratorParams":
@@ -66,16 +77,21 @@ class GeneratorParams(Section):
             ratio = getattr(self, name) / self.tick_kimg
             if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
                 raise ValueError(f"{name} {getattr(self, name)} must be a multiple of tick_kimg {self.tick_kimg}")
-        if self.warm_start.kimg and self.num_mapping_layers % 2:
+        if self.warm_start is not None:
+            self._consistent_warm_start(self.warm_start)
+        return self
+
+    def _consistent_warm_start(self, warm_start: WarmStartParams) -> None:
+        if warm_start.kimg and self.num_mapping_layers % 2:
             raise ValueError(
                 f"num_mapping_layers {self.num_mapping_layers} must be even with a warm start, which fits pairs of "
                 "layers; choose an even number or set warm_start.kimg to []"
             )
         if self.anchor_images >= self.batch:
             raise ValueError(f"anchor_images {self.anchor_images} must be less than batch {self.batch}")
-        if self.anchor_images and not self.warm_start.kimg and self.start_from is None:
+        if self.anchor_images and not warm_start.kimg and self.start_from is None:
             raise ValueError(f"anchor_images {self.anchor_images} needs a warm start; set it to 0 without one")
-        if self.start_from is not None and len(self.warm_start.kimg) > 1:
+        if self.start_from is not None and len(warm_start.kimg) > 1:
             raise ValueError(
                 f"start_from {self.start_from} is grown already; set warm_start.kimg to [] or to one number, which is"
                 " spent at the full resolution"
@@ -84,6 +100,5 @@ class GeneratorParams(Section):
             raise ValueError(
                 "start_from and start_from_sha256 belong together; `sha256sum` of its G_ema.safetensors tells"
             )
-        if self.warm_start.perceptual_images > self.warm_start.batch:
+        if warm_start.perceptual_images > warm_start.batch:
             raise ValueError("warm_start.perceptual_images must not exceed warm_start.batch")
-        return self

@@ -1,7 +1,8 @@
-"""What training leaves to look at: stats.jsonl, grids of samples, KID on samples."""
+"""What training leaves to look at: stats.jsonl, grids of samples, KID, precision and recall of samples."""
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from editgan.generator.generator import Generator
 from editgan.images import image_grid, save_png, to_float, to_uint8
-from editgan.metrics import kernel_distance
+from editgan.metrics import kernel_distance, precision_and_recall
 from editgan.tracking import Run
 from editgan.training import generator_for
 from editgan.weights import write_bytes
@@ -19,6 +20,7 @@ GRID_COLUMNS, GRID_ROWS = 10, 4
 FORWARD_BATCH = 50
 KID_SUBSET = 1000  # so many images a side are compared at once; of more, the mean over KID_SUBSETS draws is taken
 KID_SUBSETS = 100
+NEIGHBOURS = 3  # k of precision and recall
 
 
 @torch.no_grad()
@@ -60,7 +62,7 @@ class Recorder:
         seed: int,
         kid_images: int,
         device: torch.device,
-        history: list[dict[str, float | str]],
+        history: Sequence[dict[str, float | str]] = (),
     ) -> None:
         self.out, self.run = out, run
         self.lpips_vgg, self.seed, self.device = lpips_vgg, seed, device
@@ -81,6 +83,11 @@ class Recorder:
         count = f"{self.kid_images // 1000}k" if self.kid_images % 1000 == 0 else str(self.kid_images)
         return f"kid{count}_vgg16"
 
+    def resume(self, history: str) -> None:
+        """Go on with the lines, as JSON, that belong to a training state."""
+        self.history = json.loads(history)
+        self._write_history()
+
     def tick(self, phase: str, cur_nimg: int, stats: dict[str, float]) -> None:
         """Append one line to stats.jsonl and one point to every curve."""
         kimg = round(cur_nimg / 1000, 3)
@@ -89,14 +96,16 @@ class Recorder:
         self.run.log_metrics(stats, kimg)
 
     def snapshot(self, generator: Generator, cur_nimg: int) -> dict[str, float]:
-        """Save a grid of fixed latents as fakes{kimg:06d}.png and measure KID on others; returns the measurement."""
+        """Save a grid of fixed latents as fakes{kimg:06d}.png; KID, precision and recall of other samples."""
         self.grid(generator, f"fakes{cur_nimg // 1000:06d}")
         z = torch.randn(self.kid_images, generator.z_dim, generator=generator_for(self.seed, "generator", "kid"))
         fakes = sample_images(generator, z, self.device)
         features = pooled_features(self.lpips_vgg, fakes, self.device)
         subsets = 1 if self.kid_images <= KID_SUBSET else KID_SUBSETS
         distance = kernel_distance(features, self._real_features, subsets=subsets, seed=self.seed)
-        return {self.kid_name: distance}
+        precision, recall = precision_and_recall(features, self._real_features, NEIGHBOURS)
+        shares = {"precision": precision, "recall": recall}
+        return {self.kid_name: distance} | {self.kid_name.replace("kid", name): v for name, v in shares.items()}
 
     def grid(self, generator: Generator, name: str) -> None:
         """Save the images of the fixed latents."""
@@ -123,6 +132,7 @@ def curves(history: list[dict[str, float | str]]) -> dict[str, list[dict[str, fl
         "perceptual": ["loss/warm_lpips"],
         "adversarial": ["loss/G", "loss/D", "r_t", "logits/real", "logits/fake"],
         "kid": sorted(name for name in names if name.startswith("kid")),
+        "precision_recall": sorted(name for name in names if name.startswith(("precision", "recall"))),
     }
     tables = {}
     for table, wanted in columns.items():

@@ -1,33 +1,138 @@
-"""Stage `generator`: trains StyleGAN2 on the rendered heads."""
+"""Stage `generator`: trains StyleGAN2 on the pictures of split train."""
+
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_images
 from editgan.errors import UserError
+from editgan.generator import adversarial, state
+from editgan.generator.generator import load_generator
+from editgan.generator.losses import mean_w
 from editgan.generator.origin import load_origin
-from editgan.generator.train import train
+from editgan.generator.parallel import Ranks, choose_processes, train_together
+from editgan.generator.params import GeneratorParams
+from editgan.generator.principal_components import PrincipalComponents
+from editgan.generator.snapshots import Recorder, curves, final_statistics
+from editgan.generator.train import train as train_warm
 from editgan.stage import StageContext
-from editgan.training import count_parameters
+from editgan.training import choose_precision, count_parameters, load_state
 from editgan.weights import save_module, write_json
 
 
 def run(context: StageContext) -> None:
     """train.zip -> {G_ema,D,code}.safetensors, stats.jsonl, curves/*.json, snapshots/*.png, metrics.json."""
-    params, resolution = context.params.generator, context.params.resolution
-    archive = context.input("data") / "train.zip"
-    images = torch.from_numpy(load_images(archive))  # uint8 [N, 3, res, res]
+    if context.params.generator.warm_start is None:
+        train_cold(context)
+    else:
+        train_with_warm_start(context)
+
+
+def train_cold(context: StageContext) -> None:
+    """Adversarial training alone, on all processors; writes the best snapshot by KID1k on VGG16 features."""
+    params, runtime, seed = context.params.generator, context.params.runtime, context.params.seed
+    folder = state.state_folder(runtime.training, root=context.root, work=context.work)
+    light = None if runtime.training is None else state.light_path(runtime.training, root=context.root)
+    world = choose_processes(runtime.processes, device=context.device, batch=params.batch, group=params.mbstd_group)
+    precision = (load_state(folder) or {}).get("precision") or choose_precision(context.device, runtime.precision)
+    print(f"generator: {world} processes, {precision}", flush=True)
+    images = read_images(context.input("data") / "train.zip", context.params.resolution)
+    recorder = Recorder(
+        out=context.out,
+        work=folder,
+        run=context.run,
+        lpips_vgg=use_winograd(load_network("lpips_vgg", context.input("assets"))).to(context.device),
+        reals=images,
+        seed=seed,
+        kid_images=params.kid_images,
+        device=context.device,
+    )
+    shared = (params, context.params.resolution, seed, context.device.type, precision, folder, light)
+    networks = train_together(
+        lambda ranks: train_rank(ranks, *shared, images, context.input("assets"), recorder),
+        helper=train_helper,
+        arguments=(*shared, context.input("data") / "train.zip", context.input("assets")),
+        world=world,
+        device=context.device,
+    )
+    statistics = final_statistics(recorder.history)
+    for name, rows in curves(recorder.history).items():
+        write_json(context.out / "curves" / f"{name}.json", rows)
+    best = load_generator(folder / adversarial.BEST_FILE)
+    best.w_avg.copy_(mean_w(best, seed))
+    kimg = min((row[recorder.kid_name], row["kimg"]) for row in recorder.history if recorder.kid_name in row)[1]
+    extra = {"kimg": kimg, "recipe": params.recipe}
+    save_module(context.out / "G_ema.safetensors", best, best.config, extra)
+    save_module(context.out / "D.safetensors", networks.D, networks.D.config, extra)
+    code = PrincipalComponents(img_resolution=context.params.resolution, w_dim=params.w_dim)
+    save_module(context.out / "code.safetensors", code, code.config, extra)
+    sizes = {"parameters_G": count_parameters(best), "parameters_D": count_parameters(networks.D)}
+    write_json(context.out / "metrics.json", statistics | sizes | {"best_kimg": kimg})
+
+
+def train_rank(
+    ranks: Ranks,
+    params: GeneratorParams,
+    resolution: int,
+    seed: int,
+    device_type: str,
+    precision: str,
+    folder: Path,
+    light: Path | None,
+    images: Tensor,
+    assets: Path,
+    recorder: Recorder | None = None,
+) -> adversarial.Networks:
+    """One process of the training."""
+    backbone: nn.Module | None = load_network("efflite1", assets) if params.projected_weight > 0 else None
+    device = torch.device(device_type, ranks.rank) if device_type == "cuda" else torch.device(device_type)
+    return adversarial.train(
+        ranks,
+        params=params,
+        resolution=resolution,
+        seed=seed,
+        images=images,
+        backbone=backbone,
+        device=device,
+        precision=precision,
+        folder=folder,
+        light=light,
+        recorder=recorder,
+    )
+
+
+def train_helper(ranks: Ranks, *arguments) -> None:
+    """A process that only trains: reads the images itself."""
+    *shared, archive, assets = arguments
+    train_rank(ranks, *shared, read_images(archive, shared[1]), assets)
+
+
+def read_images(archive: Path, resolution: int) -> Tensor:
+    """uint8 [N, 3, resolution, resolution].
+
+    Raises:
+        UserError: images of another size.
+    """
+    images = torch.from_numpy(load_images(archive))
     if images.shape[2:] != (resolution, resolution):
         size = f"{images.shape[3]}x{images.shape[2]}"
         raise UserError(f"{archive}: images are {size}, but resolution is {resolution}; run stage data again")
+    return images
+
+
+def train_with_warm_start(context: StageContext) -> None:
+    """The old way: warm start, then StyleGAN2's losses with anchors."""
+    params, resolution = context.params.generator, context.params.resolution
     origin = None if params.start_from is None else load_origin(params, resolution, context.root)
-    generator_ema, discriminator, code, statistics = train(
+    generator_ema, discriminator, code, statistics = train_warm(
         params=params,
         origin=origin,
         resolution=resolution,
         seed=context.params.seed,
-        images=images,
+        images=read_images(context.input("data") / "train.zip", resolution),
         lpips_vgg=use_winograd(load_network("lpips_vgg", context.input("assets"))).to(context.device),
         device=context.device,
         out=context.out,

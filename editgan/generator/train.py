@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from editgan.generator.augment import adapted, augment
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator, resolutions_of
-from editgan.generator.losses import discriminator_loss, generator_loss, mean_w, mixed_ws, path_lengths, r1_penalty
+from editgan.generator.losses import (
+    discriminator_loss,
+    draw_latents,
+    generator_loss,
+    mean_w,
+    mixed_ws,
+    path_lengths,
+    r1_penalty,
+)
 from editgan.generator.origin import Origin
 from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PCA_IMAGES, PrincipalComponents
@@ -319,7 +327,8 @@ def adversarial(
         # Gmain
         discriminator.requires_grad_(False)
         with torch.set_grad_enabled(generator_learns), mixed_precision(task.device):
-            ws = mixed_ws(generator, batch - anchors, params.style_mixing_prob, task.device)
+            z, cutoff = draw_latents(generator, batch - anchors, params.style_mixing_prob)
+            ws = mixed_ws(generator, z.to(task.device), cutoff)
             if anchors:
                 code = task.code.noisy(real[:anchors])  # [anchors, w_dim]
                 ws = torch.cat([code.unsqueeze(1).repeat(1, generator.num_ws, 1), ws])
@@ -336,7 +345,8 @@ def adversarial(
 
         # Greg
         if generator_learns and params.pl_weight > 0 and step % params.pl_interval == 0:
-            ws = mixed_ws(generator, max(batch // PL_BATCH_SHRINK, 1), params.style_mixing_prob, task.device)
+            z, cutoff = draw_latents(generator, max(batch // PL_BATCH_SHRINK, 1), params.style_mixing_prob)
+            ws = mixed_ws(generator, z.to(task.device), cutoff)
             lengths = path_lengths(generator, ws)  # [N]
             mean = lengths.mean().detach()
             pl_mean = mean if pl_mean.isnan() else pl_mean.lerp(mean, PL_DECAY)

@@ -29,30 +29,6 @@ def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
     return (images + noise).round().clamp(0, 255).to(torch.uint8)
 
 
-def precision_and_recall(fake: Tensor, real: Tensor, k: int) -> tuple[float, float]:
-    """Improved precision and recall (Kynkaanniemi et al., NeurIPS 2019, section 2) of features [N, D] and [M, D].
-
-    Precision is the share of fakes that lie in the manifold of the real ones, the union of balls around each that
-    reach to its k-th neighbour; recall is the same with the two sets exchanged.
-
-    Raises:
-        ValueError: a side has no k neighbours.
-    """
-    if min(len(fake), len(real)) <= k:
-        raise ValueError(
-            f"precision and recall with k = {k} need more than k rows a side, got {len(fake)}, {len(real)}"
-        )
-    return _share_inside(fake, real, k), _share_inside(real, fake, k)
-
-
-def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:
-    """Share of points [N, D] within the ball of any manifold point [M, D]."""
-    # the nearest of a point to its own set is itself
-    radii = torch.cat([torch.cdist(part, manifold).kthvalue(k + 1, dim=1).values for part in manifold.split(ROWS)])
-    inside = [(torch.cdist(part, manifold) <= radii).any(dim=1) for part in points.split(ROWS)]
-    return float(torch.cat(inside).double().mean())
-
-
 @torch.no_grad()
 def perceptual_path_length(
     generator: nn.Module,

@@ -9,8 +9,8 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import labelled_grid, save_png, to_uint8
 from editgan.judges.quality import SMILE_THRESHOLD, measure
-from editgan.metrics import features_to_statistics, frechet_distance, kernel_distance
-from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length, precision_and_recall
+from editgan.metrics import features_to_statistics, frechet_distance, kernel_distance, precision_and_recall
+from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length
 from editgan.samples.report import report
 from editgan.stage import StageContext
 from editgan.training import generator_for

@@ -1,0 +1,311 @@
+"""Adversarial training from a cold start, in one loop that can stop anywhere and go on.
+
+Two recipes. `loss: relativistic` is ours: a pixel discriminator with the relativistic pairing loss and penalties on
+reals and fakes as finite differences (R3GAN), and a projected discriminator (Projected GAN) beside it. `loss: logistic`
+is StyleGAN2's: R1, path lengths, adaptive augmentation.
+
+Positions are counted in images. Every step seeds torch from (seed, position), so that a resumed run is the unbroken
+one, bit for bit on a CPU with the same number of processes.
+
+One difference from every release: the forward pass of a discriminator serves both sides. G's loss is differentiated to
+the images and from there through G; D's loss is differentiated to D's weights on the same graph.
+"""
+
+import copy
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.generator import losses
+from editgan.generator.augment import adapted, augment
+from editgan.generator.discriminator import Discriminator
+from editgan.generator.generator import Generator
+from editgan.generator.losses import draw_latents, mean_w, mixed_ws
+from editgan.generator.parallel import Ranks
+from editgan.generator.params import GeneratorParams
+from editgan.generator.pixel_discriminator import PixelDiscriminator
+from editgan.generator.projected import STATISTICS_IMAGES, ProjectedDiscriminator, diffaugment
+from editgan.generator.snapshots import Averages, Recorder
+from editgan.generator.state import WARMUP_KIMG, find_state, networks_state, save_complete, save_light
+from editgan.images import to_float
+from editgan.optimizers import ADAM_BETAS, FINAL_LR, lazy_adam, set_lr
+from editgan.training import (
+    STATE_FILE,
+    autocast,
+    batch_indices,
+    check_finite,
+    due,
+    ema_beta,
+    ema_update,
+    generator_for,
+    sanitize_gradients,
+    seed_everything,
+)
+from editgan.weights import save_module
+
+FINITE_STEP = 0.05  # s of the finite differences: deviation of the noise added to images in [-1, 1]
+PL_DECAY = 0.01  # of the running mean of path lengths
+PL_BATCH_SHRINK = 2  # path lengths are measured on a part of the batch
+ADA_INTERVAL = 4  # steps from one change of the augmentation's probability to the next
+BEST_FILE = "G_ema_best.safetensors"  # of the snapshot with the lowest KID, beside the state
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is trained together; `P` is None without a projected discriminator."""
+
+    G: Generator
+    G_ema: Generator
+    D: nn.Module
+    P: ProjectedDiscriminator | None
+
+    def named(self) -> dict[str, nn.Module]:
+        named = {"G": self.G, "G_ema": self.G_ema, "D": self.D, "P": self.P}
+        return {name: network for name, network in named.items() if network is not None}
+
+
+def build_networks(
+    params: GeneratorParams,
+    resolution: int,
+    seed: int,
+    backbone: nn.Module | None,
+    images: Tensor,
+    device: torch.device,
+) -> Networks:
+    """Fresh networks, equal on every rank. Images uint8 [N, 3, res, res] standardise the projected discriminator."""
+    seed_everything(seed, "generator", "init")
+    generator = Generator(
+        z_dim=params.w_dim,
+        w_dim=params.w_dim,
+        img_resolution=resolution,
+        channel_base=params.channel_base,
+        channel_max=params.channel_max,
+        num_mapping_layers=params.num_mapping_layers,
+    ).to(device, memory_format=torch.channels_last)
+    kind = {"stylegan2": Discriminator, "pixel": PixelDiscriminator}[params.discriminator]
+    discriminator = kind(
+        img_resolution=resolution,
+        channel_base=params.d_channel_base,
+        channel_max=params.d_channel_max or params.channel_max,
+        mbstd_group=params.mbstd_group,
+    ).to(device, memory_format=torch.channels_last)
+    projected = None
+    if backbone is not None:
+        projected = ProjectedDiscriminator(
+            backbone=backbone.to(device), size=resolution, width=params.projected_width, seed=seed
+        ).to(device)
+        projected.standardise(to_float(images[:STATISTICS_IMAGES]).to(device))
+    return Networks(generator, copy.deepcopy(generator).eval().requires_grad_(False), discriminator, projected)
+
+
+def train(
+    ranks: Ranks,
+    *,
+    params: GeneratorParams,
+    resolution: int,
+    seed: int,
+    images: Tensor,
+    backbone: nn.Module | None,
+    device: torch.device,
+    precision: str,
+    folder: Path,
+    light: Path | None = None,
+    recorder: Recorder | None = None,
+) -> Networks:
+    """Train from scratch or from the state in `folder`, else from the light state.
+
+    Args:
+        images: uint8 [N, 3, resolution, resolution].
+        backbone: pretrained network of the projected discriminator; None leaves that out.
+        precision: float32 or bfloat16 for forward and backward passes; penalties are float32 always.
+        folder: of the complete state and of the best snapshot.
+        light: file that the light state is written to with every snapshot.
+        recorder: of rank 0; the others write nothing.
+
+    Raises:
+        UserError: the training diverged; names the last good state.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for what mixed precision leaves in float32
+    settings = params.model_dump(mode="json")
+    state = find_state(folder, light, settings)
+    networks = build_networks(params, resolution, seed, backbone, images, device)
+    G, G_ema, D, P = networks.G, networks.G_ema, networks.D, networks.P
+    for name, network in networks.named().items():
+        if name in state:
+            network.load_state_dict(state[name])
+    relativistic = params.loss == "relativistic"
+    lazy = not relativistic  # StyleGAN2 takes a step of its own for each regulariser
+    optimizers = {
+        "g": lazy_adam([list(G.parameters())], params.pl_interval if params.pl_weight > 0 else None),
+        "d": lazy_adam([list(D.parameters())], params.r1_interval if lazy and params.r1_gamma > 0 else None),
+    }
+    if P is not None:
+        optimizers["p"] = torch.optim.Adam(P.heads.parameters(), lr=params.projected_lr, betas=ADAM_BETAS)
+    for name, optimizer in optimizers.items():
+        if name in state.get("optimizers", {}):
+            optimizer.load_state_dict(state["optimizers"][name])
+    cur_nimg, end, batch = state.get("cur_nimg", 0), round(params.kimg * 1000), params.batch
+    warm_from = state.get("warm_from")  # image at which a light state was taken up
+    pl_mean = state.get("pl_mean", torch.tensor(float("nan"))).to(device)
+    p, signs = state.get("augment_p", 0.0), state.get("augment_signs", [])  # ADA: probability, r_t since it changed
+    best = state.get("best")  # [kimg, KID] of the snapshot kept in BEST_FILE
+    averages, noise_mode = Averages(), "random" if params.noise else "none"
+    if recorder is not None and state:
+        recorder.resume(state["history"])
+    elif recorder is not None:
+        recorder.grid(G, "fakes_init")
+
+    while cur_nimg < end:
+        seed_everything(seed, "generator", "adversarial", cur_nimg)
+        step, progress = cur_nimg // batch, cur_nimg / end
+        rate = cosine_decay(progress, params.lr_decay_from)
+        if warm_from is not None:
+            rate *= min(1.0, (cur_nimg - warm_from + batch) / (WARMUP_KIMG * 1000))
+        set_lr(optimizers["g"], params.g_lr * rate)
+        set_lr(optimizers["d"], params.d_lr * rate)
+        real = real_batch(images, cur_nimg, batch, params.mirror, seed, ranks, device)  # [n, 3, res, res]
+        draws = ranks.rows(torch.rand(batch, 2, 5))  # of DiffAugment, for reals and fakes
+        moves = [ranks.rows(torch.randn(batch, 3, resolution, resolution)).to(device) for _ in range(2)]
+        z, cutoff = draw_latents(G, batch, params.style_mixing_prob)
+        z = ranks.rows(z).to(device)  # [n, 2, z_dim]
+        projects = P is not None and cur_nimg >= params.projected_from_kimg * 1000
+        seed_everything(seed, "generator", "adversarial", cur_nimg, ranks.rank)  # noise inputs, ADA: each rank its own
+
+        # One forward pass for both sides
+        with autocast(device, precision):
+            fake = G.synthesis(mixed_ws(G, z, cutoff), noise_mode)
+            shown = fake.detach().requires_grad_(True)
+            real_in, fake_in = augment(real, p), augment(shown, p)
+            real_logits, fake_logits = D(real_in), D(fake_in)  # [n, 1]
+            if relativistic:
+                g_loss = losses.relativistic_generator_loss(real_logits.detach(), fake_logits)
+                d_loss = losses.relativistic_discriminator_loss(real_logits, fake_logits)
+            else:
+                g_loss = losses.generator_loss(fake_logits)
+                d_loss = losses.discriminator_loss(real_logits, fake_logits)
+            stats = {"loss/G": g_loss, "loss/D": d_loss, "r_t": real_logits.sign().mean()}
+            stats |= {"logits/real": real_logits.mean(), "logits/fake": fake_logits.mean()}
+            if projects:
+                with torch.no_grad():
+                    real_features = P.features(diffaugment(real, draws[:, 0]))
+                p_real, p_fake = P.logits(real_features), P.logits(P.features(diffaugment(shown, draws[:, 1])))
+                p_g_loss = losses.hinge_generator_loss(p_fake)
+                p_loss = losses.hinge_discriminator_loss(p_real, p_fake)
+                g_loss = g_loss + params.projected_weight * p_g_loss
+                stats |= {"loss/projected_G": p_g_loss, "loss/projected_D": p_loss}
+
+        # G: from its loss to the images, from there to its weights
+        (gradient,) = torch.autograd.grad(g_loss, shown, retain_graph=True)
+        optimizers["g"].zero_grad(set_to_none=True)
+        fake.backward(gradient)
+
+        # D and the heads, on the same graph
+        if relativistic and params.r1_gamma > 0 and step % params.r1_interval == 0:
+            with autocast(device, "float32"):
+                penalties = []
+                for x, logits, e in ((real_in, real_logits, moves[0]), (fake_in.detach(), fake_logits, moves[1])):
+                    base = logits if precision == "float32" else D(x)
+                    penalties.append(losses.finite_difference_penalty(D(x + FINITE_STEP * e), base, FINITE_STEP))
+            averages.add({"loss/r1": penalties[0].item(), "loss/r2": penalties[1].item()})
+            d_loss = d_loss + sum(penalties) * (params.r1_gamma / 2) * params.r1_interval
+        optimizers["d"].zero_grad(set_to_none=True)
+        d_loss.backward(inputs=list(D.parameters()))
+        take_step(G, optimizers["g"], ranks)
+        take_step(D, optimizers["d"], ranks)
+        if projects:
+            optimizers["p"].zero_grad(set_to_none=True)
+            p_loss.backward(inputs=list(P.heads.parameters()))
+            take_step(P.heads, optimizers["p"], ranks)
+
+        # StyleGAN2's lazy regularisers
+        if params.pl_weight > 0 and step % params.pl_interval == 0:
+            part = z[: max(len(z) // PL_BATCH_SHRINK, 1)]
+            lengths = losses.path_lengths(G, mixed_ws(G, part, cutoff))  # [n]
+            mean = ranks.mean({"length": lengths.mean().item()})["length"]
+            pl_mean = torch.as_tensor(mean).to(pl_mean) if pl_mean.isnan() else pl_mean + PL_DECAY * (mean - pl_mean)
+            penalty = (lengths - pl_mean).square().mean()
+            optimizers["g"].zero_grad(set_to_none=True)
+            (penalty * params.pl_weight * params.pl_interval).backward()
+            take_step(G, optimizers["g"], ranks)
+            averages.add({"loss/path_penalty": penalty.item(), "path_length": mean})
+        if lazy and params.r1_gamma > 0 and step % params.r1_interval == 0:
+            penalty = losses.r1_penalty(lambda x, p=p: D(augment(x, p)), real)
+            optimizers["d"].zero_grad(set_to_none=True)
+            (penalty * (params.r1_gamma / 2) * params.r1_interval).backward()
+            take_step(D, optimizers["d"], ranks)
+            averages.add({"loss/r1": penalty.item()})
+        if params.ada_target is not None:
+            signs.append(ranks.mean({"r_t": stats["r_t"].item()})["r_t"])
+            averages.add({"augment_p": p})
+            if len(signs) == ADA_INTERVAL:
+                r_t, seen = sum(signs) / len(signs), batch * len(signs)
+                p, signs = adapted(p, r_t, target=params.ada_target, images=seen, kimg=params.ada_kimg), []
+
+        averages.add({name: value.item() for name, value in stats.items()})
+        cur_nimg += batch
+        gain = (params.ema_kimg_end or params.ema_kimg) - params.ema_kimg
+        half_life = params.ema_kimg + gain * decayed(progress, params.lr_decay_from)
+        ema_update(G_ema, G, ema_beta(batch, half_life, cur_nimg, params.ema_rampup))
+        finished = cur_nimg >= end
+
+        if recorder is not None:
+            recorder.run.progress(cur_nimg / 1000, end / 1000, "kimg", "adversarial")
+        if due(cur_nimg, batch, params.tick_kimg) or finished:
+            line = ranks.mean(averages.take())
+            check_finite(line, f"{cur_nimg / 1000:.1f} kimg", folder / STATE_FILE)
+            if recorder is None:
+                continue
+            snapshot = due(cur_nimg, batch, params.snapshot_kimg) or finished
+            if snapshot:
+                G_ema.mapping.w_avg.copy_(mean_w(G_ema, seed))
+                line |= recorder.snapshot(G_ema, cur_nimg)
+                if best is None or line[recorder.kid_name] < best[1]:
+                    best = [cur_nimg / 1000, line[recorder.kid_name]]
+                    save_module(folder / BEST_FILE, G_ema, G_ema.config, {"kimg": best[0], "recipe": params.recipe})
+            recorder.tick("adversarial", cur_nimg, line)
+            if snapshot or due(cur_nimg, batch, params.state_kimg):
+                complete = {
+                    **networks_state(networks.named()), "cur_nimg": cur_nimg, "history": json.dumps(recorder.history),
+                    "settings": json.dumps(settings), "best": best, "warm_from": warm_from, "pl_mean": pl_mean.cpu(),
+                    "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+                    "augment_p": p, "augment_signs": signs, "precision": precision, "processes": ranks.world,
+                }  # fmt: skip
+                save_complete(folder, complete)
+                if snapshot and light is not None:
+                    save_light(light, complete)
+    return networks
+
+
+def real_batch(
+    images: Tensor, cur_nimg: int, batch: int, mirror: bool, seed: int, ranks: Ranks, device: torch.device
+) -> Tensor:
+    """This rank's rows of images cur_nimg .. cur_nimg + batch of an endless shuffled sequence, in [-1, 1]."""
+    part = images[ranks.rows(batch_indices(seed, cur_nimg, batch, len(images)))]  # uint8 [n, 3, res, res]
+    if mirror:
+        flip = ranks.rows(torch.rand(batch, generator=generator_for(seed, "generator", "mirror", cur_nimg)) < 0.5)
+        part = torch.where(flip[:, None, None, None], part.flip(3), part)
+    if device.type == "cuda":
+        part = part.pin_memory()  # the copy then runs beside the computation
+    return to_float(part.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+
+
+def take_step(module: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
+    """Average the gradients over the ranks, replace those that are no numbers, step."""
+    ranks.average_gradients(module)
+    sanitize_gradients(module.parameters())
+    optimizer.step()
+
+
+def decayed(progress: float, start: float) -> float:
+    """How much of the decay is behind: 0 until `start`, 1 at the end."""
+    return max(0.0, (progress - start) / (1 - start)) if start < 1 else 0.0
+
+
+def cosine_decay(progress: float, start: float) -> float:
+    """1 until `start`, then along a half cosine down to FINAL_LR at progress 1."""
+    return FINAL_LR + (1 - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * decayed(progress, start)))

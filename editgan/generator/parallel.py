@@ -1,0 +1,168 @@
+"""Several processes that train one network together: one a CPU core, or one a GPU.
+
+Rank 0 is the stage's own process; it alone writes. The others run the same loop on other images. Two threads of one
+process train no faster on a CPU than one thread, two processes do.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from editgan.errors import UserError
+from editgan.process import die_with_stage, keep_freed_memory
+
+TIMEOUT = timedelta(minutes=30)  # for which a rank waits for the others; snapshots take one of them
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together. Rank r takes rows r, r + world, ... of every batch.
+
+    With this division the groups of the minibatch standard deviation are those of an undivided batch.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def rows(self, batch: Tensor) -> Tensor:
+        """The part of a whole batch [N, ...] that this rank works on: [N / world, ...]."""
+        return batch[self.rank :: self.world]
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Replace every gradient by its mean over the ranks, in one message."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Named numbers, averaged over the ranks, which must all name the same."""
+        if self.world == 1:
+            return dict(values)
+        device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+        total = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return dict(zip(sorted(values), (total / self.world).tolist(), strict=True))
+
+
+def choose_processes(wanted: int | str, *, device: torch.device, batch: int, group: int) -> int:
+    """How many processes train: the given number, or with "auto" as many as there are cores or GPUs.
+
+    Each takes an equal part of the batch, a multiple of `group` (of the minibatch standard deviation).
+
+    Raises:
+        UserError: the given number does not divide the batch so.
+    """
+    group = min(group, batch)
+    possible = [n for n in range(1, batch // group + 1) if batch % (n * group) == 0]
+    if wanted != "auto":
+        if wanted not in possible:
+            raise UserError(
+                f"runtime.processes {wanted}: batch {batch} does not split into that many parts of whole groups of"
+                f" {group} (generator.mbstd_group); possible are {', '.join(map(str, possible))}"
+            )
+        return int(wanted)
+    available = torch.cuda.device_count() if device.type == "cuda" else len(os.sched_getaffinity(0))
+    return max(n for n in possible if n <= max(available, 1))
+
+
+def train_together(
+    train: Callable[..., Any], *, helper: Callable[..., Any], arguments: tuple, world: int, device: torch.device
+) -> Any:
+    """Run `train(ranks)` here as rank 0 and `helper(ranks, *arguments)` in `world - 1` other processes.
+
+    Args:
+        train: what the helpers lack (files to write, the tracked run) is bound to it.
+        helper: importable function; arguments can be pickled.
+
+    Returns:
+        what `train` returns
+
+    Raises:
+        UserError: of whichever rank failed first. Every other one is ended.
+    """
+    if world == 1:
+        return train(Ranks())
+    threads = torch.get_num_threads()
+    context = mp.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="editgan-ranks-") as folder:
+        meeting = Path(folder)
+        processes = [
+            context.Process(
+                target=_helper_main, args=(helper, arguments, Ranks(rank, world), device.type, meeting), daemon=True
+            )
+            for rank in range(1, world)
+        ]
+        try:
+            for process in processes:
+                process.start()
+            _join(Ranks(0, world), device.type, meeting)
+            return train(Ranks(0, world))
+        except RuntimeError as error:  # what gloo and NCCL raise where another rank is gone
+            failure = _failure_of(processes, meeting)
+            if failure is None:
+                raise
+            raise failure from error
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            torch.set_num_threads(threads)
+
+
+def _join(ranks: Ranks, device_type: str, meeting: Path) -> None:
+    """Meet the other ranks by way of a file; one thread each on CPUs."""
+    if device_type == "cuda":
+        torch.cuda.set_device(ranks.rank)
+    else:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.world))
+        if sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this machine
+    dist.init_process_group(
+        "nccl" if device_type == "cuda" else "gloo",
+        init_method=f"file://{meeting / 'store'}",
+        rank=ranks.rank,
+        world_size=ranks.world,
+        timeout=TIMEOUT,
+    )
+
+
+def _helper_main(helper: Callable, arguments: tuple, ranks: Ranks, device_type: str, meeting: Path) -> None:
+    """The life of a rank above 0: its error, if any, waits in a file for rank 0 to report."""
+    die_with_stage()
+    keep_freed_memory()
+    torch.set_flush_denormal(True)
+    try:
+        _join(ranks, device_type, meeting)
+        helper(ranks, *arguments)
+        dist.destroy_process_group()
+    except BaseException as error:
+        (meeting / f"error{ranks.rank}").write_text(f"{type(error).__name__}: {error}")
+        raise SystemExit(1) from None
+
+
+def _failure_of(processes: list, meeting: Path) -> UserError | None:
+    """The error of the first helper that ended, None if all of them still run."""
+    for rank, process in enumerate(processes, start=1):
+        process.join(timeout=5)
+        if process.exitcode:
+            said = meeting / f"error{rank}"
+            reason = said.read_text() if said.exists() else f"was ended by signal {-process.exitcode}"
+            return UserError(f"process {rank} of {len(processes) + 1} that train together failed: {reason}")
+    return None
