@@ -338,6 +338,20 @@ def test_changed_file_is_read_again_and_changes_the_recipe(own, tmp_path, params
     assert (make_data(tmp_path, params, "folder", own) / "recipe.json").read_bytes() != first
 
 
+def test_changed_mask_changes_the_labels_and_not_the_recipe(own, tmp_path, params):
+    def made():
+        folder = make_data(tmp_path, params, "folder", own)
+        return [(folder / name).read_bytes() for name in ("recipe.json", "labels.json")]
+
+    recipe, labels = made()
+    path = own / "masks/001.png"
+    mask = Image.open(path)
+    mask.putpixel((0, 0), (mask.getpixel((0, 0)) + 1) % 2)
+    mask.save(path)
+    same_recipe, other_labels = made()
+    assert recipe == same_recipe and labels != other_labels
+
+
 def test_folder_that_is_not_there_is_named(tmp_path, params):
     with pytest.raises(UserError, match="data.folder nowhere: no such folder"):
         make_data(tmp_path, params, "folder", "nowhere")

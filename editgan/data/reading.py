@@ -39,25 +39,25 @@ class Unusable(Exception):
 def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Read:
     """Picture and mask of an item as PNG bytes at `resolution`; or the reason why not.
 
-    What is known: `digest` of the files, `pixels` of each class, and `attributes`, to which the pose is added where the
-    mask shows it.
+    What is known: `digest` of the picture, `mask_digest` of its masks, `pixels` of each class, and `attributes`, to
+    which the pose is added where the mask shows it.
     """
     file = item.file
     try:
         content = _content(root, file)
         picture = open_picture(content)
-        digest = hashlib.sha256(content)
+        digest, mask_digest = hashlib.sha256(content), hashlib.sha256()
         image = fit_picture(picture, resolution)
         attributes, labels = AT_REST | item.attributes, None
         for file, label in item.masks:
             content = _content(root, file)
-            digest.update(content)
+            mask_digest.update(content)
             side = item.mask_side
             part = read_labels(content, label, (side, side) if side else picture.size, len(classes.names))
             labels = part if labels is None else np.where(part > 0, part, labels)
     except Unusable as reason:
         return b"", b"", {"reason": str(reason) if file == item.file else f"its mask {file} {reason}"}
-    record = {"digest": digest.hexdigest()}
+    record = {"digest": digest.hexdigest(), "mask_digest": mask_digest.hexdigest()}
     if labels is None:
         return encode_image(image), b"", record | {"attributes": attributes, "pixels": [0] * len(classes.names)}
     mask = majority(labels, resolution)

@@ -13,6 +13,7 @@ from editgan.data.scene import Expression, View
 from editgan.framing import EYE_CENTRE, EYE_DISTANCE
 
 VERSION = 1  # raised when the same parameters would give other pictures
+LABELS_VERSION = 1  # raised when the same pictures would get other part masks
 OPEN_MOUTH_DEPTH, CLOSED_MOUTH_DEPTH = 0.05, 0.25  # decimetres: how far teeth and tongue stand back
 GUMS = (6.47, 6.75)  # decimetres on the base head: teeth and tongue are cut off below and above
 CAMERA_DISTANCE = 11.0  # decimetres before the eyes

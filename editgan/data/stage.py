@@ -24,7 +24,16 @@ from editgan.data.archive import (
     save_classes,
     write_archive,
 )
-from editgan.data.collect import choose, heads_recipe, person_of, pictures_recipe, rejected_csv, signature
+from editgan.data.collect import (
+    choose,
+    heads_labels,
+    heads_recipe,
+    person_of,
+    pictures_labels,
+    pictures_recipe,
+    rejected_csv,
+    signature,
+)
 from editgan.data.paint import CLASSES
 from editgan.data.reading import read_one
 from editgan.data.sources import celeba_hq, folder
@@ -95,6 +104,7 @@ def render_heads(context: StageContext) -> list[Path]:
             metrics[split] = _summary(np.stack(pixels), attributes, CLASSES)
     recipe = heads_recipe(params, seed=context.params.seed, resolution=context.params.resolution)
     write_json(context.out / "recipe.json", recipe)
+    write_json(context.out / "labels.json", heads_labels())
     write_json(context.out / "metrics.json", metrics)
     return blocks
 
@@ -143,6 +153,7 @@ def read_pictures(context: StageContext) -> list[Path]:
             if mine:
                 metrics[split] = _summary(pixels, attributes, listing.classes)
     write_json(context.out / "recipe.json", pictures_recipe(params, items, records, seed=seed, resolution=resolution))
+    write_json(context.out / "labels.json", pictures_labels(items, records, listing.classes))
     write_json(context.out / "metrics.json", metrics)
     context.run.log_file(context.out / REJECTED)
     return blocks

@@ -26,7 +26,7 @@ from editgan.generator.losses import (
     mixed_ws,
     path_lengths,
     r1_penalty,
-)
+)  # fmt: skip
 from editgan.generator.origin import Origin
 from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PCA_IMAGES, PrincipalComponents
@@ -47,7 +47,7 @@ from editgan.optimizers import (
     optimizer_step,
     set_lr,
     set_muon_lr,
-)
+)  # fmt: skip
 from editgan.tracking import Run
 from editgan.training import (
     STATE_FILE,
