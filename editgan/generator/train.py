@@ -15,18 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from editgan.generator import losses
 from editgan.generator.augment import adapted, augment
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator, resolutions_of
-from editgan.generator.losses import (
-    discriminator_loss,
-    draw_latents,
-    generator_loss,
-    mean_w,
-    mixed_ws,
-    path_lengths,
-    r1_penalty,
-)  # fmt: skip
 from editgan.generator.origin import Origin
 from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PCA_IMAGES, PrincipalComponents
@@ -210,7 +202,7 @@ def train(
         warm_start(task, generator, state, new_code=origin is None)
         state = {}
     generator_ema, discriminator = adversarial(task, generator, state, origin)
-    generator_ema.w_avg.copy_(mean_w(generator_ema, seed))
+    generator_ema.w_avg.copy_(losses.mean_w(generator_ema, seed))
     for name, rows in curves(recorder.history).items():
         write_json(out / "curves" / f"{name}.json", rows)
     return generator_ema, discriminator, task.code, final_statistics(recorder.history)
@@ -327,13 +319,13 @@ def adversarial(
         # Gmain
         discriminator.requires_grad_(False)
         with torch.set_grad_enabled(generator_learns), mixed_precision(task.device):
-            z, cutoff = draw_latents(generator, batch - anchors, params.style_mixing_prob)
-            ws = mixed_ws(generator, z.to(task.device), cutoff)
+            z, cutoff = losses.draw_latents(generator, batch - anchors, params.style_mixing_prob)
+            ws = losses.mixed_ws(generator, z.to(task.device), cutoff)
             if anchors:
                 code = task.code.noisy(real[:anchors])  # [anchors, w_dim]
                 ws = torch.cat([code.unsqueeze(1).repeat(1, generator.num_ws, 1), ws])
             fake = synthesis(ws, noise_mode="random")
-            loss = generator_loss(critic(augment(fake, p)))
+            loss = losses.generator_loss(critic(augment(fake, p)))
             stats = {"loss/G": loss.item()}
             if anchors and generator_learns:
                 anchor_loss, terms = task.autoencoder_loss(fake[:anchors], real[:anchors], step)
@@ -345,9 +337,9 @@ def adversarial(
 
         # Greg
         if generator_learns and params.pl_weight > 0 and step % params.pl_interval == 0:
-            z, cutoff = draw_latents(generator, max(batch // PL_BATCH_SHRINK, 1), params.style_mixing_prob)
-            ws = mixed_ws(generator, z.to(task.device), cutoff)
-            lengths = path_lengths(generator, ws)  # [N]
+            z, cutoff = losses.draw_latents(generator, max(batch // PL_BATCH_SHRINK, 1), params.style_mixing_prob)
+            ws = losses.mixed_ws(generator, z.to(task.device), cutoff)
+            lengths = losses.path_lengths(generator, ws)  # [N]
             mean = lengths.mean().detach()
             pl_mean = mean if pl_mean.isnan() else pl_mean.lerp(mean, PL_DECAY)
             penalty = (lengths - pl_mean).square().mean()
@@ -358,7 +350,7 @@ def adversarial(
         discriminator.requires_grad_(True)
         with mixed_precision(task.device):
             real_logits, fake_logits = critic(augment(real, p)), critic(augment(fake.detach(), p))  # [N, 1] each
-        loss = discriminator_loss(real_logits, fake_logits)
+        loss = losses.discriminator_loss(real_logits, fake_logits)
         optimizer_step(loss, d_optimizer)
         averages.add(
             {
@@ -371,7 +363,7 @@ def adversarial(
 
         # Dreg
         if params.r1_gamma > 0 and step % params.r1_interval == 0:
-            penalty = r1_penalty(lambda images, p=p: discriminator(augment(images, p)), real)
+            penalty = losses.r1_penalty(lambda images, p=p: discriminator(augment(images, p)), real)
             optimizer_step(penalty * (params.r1_gamma / 2) * params.r1_interval, d_optimizer)
             averages.add({"loss/r1": penalty.item()})
 
