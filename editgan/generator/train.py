@@ -1,7 +1,6 @@
 """Training of StyleGAN2: the warm start, then the adversarial phase, each one loop that can stop anywhere and go on.
 
-Positions are counted in images. Every step seeds torch from (seed, phase, position), so that a resumed run is the
-unbroken one, bit for bit on a CPU.
+Positions are counted in images; every step seeds torch from (seed, phase, position).
 """
 
 import copy
@@ -338,8 +337,7 @@ def adversarial(
         # Greg
         if generator_learns and params.pl_weight > 0 and step % params.pl_interval == 0:
             z, cutoff = losses.draw_latents(generator, max(batch // PL_BATCH_SHRINK, 1), params.style_mixing_prob)
-            ws = losses.mixed_ws(generator, z.to(task.device), cutoff)
-            lengths = losses.path_lengths(generator, ws)  # [N]
+            lengths = losses.path_lengths(generator, losses.mixed_ws(generator, z.to(task.device), cutoff))  # [N]
             mean = lengths.mean().detach()
             pl_mean = mean if pl_mean.isnan() else pl_mean.lerp(mean, PL_DECAY)
             penalty = (lengths - pl_mean).square().mean()
