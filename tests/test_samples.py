@@ -19,7 +19,7 @@ from editgan.samples.measures import (
     perceptual_path_length,
 )
 from editgan.samples.report import report
-from editgan.samples.stage import compare, heads_apart, judge, nearest, thousands
+from editgan.samples.stage import compare, heads_apart, judge, nearest, standardised_by, thousands
 
 
 def brute_force(points, manifold, k):
@@ -122,6 +122,9 @@ class Pixels(nn.Module):
     def detect(self, x):
         return (x[:, 0].mean((1, 2)) + 1) / 2, None
 
+    def spread(self, x):
+        return torch.cat([x.mean((2, 3)), x.std((2, 3)), torch.ones(len(x), 1)], 1)
+
     def smile(self, x):
         return (x[:, 1].mean((1, 2)) + 1) / 2
 
@@ -153,15 +156,25 @@ def test_rows_are_compared_with_the_reference_and_with_nothing_else(context):
     reference = heads_of(0, 256)
     rows = {"same": reference.clone(), "others": heads_of(1, 256), "dark": heads_of(0, 100)}
     figures = compare(reference, rows, context)
-    names = {f"{name}60_efflite0" for name in ("fid", "kid", "precision", "recall")}
+    kinds = ("efflite0", "alexnet")
+    names = {f"{name}60_{kind}" for kind in kinds for name in ("fid", "kid", "precision", "recall")}
     assert all(of.keys() == names for of in figures.values())
-    assert figures["same"]["fid60_efflite0"] == pytest.approx(0, abs=1e-6)
-    assert figures["same"]["precision60_efflite0"] == figures["same"]["recall60_efflite0"] == 1
-    assert figures["others"]["precision60_efflite0"] > 0.5 > figures["dark"]["precision60_efflite0"] == 0
-    assert figures["dark"]["fid60_efflite0"] > 100 * figures["others"]["fid60_efflite0"]
-    assert figures["dark"]["kid60_efflite0"] > figures["others"]["kid60_efflite0"]
+    for kind in kinds:
+        assert figures["same"][f"fid60_{kind}"] == pytest.approx(0, abs=1e-6)
+        assert figures["same"][f"precision60_{kind}"] == figures["same"][f"recall60_{kind}"] == 1
+        assert figures["others"][f"precision60_{kind}"] > 0.5 > figures["dark"][f"precision60_{kind}"] == 0
+        assert figures["dark"][f"fid60_{kind}"] > 100 * figures["others"][f"fid60_{kind}"]
+        assert figures["dark"][f"kid60_{kind}"] > figures["others"][f"kid60_{kind}"]
     done = [step for step, *_ in context.shown]
-    assert done == sorted(done) and done[-1] == context.shown[-1][1] == 4 * 60, "one bar for all rows"
+    assert done == sorted(done) and done[-1] == context.shown[-1][1] == 2 * 4 * 60, "one bar for all rows"
+
+
+def test_standardised_features_have_unit_deviation_and_drop_constant_ones():
+    reference = torch.randn(500, 4, dtype=torch.float64) * torch.tensor([1.0, 1e-4, 30.0, 0.0]) + 5
+    scaled = standardised_by(reference)(reference)
+    assert scaled.shape == (500, 2)
+    torch.testing.assert_close(scaled.std(0), torch.ones(2, dtype=torch.float64))
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(2, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
 def test_judges_count_faces_and_smiles(context):

@@ -11,8 +11,10 @@ TITLES = {
 SCALES = {"kid": (1000, 2), "fid": (1, 2), "precision": (1, 3), "recall": (1, 3), "face": (1, 1), "smiling": (1, 1)}
 NOTES = """\
 - **FID, KID, precision, recall** (k = {k}) compare {images} images of a row with {images} training images; the real
-  images are {images} others. Features: efflite0, which trained nothing; no figure made of Inception features compares
-  with these. Package clean-fid computes FID and KID. KID: mean over {subsets} subsets.
+  images are {images} others. Features: efflite0 (EfficientNet-Lite0) and alexnet (mean and deviation of the last map
+  of AlexNet at 224 px, standardised by the training images). Neither trains anything, but the projected discriminator
+  uses Lite1, a relative of the first: where they disagree, alexnet counts. No figure made of Inception features
+  compares with these. Package clean-fid computes FID and KID. KID: mean over {subsets} subsets.
 - **face**: percent of images in which BlazeFace finds a face. **smiling**: percent that a network of expressions calls
   smiling. Both of the first {judged} images of a row.
 - **l2_to_nearest**: mean over so many samples, or unseen test heads; **least**: of the one that is nearest.

@@ -1,5 +1,7 @@
 """Stage `samples`: measures what the generator makes of random z, beside real images, whole and spoilt a little."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -17,9 +19,12 @@ from editgan.training import generator_for
 from editgan.weights import write_bytes, write_json
 
 FEATURES, DISTANCE, DETECTOR = "efflite0", "lpips_alex", "blazeface"
+SECOND_FEATURES = "alexnet"  # AlexNet of `lpips`: mean and deviation of its last map, standardised by the reference
+LEAST_DEVIATION = 1e-3  # of the largest: a feature with less is constant
 SMILE_NETWORKS = ("face_api_expression", "fer")
 DETECTED = 0.5  # score from which on the detector has found a face
 DIGITS = 6
+Features = Callable[[Tensor], Tensor]
 SAMPLES, REAL, NEUTRAL_TO_SMILING = "samples", "real", "neutral_to_smiling"
 
 
@@ -70,34 +75,56 @@ def draw(G: Generator, count: int, context: StageContext) -> Tensor:
 
 
 def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -> dict[str, dict[str, float]]:
-    """FID, KID, precision and recall of each row against the reference images, by the judging features."""
+    """FID, KID, precision and recall of each row against the reference images, by both judging feature networks."""
     params = context.params.samples
-    network = load_network(FEATURES, context.input("assets")).to(context.device)
-    total, done = len(reference) * (len(rows) + 1), 0
+    total, done = 2 * len(reference) * (len(rows) + 1), 0
+    figures: dict[str, dict[str, float]] = {name: {} for name in rows}
+    for kind, features_of in feature_functions(context).items():
 
-    def features(images: Tensor, name: str) -> Tensor:
-        nonlocal done
+        def features(images: Tensor, name: str, kind: str = kind, function: Features = features_of) -> Tensor:
+            nonlocal done
 
-        def show(count: int) -> None:
-            context.run.progress(done + count, total, "images", f"features of {name}")
+            def show(count: int) -> None:
+                context.run.progress(done + count, total, "images", f"{kind} features of {name}")
 
-        found = measure(network, images, device=context.device, batch=params.batch, on_batch=show)
-        done += len(images)
-        return found  # float64 [N, 1280]
+            found = measure(function, images, device=context.device, batch=params.batch, on_batch=show)
+            done += len(images)
+            return found  # float64 [N, D]
 
-    real = features(reference, "the reference")
-    statistics, suffix = features_to_statistics(real), f"{thousands(len(reference))}_{FEATURES}"
-    figures = {}
-    for name, images in rows.items():
-        mine = features(images, name)
-        precision, recall = precision_and_recall(mine.float(), real.float(), params.neighbours)
-        figures[name] = {
-            f"fid{suffix}": frechet_distance(features_to_statistics(mine), statistics),
-            f"kid{suffix}": kernel_distance(mine, real, subsets=params.kid_subsets, seed=context.params.seed),
-            f"precision{suffix}": precision,
-            f"recall{suffix}": recall,
-        }
+        real = features(reference, "the reference")
+        scale = standardised_by(real) if kind == SECOND_FEATURES else lambda found: found
+        real = scale(real)
+        statistics, suffix = features_to_statistics(real), f"{thousands(len(reference))}_{kind}"
+        for name, images in rows.items():
+            mine = scale(features(images, name))
+            precision, recall = precision_and_recall(mine.float(), real.float(), params.neighbours)
+            figures[name] |= {
+                f"fid{suffix}": frechet_distance(features_to_statistics(mine), statistics),
+                f"kid{suffix}": kernel_distance(mine, real, subsets=params.kid_subsets, seed=context.params.seed),
+                f"precision{suffix}": precision,
+                f"recall{suffix}": recall,
+            }
     return figures
+
+
+def feature_functions(context: StageContext) -> dict[str, Features]:
+    """The networks behind FID, KID, precision and recall: float images [N, 3, H, W] in [-1, 1] -> [N, D].
+
+    The generator's projected discriminator uses EfficientNet-Lite1, a relative of the first. The second, AlexNet, has
+    no relative in training: where the two disagree, it counts.
+    """
+    assets = context.input("assets")
+    return {
+        FEATURES: load_network(FEATURES, assets).to(context.device),
+        SECOND_FEATURES: load_network(DISTANCE, assets).to(context.device).spread,
+    }
+
+
+def standardised_by(reference: Tensor) -> Features:
+    """Shift and scale each feature as the reference [N, D] needs for mean 0 and deviation 1; drop constant ones."""
+    mean, deviation = reference.mean(0), reference.std(0)
+    kept = deviation > LEAST_DEVIATION * deviation.max()
+    return lambda found: ((found - mean) / deviation)[:, kept]
 
 
 def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:

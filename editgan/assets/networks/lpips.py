@@ -5,6 +5,7 @@ from pathlib import Path
 
 import lpips
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -53,6 +54,12 @@ class Lpips(nn.Module):
     def pooled(self, images: Tensor) -> Tensor:
         """The last feature map before normalisation, averaged over places: [N, 512] (vgg) or [N, 256] (alex)."""
         return self._trunk(images)[-1].mean((2, 3))
+
+    def spread(self, images: Tensor, size: int = 224) -> Tensor:
+        """Mean and deviation over places of the last map of `features`, of images resized to `size`: [N, 2 C]."""
+        images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+        last = self.features(images.clamp(-1, 1))[-1].flatten(2)  # [N, C, places]
+        return torch.cat([last.mean(2), last.std(2)], dim=1)
 
     def _trunk(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.model.net(self.model.scaling_layer(images))
