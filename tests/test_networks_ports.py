@@ -72,6 +72,19 @@ def test_efflite0_equals_the_original(assets_dir):
     torch.testing.assert_close(logits[0, :4], expected, atol=1e-4, rtol=0)
 
 
+def test_efflite1_equals_the_original(assets_dir):
+    maps = load_network("efflite1", assets_dir)(pattern(1, 64))
+    assert [list(found.shape) for found in maps] == [[1, 24, 16, 16], [1, 40, 8, 8], [1, 112, 4, 4], [1, 320, 2, 2]]
+    expected = [
+        [3.117908, 46.032795, 36.804729], [-19.758411, 6.071775, -3.408163], [12.418322, -3.861156, 2.097208],
+        [1.851284, 2.168006, 2.2525],
+    ]  # fmt: skip
+    for found, numbers in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found.flatten()[:3], torch.tensor(numbers), atol=1e-3, rtol=0)
+    sums = [float(found.sum()) for found in maps]
+    assert sums == pytest.approx([26467.1348, 4168.7974, -922.5284, -84.3188], rel=1e-4)
+
+
 @pytest.mark.parametrize("trunk, recorded", [("alex", 0.0779257417), ("vgg", 0.2987332046)])
 def test_lpips_equals_the_package(trunk, recorded, assets_dir):
     """The two halves against the package's own forward pass, and that against a port with other trunk code."""
@@ -95,14 +108,19 @@ def test_loading_lpips_leaves_the_random_state_alone(assets_dir):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def flat(output: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+    """[N, D] of what a network gives, one tensor or several maps."""
+    return torch.cat([x.flatten(1) for x in (output if isinstance(output, list) else [output])], 1)
+
+
 @pytest.mark.parametrize("name", [name for name in NETWORKS if not name.startswith(("lpips", "blaze"))])
 def test_batch_and_gradient(name, assets_dir):
     network = load_network(name, assets_dir)
     assert not network.training and not any(parameter.requires_grad for parameter in network.parameters())
     images = pattern(3, 64).requires_grad_(True)
-    outputs = network(images)
+    outputs = flat(network(images))
     with torch.no_grad():
-        torch.testing.assert_close(outputs[1:2], network(images[1:2]), atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(outputs[1:2], flat(network(images[1:2])), atol=2e-5, rtol=1e-4)
     outputs[1].square().sum().backward()
     assert images.grad[1].abs().sum() > 0 and images.grad[[0, 2]].abs().sum() == 0
     assert torch.isfinite(images.grad).all()
