@@ -19,7 +19,7 @@ from rich.table import Table
 
 from editgan.environment import apply_environment
 from editgan.errors import UserError
-from editgan.operations import accept, compare, doctor, import_
+from editgan.operations import accept, compare, doctor, import_, train
 
 if TYPE_CHECKING:
     from editgan.editor import Editor
@@ -276,6 +276,7 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
 
 for command in (compare, accept, import_, doctor):
     app.command(command.__name__.strip("_"))(reports_errors(command))
+app.add_typer(train, name="train")
 
 
 def main() -> None:

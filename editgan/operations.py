@@ -1,4 +1,4 @@
-"""The commands for runs: `editgan compare`, `accept` (the baseline of nightly runs), `import` (photos) and `doctor`."""
+"""The commands for runs: `compare`, `accept` (the baseline of nightly runs), `import` (photos), `train`, `doctor`."""
 
 import functools
 from pathlib import Path
@@ -82,6 +82,16 @@ def import_(
     for file, reason in made.rejected:
         say(f"  {file}: {reason}")
     say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files not used (above)")
+
+
+def train_status() -> None:
+    """How far trainings of the generator are, here and in runs/: kimg, images a second, time to go, figures."""
+    from editgan.generator.status import statuses
+
+    found = statuses(Path.cwd())
+    Console().print(
+        "\n".join(found) or "no training of a generator here", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def doctor(
