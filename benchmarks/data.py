@@ -4,7 +4,7 @@
 
 Rendering is measured against one process, batching against the usual way: a torch DataLoader that decodes every image
 each time it is used, with one worker a core. The last line sets the time of a batch against the full training step of
-benchmarks/train_step.py at the same resolution and batch, measured in the same run.
+benchmarks/plain_path.py at the same resolution and batch, measured in the same run.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from plain_path import BATCH, in_a_process
 from torch.utils.data import DataLoader, Dataset
-from train_step import BATCH, in_a_process
 
 from editgan.config import load_params
 from editgan.data.archive import load_encoded, load_images, write_archive

@@ -84,14 +84,16 @@ def import_(
     say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files not used (above)")
 
 
+train = typer.Typer(help="Look at a training of the generator.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@train.command("status")
 def train_status() -> None:
     """How far trainings of the generator are, here and in runs/: kimg, images a second, time to go, figures."""
     from editgan.generator.status import statuses
 
-    found = statuses(Path.cwd())
-    Console().print(
-        "\n".join(found) or "no training of a generator here", markup=False, highlight=False, soft_wrap=True
-    )
+    text = "\n".join(statuses(Path.cwd())) or "no training of a generator here"
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def doctor(

@@ -94,7 +94,7 @@ def lazy_adam(groups: list[list[nn.Parameter]], interval: int | None) -> torch.o
     """
     correction = 1.0 if interval is None else interval / (interval + 1)
     betas = tuple(beta**correction for beta in ADAM_BETAS)
-    return torch.optim.Adam([{"params": group, "lr_scale": correction} for group in groups], betas=betas)
+    return torch.optim.Adam([{"params": group, "lr_scale": correction} for group in groups], betas=betas, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:

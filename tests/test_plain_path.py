@@ -1,4 +1,4 @@
-"""The training step's networks against the plain path of benchmarks/train_step.py: losses and gradients."""
+"""The training step's networks against the plain path of benchmarks/plain_path.py: losses and gradients."""
 
 import contextlib
 import importlib.util
@@ -11,9 +11,9 @@ from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator
 from editgan.generator.losses import discriminator_loss, generator_loss, path_lengths, r1_penalty
 
-SPEC = importlib.util.spec_from_file_location("train_step", PROJECT_ROOT / "benchmarks" / "train_step.py")
-train_step = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(train_step)
+SPEC = importlib.util.spec_from_file_location("plain_path", PROJECT_ROOT / "benchmarks" / "plain_path.py")
+plain_path_script = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(plain_path_script)
 
 
 def losses_and_gradients(precision: torch.dtype = torch.float32) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
@@ -46,7 +46,7 @@ def losses_and_gradients(precision: torch.dtype = torch.float32) -> tuple[dict[s
 
 def test_losses_and_gradients_are_those_of_the_plain_path():
     losses, gradients = losses_and_gradients()
-    with train_step.plain_path():
+    with plain_path_script.plain_path():
         plain_losses, plain_gradients = losses_and_gradients()
     assert losses == pytest.approx(plain_losses, rel=1e-4)
     assert gradients.keys() == plain_gradients.keys() and len(gradients) > 50
@@ -73,7 +73,7 @@ def test_plain_path_is_another_path():
     from editgan.generator import generator as generator_module
 
     ours = generator_module.modulated_conv2d
-    with train_step.plain_path():
+    with plain_path_script.plain_path():
         assert generator_module.modulated_conv2d is not ours
         assert torch.channels_last is torch.contiguous_format
     assert generator_module.modulated_conv2d is ours and torch.channels_last is not torch.contiguous_format
@@ -87,8 +87,8 @@ def test_arithmetic_of_a_modulated_convolution_and_of_its_gradients(path, upsamp
 
     x = torch.randn(8, 5, 16, 16, requires_grad=True)
     weight, styles = torch.randn(6, 5, 3, 3, requires_grad=True), torch.rand(8, 5)
-    with train_step.plain_path() if path == "plain" else contextlib.nullcontext():
-        with train_step.FlopCounter() as counter:
+    with plain_path_script.plain_path() if path == "plain" else contextlib.nullcontext():
+        with plain_path_script.FlopCounter() as counter:
             out = generator_module.modulated_conv2d(x, weight, styles, upsample=upsample, demodulate=False)
             forward = counter.total
             out.sum().backward()

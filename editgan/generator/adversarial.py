@@ -145,7 +145,7 @@ def train(
         "d": lazy_adam([list(D.parameters())], params.r1_interval if lazy and params.r1_gamma > 0 else None),
     }
     if P is not None:
-        optimizers["p"] = torch.optim.Adam(P.heads.parameters(), lr=params.projected_lr, betas=ADAM_BETAS)
+        optimizers["p"] = torch.optim.Adam(P.heads.parameters(), lr=params.projected_lr, betas=ADAM_BETAS, fused=True)
     for name, optimizer in optimizers.items():
         if name in state.get("optimizers", {}):
             optimizer.load_state_dict(state["optimizers"][name])
@@ -215,12 +215,14 @@ def train(
             d_loss = d_loss + sum(penalties) * (params.r1_gamma / 2) * params.r1_interval
         optimizers["d"].zero_grad(set_to_none=True)
         d_loss.backward(inputs=list(D.parameters()))
-        take_step(G, optimizers["g"], ranks)
-        take_step(D, optimizers["d"], ranks)
+        trained = {"g": G, "d": D}
         if projects:
             optimizers["p"].zero_grad(set_to_none=True)
             p_loss.backward(inputs=list(P.heads.parameters()))
-            take_step(P.heads, optimizers["p"], ranks)
+            trained["p"] = P.heads
+        ranks.average_gradients(*trained.values())
+        for name, network in trained.items():
+            take_step(network, optimizers[name])
 
         # StyleGAN2's lazy regularisers
         if params.pl_weight > 0 and step % params.pl_interval == 0:
@@ -231,13 +233,15 @@ def train(
             penalty = (lengths - pl_mean).square().mean()
             optimizers["g"].zero_grad(set_to_none=True)
             (penalty * params.pl_weight * params.pl_interval).backward()
-            take_step(G, optimizers["g"], ranks)
+            ranks.average_gradients(G)
+            take_step(G, optimizers["g"])
             averages.add({"loss/path_penalty": penalty.item(), "path_length": mean})
         if lazy and params.r1_gamma > 0 and step % params.r1_interval == 0:
             penalty = losses.r1_penalty(lambda x, p=p: D(augment(x, p)), real)
             optimizers["d"].zero_grad(set_to_none=True)
             (penalty * (params.r1_gamma / 2) * params.r1_interval).backward()
-            take_step(D, optimizers["d"], ranks)
+            ranks.average_gradients(D)
+            take_step(D, optimizers["d"])
             averages.add({"loss/r1": penalty.item()})
         if params.ada_target is not None:
             signs.append(ranks.mean({"r_t": stats["r_t"].item()})["r_t"])
@@ -294,9 +298,8 @@ def real_batch(
     return to_float(part.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
 
 
-def take_step(module: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
-    """Average the gradients over the ranks, replace those that are no numbers, step."""
-    ranks.average_gradients(module)
+def take_step(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Replace gradients that are not finite (StyleGAN2-ADA), then step."""
     sanitize_gradients(module.parameters())
     optimizer.step()
 

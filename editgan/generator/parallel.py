@@ -38,11 +38,11 @@ class Ranks:
         """The part of a whole batch [N, ...] that this rank works on: [N / world, ...]."""
         return batch[self.rank :: self.world]
 
-    def average_gradients(self, module: nn.Module) -> None:
-        """Replace every gradient by its mean over the ranks, in one message."""
+    def average_gradients(self, *modules: nn.Module) -> None:
+        """Replace every gradient by its mean over the ranks, in one message for all modules."""
         if self.world == 1:
             return
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.world
