@@ -91,6 +91,25 @@ def due(cur_nimg: int, batch: int, kimg: float) -> bool:
     return int(cur_nimg / interval + 1e-9) > int((cur_nimg - batch) / interval + 1e-9)
 
 
+class Averages:
+    """Running means of named losses between two ticks."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means so far; starts anew."""
+        means = {name: self._sums[name] / self._counts[name] for name in self._sums}
+        self.__init__()
+        return means
+
+
 def append_row(curve: Path, row: dict[str, float]) -> None:
     """Append to a stats.jsonl; rows of an interrupted run that a resumed one repeats are replaced."""
     lines = curve.read_text().splitlines() if curve.exists() else []

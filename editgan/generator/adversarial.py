@@ -16,6 +16,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +30,12 @@ from editgan.generator.parallel import Ranks
 from editgan.generator.params import GeneratorParams
 from editgan.generator.pixel_discriminator import PixelDiscriminator
 from editgan.generator.projected import STATISTICS_IMAGES, ProjectedDiscriminator, diffaugment
-from editgan.generator.snapshots import Averages, Recorder
 from editgan.generator.state import WARMUP_KIMG, find_state, networks_state, save_complete, save_light
 from editgan.images import to_float
 from editgan.optimizers import ADAM_BETAS, FINAL_LR, lazy_adam, set_lr
 from editgan.training import (
     STATE_FILE,
+    Averages,
     autocast,
     batch_indices,
     check_finite,
@@ -46,6 +47,9 @@ from editgan.training import (
     seed_everything,
 )
 from editgan.weights import save_module
+
+if TYPE_CHECKING:
+    from editgan.generator.snapshots import Recorder
 
 FINITE_STEP = 0.05  # s of the finite differences: deviation of the noise added to images in [-1, 1]
 PL_DECAY = 0.01  # of the running mean of path lengths
@@ -114,7 +118,7 @@ def train(
     precision: str,
     folder: Path,
     light: Path | None = None,
-    recorder: Recorder | None = None,
+    recorder: "Recorder | None" = None,
 ) -> Networks:
     """Train from scratch or from the state in `folder`, else from the light state.
 

@@ -142,25 +142,6 @@ def curves(history: list[dict[str, float | str]]) -> dict[str, list[dict[str, fl
     return tables
 
 
-class Averages:
-    """Running means of named losses between two ticks."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def take(self) -> dict[str, float]:
-        """The means so far; starts anew."""
-        means = {name: self._sums[name] / self._counts[name] for name in self._sums}
-        self.__init__()
-        return means
-
-
 def final_statistics(history: list[dict[str, float | str]]) -> dict[str, float]:
     """The numbers of the last line of each phase, e.g. "r_t" and "warm_start/kid1k_vgg16"."""
     last = {line["phase"]: line for line in history}

@@ -21,7 +21,7 @@ from editgan.generator.generator import Generator, resolutions_of
 from editgan.generator.origin import Origin
 from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PCA_IMAGES, PrincipalComponents
-from editgan.generator.snapshots import Averages, Recorder, curves, final_statistics
+from editgan.generator.snapshots import Recorder, curves, final_statistics
 from editgan.generator.warm_start import (
     BandLoss,
     fit_mapping,
@@ -42,6 +42,7 @@ from editgan.optimizers import (
 from editgan.tracking import Run
 from editgan.training import (
     STATE_FILE,
+    Averages,
     batch_indices,
     check_finite,
     due,
