@@ -76,7 +76,10 @@ class Nights:
         )
         self.heads = load_heads(self.data)
         reference = torch.as_tensor(load_images(self.data / "reference.zip"))
-        self.references = measure_reference(reference, self.yardsticks)
+        self.references = measure_reference(
+            reference, self.yardsticks, heads=len(self.heads.photos),
+            kid_subsets=self.params.benchmark.kid_subsets, seed=self.params.seed,
+        )  # fmt: skip
         reconstructions = self.renderer.pictures(contextlib.nullcontext(self.test))
         self.rows = {INPUT: self.measured(self.heads.photos), RECONSTRUCTION: self.measured(reconstructions)}
 

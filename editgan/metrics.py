@@ -1,10 +1,12 @@
 """Metrics in three steps, features -> statistics -> metric, and the intervals of means over heads.
 
-FID (Heusel et al., NeurIPS 2017, eq. 6) and KID (Binkowski et al., ICLR 2018, section 4) are computed by package
-clean-fid from features that its caller chose; each KID is computed a second time by torchmetrics.
+FID (Heusel et al., NeurIPS 2017, equation 6) and KID (Binkowski et al., ICLR 2018, section 4) are written as products
+of matrices, so that a table of many rows takes seconds. `check_packages` compares them with clean-fid and torchmetrics
+on the same features and subsets; stages call it for their first row.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +18,11 @@ from torchmetrics.image.kid import poly_mmd
 
 from editgan.training import generator_for
 
-KID_TOLERANCE = 1e-8  # of the largest value of the kernel: both packages do the same sums in float64, in another order
+KID_TOLERANCE = 1e-8  # of the largest value of the kernel: the same sums in float64, in another order
+FID_TOLERANCE = 1e-4  # relative: clean-fid takes the root of a matrix that is nearly singular
+KID_SUBSET = 1000  # rows a side of a subset, at most
+KERNEL_ROWS = 2000  # of a kernel matrix at a time
+CHECKED_SUBSETS = 3
 SMALLEST_VARIANCE = 1e-13  # of all: what is below is a rounding error of zero
 CONFIDENCE = 0.95
 ROWS = 500  # rows of a distance matrix at a time
@@ -45,37 +51,72 @@ def features_to_statistics(features: Tensor) -> FeatureStatistics:
 def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
     """FID: |mu1 - mu2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)). Biased upwards where there are few samples.
 
-    Fewer samples than features leave C1 directions without any variance. These add nothing to the root, so clean-fid
-    gets the others alone: the same value without the root of a large singular matrix, which takes a minute.
+    Tr (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of R^T C2 R, where C1 = R R^T: a symmetric matrix of the
+    rank of C1, in place of the root of a product that is neither symmetric nor of full rank.
     """
     variances, directions = np.linalg.eigh(first.covariance)
-    smallest = SMALLEST_VARIANCE * (np.trace(first.covariance) + np.trace(second.covariance))
-    directions = directions[:, variances > smallest]  # [D, rank]
-    means = [statistics.mean @ directions for statistics in (first, second)]
-    covariances = [directions.T @ statistics.covariance @ directions for statistics in (first, second)]
-    within = 0.0  # of rows that are all the same
-    if directions.size:
-        within = cleanfid.frechet_distance(means[0], covariances[0], means[1], covariances[1])
-    shift = np.square(first.mean - second.mean).sum() - np.square(means[0] - means[1]).sum()
-    return float(within + shift + np.trace(second.covariance) - np.trace(covariances[1]))
+    kept = variances > SMALLEST_VARIANCE * (np.trace(first.covariance) + np.trace(second.covariance))
+    root = directions[:, kept] * np.sqrt(variances[kept])  # [D, rank]
+    eigenvalues = np.linalg.eigvalsh(root.T @ second.covariance @ root)
+    shift = np.square(first.mean - second.mean).sum()
+    spread = np.trace(first.covariance) + np.trace(second.covariance)
+    return float(shift + spread - 2 * np.sqrt(eigenvalues.clip(min=0)).sum())
 
 
-def kernel_distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0) -> float:
+def kernel_distance(
+    features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0, among: Tensor | None = None
+) -> float:
     """KID: unbiased MMD^2 with the kernel (x.y / D + 1)^3, mean over random subsets of at most 1,000 rows a side.
+
+    The subsets are those that clean-fid draws. Each kernel is computed once; a subset is a row of 0 and 1 that it is
+    multiplied with.
 
     Args:
         features, reference: [N, D] and [M, D], M and N at least 2; the order of the two does not matter.
-
-    Raises:
-        MetricDisagreement: torchmetrics gets another value on the same subsets.
+        among: what `reference_sums` gives, for many sets of N features against one reference.
     """
     if min(len(features), len(reference)) < 2:
         raise ValueError(f"KID needs two rows a side, got {len(features)} and {len(reference)}")
-    x, y = features.to(torch.float64).numpy(), reference.to(torch.float64).numpy()
-    with _numpy_seeded(seed):
-        value = cleanfid.kernel_distance(x, y, num_subsets=subsets)
-    _check_kernel_distance(value, x, y, subsets, seed)
-    return value
+    of_reference, of_features = subset_choices(len(reference), len(features), subsets, seed)
+    x, y = features.to(torch.float64), reference.to(torch.float64)
+    if among is None:
+        among = kernel_sums(y, y, of_reference, of_reference)
+    size = of_features[0].sum()
+    own = among + kernel_sums(x, x, of_features, of_features)  # [subsets]
+    across = kernel_sums(x, y, of_features, of_reference)
+    own = own - of_features @ _kernel_with_itself(x) - of_reference @ _kernel_with_itself(y)
+    return float((own / (size * (size - 1)) - 2 * across / size**2).mean())
+
+
+def reference_sums(reference: Tensor, count: int, *, subsets: int, seed: int) -> Tensor:
+    """Sum of the kernel over the pairs of each reference subset, for sets of `count` features.  # [subsets]"""
+    chosen = subset_choices(len(reference), count, subsets, seed)[0]
+    rows = reference.to(torch.float64)
+    return kernel_sums(rows, rows, chosen, chosen)
+
+
+def subset_choices(first: int, second: int, subsets: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The rows of either side that each subset holds, as 0 and 1: float64 [subsets, first], [subsets, second]."""
+    rng, size = np.random.RandomState(seed), min(first, second, KID_SUBSET)
+    chosen = torch.zeros(subsets, first, dtype=torch.float64), torch.zeros(subsets, second, dtype=torch.float64)
+    for index in range(subsets):
+        for side, count in zip(chosen, (first, second), strict=True):
+            side[index, rng.choice(count, size, replace=False)] = 1
+    return chosen
+
+
+def kernel_sums(x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor) -> Tensor:
+    """Of each subset the sum of (x.y / D + 1)^3 over its pairs; x [N, D], y [M, D], subsets [S, N], [S, M].  # [S]"""
+    total = torch.zeros(len(of_x), dtype=torch.float64)
+    for rows, chosen in zip(x.split(KERNEL_ROWS), of_x.split(KERNEL_ROWS, dim=1), strict=True):
+        kernel = torch.addmm(torch.ones((), dtype=torch.float64), rows, y.T, alpha=1 / x.shape[1]) ** 3
+        total += ((chosen @ kernel) * of_y).sum(1)
+    return total
+
+
+def _kernel_with_itself(x: Tensor) -> Tensor:
+    """[N]"""
+    return (x.square().sum(1) / x.shape[1] + 1) ** 3
 
 
 def kernel_distance_spread(features: Tensor, reference: Tensor, *, resamples: int, seed: int) -> tuple[float, float]:
@@ -93,13 +134,11 @@ def kernel_distance_spread(features: Tensor, reference: Tensor, *, resamples: in
     among = (x @ x.T / x.shape[1] + 1) ** 3  # [N, N]
     among.fill_diagonal_(0)
     across = ((x @ y.T / x.shape[1] + 1) ** 3).mean(1)  # [N]
-    draws = torch.randint(len(x), (resamples, len(x)), generator=generator_for(seed, "bootstrap"))
-    times = torch.zeros(resamples, len(x), dtype=torch.float64)
-    times.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))  # [R, N]
+    times = resampled(len(x), resamples, seed)  # [R, N]
     pairs = times.sum(1) ** 2 - times.square().sum(1)
-    resampled = ((times @ among) * times).sum(1) / pairs - 2 * (times @ across) / len(x)
+    values = ((times @ among) * times).sum(1) / pairs - 2 * (times @ across) / len(x)
     whole = among.sum() / (len(x) * (len(x) - 1)) - 2 * across.mean()
-    return percentile_interval(resampled - whole)
+    return percentile_interval(values - whole)
 
 
 def precision_and_recall(fake: Tensor, real: Tensor, k: int) -> tuple[float, float]:
@@ -126,27 +165,39 @@ def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:
     return float(torch.cat(inside).double().mean())
 
 
-def _check_kernel_distance(value: float, x: np.ndarray, y: np.ndarray, subsets: int, seed: int) -> None:
-    """Compute KID with torchmetrics on the subsets that clean-fid draws: first rows of `y`, then rows of `x`."""
-    size = min(len(x), len(y), 1000)
-    total, largest = 0.0, 0.0
+def check_packages(features: Tensor, reference: Tensor, *, seed: int = 0) -> None:
+    """Compute FID and KID of these rows with clean-fid and KID with torchmetrics, too.
+
+    Raises:
+        MetricDisagreement: one of them gets another value.
+    """
+    x, y = features.to(torch.float64), reference.to(torch.float64)
+    first, second = features_to_statistics(x), features_to_statistics(y)
+    fid = frechet_distance(first, second)
+    if (first.covariance.shape[0]) < min(len(x), len(y)):  # the package has no root of a singular matrix
+        theirs = cleanfid.frechet_distance(first.mean, first.covariance, second.mean, second.covariance)
+        _agree("FID", fid, theirs, "clean-fid", FID_TOLERANCE * max(abs(fid), 1.0))
+    kid = kernel_distance(x, y, subsets=CHECKED_SUBSETS, seed=seed)
+    largest = (max(float(x.square().sum(1).max()), float(y.square().sum(1).max())) / x.shape[1] + 1) ** 3
     with _numpy_seeded(seed):
-        for _ in range(subsets):
-            rows_y = torch.from_numpy(y[np.random.choice(len(y), size, replace=False)])
-            rows_x = torch.from_numpy(x[np.random.choice(len(x), size, replace=False)])
-            total += float(poly_mmd(rows_y, rows_x))
-            norm = max(float(rows_x.square().sum(1).max()), float(rows_y.square().sum(1).max()))
-            largest = max(largest, (norm / x.shape[1] + 1) ** 3)
-    if not abs(total / subsets - value) <= KID_TOLERANCE * largest:
+        theirs = cleanfid.kernel_distance(x.numpy(), y.numpy(), num_subsets=CHECKED_SUBSETS)
+    _agree("KID", kid, theirs, "clean-fid", KID_TOLERANCE * largest)
+    of_y, of_x = subset_choices(len(y), len(x), CHECKED_SUBSETS, seed)
+    values = [float(poly_mmd(y[b.bool()], x[a.bool()])) for a, b in zip(of_x, of_y, strict=True)]
+    _agree("KID", kid, sum(values) / len(values), "torchmetrics", KID_TOLERANCE * largest)
+
+
+def _agree(metric: str, ours: float, theirs: float, package: str, tolerance: float) -> None:
+    if not abs(ours - theirs) <= tolerance:
         raise MetricDisagreement(
-            f"KID is {value!r} by clean-fid and {total / subsets!r} by torchmetrics on the same features;"
-            f" they may differ by {KID_TOLERANCE * largest:.3g}. Check the installed versions against constraints.txt"
+            f"{metric} is {ours!r} here and {theirs!r} by {package} on the same features; they may differ by"
+            f" {tolerance:.3g}. Check the installed versions against constraints.txt"
         )
 
 
 @contextlib.contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """clean-fid draws from numpy's global generator: seed it, and give it back as it was."""
+    """Seed numpy's global generator, which clean-fid draws subsets from, and put its state back afterwards."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -155,10 +206,20 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
+@functools.lru_cache(maxsize=4)
+def resampled(count: int, resamples: int, seed: int) -> Tensor:
+    """How often each of `count` heads is drawn in each resample of as many (Efron & Tibshirani 1993): float64 [R, N].
+
+    `resampled(...) @ values / N` are the means of all resamples at once.
+    """
+    draws = torch.randint(count, (resamples, count), generator=generator_for(seed, "bootstrap"))
+    times = torch.zeros(resamples, count, dtype=torch.float64)
+    return times.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))
+
+
 def bootstrap_interval(values: Tensor, *, resamples: int, seed: int) -> tuple[float, float]:
     """95 % percentile interval of the mean of `values` [N] over heads (Efron & Tibshirani 1993, chapter 13)."""
-    draws = torch.randint(len(values), (resamples, len(values)), generator=generator_for(seed, "bootstrap"))
-    return percentile_interval(values.to(torch.float64)[draws].mean(1))
+    return percentile_interval(resampled(len(values), resamples, seed) @ values.to(torch.float64) / len(values))
 
 
 def percentile_interval(resampled: Tensor) -> tuple[float, float]:

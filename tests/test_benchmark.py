@@ -93,7 +93,8 @@ def planted_heads(count: int = HEADS, seed: int = 0) -> SmileHeads:
 
 def score(pictures: Tensor, heads: SmileHeads, reconstruction: Tensor, name: str = EDITGAN) -> Scores:
     rulers = yardsticks()
-    references = measure_reference(planted_heads(REFERENCE, seed=9).smiling, rulers)
+    reference = planted_heads(REFERENCE, seed=9).smiling
+    references = measure_reference(reference, rulers, heads=len(pictures), kid_subsets=3, seed=0)
     pictures_of = {INPUT: heads.photos, RECONSTRUCTION: reconstruction, name: pictures}
     rows = {row: measure_row(images, heads.smiling, rulers) for row, images in pictures_of.items()}
     return score_row(name, rows, heads, references, kid_subsets=3, bootstrap=200, seed=0)

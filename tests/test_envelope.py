@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editgan.benchmark.envelope import bootstrap_areas, envelope_area
+from editgan.benchmark.envelope import bootstrap_areas, envelope_area, envelope_at
 from editgan.metrics import percentile_interval
 
 
@@ -25,6 +25,27 @@ def test_nothing_is_extrapolated_and_nothing_outside_the_ends_counts():
     assert area([(0.6, 1.0)], low=0.4, high=0.8) == pytest.approx(0.5), "nothing keeps more than 0.6"
     assert area([(0.9, 1.0)], low=0.4, high=0.8) == pytest.approx(1.0)
     assert area([(0.3, 1.0)], low=0.4, high=0.8) == 0
+
+
+def written_out(accuracy: torch.Tensor, identity: torch.Tensor, x: float) -> float:
+    """The best strength that keeps x, or the best mixture of one that does and one that does not."""
+    best = max((float(a) for a, i in zip(accuracy, identity, strict=True) if i >= x), default=0.0)
+    for a, i in zip(accuracy, identity, strict=True):
+        for b, j in zip(accuracy, identity, strict=True):
+            if i >= x > j:
+                best = max(best, float(a + (i - x) / (i - j) * (b - a)))
+    return best
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+def test_envelope_is_the_best_strength_or_mixture_of_two(count):
+    accuracy, identity = torch.rand(2, 20, count, dtype=torch.float64)
+    x = torch.rand(20, 7, dtype=torch.float64)
+    found = envelope_at(accuracy, identity, x)
+    for row in range(20):
+        for place in range(7):
+            expected = written_out(accuracy[row], identity[row], float(x[row, place]))
+            assert float(found[row, place]) == pytest.approx(expected, abs=1e-9)
 
 
 def test_order_and_dominated_strengths_change_nothing():

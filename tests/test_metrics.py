@@ -124,12 +124,30 @@ def test_kid_notices_a_shift():
     )
 
 
-def test_disagreeing_libraries_stop_the_benchmark(monkeypatch):
-    x, y = features(50, 1), features(80, 2)
+def test_kid_is_that_of_clean_fid_on_the_same_subsets(monkeypatch):
+    """Also where the kernel is computed a few rows at a time, and where the reference's part is known before."""
+    from cleanfid import fid as cleanfid
+
+    x, y = features(60, 1), features(150, 2, shift=0.1)
+    np.random.seed(4)
+    theirs = cleanfid.kernel_distance(x.numpy(), y.numpy(), num_subsets=8)
+    assert kernel_distance(x, y, subsets=8, seed=4) == pytest.approx(theirs, rel=1e-9)
+    monkeypatch.setattr(metrics, "KERNEL_ROWS", 7)
+    among = metrics.reference_sums(y, len(x), subsets=8, seed=4)
+    assert kernel_distance(x, y, subsets=8, seed=4, among=among) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_packages_that_disagree_stop_the_stage(monkeypatch):
+    x, y = features(70, 1), features(80, 2)
+    metrics.check_packages(x, y, seed=2)
     real = metrics.poly_mmd
-    monkeypatch.setattr(metrics, "poly_mmd", lambda a, b: real(a, b) * 1.001 + 1e-3)
-    with pytest.raises(MetricDisagreement, match="clean-fid .* torchmetrics"):
-        kernel_distance(x, y, subsets=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "poly_mmd", lambda a, b: real(a, b) * 1.001 + 1e-3)
+        with pytest.raises(MetricDisagreement, match="KID is .* by torchmetrics"):
+            metrics.check_packages(x, y)
+    monkeypatch.setattr(metrics.cleanfid, "frechet_distance", lambda *_: 1.0)
+    with pytest.raises(MetricDisagreement, match="FID is .* by clean-fid"):
+        metrics.check_packages(x, y)
 
 
 def test_statistics_are_those_of_float64_even_from_float32():

@@ -11,29 +11,32 @@ of every method.
 import torch
 from torch import Tensor
 
-from editgan.training import generator_for
+from editgan.metrics import resampled
 
 POINTS = 200  # identities at which the envelope is looked up
+RESAMPLES = 200  # whose envelopes are computed at once, which is a matter of memory
 
 
 def envelope_at(accuracy: Tensor, identity: Tensor, x: Tensor) -> Tensor:
     """The upper envelope.
 
+    A concave hull lies below each of its supporting lines and touches one of them everywhere: the least of the lines
+    through pairs of strengths that have no strength above them.
+
     Args:
         accuracy, identity: of each strength, means over heads  # [..., S]
-        x: [...]
+        x: identities to look it up at  # [..., X]
     Returns:
-        [...], in the unit of accuracy
+        [..., X], in the unit of accuracy
     """
-    x = x[..., None]
-    keeps = identity >= x  # [..., S]
-    alone = torch.where(keeps, accuracy, 0.0).amax(-1)
-    # Of the heads, a share t at strength j, which keeps too little, and the rest at i: x = (1 - t) x_i + t x_j
-    gap = identity[..., :, None] - identity[..., None, :]  # [..., S, S]
-    share = (identity - x)[..., :, None] / gap.clamp(min=1e-12)
-    mixed = accuracy[..., :, None] + share * (accuracy[..., None, :] - accuracy[..., :, None])
-    pairs = keeps[..., :, None] & ~keeps[..., None, :]
-    return torch.maximum(alone, torch.where(pairs, mixed, 0.0).flatten(-2).amax(-1))
+    first, second = torch.combinations(torch.arange(accuracy.shape[-1]), 2).T if accuracy.shape[-1] > 1 else ([], [])
+    rise = accuracy[..., first] - accuracy[..., second]
+    run = identity[..., first] - identity[..., second]
+    slopes = torch.where(run.abs() > 1e-12, rise / run.where(run != 0, 1.0), 0.0).clamp(max=0)  # [..., pairs]
+    slopes = torch.cat([torch.zeros_like(accuracy[..., :1]), slopes], -1)  # fewer smiles never cost identity
+    heights = (accuracy[..., None, :] - slopes[..., None] * identity[..., None, :]).amax(-1)  # [..., lines]
+    hull = (heights[..., None] + slopes[..., None] * x[..., None, :]).amin(-2)  # [..., X]
+    return torch.where(x <= identity.amax(-1, keepdim=True), hull, 0.0)
 
 
 def envelope_area(accuracy: Tensor, identity: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -45,8 +48,8 @@ def envelope_area(accuracy: Tensor, identity: Tensor, low: Tensor, high: Tensor)
     Returns:
         [...], in the unit of accuracy
     """
-    steps = ((torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS).tolist()
-    return sum(envelope_at(accuracy, identity, low + step * (high - low)) for step in steps) / POINTS
+    steps = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS  # [X]
+    return envelope_at(accuracy, identity, low[..., None] + steps * (high - low)[..., None]).mean(-1)
 
 
 def bootstrap_areas(
@@ -67,15 +70,13 @@ def bootstrap_areas(
     Returns:
         by method, in percent  # [1 + resamples]
     """
-    count = len(kept)
-    draws = torch.randint(count, (resamples, count), generator=generator_for(seed, "bootstrap"))
-    draws = torch.cat([torch.arange(count)[None], draws])  # [R, N]
-    high = kept.double()[draws].mean(1)  # [R]
+    times = torch.cat([torch.ones(1, len(kept), dtype=torch.float64), resampled(len(kept), resamples, seed)])
+    times = times / len(kept)  # [R, N]
+    high = times @ kept.double()  # [R]
     low = torch.full_like(high, stranger)
     areas = {}
     for name in smiling:
-        accuracy, cosine = (
-            torch.stack([row.double()[draws].mean(1) for row in values[name]], -1) for values in (smiling, identity)
-        )  # [R, S]
-        areas[name] = 100 * envelope_area(accuracy, cosine, low, high)
+        accuracy, cosine = times @ smiling[name].double().T, times @ identity[name].double().T  # [R, S]
+        parts = zip(*(values.split(RESAMPLES) for values in (accuracy, cosine, low, high)), strict=True)
+        areas[name] = 100 * torch.cat([envelope_area(*part) for part in parts])
     return areas

@@ -176,8 +176,8 @@ def matched_identity(scores: dict[str, Scores], curves: dict[str, list[dict[str,
                 torch.tensor([point[key] for point in points], dtype=torch.float64)
                 for key in ("smiling_judge", "identity_mobilefacenet")
             )
-            best = envelope_at(smiling, kept, torch.tensor(identity, dtype=torch.float64))
-            cells.append(f"{best:.1f}" if kept.max() >= identity else "–")
+            best = envelope_at(smiling, kept, torch.tensor([identity], dtype=torch.float64))
+            cells.append(f"{best.item():.1f}" if kept.max() >= identity else "–")
         lines.append(f"| {title_of(row)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

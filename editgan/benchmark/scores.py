@@ -17,6 +17,7 @@ from editgan.metrics import (
     kernel_distance,
     kernel_distance_spread,
     outside_error,
+    reference_sums,
 )
 
 
@@ -37,6 +38,7 @@ class Reference:
 
     features: Tensor
     statistics: FeatureStatistics
+    among: Tensor  # `reference_sums` of KID for rows of as many pictures as there are heads
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,15 @@ class Scores:
         self.heads[column] = of_heads.float()
 
 
-def measure_reference(pictures: Tensor, yardsticks: Yardsticks) -> dict[str, Reference]:
-    """The reference heads, uint8 [M, 3, H, W], seen by each feature network."""
+def measure_reference(
+    pictures: Tensor, yardsticks: Yardsticks, *, heads: int, kid_subsets: int, seed: int
+) -> dict[str, Reference]:
+    """The reference heads, uint8 [M, 3, H, W], seen by each feature network; rows of `heads` pictures come later."""
     references = {}
     for name, network in yardsticks.features.items():
         features = measure(network, pictures, device=yardsticks.device, batch=yardsticks.batch)
-        references[name] = Reference(features=features, statistics=features_to_statistics(features))
+        among = reference_sums(features, heads, subsets=kid_subsets, seed=seed)
+        references[name] = Reference(features=features, statistics=features_to_statistics(features), among=among)
     return references
 
 
@@ -141,7 +146,7 @@ def score_row(
         reference, count = references[network], len(features)
         statistics = features_to_statistics(features)
         scores.values[f"fid{count}_{network}"] = frechet_distance(statistics, reference.statistics)
-        kid = kernel_distance(features, reference.features, subsets=kid_subsets, seed=seed)
+        kid = kernel_distance(features, reference.features, subsets=kid_subsets, seed=seed, among=reference.among)
         spread = kernel_distance_spread(features, reference.features, resamples=bootstrap, seed=seed)
         scores.values[f"kid{count}_{network}"] = kid
         scores.intervals[f"kid{count}_{network}"] = (kid + spread[0], kid + spread[1])

@@ -49,6 +49,7 @@ from editgan.errors import UserError
 from editgan.images import colourize, read_mask, save_png
 from editgan.judges import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD
+from editgan.metrics import check_packages
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.metrics import segmentation_scores
 from editgan.segmentation.predict import predict_masks
@@ -81,12 +82,16 @@ def run(context: StageContext) -> None:
     yardsticks = load_yardsticks(context)
     photos, reconstructions = validation_heads(context, renderer)
     embedding = score_embedding(photos, reconstructions, yardsticks)
-    references = measure_reference(torch.as_tensor(load_images(context.input("data") / "reference.zip")), yardsticks)
+    options = dict(kid_subsets=params.kid_subsets, seed=seed)
+    reference = torch.as_tensor(load_images(context.input("data") / "reference.zip"))
+    references = measure_reference(reference, yardsticks, heads=len(heads.photos), **options)
     measured = {}
     for done, (name, pictures) in enumerate(rows.items()):
         context.run.progress(done, len(rows), "rows", f"judging {name}")
         measured[name] = measure_row(pictures, heads.smiling, yardsticks)
-    options = dict(kid_subsets=params.kid_subsets, bootstrap=params.bootstrap, seed=seed)
+    for name, known in references.items():
+        check_packages(measured[RECONSTRUCTION].features[name], known.features, seed=seed)
+    options["bootstrap"] = params.bootstrap
     scores = {}
     for done, name in enumerate(rows):
         context.run.progress(done, len(rows), "rows", f"scoring {name}")

@@ -11,7 +11,14 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import labelled_grid, save_png, to_uint8
 from editgan.judges.quality import SMILE_THRESHOLD, measure
-from editgan.metrics import features_to_statistics, frechet_distance, kernel_distance, precision_and_recall
+from editgan.metrics import (
+    check_packages,
+    features_to_statistics,
+    frechet_distance,
+    kernel_distance,
+    precision_and_recall,
+    reference_sums,
+)
 from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length
 from editgan.samples.report import report
 from editgan.stage import StageContext
@@ -95,12 +102,17 @@ def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -
         scale = standardised_by(real) if kind == SECOND_FEATURES else lambda found: found
         real = scale(real)
         statistics, suffix = features_to_statistics(real), f"{thousands(len(reference))}_{kind}"
-        for name, images in rows.items():
+        among = reference_sums(real, len(real), subsets=params.kid_subsets, seed=context.params.seed)
+        for index, (name, images) in enumerate(rows.items()):
             mine = scale(features(images, name))
+            if index == 0:
+                check_packages(mine, real, seed=context.params.seed)
             precision, recall = precision_and_recall(mine.float(), real.float(), params.neighbours)
             figures[name] |= {
                 f"fid{suffix}": frechet_distance(features_to_statistics(mine), statistics),
-                f"kid{suffix}": kernel_distance(mine, real, subsets=params.kid_subsets, seed=context.params.seed),
+                f"kid{suffix}": kernel_distance(
+                    mine, real, subsets=params.kid_subsets, seed=context.params.seed, among=among
+                ),
                 f"precision{suffix}": precision,
                 f"recall{suffix}": recall,
             }

@@ -36,7 +36,7 @@ from editgan.errors import UserError
 from editgan.images import to_float
 from editgan.judges import SMILE_JUDGES, Judges, load_guide, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
-from editgan.metrics import kernel_distance, outside_error
+from editgan.metrics import kernel_distance, outside_error, reference_sums
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
 from editgan.weights import load_tensors, save_halves, save_tensors, write_json
@@ -141,6 +141,8 @@ class Sweep:
         self.identity = self.seen_by(judges.identity, heads.photos)  # [N, D]
         references = torch.as_tensor(load_images(context.input("data") / "reference.zip"))
         self.references = self.seen_by(judges.features, references)  # [M, D]
+        subsets = dict(subsets=self.params.kid_subsets, seed=self.seed)
+        self.among = reference_sums(self.references, len(heads.photos), **subsets)
         self.strengths: dict[str, list[float]] = {}
         self.per_head: dict[str, list[Tensor]] = {}
         self.curves: dict[str, list[dict[str, float]]] = {}
@@ -172,7 +174,9 @@ class Sweep:
             leak = outside_error(x, to_float(self.reconstruction), self.heads.region)
             said["leak_to_reconstruction"] = leak.double()
         features = self.seen_by(self.judges.features, pictures)
-        kid = kernel_distance(features, self.references, subsets=self.params.kid_subsets, seed=self.seed)
+        kid = kernel_distance(
+            features, self.references, subsets=self.params.kid_subsets, seed=self.seed, among=self.among
+        )
         return said | {"kid": torch.tensor([kid], dtype=torch.float64)}
 
     def _keep(self, name: str, strength: float, said: dict[str, Tensor]) -> None:
