@@ -130,7 +130,7 @@ def test_second_run_skips_every_stage(checkout):
 def test_other_pixels_make_no_trained_stage_stale(checkout):
     """Another processor may round a pixel differently when it renders the data again."""
     root, _ = checkout
-    archive = root / "outputs" / "data" / "train.zip"
+    archive = root / "outputs" / "data" / "val.zip"
     whole = archive.read_bytes()
     changed = bytearray(whole)
     changed[len(whole) // 2] ^= 1
@@ -138,7 +138,7 @@ def test_other_pixels_make_no_trained_stage_stale(checkout):
     archive.write_bytes(changed)
     status = json.loads(dvc(root, "status", "--json"))
     archive.write_bytes(whole)
-    assert list(status) == ["data"] and "outputs/data/train.zip" in json.dumps(status["data"])
+    assert list(status) == ["data"] and "outputs/data/val.zip" in json.dumps(status["data"])
 
 
 def test_changed_editing_parameter_reruns_editing_and_what_measures_it_only(checkout):

@@ -10,7 +10,6 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.benchmark.baselines.distillation import smile
 from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
@@ -21,10 +20,8 @@ from editgan.benchmark.page import curves_png, html_report, training_png
 from editgan.benchmark.report import Setting, grid, pasted, plain, report
 from editgan.benchmark.scores import (
     Scores,
-    Yardsticks,
     different_people_cosine,
     measure_reference,
-    measure_row,
     score_embedding,
     score_row,
 )
@@ -42,12 +39,13 @@ from editgan.benchmark.smile import (
     refined_name,
 )
 from editgan.benchmark.titles import title_of
+from editgan.benchmark.workers import YardstickFiles, measure_rows
 from editgan.data.archive import load_classes, load_images, load_masks
 from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.images import colourize, read_mask, save_png
-from editgan.judges import SMILE_JUDGES, load_judges
+from editgan.judges import SMILE_JUDGES
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.metrics import check_packages
 from editgan.segmentation.ensemble import SegmentationEnsemble
@@ -79,16 +77,22 @@ def run(context: StageContext) -> None:
     strengths = {name: chosen[name]["strength"] for name in methods}
     rows, masks = make_rows(context, renderer, heads, methods, strengths)
 
-    yardsticks = load_yardsticks(context)
+    files = YardstickFiles(
+        assets=context.input("assets"), judges=context.input("judges"), params=context.params.assets, batch=params.batch
+    )
+    yardsticks = files.load(context.device)
     photos, reconstructions = validation_heads(context, renderer)
     embedding = score_embedding(photos, reconstructions, yardsticks)
     options = dict(kid_subsets=params.kid_subsets, seed=seed)
     reference = torch.as_tensor(load_images(context.input("data") / "reference.zip"))
     references = measure_reference(reference, yardsticks, heads=len(heads.photos), **options)
-    measured = {}
-    for done, (name, pictures) in enumerate(rows.items()):
-        context.run.progress(done, len(rows), "rows", f"judging {name}")
-        measured[name] = measure_row(pictures, heads.smiling, yardsticks)
+    measured = measure_rows(
+        rows,
+        heads.smiling,
+        files,
+        device=context.device,
+        on_row=lambda done: context.run.progress(done, len(rows), "rows", "judging"),
+    )
     for name, known in references.items():
         check_packages(measured[RECONSTRUCTION].features[name], known.features, seed=seed)
     options["bootstrap"] = params.bootstrap
@@ -270,21 +274,6 @@ def translations(
         made[name] = make()
         milliseconds[name] = 1000 * (time.monotonic() - start) / len(heads.photos)
     return made
-
-
-def load_yardsticks(context: StageContext) -> Yardsticks:
-    """The judges, and beside them the published reference networks where the user supplied their files."""
-    assets, device = context.params.assets, context.device
-    judges = load_judges(context.input("assets"), context.input("judges"), device)
-    identity, features = {"mobilefacenet": judges.identity}, {"efflite0": judges.features}
-    if assets.ir_se50 is not None:
-        identity["ir_se50"] = load_ir_se50(assets.ir_se50, assets.ir_se50_sha256).to(device)
-    if assets.reference_inception is not None:
-        inception = load_reference_inception(assets.reference_inception, assets.reference_inception_sha256)
-        features["inception"] = inception.to(device)
-    return Yardsticks(
-        judges=judges, identity=identity, features=features, batch=context.params.benchmark.batch, device=device
-    )
 
 
 def write_outputs(

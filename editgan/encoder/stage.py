@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_images
+from editgan.data.training import training_folder
 from editgan.encoder.encoder import Encoder, load_encoder, load_latents, save_encoder, save_latents
 from editgan.encoder.inversion import invert
 from editgan.encoder.losses import l2_distance, reconstruction_loss
@@ -101,7 +102,7 @@ def train(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> Encoder:
         E,
         G,
         lpips_vgg,
-        load_split(data / "train.zip"),
+        load_split(training_folder(context) / "train.zip"),
         params,
         seed=seed,
         work=context.work,

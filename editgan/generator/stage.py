@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_images
+from editgan.data.training import training_folder
 from editgan.errors import UserError
 from editgan.generator import adversarial, state
 from editgan.generator.generator import load_generator
@@ -39,7 +40,8 @@ def train_cold(context: StageContext) -> None:
     world = choose_processes(runtime.processes, device=context.device, batch=params.batch, group=params.mbstd_group)
     precision = (load_state(folder) or {}).get("precision") or choose_precision(context.device, runtime.precision)
     print(f"generator: {world} processes, {precision}", flush=True)
-    images = read_images(context.input("data") / "train.zip", context.params.resolution)
+    archive = training_folder(context) / "train.zip"
+    images = read_images(archive, context.params.resolution)
     recorder = Recorder(
         out=context.out,
         work=folder,
@@ -54,7 +56,7 @@ def train_cold(context: StageContext) -> None:
     networks = train_together(
         lambda ranks: train_rank(ranks, *shared, images, context.input("assets"), recorder),
         helper=train_helper,
-        arguments=(*shared, context.input("data") / "train.zip", context.input("assets")),
+        arguments=(*shared, archive, context.input("assets")),
         world=world,
         device=context.device,
     )
@@ -132,7 +134,7 @@ def train_with_warm_start(context: StageContext) -> None:
         origin=origin,
         resolution=resolution,
         seed=context.params.seed,
-        images=read_images(context.input("data") / "train.zip", resolution),
+        images=read_images(training_folder(context) / "train.zip", resolution),
         lpips_vgg=use_winograd(load_network("lpips_vgg", context.input("assets"))).to(context.device),
         device=context.device,
         out=context.out,

@@ -82,8 +82,7 @@ class Task:
     compile: Callable[[nn.Module], nn.Module]  # what `compiler` gives
 
     @property
-    def warm_start_nimg(self) -> int:
-        """Images of the warm start; the adversarial phase counts on from here."""
+    def warm_start_nimg(self) -> int:  # images of the warm start; the adversarial phase counts on from here
         return sum(round(kimg * 1000) for kimg in self.params.warm_start.kimg)
 
     @property

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from editgan.benchmark.baselines.interfacegan import CONDITIONS, EXTREME, Boundary, conditional, find_boundary
 from editgan.data.archive import load_attributes, load_images
+from editgan.data.training import training_folder
 from editgan.encoder.encoder import load_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
@@ -68,7 +69,7 @@ def known_conditions(attributes: list[dict]) -> list[str]:
 
 def condition_boundaries(context: StageContext, total: int) -> dict[str, Boundary]:
     """Hyperplanes of the attributes to leave alone, from training heads with known attributes, as E sees them."""
-    data, count = context.input("data"), context.params.interfacegan.condition_heads
+    data, count = training_folder(context), context.params.interfacegan.condition_heads
     attributes = load_attributes(data / "train_labels.zip")[:count]
     if len(attributes) < count:
         raise UserError(f"interfacegan.condition_heads {count}: there are {len(attributes)} training heads")

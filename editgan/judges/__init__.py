@@ -47,16 +47,17 @@ def load_judges(assets_dir: str | Path, judges_dir: str | Path, device: torch.de
     Raises:
         UserError: a network's file is missing or damaged; the message says which and what restores it.
     """
+    from editgan.assets.inference import for_inference
     from editgan.assets.load import load_network  # here, so that reading params imports no pretrained network
 
     assets_dir = Path(assets_dir)
     return Judges(
         smile={
-            "judge": load_judge(judges_dir).to(device),
-            "face_api_expression": load_network("face_api_expression", assets_dir).to(device),
-            "fer": load_network("fer", assets_dir).to(device),
+            "judge": for_inference(load_judge(judges_dir)).to(device),
+            "face_api_expression": for_inference(load_network("face_api_expression", assets_dir)).to(device),
+            "fer": for_inference(load_network("fer", assets_dir)).to(device),
         },
-        identity=load_network("mobilefacenet", assets_dir).to(device),
-        features=load_network("efflite0", assets_dir).to(device),
-        lpips=load_network("lpips_alex", assets_dir).to(device),
+        identity=for_inference(load_network("mobilefacenet", assets_dir)).to(device),
+        features=for_inference(load_network("efflite0", assets_dir)).to(device),
+        lpips=for_inference(load_network("lpips_alex", assets_dir)).to(device),
     )

@@ -27,7 +27,8 @@ def measure(
     """
     parts = []
     for start in range(0, len(images), batch):
-        parts.append(function(to_float(images[start : start + batch]).to(device)).to("cpu", torch.float64))
+        x = to_float(images[start : start + batch]).to(device).contiguous(memory_format=torch.channels_last)
+        parts.append(function(x).to("cpu", torch.float64))
         if on_batch is not None:
             on_batch(min(start + batch, len(images)))
     return torch.cat(parts)

@@ -6,6 +6,7 @@ import torch
 
 from editgan.assets.load import load_network
 from editgan.data.archive import count, load_attributes, load_images
+from editgan.data.training import training_folder
 from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES, load_guide, load_judge
 from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet, initialise
@@ -21,9 +22,9 @@ DIGITS = 6  # of what is written: fewer than rounding differences between runs r
 
 def run(context: StageContext) -> None:
     """Train both classifiers, then measure them and the pretrained judges on validation and test heads."""
-    params, data = context.params.judges, context.input("data")
+    params = context.params.judges
     training: dict[str, dict[str, float]] = {}
-    for name, heads in training_halves(data, params.smile_threshold, context.params.seed).items():
+    for name, heads in training_halves(training_folder(context), params.smile_threshold, context.params.seed).items():
         training[name] = {"smiling": int(heads.smiling.sum()), "neutral": int((~heads.smiling).sum())}
         print(f"{name}: {training[name]['smiling']} smiling and {training[name]['neutral']} neutral heads", flush=True)
         train_and_save(context, name, heads)

@@ -17,6 +17,7 @@ from editgan.benchmark.baselines.localediting import (
     swapped_styles,
 )
 from editgan.data.archive import holds_masks, load_attributes, load_classes, load_images, load_masks
+from editgan.data.training import training_folder
 from editgan.editing.edits import at_rest
 from editgan.editing.masks import MOUTH, dilate, is_part
 from editgan.encoder.encoder import load_encoder, load_latents
@@ -104,7 +105,7 @@ def mouth_clusters(context: StageContext, G: Generator, centres: Tensor, which: 
 
 def smiling_references(context: StageContext, G: Generator) -> Tensor:
     """Smiling training heads, in a seeded order, embedded.  # [K, num_ws, w_dim]"""
-    params, data = context.params.localediting, context.input("data")
+    params, data = context.params.localediting, training_folder(context)
     attributes = load_attributes(data / "train_labels.zip")
     smiling = [index for index, row in enumerate(attributes) if row["smile"] >= context.params.judges.smile_threshold]
     if len(smiling) < params.references:

@@ -21,6 +21,7 @@ from editgan.benchmark.baselines.maskgan_training import (
 )
 from editgan.benchmark.baselines.pix2pixhd import MultiscaleDiscriminator, initialise
 from editgan.data.archive import ArchiveError, Classes, load_attributes, load_classes, load_images, load_masks
+from editgan.data.training import training_folder
 from editgan.editing.edits import at_rest, choose_donor
 from editgan.editing.masks import MOUTH, is_part
 from editgan.errors import UserError
@@ -43,7 +44,8 @@ def run(context: StageContext) -> None:
     if params.learn_from == "none":
         leave_out(context, classes)
         return
-    learn = load_heads(context, data / f"{params.learn_from}.zip", labels_of(context))
+    folder = training_folder(context) if params.learn_from == "train" else data
+    learn = load_heads(context, folder / f"{params.learn_from}.zip", labels_of(context))
     val = load_heads(context, data / "val.zip", data / "val.zip", params.val_images)
     donor, donor_mask = choose_mouth(context, classes)
 
@@ -81,7 +83,9 @@ def leave_out(context: StageContext, classes: Classes) -> None:
 
 def labels_of(context: StageContext) -> Path:
     """The archive with masks and attributes of the heads that it learns from; of train they lie apart."""
-    return context.input("data") / ("train_labels.zip" if context.params.maskgan.learn_from == "train" else "pool.zip")
+    if context.params.maskgan.learn_from == "train":
+        return training_folder(context) / "train_labels.zip"
+    return context.input("data") / "pool.zip"
 
 
 def load_heads(context: StageContext, photos: Path, masks: Path, number: int | None = None) -> MaskedHeads:

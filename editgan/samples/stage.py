@@ -7,6 +7,7 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.data.archive import count, load_images
+from editgan.data.training import training_folder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import labelled_grid, save_png, to_uint8
@@ -37,7 +38,7 @@ SAMPLES, REAL, NEUTRAL_TO_SMILING = "samples", "real", "neutral_to_smiling"
 
 def run(context: StageContext) -> None:
     """G_ema -> metrics.json, table.md, nearest.png."""
-    params, data, device = context.params.samples, context.input("data"), context.device
+    params, device, data = context.params.samples, context.device, training_folder(context)
     images = torch.from_numpy(load_images(data / "train.zip"))  # uint8 [N, 3, H, W]
     if len(images) < 2 * params.images:
         raise UserError(

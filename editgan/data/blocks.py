@@ -1,0 +1,53 @@
+"""What rendering and reading share: blocks of pictures in the work folder, workers, the archives of a split."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from multiprocessing.pool import Pool
+from pathlib import Path
+
+import numpy as np
+
+from editgan.data.archive import Classes, load_encoded, write_archive
+
+BLOCK = 500  # pictures that are kept together in the work folder, where an interrupted run goes on
+CHUNK = 16  # pictures that a worker renders or reads at a time
+
+
+def workers(initializer: Callable[[], None]) -> Pool:
+    """One process a core."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["editgan.data.worker", "editgan.data.reading"])
+    return processes.Pool(max(1, len(os.sched_getaffinity(0))), initializer)
+
+
+def load_blocks(blocks: list[Path]) -> tuple[list[bytes], list[bytes], list[dict]]:
+    """Pictures and masks as PNG, and attributes, of all blocks."""
+    rows: tuple[list, list, list] = ([], [], [])
+    for block in blocks:
+        for row, values in zip(rows, load_encoded(block), strict=True):
+            row.extend(values)
+    return rows
+
+
+def write_split(
+    out: Path, split: str, images: Iterator[bytes] | list, masks: Iterator[bytes] | list | None, attributes: list[dict]
+) -> None:
+    """The archive of a split; masks and attributes of train, which the generator must not see, in one of their own."""
+    if split == "train":
+        write_archive(out / "train.zip", images=images)
+        write_archive(out / "train_labels.zip", masks=masks, attributes=attributes)
+    else:
+        write_archive(out / f"{split}.zip", images=images, masks=masks, attributes=attributes)
+
+
+def summary(pixels: np.ndarray, attributes: list[dict], classes: Classes) -> dict:
+    """Counts of a split: mean pixels of each class, images that show it, and how many smile."""
+    return {
+        "images": len(attributes),
+        "smiling": sum(a["smile"] > 0 for a in attributes),
+        "mean_pixels": {name: float(pixels[:, k].mean()) for k, name in enumerate(classes.names)},
+        "images_with": {name: int((pixels[:, k] > 0).sum()) for k, name in enumerate(classes.names)},
+    }

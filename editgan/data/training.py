@@ -1,0 +1,71 @@
+"""The training pictures: 20,000 rendered heads, made when a stage asks for them, not before.
+
+All networks are shipped, so that the demo needs none of them. They lie in the project's cache under a hash of what made
+them, and every checkout of the project shares them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from editgan.data.blocks import load_blocks, write_split
+from editgan.data.pictures import read_pictures
+from editgan.data.rendering import render_split
+from editgan.environment import home_project
+from editgan.errors import UserError
+from editgan.process import exclusive
+
+if TYPE_CHECKING:
+    from editgan.stage import StageContext
+
+IMAGES, LABELS = "train.zip", "train_labels.zip"
+WAIT_SECONDS = 2.0
+
+
+def training_folder(context: StageContext) -> Path:
+    """Folder with train.zip (pictures) and train_labels.zip (masks and attributes of them), made now if absent.
+
+    Raises:
+        UserError: stage data has not run.
+    """
+    data = context.input("data")
+    if (data / IMAGES).exists() or (data / LABELS).exists():
+        return data
+    recipe = data / "recipe.json"
+    if not recipe.exists():
+        raise UserError(f"{recipe}: missing; run stage data first")
+    if context.params.data.source != "heads":
+        print(f"{data / LABELS}: missing, the pictures are read again", flush=True)
+        for block in read_pictures(dataclasses.replace(context, name="data", out=data)):
+            block.unlink()
+        return data
+    made_of = recipe.read_bytes() + (data / "labels.json").read_bytes()
+    folder = home_project(context.root) / ".cache" / "training" / hashlib.sha256(made_of).hexdigest()[:16]
+    while not (folder / LABELS).exists():  # written last
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(folder))
+            except UserError:  # another stage renders them already
+                context.run.progress(0, context.params.data.train, "heads", "waiting for the training heads")
+                time.sleep(WAIT_SECONDS)
+                continue
+            render(context, folder)
+    return folder
+
+
+def render(context: StageContext, folder: Path) -> None:
+    """Render the training heads; an interrupted rendering goes on."""
+    count, work = context.params.data.train, folder / "blocks"
+    work.mkdir(exist_ok=True)
+    blocks = render_split(
+        "train", count, context.params, work, lambda done: context.run.progress(done, count, "heads", "train")
+    )
+    images, masks, attributes = load_blocks(blocks)
+    write_split(folder, "train", images, masks, attributes)
+    shutil.rmtree(work)
