@@ -7,13 +7,27 @@ import os
 from collections.abc import Callable, Iterator
 from multiprocessing.pool import Pool
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from editgan.data.archive import Classes, load_encoded, write_archive
+from editgan.tracking import Run
 
 BLOCK = 500  # pictures that are kept together in the work folder, where an interrupted run goes on
 CHUNK = 16  # pictures that a worker renders or reads at a time
+
+
+class Context(Protocol):
+    """What rendering and reading need of a stage's context."""
+
+    params: Any
+    root: Path
+    out: Path
+    work: Path
+    run: Run
+
+    def input(self, stage: str) -> Path: ...
 
 
 def workers(initializer: Callable[[], None]) -> Pool:

@@ -7,12 +7,12 @@ import functools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from editgan.data import blocks as shared
 from editgan.data.archive import load_attributes, save_classes, write_archive
+from editgan.data.blocks import Context
 from editgan.data.collect import choose, person_of, pictures_labels, pictures_recipe, rejected_csv, signature
 from editgan.data.reading import read_one
 from editgan.data.sources import celeba_hq, folder
@@ -23,14 +23,11 @@ from editgan.errors import UserError
 from editgan.process import die_with_stage
 from editgan.weights import write_bytes, write_json
 
-if TYPE_CHECKING:
-    from editgan.stage import StageContext
-
 SOURCES = {"folder": folder.list_pictures, "celeba_hq": celeba_hq.list_pictures}
 REJECTED = "rejected.csv"  # of a source, written before anything is fatal; no output, as the rendered heads have none
 
 
-def read_pictures(context: StageContext) -> list[Path]:
+def read_pictures(context: Context) -> list[Path]:
     """Read a source, tell every file that cannot be used, fill the splits; returns the blocks that can go.
 
     Raises:
@@ -80,7 +77,7 @@ def read_pictures(context: StageContext) -> list[Path]:
     return blocks
 
 
-def read_listing(context: StageContext, root: Path, listing: Listing) -> tuple[list[Path], list[tuple[Item, dict]]]:
+def read_listing(context: Context, root: Path, listing: Listing) -> tuple[list[Path], list[tuple[Item, dict]]]:
     """Read all pictures, a block at a time; finished blocks wait in the work folder while their files stay as they are.
 
     Returns:

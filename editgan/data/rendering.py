@@ -5,23 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from editgan.config import Params
 from editgan.data import blocks
 from editgan.data.archive import load_masks, save_classes, write_archive
+from editgan.data.blocks import Context
 from editgan.data.collect import heads_labels, heads_recipe
 from editgan.data.paint import CLASSES
 from editgan.data.worker import prepare, render_one
 from editgan.weights import write_json
 
-if TYPE_CHECKING:
-    from editgan.stage import StageContext
 
-
-def render_heads(context: StageContext) -> list[Path]:
+def render_heads(context: Context) -> list[Path]:
     """Render all splits but train, which `editgan.data.training` renders when something trains.
 
     Returns:

@@ -12,23 +12,19 @@ import hashlib
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from editgan.data.blocks import load_blocks, write_split
+from editgan.data.blocks import Context, load_blocks, write_split
 from editgan.data.pictures import read_pictures
 from editgan.data.rendering import render_split
 from editgan.environment import home_project
 from editgan.errors import UserError
 from editgan.process import exclusive
 
-if TYPE_CHECKING:
-    from editgan.stage import StageContext
-
 IMAGES, LABELS = "train.zip", "train_labels.zip"
 WAIT_SECONDS = 2.0
 
 
-def training_folder(context: StageContext) -> Path:
+def training_folder(context: Context) -> Path:
     """Folder with train.zip (pictures) and train_labels.zip (masks and attributes of them), made now if absent.
 
     Raises:
@@ -59,7 +55,7 @@ def training_folder(context: StageContext) -> Path:
     return folder
 
 
-def render(context: StageContext, folder: Path) -> None:
+def render(context: Context, folder: Path) -> None:
     """Render the training heads; an interrupted rendering goes on."""
     count, work = context.params.data.train, folder / "blocks"
     work.mkdir(exist_ok=True)
