@@ -93,6 +93,8 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
         "DVC_GLOBAL_CONFIG_DIR": cache / "dvc-config",
     }
     settings = {
+        # Threads of a process that wait for one another by spinning come to a halt beside any other busy program.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
