@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from editgan.assets.inference import for_inference
 from editgan.assets.load import load_network
 from editgan.data.archive import count, load_images
 from editgan.data.training import training_folder
@@ -128,8 +129,8 @@ def feature_functions(context: StageContext) -> dict[str, Features]:
     """
     assets = context.input("assets")
     return {
-        FEATURES: load_network(FEATURES, assets).to(context.device),
-        SECOND_FEATURES: load_network(DISTANCE, assets).to(context.device).spread,
+        FEATURES: for_inference(load_network(FEATURES, assets)).to(context.device),
+        SECOND_FEATURES: for_inference(load_network(DISTANCE, assets)).to(context.device).spread,
     }
 
 
@@ -143,7 +144,7 @@ def standardised_by(reference: Tensor) -> Features:
 def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
     """Percent of images in which the detector finds a face, and which the expression networks call smiling."""
     batch, device, assets = context.params.samples.batch, context.device, context.input("assets")
-    detector, count = load_network(DETECTOR, assets).to(device), thousands(len(images))
+    detector, count = for_inference(load_network(DETECTOR, assets)).to(device), thousands(len(images))
 
     def show(done: int) -> None:
         context.run.progress(done, len(images), "images", f"judging {name}")
@@ -151,7 +152,7 @@ def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
     scores = measure(lambda x: detector.detect(x)[0], images, device=device, batch=batch)
     figures = {f"face{count}_{DETECTOR}": 100 * float((scores >= DETECTED).double().mean())}
     for network in SMILE_NETWORKS:
-        smile = load_network(network, assets).to(device).smile
+        smile = for_inference(load_network(network, assets)).to(device).smile
         smiling = measure(smile, images, device=device, batch=batch, on_batch=show) >= SMILE_THRESHOLD
         figures[f"smiling{count}_{network}"] = 100 * float(smiling.double().mean())
     return figures
@@ -162,7 +163,7 @@ def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
     params, data = context.params.samples, context.input("data")
     if count(data / "test_smiling.zip") == 0:
         return {}
-    network = load_network(FEATURES, context.input("assets")).to(context.device)
+    network = for_inference(load_network(FEATURES, context.input("assets"))).to(context.device)
     both = [
         measure(network, torch.from_numpy(load_images(data / name)), device=context.device, batch=params.batch)
         for name in ("test.zip", "test_smiling.zip")
