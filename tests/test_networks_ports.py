@@ -7,6 +7,7 @@ BlazeFace, layer-by-layer executions of the other files (for LPIPS, of its Flax 
 import pytest
 import torch
 
+from editgan.assets.inference import for_inference
 from editgan.assets.load import load_network
 from editgan.assets.manifest import NETWORKS
 
@@ -124,6 +125,31 @@ def test_batch_and_gradient(name, assets_dir):
     outputs[1].square().sum().backward()
     assert images.grad[1].abs().sum() > 0 and images.grad[[0, 2]].abs().sum() == 0
     assert torch.isfinite(images.grad).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if not name.startswith("blaze")])
+def test_network_for_inference_is_the_same_network(name, assets_dir):
+    network, images = load_network(name, assets_dir), pattern(2, 64)
+    call = (lambda x: network(x, x.flip(0))) if name.startswith("lpips") else network
+    with torch.no_grad():
+        before = call(images)
+        for_inference(network)
+        after = call(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(after, before, atol=3e-5, rtol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_batch_norms_that_follow_no_convolution_stay():
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).eval()
+    for module in (network[0], network[2]):
+        module.running_mean.normal_()
+        module.running_var.uniform_(0.5, 2.0)
+    images = torch.randn(2, 3, 5, 5)
+    with torch.no_grad():
+        before = network(images)
+        for_inference(network)
+        torch.testing.assert_close(network(images), before, atol=1e-6, rtol=1e-5)
+    assert [type(module).__name__ for module in network] == ["BatchNorm2d", "Conv2d", "Identity"]
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet", "dlib_resnet", "face_api_expression", "fer"])
