@@ -1,4 +1,4 @@
-"""What a pipeline says at its end: the benchmark, what became of each stage, and where to look."""
+"""What a pipeline says at its end, on one screen: the benchmark, what became of each stage, where to look."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,16 @@ from editgan.errors import UserError
 from editgan.graph import content_hash, input_hash, load_graph
 from flows.stages import StageResult
 
-TABLE = Path("outputs/benchmark/table.md")
+BENCHMARK = Path("outputs/benchmark")
+ROWS = {"EditGAN": "editgan", "EditGAN+30": "editgan_30", "EditGAN+ (ours)": "editgan_plus",
+        "InterFaceGAN": "interfacegan", "MaskGAN": "maskgan"}  # fmt: skip
+COLUMNS = {"smiling_judge": ("% smiling, judge", 1, 1), "identity_mobilefacenet": ("identity to the photo", 1, 3),
+           "kid{heads}_efflite0": ("KID{heads}_efflite0 x1e3", 1000, 1)}  # fmt: skip
+SHOWN = {"grid.png": "the first test heads, edited by every method", "curves.png": "smiles against identity",
+         "report.html": "everything on one page"}  # fmt: skip
+NEXT = """\
+- `. .venv/bin/activate`, then `editgan sample --count 8` and `editgan apply edited/seed00000.png --edit smile=2`
+- change `params.yaml` and run this again: only what depends on the change runs"""
 
 
 def run_record(root: Path, stage: str) -> dict:
@@ -68,11 +77,6 @@ def markdown_table(rows: Sequence[dict[str, str]]) -> str:
     return "\n".join([line(columns), rule, *(line([row[column] for column in columns]) for row in rows)])
 
 
-def pictures(root: Path) -> list[Path]:
-    """Every picture among the outputs, as paths relative to `root`."""
-    return sorted(path.relative_to(root) for path in (root / "outputs").rglob("*.png"))
-
-
 def summary(
     root: Path,
     results: Sequence[StageResult],
@@ -81,21 +85,22 @@ def summary(
     store: str,
     experiment: str | None = None,
 ) -> str:
-    """The closing page, in markdown.
+    """The closing page, in markdown: one screen.
 
     Args:
         servers: addresses of running servers by name.
         store: address of the MLflow store, told where no server of it runs: that one may have another.
         experiment: MLflow's id of the experiment, for links to the stages' runs where a server shows them.
     """
-    parts = [_benchmark(root), "# Stages", markdown_table(stage_rows(root, results))]
+    shown = [{key: row[key] for key in ("stage", "outcome", "minutes")} for row in stage_rows(root, results)]
+    parts = [_benchmark(root), "# Stages", markdown_table(shown)]
     unchanged = [result.stage for result in results if result.outcome == "skipped"]
     if results and len(unchanged) == len(results):
         parts.append(f"Nothing changed: every stage was skipped. {minutes:.1f} minutes in all.")
     else:
-        parts.append(f"{minutes:.1f} minutes in all; skipped: {', '.join(unchanged) or 'none'}.")
+        parts.append(f"{minutes:.1f} minutes in all.")
     parts += _links(root, results, servers.get("mlflow") or (store if store.startswith("http") else None), experiment)
-    parts += ["# Where things are", _places(root, servers, store)]
+    parts += [_places(root, servers, store), "# Next", NEXT]
     return "\n\n".join(parts) + "\n"
 
 
@@ -110,18 +115,38 @@ def _links(root: Path, results: Sequence[StageResult], mlflow: str | None, exper
 
 
 def _benchmark(root: Path) -> str:
-    path = root / TABLE
-    return path.read_text().strip() if path.exists() else f"No table yet: {TABLE} is made by the stage benchmark."
+    """Five rows, three columns with 95 % intervals, of the benchmark's figures."""
+    try:
+        metrics = json.loads((root / BENCHMARK / "metrics.json").read_text())
+        intervals = json.loads((root / BENCHMARK / "intervals.json").read_text())
+    except OSError:
+        return f"No table yet: {BENCHMARK} is made by the stage benchmark."
+    heads = metrics["heads"]
+    values, table = metrics[f"smile_test{heads}"], []
+    for title, row in ROWS.items():
+        if row in values:
+            table.append({"": title} | {
+                heading.format(heads=heads): _cell(values[row], intervals.get(row, {}), key.format(heads=heads), *form)
+                for key, (heading, *form) in COLUMNS.items()
+            })  # fmt: skip
+    return f"# Smile benchmark on {heads} heads, 95 % intervals\n\n{markdown_table(table)}"
+
+
+def _cell(values: dict, intervals: dict, key: str, scale: float, digits: int) -> str:
+    if key not in values:
+        return "-"
+    text = f"{scale * values[key]:.{digits}f}"
+    if key in intervals:
+        low, high = (f"{scale * end:.{digits}f}" for end in intervals[key])
+        text += f" [{low}, {high}]"
+    return text
 
 
 def _places(root: Path, servers: dict[str, str], store: str) -> str:
-    lines = [f"- folder: {root}"]
-    if (root / TABLE).exists():
-        page = TABLE.with_name("report.html")
-        lines.append(f"- report: {page}, its table in {TABLE}, its numbers in {TABLE.with_name('metrics.json')}")
-    found = [str(picture) for picture in pictures(root)]
-    shown = found if len(found) <= 12 else [*found[:12], f"and {len(found) - 12} more"]
-    lines.append(f"- pictures: {', '.join(shown) or 'none yet'}")
-    lines.append(f"- MLflow: {servers.get('mlflow') or f'start its pages with `make ui` (store: {store})'}")
-    lines.append(f"- Prefect: {servers.get('prefect', 'start its pages with `make ui`')}")
+    lines = [f"- {BENCHMARK / name}: {what}" for name, what in SHOWN.items() if (root / BENCHMARK / name).exists()]
+    if lines:
+        lines[0] = f"{lines[0]} (in {root})"
+    pages = {"MLflow": "mlflow", "Prefect": "prefect"}
+    told = [f"{title}: {servers[name]}" for title, name in pages.items() if name in servers]
+    lines.append(f"- {', '.join(told)}" if told else f"- pages of MLflow and Prefect: `make ui` (record: {store})")
     return "\n".join(lines)
