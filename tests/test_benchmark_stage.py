@@ -24,7 +24,8 @@ from test_benchmark import (
 from torch import nn
 
 from editgan import tracking
-from editgan.benchmark import stage
+from editgan.assets.params import AssetsParams
+from editgan.benchmark import stage, workers
 from editgan.benchmark.baselines.localediting import convolutions
 from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
@@ -39,6 +40,7 @@ from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.images import save_mask
+from editgan.judges.classifier import SmileResNet
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
 from editgan.sweep import stage as sweep_stage
 from editgan.sweep.params import SweepParams
@@ -87,8 +89,9 @@ def context(tmp_path, monkeypatch):
         write_json(outputs / name / "curves" / "val.json", [{"kimg": 1.0, column: 0.5}, {"kimg": 2.0, column: 0.4}])
     save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
     monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
-    for module in (stage, sweep_stage):
+    for module in (workers, sweep_stage):
         monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
+    monkeypatch.setattr(workers, "processes_on", lambda device: 1)  # the stand-ins live in this process
     monkeypatch.setattr(sweep_stage, "load_guide", lambda *_: RedMouth())
 
     refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
@@ -319,3 +322,31 @@ def test_photographs_have_no_truth_and_no_figure_that_needs_one(context):
     assert (
         "the mIoU of the segmentation is measured on the same heads" in text and "judges' own quality and" not in text
     )
+
+
+@pytest.mark.assets
+def test_two_processes_judge_as_one(assets_dir, tmp_path, monkeypatch):
+    """The same figures whatever the number of processes, in the order of the rows."""
+    config = dict(input_resolution=32, width=4)
+    judge = SmileResNet(**config)
+    save_module(tmp_path / "judge.safetensors", judge, config)
+    files = workers.YardstickFiles(assets=assets_dir, judges=tmp_path, params=AssetsParams(), batch=4)
+    photos = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
+    rows = {name: photos.roll(k, 0) for k, name in enumerate(("c", "a", "b"))}
+    found, done = {}, []
+    for processes in (1, 2):
+        monkeypatch.setattr(workers, "processes_on", lambda device, processes=processes: processes)
+        options = dict(device=torch.device("cpu"), on_row=done.append)
+        found[processes] = workers.measure_rows(rows, photos, files, **options)
+    assert done == [1, 2, 3] * 2
+    for measured in found.values():
+        assert list(measured) == list(rows)
+    for name in rows:
+        one, two = found[1][name], found[2][name]
+        assert torch.equal(one.pictures, two.pictures) and one.features["efflite0"].shape == (6, 1280)
+        for mine, theirs in (
+            (one.smile, two.smile), (one.lpips_alex, two.lpips_alex),
+            (one.features["efflite0"], two.features["efflite0"]),
+            (one.identity["mobilefacenet"], two.identity["mobilefacenet"]),
+        ):  # fmt: skip
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)

@@ -55,8 +55,8 @@ def measure_rows(
     on_row: Callable[[int], None],
 ) -> dict[str, Measured]:
     """What the judges say of every row, uint8 [N, 3, H, W], in the order of `rows`, whatever order they finish in."""
-    cores = len(os.sched_getaffinity(0))
-    if device.type != "cpu" or cores == 1:
+    processes = min(processes_on(device), len(rows))
+    if processes == 1:
         yardsticks, measured = files.load(device), {}
         for done, (name, pictures) in enumerate(rows.items(), start=1):
             measured[name] = measure_row(pictures, smiling, yardsticks)
@@ -64,7 +64,7 @@ def measure_rows(
         return measured
     context = multiprocessing.get_context("spawn")
     shared = None if smiling is None else smiling.numpy()
-    with context.Pool(min(cores, len(rows)), _start, (files, shared)) as pool:
+    with context.Pool(processes, _start, (files, shared)) as pool:
         found = {}
         jobs = [(name, pictures.numpy()) for name, pictures in rows.items()]
         for done, (name, said) in enumerate(pool.imap_unordered(_measure, jobs), start=1):
@@ -80,6 +80,11 @@ def measure_rows(
         )
         for name, pictures in rows.items()
     }
+
+
+def processes_on(device: torch.device) -> int:
+    """One a CPU core; a GPU is for one process."""
+    return len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
 
 
 def _start(files: YardstickFiles, smiling: np.ndarray | None) -> None:
