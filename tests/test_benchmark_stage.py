@@ -91,7 +91,8 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
     for module in (workers, sweep_stage):
         monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
-    monkeypatch.setattr(workers, "processes_on", lambda device: 1)  # the stand-ins live in this process
+    for module in (workers, sweep_stage):
+        monkeypatch.setattr(module, "processes_on", lambda device: 1)  # the stand-ins live in this process
     monkeypatch.setattr(sweep_stage, "load_guide", lambda *_: RedMouth())
 
     refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))

@@ -1,7 +1,8 @@
 """Stage `sweep`: edits the test heads by every method at every strength, and keeps what the judges say of each head."""
 
 import contextlib
-from collections.abc import Callable
+import functools
+import multiprocessing
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -23,25 +24,29 @@ from editgan.benchmark.smile import (
     EDITGAN,
     PASTED,
     RECONSTRUCTION,
-    SmileHeads,
     load_heads,
     refine_resumably,
     refined_name,
 )
+from editgan.benchmark.workers import processes_on
+from editgan.config import Params
 from editgan.data.archive import load_attributes, load_images
 from editgan.editing.edits import at_rest
 from editgan.editing.vectors import EditingVector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.images import to_float
-from editgan.judges import SMILE_JUDGES, Judges, load_guide, load_judges
+from editgan.judges import SMILE_JUDGES, load_guide, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.metrics import kernel_distance, outside_error, reference_sums
+from editgan.process import die_with_stage, keep_freed_memory
 from editgan.segmentation.predict import predict_masks
 from editgan.stage import StageContext
+from editgan.tracking import offline_run
 from editgan.weights import load_tensors, save_halves, save_tensors, write_json
 
 DIGITS = 6
+REFINE_AGAIN = "lower editing.refine.learning_rate and run stage sweep again"
 PER_HEAD = ("smile", "identity")  # kept of each head, since areas and their intervals are computed from them
 
 
@@ -67,32 +72,50 @@ def run(context: StageContext) -> None:
     chosen = metrics["chosen"][EDITGAN]["strength"]
     to_refine = tuple(sorted({*params.refined, chosen}))
 
-    w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
-    judges = load_judges(context.input("assets"), context.input("judges"), context.device)
-    heads = load_heads(context.input("data"))
-    judge = Sweep(context, judges, heads, w_plus, renderer)
+    sets = [(name, strength) for name in methods for strength in strengths[name]]
     refined_row = refined_name(context.params.editing.refine.steps)
-    total, done = sum(map(len, strengths.values())) + len(to_refine), 0
-    judge.show(RECONSTRUCTION, 0.0, contextlib.nullcontext(w_plus))
-    for name, method in methods.items():
-        edit_at = method(w_plus)
-        for strength in strengths[name]:
-            context.run.progress(done, total, "sets of heads", f"{name} at {strength:g}")
-            judge.show(name, strength, edit_at(strength))
-            done += 1
-    for strength in to_refine:
-
-        def report(refined: int, count: int, done=done, strength=strength) -> None:
-            context.run.progress(done + refined / count, total, "sets of heads", f"refining {strength:g}")
-
-        latents = refined(context, renderer, w_plus, vectors[EDITGAN], strength, report)
-        if strength == chosen:
-            latents = save_refined(context, latents, strength)
-        judge.show(refined_row, strength, contextlib.nullcontext(latents))
-        done += 1
+    sets += [(refined_row, strength) for strength in to_refine]
+    judge_in_processes(context, [(RECONSTRUCTION, 0.0), *sets], chosen)
+    judge = Sweep(context, chosen)
+    judge.show(RECONSTRUCTION, 0.0)
+    for done, (name, strength) in enumerate(sets):
+        context.run.progress(done, len(sets), "sets of heads", f"{name} at {strength:g}")
+        judge.show(name, strength)
     judge.write(context.out)
+    latents = judge.refined(chosen)
+    save_halves(context.out / "refined.safetensors", {"w_plus": latents}, {"strength": chosen}, remedy=REFINE_AGAIN)
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({f"{name}.chosen": row["strength"] for name, row in metrics["chosen"].items()})
+
+
+def judge_in_processes(context: StageContext, sets: list[tuple[str, float]], chosen: float) -> None:
+    """Judge sets of heads in one process a core, whose findings wait in the work folder; nothing to do on a GPU."""
+    processes = processes_on(context.device)
+    if processes == 1:
+        return
+    arguments = (context.params.model_dump(mode="json"), context.root, context.work, chosen)
+    with multiprocessing.get_context("spawn").Pool(processes, _start, arguments) as pool:
+        for done, _ in enumerate(pool.imap_unordered(_show, sets), start=1):
+            context.run.progress(done, len(sets), "sets of heads", f"judged by {processes} processes")
+
+
+_here: dict[str, "Sweep"] = {}  # of such a process
+
+
+def _start(values: dict, root: Path, work: Path, chosen: float) -> None:
+    die_with_stage()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    params = Params.model_validate(values)
+    context = StageContext(
+        name="sweep", params=params, root=root, out=work, work=work, run=offline_run(), device=torch.device("cpu")
+    )
+    _here["sweep"] = Sweep(context, chosen)
+
+
+def _show(one: tuple[str, float]) -> None:
+    _here["sweep"].show(*one)
 
 
 def choose(
@@ -130,30 +153,67 @@ def choose(
 class Sweep:
     """Judges edited test heads, a strength at a time, and keeps what was said of each."""
 
-    def __init__(
-        self, context: StageContext, judges: Judges, heads: SmileHeads, w_plus: Tensor, renderer: Renderer
-    ) -> None:
-        self.judges, self.heads, self.renderer, self.run = judges, heads, renderer, context.run
-        self.work = context.work
-        self.params, self.seed, self.device = context.params.sweep, context.params.seed, context.device
-        self.reconstruction = renderer.pictures(contextlib.nullcontext(w_plus))
-        self.masks = predict_masks(renderer.G, renderer.S, w_plus)
-        self.identity = self.seen_by(judges.identity, heads.photos)  # [N, D]
-        references = torch.as_tensor(load_images(context.input("data") / "reference.zip"))
-        self.references = self.seen_by(judges.features, references)  # [M, D]
-        subsets = dict(subsets=self.params.kid_subsets, seed=self.seed)
-        self.among = reference_sums(self.references, len(heads.photos), **subsets)
+    def __init__(self, context: StageContext, chosen: float) -> None:
+        self.context, self.chosen = context, chosen
+        self.work, self.run, self.seed, self.device = context.work, context.run, context.params.seed, context.device
+        self.params, refinement = context.params.sweep, context.params.editing.refine
+        self.refined_row = refined_name(refinement.steps)
+        self.vectors, self.methods, self.renderer = load_methods(
+            context.root / "outputs",
+            vector=self.params.vector,
+            plus=self.params.plus_vector,
+            batch=self.params.batch,
+            device=context.device,
+        )
+        self.w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"]
+        self.judges = load_judges(context.input("assets"), context.input("judges"), context.device)
+        self.heads = load_heads(context.input("data"))
         self.strengths: dict[str, list[float]] = {}
         self.per_head: dict[str, list[Tensor]] = {}
         self.curves: dict[str, list[dict[str, float]]] = {}
 
+    @functools.cached_property
+    def reconstruction(self) -> Tensor:
+        return self.renderer.pictures(contextlib.nullcontext(self.w_plus))
+
+    @functools.cached_property
+    def masks(self) -> Tensor:
+        return predict_masks(self.renderer.G, self.renderer.S, self.w_plus)
+
+    @functools.cached_property
+    def identity(self) -> Tensor:
+        return self.seen_by(self.judges.identity, self.heads.photos)  # [N, D]
+
+    @functools.cached_property
+    def references(self) -> Tensor:
+        pictures = torch.as_tensor(load_images(self.context.input("data") / "reference.zip"))
+        return self.seen_by(self.judges.features, pictures)  # [M, D]
+
+    @functools.cached_property
+    def among(self) -> Tensor:
+        subsets = dict(subsets=self.params.kid_subsets, seed=self.seed)
+        return reference_sums(self.references, len(self.heads.photos), **subsets)
+
     def seen_by(self, function, pictures: Tensor) -> Tensor:
         return measure(function, pictures, device=self.device, batch=self.params.batch)
 
-    def show(self, name: str, strength: float, edited: AbstractContextManager[Tensor]) -> None:
-        """Judge a row at a strength, plain and pasted back; what a killed run had judged is taken up."""
+    def edited(self, name: str, strength: float) -> AbstractContextManager[Tensor]:
+        """What G makes the heads of, within: latents of a method at a strength, the reconstruction's, or refined ones.
+
+        Refined at the chosen strength they are rounded to float16, as they are kept.
+        """
+        if name == RECONSTRUCTION:
+            return contextlib.nullcontext(self.w_plus)
+        if name != self.refined_row:
+            return self.methods[name](self.w_plus)(strength)
+        latents = self.refined(strength)
+        return contextlib.nullcontext(latents.half().float() if strength == self.chosen else latents)
+
+    def show(self, name: str, strength: float) -> None:
+        """Judge a row at a strength, plain and pasted back; what a killed run or another process judged is taken up."""
         path = self.work / "judged" / f"{name}_{strength:g}.safetensors"
         if not path.exists():
+            edited = self.edited(name, strength)
             plain, pasted, _ = self.renderer.both(edited, self.heads.photos, self.masks)
             rows = {"plain": self._judge(plain, pasted=False), "pasted": self._judge(pasted, pasted=True)}
             save_tensors(path, {f"{row}.{key}": value for row, said in rows.items() for key, value in said.items()})
@@ -161,6 +221,27 @@ class Sweep:
         for row, suffix in (("plain", ""), ("pasted", PASTED)):
             said = {key.removeprefix(f"{row}."): value for key, value in kept.items() if key.startswith(f"{row}.")}
             self._keep(name + suffix, strength, said)
+
+    def refined(self, strength: float) -> Tensor:
+        """Latents of the vector at a strength after refinement; finished batches wait in the work folder."""
+        refinement, assets = self.context.params.editing.refine, self.context.input("assets")
+        latents, milliseconds = refine_resumably(
+            self.renderer.G,
+            self.renderer.S,
+            use_winograd(load_network("lpips_vgg", assets)).to(self.device),
+            self.w_plus,
+            self.vectors[EDITGAN],
+            scale=strength,
+            params=refinement,
+            identity=None if not refinement.weights.identity else load_network("dlib_resnet", assets).to(self.device),
+            batch=self.params.batch,
+            work=self.work / f"{strength:g}",
+            device=self.device,
+            on_batch=lambda done, total: None,
+        )
+        if milliseconds is not None:
+            self.run.log_metrics({"refine_ms_per_head": milliseconds}, step=round(1000 * strength))
+        return latents
 
     def _judge(self, pictures: Tensor, *, pasted: bool) -> dict[str, Tensor]:
         """What the judges say of pictures, uint8 [N, 3, H, W]; float64."""
@@ -201,42 +282,3 @@ class Sweep:
         save_halves(out / "heads.safetensors", tensors, {"strengths": self.strengths}, remedy=remedy)
         for name, rows in self.curves.items():
             write_json(out / "curves" / f"{name}.json", rows)
-
-
-def save_refined(context: StageContext, w_plus: Tensor, strength: float) -> Tensor:
-    """Write the latents that the table shows, in float16; returns what is read back."""
-    remedy = "lower editing.refine.learning_rate and run stage sweep again"
-    path = context.out / "refined.safetensors"
-    return load_tensors(save_halves(path, {"w_plus": w_plus}, {"strength": strength}, remedy=remedy))[0][
-        "w_plus"
-    ].float()
-
-
-def refined(
-    context: StageContext,
-    renderer: Renderer,
-    w_plus: Tensor,
-    vector: EditingVector,
-    strength: float,
-    report: Callable[[int, int], None],
-) -> Tensor:
-    """Latents of the vector at a strength after refinement; finished batches wait in the work folder."""
-    params, refinement = context.params.sweep, context.params.editing.refine
-    assets, work = context.input("assets"), context.work / f"{strength:g}"
-    latents, milliseconds = refine_resumably(
-        renderer.G,
-        renderer.S,
-        use_winograd(load_network("lpips_vgg", assets)).to(context.device),
-        w_plus,
-        vector,
-        scale=strength,
-        params=refinement,
-        identity=None if not refinement.weights.identity else load_network("dlib_resnet", assets).to(context.device),
-        batch=params.batch,
-        work=work,
-        device=context.device,
-        on_batch=report,
-    )
-    if milliseconds is not None:
-        context.run.log_metrics({"refine_ms_per_head": milliseconds}, step=round(1000 * strength))
-    return latents
