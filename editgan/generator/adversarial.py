@@ -161,6 +161,8 @@ def train(
     averages, noise_mode = Averages(), "random" if params.noise else "none"
     if recorder is not None and state:
         recorder.resume(state["history"])
+        if "optimizers" not in state:
+            recorder.tick("adversarial", cur_nimg, {"from_light_state": 1.0})
     elif recorder is not None:
         recorder.grid(G, "fakes_init")
 
