@@ -8,6 +8,7 @@ references with 1,280 features, 2,000 resamples: clean-fid and torchmetrics, or 
 matrix products.
 """
 
+import argparse
 import os
 import time
 from collections.abc import Callable
@@ -119,6 +120,7 @@ def statistics_rows() -> list[tuple[str, float, float]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

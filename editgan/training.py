@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import pickle
+import platform
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from editgan.environment import home_project
 from editgan.errors import UserError
-from editgan.weights import write_bytes
+from editgan.weights import write_bytes, write_json
 
 STATE_FILE = "state.pt"
 EXPLODED = 1e5  # losses beyond this are no longer training
@@ -174,6 +176,7 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
 
     With "auto": bfloat16 on GPUs that compute in it and on CPUs with AMX, float32 on CPUs without AVX512-BF16. CPUs
     with the latter alone are measured (a second), since on some of them bfloat16 is slower: it must win by a fifth.
+    What was measured is kept in .cache/precision.json, so that all runs on a machine compute alike.
     """
     if wanted != "auto":
         return wanted
@@ -181,8 +184,23 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if torch.cpu._is_amx_tile_supported() or not torch.cpu._is_avx512_bf16_supported():
         return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
-    seconds = {name: min(_seconds_of_convolutions(name) for _ in range(5)) for name in ("float32", "bfloat16")}
-    return "bfloat16" if seconds["bfloat16"] * 1.2 < seconds["float32"] else "float32"
+    path, machine = home_project() / ".cache" / "precision.json", f"{_processor()}, torch {torch.__version__}"
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if machine not in known:
+        seconds = {name: min(_seconds_of_convolutions(name) for _ in range(5)) for name in ("float32", "bfloat16")}
+        known[machine] = "bfloat16" if seconds["bfloat16"] * 1.2 < seconds["float32"] else "float32"
+        write_json(path, known)
+    return known[machine]
+
+
+def _processor() -> str:
+    """Its name, as Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _seconds_of_convolutions(precision: str) -> float:

@@ -219,7 +219,7 @@ def test_files_of_a_run(tmp_path, images):
     assert {"kid10_vgg16", "r_t", "loss/D", "loss/G", "warm_start/kid10_vgg16"} <= statistics.keys()
     assert {f"loss/anchor_{name}" for name in ("l1", "l2", "bands", "lpips")} <= statistics.keys()
     tables = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out" / "curves").iterdir()}
-    assert tables.keys() == {"warm_start", "perceptual", "adversarial", "kid"}
+    assert tables.keys() == {"warm_start", "perceptual", "adversarial", "kid", "precision_recall"}
     assert all(row.keys() == rows[0].keys() for rows in tables.values() for row in rows)
     assert len(tables["warm_start"]) == 3 and len(tables["kid"]) == 3
     pictures = {path.name for path in (tmp_path / "out" / "snapshots").iterdir()}
@@ -240,7 +240,7 @@ def test_w_avg_is_the_mean_of_w(tmp_path, images):
 
 
 def test_training_that_diverges_stops_and_names_the_last_good_state(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(train_module, "generator_loss", lambda logits: logits.mean() * float("nan"))
+    monkeypatch.setattr(train_module.losses, "generator_loss", lambda logits: logits.mean() * float("nan"))
     with pytest.raises(UserError, match="diverged at .*loss/G.*last good state: .*state.pt"):
         run_training(tmp_path, images=images)
     assert (tmp_path / "work" / "state.pt").exists()

@@ -64,7 +64,7 @@ def test_only_what_measures_depends_on_the_judge_classifier():
 def test_strengths_are_chosen_by_the_guide_alone():
     loaded = {(function, network) for package, _, function, network in loaded_networks() if package == "sweep"}
     assert {network for function, network in loaded if function == "choose"} == {"load_guide"}
-    assert {function for function, network in loaded if network == "load_judges"} == {"run"}
+    assert {function for function, network in loaded if network == "load_judges"} == {"__init__"}  # of Sweep
 
 
 def test_no_stage_that_trains_stands_behind_the_judges():

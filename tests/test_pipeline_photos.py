@@ -97,7 +97,7 @@ def test_photos_are_split_by_person_and_labelled_people_are_not_judged(checkout)
 def test_methods_are_judged_against_the_true_smiles_and_maskgan_is_left_out(checkout):
     root, said = checkout
     table = (root / "outputs" / "benchmark" / "table.md").read_text()
-    assert table.strip() in said
+    assert "# Smile benchmark on 16 heads" in said and "| InterFaceGAN " in said and "| MaskGAN " not in said
     rows = json.loads((root / "outputs" / "benchmark" / "metrics.json").read_text())["smile_test16"]
     assert {"truly_smiling", "editgan", "interfacegan", "localediting", "distillation"} <= rows.keys()
     assert not any("maskgan" in name for name in rows) and "MaskGAN is left out" in table

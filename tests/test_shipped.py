@@ -13,7 +13,7 @@ from fake_project import environment
 from ruamel.yaml import YAML
 
 from editgan.config import load_params
-from editgan.data.collect import heads_recipe
+from editgan.data.collect import heads_labels, heads_recipe
 from editgan.environment import PROJECT_ROOT
 from editgan.graph import load_graph
 from editgan.weights import write_json
@@ -112,6 +112,7 @@ def test_no_shipped_stage_is_stale_once_its_inputs_are_made_again(bare_clone, as
     params = load_params(bare_clone / "params.yaml")
     recipe = heads_recipe(params.data, seed=params.seed, resolution=params.resolution)
     write_json(bare_clone / "outputs" / "data" / "recipe.json", recipe)
+    write_json(bare_clone / "outputs" / "data" / "labels.json", heads_labels())
     for stage in SHIPPED:
         for dep in load_graph(bare_clone / "dvc.yaml")[stage].deps:
             if dep.startswith("outputs/assets/"):

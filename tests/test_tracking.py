@@ -258,7 +258,8 @@ def test_output_made_elsewhere_gets_a_run(client, checkout):
     """What the store in the repository held: parameters, curves and pictures, under the pipeline that restored it."""
     out = checkout / "outputs" / "generator"
     shutil.copy(PROJECT_ROOT / "dvc.yaml", checkout)
-    for path in ("outputs/assets/lpips_vgg.safetensors", "outputs/data/recipe.json"):
+    assets = [f"outputs/assets/{name}.safetensors" for name in ("lpips_vgg", "efflite1")]
+    for path in (*assets, "outputs/data/recipe.json"):
         (checkout / path).parent.mkdir(parents=True, exist_ok=True)
         (checkout / path).write_text("made")
     (out / "snapshots").mkdir(parents=True)
