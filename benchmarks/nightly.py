@@ -5,7 +5,7 @@
 Takes minutes; benchmarks/nights.py trains nights, and breaks them for real. A night is drawn from recorded figures of
 heads: as many heads are drawn anew, with replacement, and tonight a share of them (the churn) has the figures of
 another head, which changes no mean on the average: a quiet night. A regression is planted in one row, in the first
-column of each family at once, and given in multiples of its tolerance: so many more heads that do not smile, or that
+column of each tolerance at once, and given in multiples of its tolerance: so many more heads that do not smile, or that
 much worse on the average, between nothing and twice as much on each head. FID, KID, areas and mouth IoU are not figures
 of heads and stay as they are.
 """
@@ -19,10 +19,11 @@ from torch import Tensor
 
 from editgan.config import NightlyParams, load_params
 from editgan.errors import UserError
-from editgan.regression import AT_ONCE, BASELINE, DIRECTIONS, Figures, changes, family, load_figures, tolerances_of
+from editgan.regression import AT_ONCE, BASELINE, WATCHED, Figures, Key, changes, load_figures, tolerances_of
+from editgan.scoring.table import Row
 from editgan.training import generator_for
 
-BINARY = "smiling"  # the family whose figures are 0 or 100
+BINARY = "smiling"  # the metric whose figures are 0 or 100
 SIZES = (1.0, 1.5, 2.0, 3.0, 4.0)  # of planted regressions, in tolerances
 
 
@@ -36,39 +37,39 @@ def night(accepted: Figures, churn: float, generator: torch.Generator) -> tuple[
     return Figures(before, accepted.at_once, accepted.data), Figures(after, accepted.at_once, accepted.data)
 
 
-def planted(said: Tensor, column: str, size: float, generator: torch.Generator) -> Tensor:
+def planted(said: Tensor, metric: str, size: float, generator: torch.Generator) -> Tensor:
     """Figures of heads [N] that have become worse by `size` on the average."""
-    if family(column) == BINARY:
+    if metric == BINARY:
         smiling = said.nonzero().flatten()
         lost = smiling[torch.randperm(len(smiling), generator=generator)[: round(size / 100 * len(said))]]
         return said.index_fill(0, lost, 0.0)
     each = 2 * torch.rand(len(said), generator=generator)
-    return said - DIRECTIONS[family(column)] * size * each / each.mean()
+    return said - WATCHED[metric][1] * size * each / each.mean()
 
 
-def columns_of(accepted: Figures, row: str) -> dict[str, str]:
-    """The first column of each family in a row, as `row.column`."""
-    found: dict[str, str] = {}
-    for key in sorted(accepted.heads):
-        if key.startswith(f"{row}."):
-            found.setdefault(family(key.split(".", 1)[1]), key)
+def columns_of(accepted: Figures, method: str) -> dict[str, Key]:
+    """The first figure of a method, as generated, that is held to each tolerance."""
+    found: dict[str, Key] = {}
+    for row, column in sorted(accepted.heads):
+        if row == Row(method):
+            found.setdefault(WATCHED[column.metric][0], (row, column))
     return found
 
 
 def rates(
-    accepted: Figures, params: NightlyParams, *, row: str, churn: float, size: float, nights: int, seed: int
+    accepted: Figures, params: NightlyParams, *, method: str, churn: float, size: float, nights: int, seed: int
 ) -> tuple[dict[str, float], float]:
-    """By family the share of nights in which what was planted is caught, and the share with any other alarm."""
+    """By tolerance the share of nights in which what was planted is caught, and the share with any other alarm."""
     generator = generator_for(seed, "night", churn, size)
-    columns, tolerances = columns_of(accepted, row) if size else {}, tolerances_of(row, params)
+    columns, tolerances = columns_of(accepted, method) if size else {}, tolerances_of(Row(method), params)
     caught, others = dict.fromkeys(columns, 0), 0
     for _ in range(nights):
         before, after = night(accepted, churn, generator)
         worse = dict(after.heads)
         for name, key in columns.items():
-            worse[key] = planted(worse[key], key.split(".", 1)[1], size * getattr(tolerances, name), generator)
+            worse[key] = planted(worse[key], key[1].metric, size * getattr(tolerances, name), generator)
         found = changes(before, Figures(worse, after.at_once, after.data), params, seed=seed)
-        alarms = {f"{one.row}.{one.column}" for one in found if one.regressed}
+        alarms = {(one.row, one.column) for one in found if one.regressed}
         for name, key in columns.items():
             caught[name] += key in alarms
         others += bool(alarms - set(columns.values()))
@@ -79,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figures", type=Path, default=BASELINE, help="folder with a benchmark's figures")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--row", default="editgan_plus", help="that regressions are planted in")
+    parser.add_argument("--method", default="editgan_plus", help="that regressions are planted in")
     parser.add_argument("--nights", type=int, default=40, help="of each kind")
     parser.add_argument("--churn", nargs="+", type=float, default=[0.0, 0.02, 0.05, 0.1])
     options = parser.parse_args()
@@ -87,13 +88,13 @@ def main() -> None:
         params, accepted = load_params(options.params).nightly, load_figures(options.figures)
     except UserError as error:
         sys.exit(str(error))
-    families = [name for name in DIRECTIONS if name not in AT_ONCE]
-    print(f"{options.nights} nights of each kind, planted in {options.row}; caught, in % of nights\n")
+    families = list(dict.fromkeys(held for name, (held, _) in WATCHED.items() if name not in AT_ONCE))
+    print(f"{options.nights} nights of each kind, planted in {options.method}; caught, in % of nights\n")
     print(f"| churn | planted, in tolerances | {' | '.join(families)} | any other alarm |")
     print("|---:" * (len(families) + 3) + "|")
     for churn in options.churn:
         for size in (0.0, *SIZES):
-            kind = dict(row=options.row, churn=churn, size=size, nights=options.nights, seed=0)
+            kind = dict(method=options.method, churn=churn, size=size, nights=options.nights, seed=0)
             caught, others = rates(accepted, params, **kind)
             cells = [f"{100 * caught[name]:.0f}" if name in caught else "-" for name in families]
             print(f"| {churn:g} | {size:g} | {' | '.join(cells)} | {100 * others:.0f} |", flush=True)

@@ -25,30 +25,39 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
-from editgan.benchmark.methods import PLUS, Renderer, load_methods
-from editgan.benchmark.scores import Measured, Yardsticks, measure_reference, measure_row, score_row
-from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, load_heads
-from editgan.benchmark.stage import mouth_iou, segmentation_accuracy
+from editgan.benchmark.methods import PLUS
+from editgan.benchmark.smile import EDITGAN, RECONSTRUCTION
 from editgan.config import NightlyParams, load_params
-from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.data.archive import load_attributes, load_classes, load_masks
 from editgan.editing.edits import load_edits
 from editgan.editing.masks import edit_region
 from editgan.editing.optimize import edit
 from editgan.editing.stage import plan
 from editgan.editing.vectors import EditingVector, apply_vector
-from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.judges import SMILE_JUDGES, load_judges
-from editgan.regression import AT_ONCE, BASELINE, Change, Figures, changes, family, load_figures, tolerances_of
+from editgan.judges import SMILE_JUDGES
+from editgan.regression import (
+    AT_ONCE,
+    BASELINE,
+    WATCHED,
+    Change,
+    Figures,
+    Key,
+    changes,
+    load_figures,
+    tolerances_of,
+)
+from editgan.scoring.rows import Rows
+from editgan.scoring.scores import load_heads, save_heads
+from editgan.scoring.table import Column, Row
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.predict import features_of, predict_masks
 from editgan.segmentation.training import drop_small_labels, train_ensemble
 from editgan.stage import select_device
 from editgan.training import generator_for
-from editgan.weights import load_tensors, save_tensors, sha256
+from editgan.weights import sha256
 
 NOISE = (0.25, 0.5, 1.0)  # of corrupted vectors, in their own norms
-FEW_RESAMPLES = 10  # of intervals that nobody reads here
 
 
 class Nights:
@@ -56,35 +65,15 @@ class Nights:
 
     def __init__(self, outputs: Path, params_file: Path, edits_file: Path) -> None:
         self.params, self.data = load_params(params_file), outputs / "data"
-        sweep, self.device = self.params.sweep, select_device(self.params.runtime)
-        self.vectors, _, self.renderer = load_methods(
-            outputs, vector=sweep.vector, plus=sweep.plus_vector, batch=sweep.batch, device=self.device
-        )
-        self.G, self.edits_file = self.renderer.G, edits_file
+        self.device = select_device(self.params.runtime)
+        self.rows = Rows(outputs, self.params, self.device)
+        self.S = self.rows.renderer.S
+        self.vectors, self.G, self.edits_file = self.rows.vectors, self.rows.renderer.G, edits_file
         self.lpips = use_winograd(load_network("lpips_vgg", outputs / "assets")).to(self.device)
-        latents = load_latents(outputs / "encoder" / "latents.safetensors")
-        self.labelled = latents["few_shot"][: self.params.segmentation.labelled_images]
-        self.val, self.test = latents["val"].to(self.device), latents["test"]
+        self.labelled = self.rows.latents["few_shot"][: self.params.segmentation.labelled_images]
+        self.val = self.rows.latents["val"].to(self.device)
         chosen = json.loads((outputs / "sweep" / "metrics.json").read_text())["chosen"]
         self.strengths = {name: chosen[name]["strength"] for name in (EDITGAN, PLUS)}
-        self.yardsticks = Yardsticks(
-            judges=(judges := load_judges(outputs / "assets", outputs / "judges", self.device)),
-            identity={"mobilefacenet": judges.identity},
-            features={"efflite0": judges.features},
-            batch=self.params.benchmark.batch,
-            device=self.device,
-        )
-        self.heads = load_heads(self.data)
-        reference = torch.as_tensor(load_images(self.data / "reference.zip"))
-        self.references = measure_reference(
-            reference, self.yardsticks, heads=len(self.heads.photos),
-            kid_subsets=self.params.benchmark.kid_subsets, seed=self.params.seed,
-        )  # fmt: skip
-        reconstructions = self.renderer.pictures(contextlib.nullcontext(self.test))
-        self.rows = {INPUT: self.measured(self.heads.photos), RECONSTRUCTION: self.measured(reconstructions)}
-
-    def measured(self, pictures: Tensor) -> Measured:
-        return measure_row(pictures, self.heads.smiling, self.yardsticks)
 
     def train(self, seed: int, members: int) -> SegmentationEnsemble:
         """The segmentation as its stage trains it."""
@@ -143,48 +132,41 @@ class Nights:
 
     def figures(
         self, S: SegmentationEnsemble, vectors: dict[str, EditingVector]
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Of every head, and of all at once, by `row.column`."""
-        renderer = Renderer(self.G, S, self.renderer.parts, self.renderer.batch, self.device)
-        before = predict_masks(self.G, S, self.test)
-        edited = {row: apply_vector(self.test, vector, self.strengths[row]) for row, vector in vectors.items()}
-        right = segmentation_accuracy(before, self.heads.masks)
-        of_heads, at_once = {f"{RECONSTRUCTION}.segmentation_accuracy": right.float()}, {}
-        for row, w_plus in edited.items():
-            pictures, pasted, seen = renderer.both(contextlib.nullcontext(w_plus), self.heads.photos, before)
-            for name, shown in ((row, pictures), (row + PASTED, pasted)):
-                scores = score_row(
-                    name,
-                    self.rows | {name: self.measured(shown)},
-                    self.heads,
-                    self.references,
-                    kid_subsets=self.params.benchmark.kid_subsets,
-                    bootstrap=FEW_RESAMPLES,
-                    seed=self.params.seed,
-                )
-                of_heads |= {f"{name}.{column}": said for column, said in scores.heads.items()}
-                at_once |= {f"{name}.{column}": said for column, said in scores.values.items()}
-            if self.heads.smiling_masks is not None:
-                at_once[f"{row}.mouth_iou_segmentation"] = mouth_iou(seen, self.heads.smiling_masks, S)
-        return of_heads, {key: said for key, said in at_once.items() if family(key.split(".", 1)[1]) in AT_ONCE}
+    ) -> tuple[dict[Key, Tensor], dict[Key, float]]:
+        """Of every head, and of all at once."""
+        self.rows.renderer = replace(self.rows.renderer, S=S)
+        self.rows.masks = predict_masks(self.G, S, self.rows.w_plus)
+        of_heads, at_once = {}, {}
+        for method, vector in vectors.items():
+            edited = apply_vector(self.rows.w_plus, vector, self.strengths[method])
+            self.rows.methods[method] = lambda w_plus, edited=edited: lambda strength: contextlib.nullcontext(edited)
+        for method in (RECONSTRUCTION, *vectors):
+            for one in self.rows.score(method, self.strengths.get(method, 0.0)):
+                row = one.row._replace(strength=None)
+                of_heads |= {(row, column): said for column, said in one.scores.heads.items()}
+                at_once |= {(row, column): figure.value for column, figure in one.scores.figures.items()}
+        return of_heads, {key: said for key, said in at_once.items() if key[1].metric in AT_ONCE}
 
 
-def kept(path: Path, made_by: dict, make) -> tuple[dict[str, Tensor], dict[str, float]]:
+def kept(path: Path, made_by: dict, make) -> tuple[dict[Key, Tensor], dict[Key, float]]:
     """Figures of a night: those in the file, if they are of these models, else made and kept."""
     if path.exists():
-        of_heads, metadata = load_tensors(path)
-        if metadata["made_by"] == made_by:
-            return of_heads, metadata["at_once"]
+        of_heads, about = load_heads(path)
+        if about["made_by"] == made_by:
+            at_once = {
+                (Row(method, None, pasted), Column(metric, network)): value
+                for method, _, pasted, metric, network, value in about["at_once"]
+            }
+            return of_heads, at_once
     begun = time.monotonic()
     of_heads, at_once = make()
-    save_tensors(
-        path, {key: said.float().contiguous() for key, said in of_heads.items()}, dict(made_by=made_by, at_once=at_once)
-    )
+    numbers = [[*row, *column, value] for (row, column), value in at_once.items()]
+    save_heads(path, of_heads, dict(made_by=made_by, at_once=numbers))
     print(f"{path.stem}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return of_heads, at_once
 
 
-def whole(accepted: Figures, night: tuple[dict[str, Tensor], dict[str, float]]) -> Figures:
+def whole(accepted: Figures, night: tuple[dict[Key, Tensor], dict[Key, float]]) -> Figures:
     """A night's own figures, and those accepted of every other row."""
     of_heads, at_once = night
     return Figures(accepted.heads | of_heads, accepted.at_once | at_once, accepted.data)
@@ -192,7 +174,8 @@ def whole(accepted: Figures, night: tuple[dict[str, Tensor], dict[str, float]]) 
 
 def swapped(accepted: Figures, judge: str, other: str) -> Figures:
     """What `other` says of smiles in place of what `judge` does, in every row."""
-    heads = {key: accepted.heads[key.replace(f".smiling_{judge}", f".smiling_{other}")] for key in accepted.heads}
+    mine, theirs = (Column("smiling", name) for name in (judge, other))
+    heads = {(row, column): accepted.heads[row, theirs if column == mine else column] for row, column in accepted.heads}
     return replace(accepted, heads=heads)
 
 
@@ -209,9 +192,9 @@ def report_quiet(figures: dict[str, Figures], params: NightlyParams) -> None:
         for one in found:
             if one.difference:
                 wide = tolerances_of(one.row, params) is params.single_vector
-                far.setdefault((wide, family(one.column)), []).append(one)
+                far.setdefault((wide, WATCHED[one.column.metric][0]), []).append(one)
     print(f"\nfalse alarms: {alarms} of {len(pairs)} pairs\n")
-    print("| rows | family | tolerance | largest difference | median | largest worsening that is sure |")
+    print("| rows | held to | tolerance | largest difference | median | largest worsening that is sure |")
     print("|---|---|---:|---:|---:|---:|")
     for (wide, name), found in sorted(far.items()):
         sizes = torch.tensor([abs(one.difference) for one in found])
@@ -267,11 +250,11 @@ def main() -> None:
             delta = nights.vectors[row].delta_w_plus
             noise = torch.randn(delta.shape[-1:], generator=generator_for(seed, "noise")).expand_as(delta)
             vector = replace(nights.vectors[row], delta_w_plus=delta + size * delta.norm() * noise / noise.norm())
-            return nights.figures(nights.renderer.S, {row: vector})
+            return nights.figures(nights.S, {row: vector})
 
         return make
 
-    same = night("as-accepted", lambda: nights.figures(nights.renderer.S, nights.vectors))
+    same = night("as-accepted", lambda: nights.figures(nights.S, nights.vectors))
     off = max(float((same.heads[key] - said).abs().mean()) for key, said in accepted.heads.items())
     print(f"the accepted models, measured by this script: figures of heads differ by {off:.2g} on the average at most")
     accepted = same

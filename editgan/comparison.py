@@ -1,245 +1,185 @@
-"""Revisions side by side: metrics with intervals, and parameters that differ.
+"""Runs side by side: eight headline metrics with a verdict and, if asked for, everything that differs.
 
-The first revision is what the others are compared with. Where two benchmarks have measured the same heads, the interval
-of a difference is that of a paired bootstrap over them; otherwise each figure has the interval that its stage wrote.
+A run is the working tree, another folder of outputs (a checkout in runs/, the baseline of nightly runs), a commit, or a
+DVC experiment. The first one is the reference.
 """
 
 import json
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
-from torch import Tensor
 
 from editgan.config import STAGES
 from editgan.errors import UserError
-from editgan.metrics import CONFIDENCE
-from editgan.regression import direction, paired_intervals
-from editgan.revisions import Revision, flat_keys
-from editgan.weights import load_tensors
+from editgan.graph import flat_keys
+from editgan.scoring.table import Table, metrics_of, parse_table
 
-RESAMPLES, SEED = 2000, 0
-HEADS, INTERVALS = "benchmark/heads.safetensors", "benchmark/intervals.json"
-CURVES = ("sweep/curves", "generator/curves", "encoder/curves")
-PICTURES = {  # path below outputs/ -> caption
-    "benchmark/grid.png": "Smile edits of test heads",
-    "benchmark/pasted.png": "The same pasted back",
-    "segmentation/predictions.png": "Segmentation",
-    "encoder/reconstructions.png": "Reconstructions",
-    "editing/pictures/smile.png": "The smile vector",
-}
-Interval = tuple[float, float]
+WORKING_TREE = "."
 
 
 @dataclass(frozen=True)
-class Line:
-    """One metric of a stage in every revision."""
+class Headline:
+    """One of the metrics that say whether a run is good."""
 
+    title: str
     stage: str
-    key: str
-    values: tuple[Any, ...]  # None: it has none
-    known: tuple[bool, ...]  # whether it has metrics of the stage at all
-    intervals: tuple[Interval | None, ...]
-    differences: tuple[Interval | None, ...]  # interval of the difference to the first revision
+    pattern: str  # regular expression of the dotted name in the stage's metrics
+    better: int  # 1: more, -1: less
+    tolerance: float  # differences up to this are not called better or worse
 
-    @property
-    def differs(self) -> bool:
-        values = [value for value, known in zip(self.values, self.known, strict=True) if known]
-        return any(value != values[0] for value in values)
 
-    def difference(self, index: int) -> float | None:
-        """To the first revision; None where one of the two is no number."""
-        pair = (self.values[0], self.values[index])
-        return pair[1] - pair[0] if all(isinstance(value, int | float) for value in pair) else None
-
-    def verdict(self, index: int) -> int:
-        """1 better than the first, -1 worse, 0 where the interval allows both or nothing says which way is better."""
-        low, high = self.differences[index] or (0.0, 0.0)
-        sign = (low > 0) - (high < 0)
-        return sign * direction(self.key.rsplit(".", 1)[-1]) if self.stage == "benchmark" else 0
-
-    def cell(self, index: int) -> str:
-        value, interval = self.values[index], self.intervals[index]
-        return "-" if value is None else _number(value) + _bracketed(interval, "")
-
-    def difference_cell(self, index: int) -> str:
-        difference = self.difference(index)
-        if difference is None:
-            both = self.known[0] and self.known[index]
-            return "differs" if both and self.values[index] != self.values[0] else ""
-        return f"{difference:+.4g}{_bracketed(self.differences[index], '+')}" if difference else "="
+REFINED, EMBEDDED = r"smile_test\d+\.editgan_\d+\.", r"embedding_val\d+\.encoder_and_optimisation\.embedding_"
+HEADLINES = (
+    Headline("samples: KID, AlexNet", "samples", r"samples\.kid\w+_alexnet", -1, 0.02),
+    Headline("embedding: LPIPS-Alex", "benchmark", EMBEDDED + "lpips_alex", -1, 0.003),
+    Headline("embedding: identity", "benchmark", EMBEDDED + "identity_mobilefacenet", 1, 0.02),
+    Headline("segmentation: mIoU", "segmentation", r"miou_test\d+", 1, 0.02),
+    Headline("EditGAN, refined: % smiling, judge", "benchmark", REFINED + "smiling_judge", 1, 4.0),
+    Headline("EditGAN, refined: identity", "benchmark", REFINED + "identity_mobilefacenet", 1, 0.02),
+    Headline("EditGAN, refined: leak", "benchmark", REFINED + "leak_to_reconstruction", -1, 0.0005),
+    Headline("EditGAN, refined: area, judge", "benchmark", r"area_test\d+\.editgan_\d+\.area_judge", 1, 3.0),
+)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What is to be said about some revisions, the first being the reference."""
+class Run:
+    """What is known of a run."""
 
-    revisions: tuple[Revision, ...]
-    lines: tuple[Line, ...]
-    params: dict[str, tuple[str | None, ...]]  # those that differ, by dotted key
-    missing: dict[str, list[str]]  # by revision: paths below outputs/ that another one has
+    name: str
+    metrics: Mapping[str, Mapping[str, Any]]  # by stage, then by dotted name
+    params: Mapping[str, Any] = field(default_factory=dict)  # by dotted key; empty where they are not known
 
-
-def compare(revisions: Sequence[Revision]) -> Comparison:
-    """Look at every metric and parameter of some revisions."""
-    metrics = [{stage: _metrics(one, stage) for stage in STAGES} for one in revisions]
-    intervals = [_stored_intervals(one) for one in revisions]
-    heads = [_heads(one) for one in revisions]
-    differences = [_paired(heads[0], other) for other in heads]
-    lines = []
-    for stage in STAGES:
-        for key in dict.fromkeys(key for of in metrics for key in of[stage]):
-            place = _place(stage, key)
-            lines.append(
-                Line(
-                    stage=stage,
-                    key=key,
-                    values=tuple(of[stage].get(key) for of in metrics),
-                    known=tuple(bool(of[stage]) for of in metrics),
-                    intervals=tuple(of.get(place) for of in intervals),
-                    differences=tuple(of.get(place) for of in differences),
-                )
-            )
-    files = [*(f"{stage}/metrics.json" for stage in STAGES), INTERVALS, HEADS, *PICTURES]
-    has = {
-        one.name: {path for path in files if one.read(path) is not None} | {path for path in CURVES if one.names(path)}
-        for one in revisions
-    }
-    missing = {name: sorted(set().union(*has.values()) - known) for name, known in has.items()}
-    return Comparison(
-        revisions=tuple(revisions),
-        lines=tuple(lines),
-        params=differing_params([one.params for one in revisions]),
-        missing={name: paths for name, paths in missing.items() if paths},
-    )
+    def headline(self, wanted: Headline) -> float | None:
+        """None where the run does not have it."""
+        found = self.metrics.get(wanted.stage, {})
+        return next((value for name, value in found.items() if re.fullmatch(wanted.pattern, name)), None)
 
 
-def differing_params(params: Sequence[Any]) -> dict[str, tuple[str | None, ...]]:
-    """Parameters that differ among those revisions that know their section, by key; None where one lacks it."""
-    sections = [{key.split(".")[0] for key in of} for of in params]
-    found = {}
-    for key in sorted(set().union(*params)):
-        known = [of.get(key) for of, has in zip(params, sections, strict=True) if key.split(".")[0] in has]
-        if len(set(known)) > 1:
-            found[key] = tuple(of.get(key) for of in params)
-    return found
-
-
-def show(comparison: Comparison, console: Console) -> None:
-    """What differs, as tables in a terminal."""
-    names = [one.name for one in comparison.revisions]
-    for one in comparison.revisions:
-        console.print(f"{one.name}: {one.about}", markup=False, highlight=False, soft_wrap=True)
-    for stage in STAGES:
-        of_stage = [line for line in comparison.lines if line.stage == stage]
-        shown = [line for line in of_stage if line.differs]
-        if not shown:
-            continue
-        table = Table(title=f"{stage}: {len(shown)} of {len(of_stage)} metrics differ", title_justify="left")
-        table.add_column("metric", overflow="fold")
-        for name in names:
-            table.add_column(name, justify="right")
-        for name in names[1:]:
-            table.add_column(f"{name} - {names[0]}", justify="right")
-        for line in shown:
-            cells = [Text(line.cell(index)) for index in range(len(names))]
-            for index in range(1, len(names)):
-                style = {1: "green", -1: "red", 0: ""}[line.verdict(index)]
-                cells.append(Text(line.difference_cell(index), style=style))
-            table.add_row(Text(line.key), *cells)
-        console.print(table)
-    if not any(line.differs for line in comparison.lines):
-        console.print(f"all {len(comparison.lines)} metrics are equal")
-    if comparison.params:
-        table = Table("parameter", *names, title="parameters that differ", title_justify="left")
-        for key, values in comparison.params.items():
-            table.add_row(key, *(Text("-" if value is None else value) for value in values))
-        console.print(table)
-    for line in notes(comparison):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def notes(comparison: Comparison) -> list[str]:
-    """What a reader must know: where intervals come from, what is missing."""
-    paired = any(any(line.differences) for line in comparison.lines)
-    said = []
-    if paired:
-        said.append("Intervals of differences: 95 %, each by itself, by a bootstrap over the same heads on both sides.")
-    elif any(any(line.intervals) for line in comparison.lines):
-        said.append("Intervals: 95 %, of each figure by itself; differences have none, since heads cannot be paired.")
-    for name, paths in comparison.missing.items():
-        said.append(f"{name} lacks {', '.join(f'outputs/{path}' for path in paths)}")
-    said += [f"The parameters of {one.name} are not known." for one in comparison.revisions if not one.params]
-    return said
-
-
-def _metrics(revision: Revision, stage: str) -> dict[str, Any]:
-    content = revision.read(f"{stage}/metrics.json")
-    found = {} if content is None else flat_keys(parsed(content, f"{stage}/metrics.json of {revision.name}"))
-    return {key: str(value) if isinstance(value, list) else value for key, value in found.items()}
-
-
-def parsed(content: bytes, what: str) -> Any:
-    """A JSON file.
+def find_run(name: str, root: Path) -> Run:
+    """What a name means: a folder with results in it, else a commit or a DVC experiment.
 
     Raises:
-        UserError: it is none.
+        UserError: it is none of these, or a file of it is damaged.
     """
+    for folder in (root / name / "outputs", root / name):
+        if any(folder.glob("*/metrics.json")) or any(folder.glob("*/results.csv")):
+            params = folder.parent / "params.yaml"
+            files = {stage: folder / stage for stage in STAGES}
+            return _run("working tree" if name == WORKING_TREE else name, params, files)
+    from dvc.api import DVCFileSystem  # takes a second
+    from dvc.exceptions import DvcException
+
     try:
-        return json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{what}: damaged ({error}); make it again, or `dvc checkout` it") from None
+        files = DVCFileSystem(repo=str(root), rev=name)
+        files.read_bytes("params.yaml")
+    except (DvcException, OSError) as error:
+        raise UserError(
+            f"{name}: no folder of results here, and no commit or DVC experiment ({error}); see `git log` and"
+            " `dvc exp list`"
+        ) from None
+    return _run(name, DvcPath(files, "params.yaml"), {stage: DvcPath(files, f"outputs/{stage}") for stage in STAGES})
 
 
-def _place(stage: str, key: str) -> str:
-    """`row.column` of a metric of the smile table: smile_test400.editgan.l2 -> editgan.l2; others are of no row."""
-    group, _, place = key.partition(".")
-    return place if stage == "benchmark" and group.startswith("smile_test") else ""
+@dataclass(frozen=True)
+class DvcPath:
+    """A path in a commit: what of pathlib is needed to read it, in git, DVC's cache or the store."""
+
+    files: Any
+    path: str
+
+    def __truediv__(self, name: str) -> "DvcPath":
+        return DvcPath(self.files, f"{self.path}/{name}")
+
+    def __str__(self) -> str:
+        return self.path
+
+    def read_bytes(self) -> bytes:
+        return self.files.read_bytes(self.path)
 
 
-def _stored_intervals(revision: Revision) -> dict[str, Interval]:
-    """95 % intervals by `row.column`."""
-    content = revision.read(INTERVALS)
-    return (
-        {}
-        if content is None
-        else {key: tuple(ends) for key, ends in flat_keys(parsed(content, f"{INTERVALS} of {revision.name}")).items()}
-    )
+def _run(name: str, params: Path | DvcPath, folders: Mapping[str, Path | DvcPath]) -> Run:
+    metrics: dict[str, dict[str, Any]] = {}
+    for stage, folder in folders.items():
+        path = folder / "metrics.json"
+        content = _read(path)
+        try:
+            found = {} if content is None else flat_keys(json.loads(content))
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({error}); make it again, or `dvc checkout` it") from None
+        if stage == "benchmark" and content is None and (table := _table(folder / "results.csv")):
+            found = flat_keys(metrics_of(table))
+        if found:
+            metrics[stage] = found
+    text = _read(params)
+    return Run(name, metrics, {} if text is None else flat_keys(yaml.safe_load(text)))
 
 
-def _heads(revision: Revision) -> tuple[dict[str, Tensor], Any] | None:
-    """Figures of each head by `row.column`, and the recipe of the heads."""
-    content = revision.read(HEADS)
-    if content is None:
+def _table(path: Path | DvcPath) -> Table:
+    content = _read(path)
+    return {} if content is None else parse_table(content, str(path))
+
+
+def _read(path: Path | DvcPath) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "heads.safetensors"
-        path.write_bytes(content)
-        tensors, metadata = load_tensors(path)
-    return tensors, metadata.get("data")
 
 
-def _paired(first: tuple | None, other: tuple | None) -> dict[str, Interval]:
-    """Intervals of the differences between two sets of figures of the same heads; none where the heads are others."""
-    if first is None or other is None or first is other or first[1] != other[1]:
-        return {}
-    keys = [key for key in first[0] if key in other[0] and len(first[0][key]) == len(other[0][key])]
-    if not keys:
-        return {}
-    before, after = (torch.stack([side[0][key] for key in keys], 1).double() for side in (first, other))
-    low, high = paired_intervals(after - before, CONFIDENCE, resamples=RESAMPLES, seed=SEED)
-    return dict(zip(keys, zip(low, high, strict=True), strict=True))
+def verdict(headline: Headline, before: float | None, after: float | None) -> str:
+    """`better`, `worse`, `same` within the tolerance, or `-` where one of the two is missing."""
+    if before is None or after is None:
+        return "-"
+    gain = headline.better * (after - before)
+    return "same" if abs(gain) <= headline.tolerance else "better" if gain > 0 else "worse"
+
+
+def show(runs: Sequence[Run], console: Console, *, everything: bool = False) -> None:
+    """Headlines of every run, each but the first with its verdict; with `everything` all metrics and parameters that
+    differ."""
+    first, *others = runs
+    table = RichTable("metric", title="headlines", title_justify="left")
+    table.add_column(first.name, justify="right")
+    for run in others:
+        table.add_column(run.name, justify="right")
+        table.add_column("verdict")
+    table.add_column("tolerance", justify="right")
+    for one in HEADLINES:
+        before = first.headline(one)
+        cells = [one.title, _number(before)]
+        for run in others:
+            after = run.headline(one)
+            said = verdict(one, before, after)
+            colour = {"better": "green", "worse": "red"}.get(said, "")
+            cells += [_number(after), Text(said, style=colour)]
+        table.add_row(*cells, f"{one.tolerance:g}")
+    console.print(table)
+    if not everything:
+        return
+    for stage in STAGES:
+        names = dict.fromkeys(name for run in runs for name in run.metrics.get(stage, {}))
+        _differing(f"{stage}: metrics that differ", runs, {
+            name: [run.metrics.get(stage, {}).get(name) for run in runs] for name in names
+        }, console)  # fmt: skip
+    keys = dict.fromkeys(key for run in runs for key in run.params)
+    _differing("parameters that differ", runs, {key: [run.params.get(key) for run in runs] for key in keys}, console)
+
+
+def _differing(title: str, runs: Sequence[Run], rows: Mapping[str, list[Any]], console: Console) -> None:
+    differing = {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
+    if differing:
+        table = RichTable("", *(run.name for run in runs), title=title, title_justify="left")
+        for name, values in differing.items():
+            table.add_row(Text(name), *(Text(_number(value)) for value in values))
+        console.print(table)
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _bracketed(interval: Interval | None, sign: str) -> str:
-    return "" if interval is None else f" [{interval[0]:{sign}.4g}, {interval[1]:{sign}.4g}]"
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -56,7 +56,7 @@ class MethodTolerance(Section):
 
     smiling: float = Field(ge=0)  # percentage points
     identity: float = Field(ge=0)  # cosine
-    lpips_alex: float = Field(ge=0)
+    lpips: float = Field(ge=0)
     l2: float = Field(ge=0)
     leak: float = Field(ge=0)
     mouth_iou: float = Field(ge=0)

@@ -124,3 +124,10 @@ def _stage_spec(name: str, entry: Mapping[str, Any]) -> StageSpec:
 def _key(item: str | Mapping[str, Any]) -> str:
     """DVC writes an item with options as a mapping of one key."""
     return item if isinstance(item, str) else next(iter(item))
+
+
+def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys."""
+    if not isinstance(nested, dict):
+        return {prefix.removesuffix("."): nested}
+    return {key: value for name, inner in nested.items() for key, value in flat_keys(inner, f"{prefix}{name}.").items()}

@@ -21,6 +21,8 @@ from editgan.training import generator_for
 KID_TOLERANCE = 1e-8  # of the largest value of the kernel: the same sums in float64, in another order
 FID_TOLERANCE = 1e-4  # relative: clean-fid takes the root of a matrix that is nearly singular
 KID_SUBSET = 1000  # rows a side of a subset, at most
+KID_SUBSETS = 100  # random subsets that KID is averaged over
+RESAMPLES = 2000  # bootstrap resamples behind each 95 % interval
 KERNEL_ROWS = 2000  # of a kernel matrix at a time
 CHECKED_SUBSETS = 3
 SMALLEST_VARIANCE = 1e-13  # of all: what is below is a rounding error of zero
@@ -93,6 +95,29 @@ def reference_sums(reference: Tensor, count: int, *, subsets: int, seed: int) ->
     chosen = subset_choices(len(reference), count, subsets, seed)[0]
     rows = reference.to(torch.float64)
     return kernel_sums(rows, rows, chosen, chosen)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Features [M, D] of reference pictures by one network, and what is computed from them once."""
+
+    features: Tensor
+    statistics: FeatureStatistics
+    among: Tensor  # `reference_sums` of KID, for sets of as many pictures as are compared
+
+    @classmethod
+    def of(cls, features: Tensor, *, count: int, seed: int) -> "Reference":
+        """For sets of `count` pictures."""
+        among = reference_sums(features, count, subsets=KID_SUBSETS, seed=seed)
+        return cls(features, features_to_statistics(features), among)
+
+    def fid(self, features: Tensor) -> float:
+        """FID of features [N, D]."""
+        return frechet_distance(features_to_statistics(features), self.statistics)
+
+    def kid(self, features: Tensor, *, seed: int) -> float:
+        """KID of features [N, D], N as given to `of`."""
+        return kernel_distance(features, self.features, subsets=KID_SUBSETS, seed=seed, among=self.among)
 
 
 def subset_choices(first: int, second: int, subsets: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -7,34 +7,28 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-Revisions = Annotated[
+Runs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[REVISION]...",
-        help="Commits, branches, DVC experiments, MLflow runs (an id or `latest`), folders of outputs. The first is"
-        " what the others are compared with; one is compared with the working tree, and without any HEAD is.",
+        metavar="[RUN]...",
+        help="Commits, branches, DVC experiments, folders of outputs, `.` for the working tree. The first is the"
+        " reference. One is compared with the working tree; without any, HEAD is.",
     ),
 ]
 
 
 def compare(
-    revisions: Revisions = None,
-    html: Annotated[Path | None, typer.Option(help="Write one page with curves and pictures, too.")] = None,
+    runs: Runs = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show all metrics and parameters that differ, too.")
+    ] = False,
 ) -> None:
-    """Show what differs between revisions: metrics with 95 % intervals, parameters; with --html everything."""
-    from editgan.comparison import compare, show
-    from editgan.comparison_page import comparison_page
-    from editgan.revisions import WORKING_TREE, find_revision
-    from editgan.weights import write_bytes
+    """Compare runs by eight headline metrics, each with its tolerance and a verdict."""
+    from editgan.comparison import WORKING_TREE, find_run, show
 
-    names = list(revisions or ["HEAD"])
+    names = list(runs or ["HEAD"])
     names += [WORKING_TREE] if len(names) == 1 else []
-    comparison = compare([find_revision(name, Path.cwd()) for name in names])
-    console = Console()
-    show(comparison, console)
-    if html is not None:
-        write_bytes(html, comparison_page(comparison).encode())
-        console.print(f"one page with everything: {html}", markup=False, highlight=False, soft_wrap=True)
+    show([find_run(name, Path.cwd()) for name in names], Console(), everything=everything)
 
 
 def accept(

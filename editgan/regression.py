@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from editgan.benchmark.methods import PLUS
-from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING
+from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.config import MethodTolerance, NightlyParams
 from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES
-from editgan.metrics import CONFIDENCE
-from editgan.training import generator_for
-from editgan.weights import load_tensors, sha256, write_bytes, write_json
+from editgan.metrics import CONFIDENCE, resampled
+from editgan.scoring.scores import load_heads
+from editgan.scoring.table import Column, Row, Table, parse_table
+from editgan.weights import sha256, write_bytes, write_json
 
 BASELINE = Path("baseline/benchmark")
 JUDGES = "judges.json"  # beside these: the hash of each network that judged, by its file below outputs/
@@ -33,32 +34,34 @@ JUDGED_BY = (
     "judges/judge",
     *(f"assets/{name}" for name in (*SMILE_JUDGES[1:], "mobilefacenet", "efflite0", "lpips_alex")),
 )
-FILES = ("metrics.json", "intervals.json", "heads.safetensors")
-# Which way is better: 1 more, -1 less. A column is of the first family that its name begins with.
-DIRECTIONS = {
-    "smiling": 1,
-    "identity": 1,
-    "lpips_alex": -1,
-    "l2": -1,
-    "leak": -1,
-    "segmentation_accuracy": 1,
-    "mouth_iou": 1,
-    "area": 1,
-    "fid": -1,
-    "kid": -1,
+FILES = ("results.csv", "heads.safetensors")
+# Of each watched metric the tolerance that it is held to (a field of `MethodTolerance`), and which way is better.
+WATCHED = {
+    "smiling": ("smiling", 1),
+    "identity": ("identity", 1),
+    "identity_to_reconstruction": ("identity", 1),
+    "lpips": ("lpips", -1),
+    "l2": ("l2", -1),
+    "leak_to_input": ("leak", -1),
+    "leak_to_reconstruction": ("leak", -1),
+    "segmentation_accuracy": ("segmentation_accuracy", 1),
+    "mouth_iou": ("mouth_iou", 1),
+    "area": ("area", 1),
+    "fid": ("fid", -1),
+    "kid": ("kid", -1),
 }
-AT_ONCE = ("mouth_iou", "area", "fid", "kid")  # of all heads at once: no figure of a head, no interval
+AT_ONCE = ("mouth_iou", "area", "fid", "kid")  # of all heads at once: no figure of a head, no paired interval
 NO_METHOD = (INPUT, TRULY_SMILING)  # rows without an edit or an embedding in them
-UNEDITED = (RECONSTRUCTION, RECONSTRUCTION + PASTED)  # rows that are not meant to smile
-ROUNDING = 2e-6  # of metrics.json, and of float32
+ROUNDING = 2e-6  # of results.csv, and of float32
+Key = tuple[Row, Column]  # the row without its strength: the strength is part of what is judged
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a benchmark says, by `row.column`."""
+    """What a benchmark measured."""
 
-    heads: Mapping[str, Tensor]  # of each head  # float32 [N]
-    at_once: Mapping[str, float]
+    heads: Mapping[Key, Tensor]  # of each head  # float32 [N]
+    at_once: Mapping[Key, float]
     data: Mapping[str, Any]  # the recipe of the heads
 
 
@@ -66,8 +69,8 @@ class Figures:
 class Change:
     """One watched figure, accepted and tonight."""
 
-    row: str
-    column: str
+    row: Row
+    column: Column
     accepted: float
     tonight: float
     interval: tuple[float, float] | None  # of the difference; None: it has none
@@ -82,9 +85,9 @@ class Change:
         """By how much it has become worse at least, as far as the interval says; of rows without a method in them, by
         how much it has changed: another judge, or other pictures."""
         low, high = self.interval or (self.difference, self.difference)
-        if self.row in NO_METHOD and not math.isnan(low):
+        if self.row.method in NO_METHOD and not math.isnan(low):
             return max(low, -high)
-        return -high if direction(self.column) > 0 else low
+        return -high if WATCHED[self.column.metric][1] > 0 else low
 
     @property
     def regressed(self) -> bool:
@@ -92,14 +95,15 @@ class Change:
 
     def __str__(self) -> str:
         interval = "" if self.interval is None else f" [{self.interval[0]:+.4g}, {self.interval[1]:+.4g}]"
-        return f"{self.column} of {self.row} {self.difference:+.4g}{interval}, tolerated {self.tolerance:g}"
+        return f"{named(self.row, self.column)} {self.difference:+.4g}{interval}, tolerated {self.tolerance:g}"
 
     def cells(self) -> dict[str, str]:
         """As a row of a table."""
+        better = "more" if WATCHED[self.column.metric][1] > 0 else "less"
         return {
-            "row": self.row,
-            "metric": self.column,
-            "better": "neither" if self.row in NO_METHOD else "more" if direction(self.column) > 0 else "less",
+            "row": self.row.method + (", pasted back" if self.row.pasted else ""),
+            "metric": " ".join(filter(None, self.column)),
+            "better": "neither" if self.row.method in NO_METHOD else better,
             "accepted": f"{self.accepted:.4g}",
             "tonight": f"{self.tonight:.4g}",
             "difference": f"{self.difference:+.4g}",
@@ -108,14 +112,9 @@ class Change:
         }
 
 
-def family(column: str) -> str | None:
-    """The entry of `DIRECTIONS` that a column of the benchmark belongs to, None where there is none."""
-    return next((name for name in DIRECTIONS if column.startswith(name)), None)
-
-
-def direction(column: str) -> int:
-    """1 where more is better, -1 where less is, 0 where that is not said."""
-    return DIRECTIONS.get(family(column), 0)
+def named(row: Row, column: Column) -> str:
+    """`smiling judge of editgan_plus, pasted back`."""
+    return f"{' '.join(filter(None, column))} of {row.method}{', pasted back' if row.pasted else ''}"
 
 
 def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed: int) -> list[Change]:
@@ -137,13 +136,13 @@ def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed:
     lost = [key for key in watched if key not in tonight.heads] + [key for key in bounded if key not in tonight.at_once]
     if lost:
         raise UserError(
-            f"tonight's benchmark lacks what the baseline has: {', '.join(lost)}; if that is meant, `editgan accept`"
-            " makes another one"
+            f"tonight's benchmark lacks what the baseline has: {', '.join(named(*key) for key in lost)}; if that is"
+            " meant, `editgan accept` makes another one"
         )
 
-    def change(key: str, before: float, after: float, interval: tuple[float, float] | None) -> Change:
-        row, column = key.split(".", 1)
-        tolerance = getattr(tolerances_of(row, params), family(column))
+    def change(key: Key, before: float, after: float, interval: tuple[float, float] | None) -> Change:
+        row, column = key
+        tolerance = getattr(tolerances_of(row, params), WATCHED[column.metric][0])
         return Change(row, column, before, after, interval, tolerance)
 
     found = [change(key, accepted.at_once[key], tonight.at_once[key], None) for key in bounded]
@@ -158,17 +157,16 @@ def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed:
     return sorted(found, key=lambda one: (not one.regressed, -one.worsening / max(one.tolerance, 1e-12)))
 
 
-def is_watched(key: str) -> bool:
-    """Whether `row.column` can become worse."""
-    row, column = key.split(".", 1)
-    return bool(direction(column)) and not (row in UNEDITED and family(column) == "smiling")
+def is_watched(key: Key) -> bool:
+    """Whether a figure can become worse. Nobody asked reconstructions to smile."""
+    row, column = key
+    return column.metric in WATCHED and not (row.method == RECONSTRUCTION and column.metric == "smiling")
 
 
-def tolerances_of(row: str, params: NightlyParams) -> MethodTolerance:
-    """Those of EditGAN's rows, refined or not, pasted back or not, are wider: what one head teaches depends on the seed
-    of the segmentation. The mean of several heads, EditGAN+, hardly does."""
-    row = row.removesuffix(PASTED)
-    of_one = row == EDITGAN or (row.startswith(f"{EDITGAN}_") and row != PLUS)
+def tolerances_of(row: Row, params: NightlyParams) -> MethodTolerance:
+    """Those of EditGAN's rows, refined or not, are wider: what one head teaches depends on the seed of the
+    segmentation. The mean of several heads, EditGAN+, hardly does."""
+    of_one = row.method == EDITGAN or (row.method.startswith(f"{EDITGAN}_") and row.method != PLUS)
     return params.single_vector if of_one else params.tolerance
 
 
@@ -182,11 +180,8 @@ def paired_intervals(
     Returns:
         lower and upper ends, M each
     """
-    count = len(differences)
-    draws = torch.randint(count, (resamples, count), generator=generator_for(seed, "bootstrap"))
-    times = torch.zeros(resamples, count, dtype=torch.float64)
-    times.scatter_add_(1, draws, torch.ones(1, dtype=torch.float64).expand_as(draws))  # each head in each resample
-    means = times @ differences.double() / count  # [R, M]
+    times = resampled(len(differences), resamples, seed)  # [R, N]
+    means = times @ differences.double() / len(differences)  # [R, M]
     tail = (1 - confidence) / 2
     low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return low.tolist(), high.tolist()
@@ -198,22 +193,31 @@ def load_figures(folder: Path) -> Figures:
     Raises:
         UserError: a file is missing or damaged, or the two are not of one run.
     """
-    heads, metadata = load_tensors(folder / "heads.safetensors")
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'metrics.json'}: not readable ({error}); run stage benchmark again") from None
-    values, areas = {}, {}
-    for group, rows in metrics.items():
-        if group.startswith("smile_test"):
-            values |= {f"{row}.{column}": value for row, of in rows.items() for column, value in of.items()}
-        elif group.startswith("area_test"):
-            areas |= {f"{row}.area_{judge}": value for row, of in rows.items() for judge, value in of.items()}
-    for key, said in heads.items():
-        if key not in values or not abs(float(said.double().mean()) - values[key]) <= ROUNDING:
-            raise UserError(f"{folder}: heads.safetensors and metrics.json differ in {key}; run stage benchmark again")
-    at_once = {key: value for key, value in values.items() if family(key.split(".", 1)[1]) in AT_ONCE}
-    return Figures(heads=heads, at_once=at_once | areas, data=metadata.get("data", {}))
+    heads, about = load_heads(folder / "heads.safetensors")
+    table = load_results(folder / "results.csv")
+    for (row, column), said in heads.items():
+        figure = table.get(row, {}).get(column)
+        if figure is None or not abs(float(said.double().mean()) - figure.value) <= ROUNDING:
+            raise UserError(
+                f"{folder}: heads.safetensors and results.csv differ in {named(row, column)}; run stage benchmark again"
+            )
+    at_once = {
+        (row._replace(strength=None), column): figure.value
+        for row, figures in table.items()
+        for column, figure in figures.items()
+        if column.metric in AT_ONCE
+    }
+    of_heads = {(row._replace(strength=None), column): said for (row, column), said in heads.items()}
+    return Figures(heads=of_heads, at_once=at_once, data=about.get("data", {}))
+
+
+def load_results(path: Path) -> Table:
+    """Read a results.csv.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    return parse_table(_read(path), str(path))
 
 
 def accept(outputs: Path, root: Path) -> Path:

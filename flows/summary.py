@@ -7,13 +7,15 @@ from pathlib import Path
 from editgan import tracking
 from editgan.errors import UserError
 from editgan.graph import content_hash, input_hash, load_graph
+from editgan.scoring.table import Column, Figure, of_method, parse_table
 from flows.stages import StageResult
 
 BENCHMARK = Path("outputs/benchmark")
-ROWS = {"EditGAN": "editgan", "EditGAN+30": "editgan_30", "EditGAN+ (ours)": "editgan_plus",
-        "InterFaceGAN": "interfacegan", "MaskGAN": "maskgan"}  # fmt: skip
-COLUMNS = {"smiling_judge": ("% smiling, judge", 1, 1), "identity_mobilefacenet": ("identity to the photo", 1, 3),
-           "kid{heads}_efflite0": ("KID{heads}_efflite0 x1e3", 1000, 1)}  # fmt: skip
+METHODS = {"EditGAN": "editgan", "EditGAN+30": "editgan_30", "EditGAN+ (ours)": "editgan_plus",
+           "InterFaceGAN": "interfacegan", "MaskGAN": "maskgan"}  # fmt: skip
+COLUMNS = {Column("smiling", "judge"): ("% smiling, judge", 1, 1),
+           Column("identity", "mobilefacenet"): ("identity to the photo", 1, 3),
+           Column("kid", "efflite0"): ("KID, efflite0, x1e3", 1000, 1)}  # fmt: skip
 SHOWN = {"grid.png": "the first test heads, edited by every method", "curves.png": "smiles against identity",
          "report.html": "everything on one page"}  # fmt: skip
 NEXT = """\
@@ -92,13 +94,14 @@ def summary(
         store: address of the MLflow store, told where no server of it runs: that one may have another.
         experiment: MLflow's id of the experiment, for links to the stages' runs where a server shows them.
     """
-    shown = [{key: row[key] for key in ("stage", "outcome", "minutes")} for row in stage_rows(root, results)]
-    parts = [_benchmark(root), "# Stages", markdown_table(shown)]
-    unchanged = [result.stage for result in results if result.outcome == "skipped"]
-    if results and len(unchanged) == len(results):
-        parts.append(f"Nothing changed: every stage was skipped. {minutes:.1f} minutes in all.")
-    else:
-        parts.append(f"{minutes:.1f} minutes in all.")
+    rows = [{key: row[key] for key in ("stage", "outcome", "minutes")} for row in stage_rows(root, results)]
+    shown = [row for row in rows if row["outcome"] != "skipped"]
+    skipped = [row["stage"] for row in rows if row["outcome"] == "skipped"]
+    parts = [_benchmark(root), f"# Stages: {minutes:.1f} minutes in all"]
+    if shown:
+        parts.append(markdown_table(shown))
+    if skipped:
+        parts.append(f"Skipped, nothing changed: {', '.join(skipped)}")
     parts += _links(root, results, servers.get("mlflow") or (store if store.startswith("http") else None), experiment)
     parts += [_places(root, servers, store), "# Next", NEXT]
     return "\n\n".join(parts) + "\n"
@@ -115,30 +118,29 @@ def _links(root: Path, results: Sequence[StageResult], mlflow: str | None, exper
 
 
 def _benchmark(root: Path) -> str:
-    """Five rows, three columns with 95 % intervals, of the benchmark's figures."""
+    """Five rows, three columns with 95 % intervals, of the benchmark's results."""
+    path = root / BENCHMARK / "results.csv"
     try:
-        metrics = json.loads((root / BENCHMARK / "metrics.json").read_text())
-        intervals = json.loads((root / BENCHMARK / "intervals.json").read_text())
+        results = parse_table(path.read_bytes(), str(path))
     except OSError:
         return f"No table yet: {BENCHMARK} is made by the stage benchmark."
-    heads = metrics["heads"]
-    values, table = metrics[f"smile_test{heads}"], []
-    for title, row in ROWS.items():
-        if row in values:
+    table, heads = [], 0
+    for title, method in METHODS.items():
+        figures = {column: one for of in of_method(results, method).values() for column, one in of.items()}
+        if figures:
+            heads = figures[Column("smiling", "judge")].samples
             table.append({"": title} | {
-                heading.format(heads=heads): _cell(values[row], intervals.get(row, {}), key.format(heads=heads), *form)
-                for key, (heading, *form) in COLUMNS.items()
+                heading: _cell(figures.get(column), *form) for column, (heading, *form) in COLUMNS.items()
             })  # fmt: skip
     return f"# Smile benchmark on {heads} heads, 95 % intervals\n\n{markdown_table(table)}"
 
 
-def _cell(values: dict, intervals: dict, key: str, scale: float, digits: int) -> str:
-    if key not in values:
+def _cell(figure: Figure | None, scale: float, digits: int) -> str:
+    if figure is None:
         return "-"
-    text = f"{scale * values[key]:.{digits}f}"
-    if key in intervals:
-        low, high = (f"{scale * end:.{digits}f}" for end in intervals[key])
-        text += f" [{low}, {high}]"
+    text = f"{scale * figure.value:.{digits}f}"
+    if figure.low is not None:
+        text += f" [{scale * figure.low:.{digits}f}, {scale * figure.high:.{digits}f}]"
     return text
 
 

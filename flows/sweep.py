@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from editgan import tracking
 from editgan.environment import PROJECT_ROOT, home_project, tracking_uri
 from editgan.errors import UserError
-from editgan.revisions import WORKING_TREE, find_revision, flat_keys
+from editgan.graph import flat_keys
 from flows import processes, servers, stages
 from flows.lock import sole
 
@@ -110,16 +110,16 @@ def comparison(names: Sequence[str]) -> str:
     """The experiments beside the working tree, as text; without results there, the first of them is the reference."""
     from rich.console import Console
 
-    from editgan.comparison import compare, show  # brings torch, which a flow does without as long as it can
+    from editgan.comparison import WORKING_TREE, find_run, show  # brings torch, which a flow does without
 
-    revisions = [find_revision(name, PROJECT_ROOT) for name in names]
-    if any((PROJECT_ROOT / "outputs").glob("*/metrics.json")):
-        revisions.insert(0, find_revision(WORKING_TREE, PROJECT_ROOT))
     if not names:
         return "no experiment to compare"
+    runs = [find_run(name, PROJECT_ROOT) for name in names]
+    if any((PROJECT_ROOT / "outputs").glob("*/metrics.json")):
+        runs.insert(0, find_run(WORKING_TREE, PROJECT_ROOT))
     console = Console(width=PAGE_COLUMNS)
     with console.capture() as text:
-        show(compare(revisions), console)
+        show(runs, console, everything=True)
     return text.get().rstrip()
 
 

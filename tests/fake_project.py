@@ -57,10 +57,8 @@ def make_project(root: Path) -> Path:
     """A git and DVC repository in `root` with the stages first -> second -> third, each of three steps."""
     root.mkdir(parents=True)
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(PROJECT_ROOT / "flows", root / "flows", ignore=ignore)
-    (root / "editgan").mkdir()
-    for path in (PROJECT_ROOT / "editgan").glob("*.py"):
-        shutil.copy(path, root / "editgan")
+    for package in ("flows", "editgan"):
+        shutil.copytree(PROJECT_ROOT / package, root / package, ignore=ignore)
     for name in ("prefect.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(PROJECT_ROOT / name, root)
     (root / ".dvc").mkdir()

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,13 +25,12 @@ from test_benchmark import (
 from torch import nn
 
 from editgan import tracking
-from editgan.assets.params import AssetsParams
-from editgan.benchmark import stage, workers
+from editgan.benchmark import stage
 from editgan.benchmark.baselines.localediting import convolutions
 from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
 from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.params import BenchmarkParams
-from editgan.benchmark.smile import EDITGAN, INPUT, PASTED, RECONSTRUCTION, TRULY_SMILING
+from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.config import load_params
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes, write_archive
 from editgan.editing.params import ObjectiveWeights, OptimizationParams
@@ -40,11 +40,15 @@ from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.images import save_mask
+from editgan.judges import load_judges
 from editgan.judges.classifier import SmileResNet
+from editgan.scoring import rows
+from editgan.scoring.scores import Scores, load_heads, measure_row
+from editgan.scoring.table import Column, Row, parse_table
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
 from editgan.sweep import stage as sweep_stage
 from editgan.sweep.params import SweepParams
-from editgan.weights import load_module, load_tensors, save_module, save_tensors, write_json
+from editgan.weights import load_module, save_module, save_tensors, write_json
 
 
 @pytest.fixture
@@ -89,10 +93,8 @@ def context(tmp_path, monkeypatch):
         write_json(outputs / name / "curves" / "val.json", [{"kimg": 1.0, column: 0.5}, {"kimg": 2.0, column: 0.4}])
     save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
     monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
-    for module in (workers, sweep_stage):
-        monkeypatch.setattr(module, "load_judges", lambda *_: stand_ins())
-    for module in (workers, sweep_stage):
-        monkeypatch.setattr(module, "processes_on", lambda device: 1)  # the stand-ins live in this process
+    monkeypatch.setattr(rows, "load_judges", lambda *_: stand_ins())
+    monkeypatch.setattr(rows, "processes_on", lambda device: 1)  # the stand-ins live in this process
     monkeypatch.setattr(sweep_stage, "load_guide", lambda *_: RedMouth())
 
     refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
@@ -105,9 +107,9 @@ def context(tmp_path, monkeypatch):
         data=SimpleNamespace(source="heads"),
         sweep=SweepParams(
             recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
-            editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1), batch=4, kid_subsets=3,
+            editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1), batch=4,
         ),
-        benchmark=BenchmarkParams(batch=4, kid_subsets=3, bootstrap=100, grid_heads=3),
+        benchmark=BenchmarkParams(grid_heads=3),
         **{name: getattr(OTHERS, name) for name in ("interfacegan", "localediting", "distillation", "maskgan")},
     )  # fmt: skip
     context = SimpleNamespace(
@@ -165,46 +167,32 @@ def contents(context) -> dict[str, bytes]:
 def test_protocol_end_to_end_is_byte_stable(context):
     stage.run(context)
     first = contents(context)
-    tables = {"metrics.json", "intervals.json", "heads.safetensors", "table.md", "table.tex", "report.html"}
-    assert first.keys() == {
-        *tables,
-        "grid.png",
-        "pasted.png",
-        "worst.png",
-        "curves.png",
-        "curves_pasted.png",
-        "training.png",
-    }
+    pictures = {f"{name}.png" for name in ("grid", "pasted", "worst", "curves", "curves_pasted", "training")}
+    assert first.keys() == pictures | {
+        "metrics.json", "results.csv", "heads.safetensors", "table.md", "table.tex", "report.html",
+    }  # fmt: skip
     metrics = json.loads(first["metrics.json"])
+    smile = metrics[f"smile_test{HEADS}"]
     edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
-    assert list(sorted(metrics[f"smile_test{HEADS}"])) == sorted(
-        [INPUT, TRULY_SMILING, "distillation", "maskgan", *edited, *(name + PASTED for name in edited)]
+    assert sorted(smile) == sorted(
+        [INPUT, TRULY_SMILING, "distillation", "maskgan", *edited, *(f"{name}_pasted" for name in edited)]
     )
-    both = {name + suffix for name in (*METHODS, "editgan_2") for suffix in ("", PASTED)}
+    both = {name + suffix for name in (*METHODS, "editgan_2") for suffix in ("", "_pasted")}
     assert set(metrics[f"area_test{HEADS}"]) == both
-    assert (
-        metrics[f"smile_test{HEADS}"][INPUT]["smiling_judge"] == 0
-        and metrics[f"smile_test{HEADS}"][TRULY_SMILING]["smiling_judge"] == 100
-    )
-    assert (
-        metrics[f"smile_test{HEADS}"][EDITGAN]
-        != metrics[f"smile_test{HEADS}"][RECONSTRUCTION]
-        != metrics[f"smile_test{HEADS}"]["editgan_2"]
-    )
+    assert smile[INPUT]["smiling_judge"] == 0 and smile[TRULY_SMILING]["smiling_judge"] == 100
+    assert smile[EDITGAN] != smile[RECONSTRUCTION] != smile["editgan_2"]
     embedding = metrics[f"embedding_val{HEADS}"]
     assert embedding["encoder"] == embedding["encoder_and_optimisation"], "the same latents here"
-    assert set(embedding["encoder"]) == {"lpips_alex", "l2", "identity_mobilefacenet"}
-    seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "mouth_iou_segmentation" in row}
-    assert seen == set(edited), "what the segmentation can see"
-    seen = {name for name, row in metrics[f"smile_test{HEADS}"].items() if "segmentation_accuracy" in row}
-    assert seen == {RECONSTRUCTION}
-    assert metrics["heads"] == HEADS and metrics["reference_heads"] == REFERENCE
+    names = {"embedding_lpips_alex", "embedding_l2", "embedding_identity_mobilefacenet"}
+    assert set(embedding["encoder"]) == set(embedding["maskgan"]) == names
+    assert {name for name, row in smile.items() if "mouth_iou_segmentation" in row} == set(edited)
+    assert {name for name, row in smile.items() if "segmentation_accuracy" in row} == {RECONSTRUCTION}
     text = first["table.md"].decode()
     assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
+    assert f"with {REFERENCE} reference" in text
     assert "ms" not in json.dumps(metrics)
     for name in ("distillation", "maskgan"):
-        row = metrics[f"smile_test{HEADS}"][name]
-        assert "leak_to_input" in row and "leak_to_reconstruction" not in row, "it takes the photo itself"
+        assert "leak_to_input" in smile[name] and "leak_to_reconstruction" not in smile[name], "it takes the photo"
     assert "\u2020 Still improving when training ended: StyleGAN2 Distillation." in text
     assert "| StyleGAN2 Distillation \u2020 |" in text and "| MaskGAN |" in text, "marked where it stands"
     assert "| MaskGAN, drawn from the exact masks |" in text
@@ -213,20 +201,39 @@ def test_protocol_end_to_end_is_byte_stable(context):
     assert contents(context) == first
 
 
+def test_rows_of_the_table_are_those_of_the_sweep_at_the_chosen_strengths(context):
+    stage.run(context)
+    swept, shown = (
+        parse_table((context.input(name) / "results.csv").read_bytes(), name) for name in ("sweep", "benchmark")
+    )
+    chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]
+    compared = 0
+    for row, figures in swept.items():
+        if row.method not in chosen or row.strength == chosen[row.method]["strength"]:
+            compared += row in shown
+            for column, figure in figures.items() if row in shown else ():
+                assert shown[row][column].value == pytest.approx(figure.value, abs=1e-6), (row, column)
+    assert compared == 2 * (2 + len(METHODS)), "reconstruction, refined and every method, plain and pasted back"
+
+
 def test_maskgan_draws_photos_with_the_donors_mouth_on_their_own_exact_masks(context):
+    load = stage.load_rows(context.root / "outputs", context.params, context.device)
     heads = planted_heads()
     heads.masks[0] = 0
     heads.masks[0, MOUTH[0], :5] = NAMES.index("upper_lip")  # elsewhere than in the others
-    made = stage.translations(context, heads, {}, batch=4)
-    assert list(made) == ["distillation", "maskgan"]
+
+    def drawn(heads):
+        load.heads = heads
+        return load.make("maskgan", None)[0][Row("maskgan")]
+
     net = load_module(context.input("maskgan") / "generator.safetensors", MaskGAN)
     wanted = smile_masks(heads.masks, DONOR, NAMES)
     assert (wanted == NAMES.index("mouth_interior")).any((1, 2)).all() and not torch.equal(wanted[0], wanted[1])
-    assert torch.equal(made["maskgan"], edit(net, heads.photos, heads.masks, wanted, batch=4))
+    first = drawn(heads)
+    assert torch.equal(first, edit(net, heads.photos, heads.masks, wanted, batch=4))
     smiling = replace(heads, smiling_masks=torch.zeros_like(heads.masks), smiling=heads.photos)
-    assert torch.equal(stage.translations(context, smiling, {}, batch=4)["maskgan"], made["maskgan"])
-    other = replace(heads, masks=heads.masks.roll(1, 0))
-    assert not torch.equal(stage.translations(context, other, {}, batch=4)["maskgan"], made["maskgan"])
+    assert torch.equal(drawn(smiling), first)
+    assert not torch.equal(drawn(replace(heads, masks=heads.masks.roll(1, 0))), first)
 
 
 def test_report_says_what_the_trained_networks_were_given_and_what_they_reach(context):
@@ -249,18 +256,22 @@ def test_report_says_what_the_trained_networks_were_given_and_what_they_reach(co
 
 def test_every_interval_has_the_heads_behind_it(context):
     stage.run(context)
-    metrics, intervals = (json.loads((context.out / name).read_text()) for name in ("metrics.json", "intervals.json"))
-    heads, metadata = load_tensors(context.out / "heads.safetensors")
-    behind = {f"{row}.{c}" for row, columns in intervals.items() for c in columns if not c.startswith("kid")}
-    assert set(heads) == behind, "KID is of all heads at once"
-    for row, columns in intervals.items():
-        low, high = columns[f"kid{HEADS}_efflite0"]
-        assert low <= metrics[f"smile_test{HEADS}"][row][f"kid{HEADS}_efflite0"] <= high
-    assert metadata == {"data": RECIPE}, "the recipe of the heads"
-    for key, said in heads.items():
-        row, column = key.split(".")
+    results = parse_table((context.out / "results.csv").read_bytes(), "results.csv")
+    heads, about = load_heads(context.out / "heads.safetensors")
+    behind = {
+        (row, column)
+        for row, figures in results.items()
+        for column, figure in figures.items()
+        if figure.low is not None and column.metric not in ("kid", "area")  # those are of all heads at once
+    }
+    assert set(heads) == behind
+    for figures in results.values():
+        for figure in figures.values():
+            assert figure.low is None or figure.low <= figure.value <= figure.high
+    assert about == {"data": RECIPE}, "the recipe of the heads"
+    for (row, column), said in heads.items():
         assert said.shape == (HEADS,) and said.dtype == torch.float32
-        assert float(said.double().mean()) == pytest.approx(metrics[f"smile_test{HEADS}"][row][column], abs=2e-6)
+        assert float(said.double().mean()) == pytest.approx(results[row][column].value, abs=2e-6)
 
 
 def test_missing_and_mismatched_inputs_are_named(context):
@@ -325,29 +336,35 @@ def test_photographs_have_no_truth_and_no_figure_that_needs_one(context):
     )
 
 
+class Judged:
+    """Rows of random pictures before the real judges; a process makes one for itself."""
+
+    def __init__(self, assets_dir, folder) -> None:
+        self.judges = load_judges(assets_dir, folder)
+        generator = torch.Generator().manual_seed(0)
+        self.photos = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8, generator=generator)
+
+    def score(self, method: str, strength: float) -> list[rows.Scored]:
+        pictures = self.photos.roll(int(strength), 0)
+        said = measure_row(pictures, self.photos, self.judges, batch=4, device=torch.device("cpu"))
+        heads = {Column("lpips", "alex"): said.lpips_alex}
+        heads |= {Column("features", str(k)): part for k, part in enumerate(said.features["efflite0"].T[:3])}
+        heads |= {Column("identity", str(k)): part for k, part in enumerate(said.identity["mobilefacenet"].T[:3])}
+        return [rows.Scored(Row(method, strength), Scores(heads=heads), pictures, said.smile)]
+
+
 @pytest.mark.assets
 def test_two_processes_judge_as_one(assets_dir, tmp_path, monkeypatch):
-    """The same figures whatever the number of processes, in the order of the rows."""
+    """The same figures whatever the number of processes, in the order of the jobs."""
     config = dict(input_resolution=32, width=4)
-    judge = SmileResNet(**config)
-    save_module(tmp_path / "judge.safetensors", judge, config)
-    files = workers.YardstickFiles(assets=assets_dir, judges=tmp_path, params=AssetsParams(), batch=4)
-    photos = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
-    rows = {name: photos.roll(k, 0) for k, name in enumerate(("c", "a", "b"))}
-    found, done = {}, []
+    save_module(tmp_path / "judge.safetensors", SmileResNet(**config), config)
+    jobs, found = [("c", 0.0), ("a", 1.0), ("b", 2.0)], {}
     for processes in (1, 2):
-        monkeypatch.setattr(workers, "processes_on", lambda device, processes=processes: processes)
-        options = dict(device=torch.device("cpu"), on_row=done.append)
-        found[processes] = workers.measure_rows(rows, photos, files, **options)
-    assert done == [1, 2, 3] * 2
-    for measured in found.values():
-        assert list(measured) == list(rows)
-    for name in rows:
-        one, two = found[1][name], found[2][name]
-        assert torch.equal(one.pictures, two.pictures) and one.features["efflite0"].shape == (6, 1280)
-        for mine, theirs in (
-            (one.smile, two.smile), (one.lpips_alex, two.lpips_alex),
-            (one.features["efflite0"], two.features["efflite0"]),
-            (one.identity["mobilefacenet"], two.identity["mobilefacenet"]),
-        ):  # fmt: skip
-            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+        monkeypatch.setattr(rows, "processes_on", lambda device, processes=processes: processes)
+        load = partial(Judged, assets_dir, tmp_path)
+        found[processes] = [one for of in rows.score_rows(load, jobs, device=torch.device("cpu")) for one in of]
+    for one, two, job in zip(found[1], found[2], jobs, strict=True):
+        assert one.row == two.row == Row(*job) and torch.equal(one.pictures, two.pictures)
+        torch.testing.assert_close(one.smile, two.smile, rtol=1e-4, atol=1e-5)
+        for column, said in one.scores.heads.items():
+            torch.testing.assert_close(said, two.scores.heads[column], rtol=1e-4, atol=1e-5)

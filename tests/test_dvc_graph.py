@@ -57,7 +57,7 @@ def test_dependencies_exist_or_are_made(name):
 def test_stages_that_load_pretrained_networks_come_after_assets():
     """`dvc repro STAGE` runs what the graph says, and nothing else."""
     sources = {name: (PROJECT_ROOT / "editgan" / name / "stage.py").read_text() for name in STAGES}
-    loading = ("load_network", "load_judges", "YardstickFiles")
+    loading = ("load_network", "load_judges", "score_rows")
     loaders = [name for name, source in sources.items() if any(name in source for name in loading)]
     assert {"generator", "encoder", "editing", "benchmark", "judges"} <= set(loaders)
     assert all("assets" in ancestors(GRAPH, name) for name in loaders)

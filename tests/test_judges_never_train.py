@@ -15,7 +15,7 @@ FINDERS = {"blazeface"}  # finds faces in photographs, before anything is traine
 LOADERS = {"load_guide", "load_judge", "load_judges", "load_ir_se50", "load_reference_inception"}
 GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 
-JUDGING_PACKAGES = {"judges", "samples", "sweep", "benchmark"}
+JUDGING_PACKAGES = {"judges", "samples", "scoring"}
 TRAINING_STAGES = ("generator", "encoder", "segmentation", "editing")
 # Are given labels of training heads, partly through the guide, or masks of all of them.
 BASELINES = ("interfacegan", "localediting", "distillation", "maskgan")
@@ -64,7 +64,7 @@ def test_only_what_measures_depends_on_the_judge_classifier():
 def test_strengths_are_chosen_by_the_guide_alone():
     loaded = {(function, network) for package, _, function, network in loaded_networks() if package == "sweep"}
     assert {network for function, network in loaded if function == "choose"} == {"load_guide"}
-    assert {function for function, network in loaded if network == "load_judges"} == {"__init__"}  # of Sweep
+    assert not [function for function, network in loaded if network == "load_judges"], "choosing sees no judge"
 
 
 def test_no_stage_that_trains_stands_behind_the_judges():
@@ -108,6 +108,6 @@ def test_labels_of_the_training_images_are_for_judges_and_baselines_alone():
 
 
 def test_smiling_test_heads_and_references_are_for_judges_alone():
-    assert mentions("test_smiling.zip") <= {"data", "judges", "samples", "sweep", "benchmark"}
-    assert mentions("reference.zip") <= {"data", "sweep", "benchmark"}
+    assert mentions("test_smiling.zip") <= {"data", "judges", "samples", "scoring", "benchmark"}
+    assert mentions("reference.zip") <= {"data", "scoring", "benchmark"}
     assert "generator" not in mentions("test.zip") | mentions("val.zip")

@@ -133,7 +133,7 @@ class Pixels(nn.Module):
 def context(tmp_path, monkeypatch):
     """A stage's context over a folder of two archives, with `Pixels` for every network."""
     monkeypatch.setattr(samples_stage, "load_network", lambda name, folder: Pixels())
-    params = SimpleNamespace(judged_images=10, kid_subsets=3, neighbours=3, batch=7, images=60)
+    params = SimpleNamespace(judged_images=10, neighbours=3, batch=7, images=60)
     shown = []
     run = SimpleNamespace(progress=lambda *arguments: shown.append(arguments))
     archive(tmp_path / "test.zip", heads_of(0, 110))
@@ -209,7 +209,7 @@ def test_every_row_stands_in_the_table_with_its_floors():
     metrics = {name: dict(figures) for name in ("samples", "real", "real_blurred", "real_noisy")}
     metrics["samples"]["ppl1k_lpips_alex"] = 1.7
     metrics |= {"neutral_to_smiling": {"kid60_efflite0": 0.0789}, "copies": {"samples_l2_to_nearest4": 0.01}}
-    params = SimpleNamespace(neighbours=3, images=60, judged_images=10, kid_subsets=3)
+    params = SimpleNamespace(neighbours=3, images=60, judged_images=10)
     lines = report(metrics, params).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert [line.count("|") for line in table] == [6] * 6

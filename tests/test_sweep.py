@@ -13,17 +13,18 @@ from test_benchmark_stage import context  # noqa: F401  (a fixture)
 
 from editgan.benchmark import smile
 from editgan.benchmark.methods import load_methods
-from editgan.benchmark.smile import PASTED
 from editgan.editing.vectors import load_vector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
+from editgan.scoring.scores import load_heads
+from editgan.scoring.table import Column, Row, only, parse_table
 from editgan.sweep import stage
 from editgan.sweep.params import SweepParams
 from editgan.weights import load_tensors, save_tensors
 
 VALUES = dict(
     recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(1,), refined=(1,), editgan_plus=(0.5,),
-    interfacegan=(1,), localediting=(1,), batch=4, kid_subsets=3,
+    interfacegan=(1,), localediting=(1,), batch=4,
 )  # fmt: skip
 
 
@@ -36,24 +37,31 @@ def of_sweep(context):  # noqa: F811
 
 
 def test_every_strength_of_every_method_is_kept_for_every_head(context):  # noqa: F811
-    tensors, metadata = load_tensors(context.input("sweep") / "heads.safetensors")  # in float16
-    names = {*METHODS, "editgan_2", "reconstruction"}
-    assert set(metadata["strengths"]) == {*names, *(name + PASTED for name in names)}
-    for name, strengths in metadata["strengths"].items():
-        assert tensors[f"{name}.smile"].shape == (len(strengths), HEADS, 3)
-        assert tensors[f"{name}.identity"].shape == (len(strengths), HEADS)
-        rows = json.loads((context.input("sweep") / "curves" / f"{name}.json").read_text())
-        assert [row["strength"] for row in rows] == strengths
-        for row, identity in zip(rows, tensors[f"{name}.identity"], strict=True):
-            assert row["identity_mobilefacenet"] == pytest.approx(float(identity.float().mean()), abs=5e-4)
-    curves = context.input("sweep") / "curves"
-    still, edited, pasted = (
-        json.loads((curves / f"{name}.json").read_text()) for name in ("reconstruction", "editgan", "editgan_pasted")
-    )
-    assert still[0]["leak_to_reconstruction"] == 0
-    leaks = [row["leak_to_reconstruction"] for row in edited]
-    assert leaks[1] > leaks[0], "a stronger edit leaks more"
-    assert all(b["leak_to_input"] <= a["leak_to_input"] + 1e-6 for a, b in zip(edited, pasted, strict=True))
+    path = context.input("sweep") / "results.csv"
+    results = parse_table(path.read_bytes(), str(path))
+    heads, _ = load_heads(context.input("sweep") / "heads.safetensors")  # in float16
+    strengths = {"reconstruction": {0.0}, "editgan_2": {1.0, chosen_strength(context)}}
+    strengths |= {"interfacegan": {1.0, 2.0}, "interfacegan_conditional": {1.0, 2.0}}
+    expected = {
+        Row(name, strength, pasted)
+        for name in (*METHODS, "editgan_2", "reconstruction")
+        for strength in strengths.get(name, {0.5, 1.0})
+        for pasted in (False, True)
+    }
+    assert set(results) == expected == {row for row, _ in heads}
+    identity = Column("identity", "mobilefacenet")
+    for row, figures in results.items():
+        assert figures[identity].samples == HEADS == len(heads[row, identity])
+        assert figures[identity].value == pytest.approx(float(heads[row, identity].mean()), abs=5e-4)
+        assert {column.metric for of, column in heads if of == row} == {"smiling", "identity"}
+    own, leak = Column("leak_to_reconstruction"), Column("leak_to_input")
+    assert results[Row("editgan", 1.0)][own].value > results[Row("editgan", 0.5)][own].value, "stronger, more leak"
+    for row in only(results, pasted=False):
+        assert results[row._replace(pasted=True)][leak].value <= results[row][leak].value + 1e-6
+
+
+def chosen_strength(context) -> float:  # noqa: F811
+    return json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]["editgan"]["strength"]
 
 
 def test_sweep_is_byte_stable_and_takes_up_finished_batches(context, monkeypatch):  # noqa: F811
@@ -64,7 +72,7 @@ def test_sweep_is_byte_stable_and_takes_up_finished_batches(context, monkeypatch
     kept = sorted(again.work.rglob("refined/*.safetensors"))
     assert len(kept) >= 2
     kept[-1].unlink()
-    judged = sorted(again.work.rglob("judged/*.safetensors"))
+    judged = sorted(again.work.rglob("scored/*.csv"))
     assert len(judged) == 1 + 10 + len(kept) // 2
     judged[0].unlink()
     for path in judged:
@@ -77,11 +85,11 @@ def test_sweep_is_byte_stable_and_takes_up_finished_batches(context, monkeypatch
 
 
 def test_the_chosen_strength_is_refined_whether_asked_for_or_not(context):  # noqa: F811
-    chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]["editgan"]["strength"]
+    chosen = chosen_strength(context)
     tensors, metadata = load_tensors(context.input("sweep") / "refined.safetensors")
     assert metadata["strength"] == chosen and len(tensors["w_plus"]) == HEADS
-    strengths = load_tensors(context.input("sweep") / "heads.safetensors")[1]["strengths"]
-    assert strengths["editgan_2"] == sorted({1.0, chosen})
+    heads, _ = load_heads(context.input("sweep") / "heads.safetensors")
+    assert {row.strength for row, _ in heads if row.method == "editgan_2"} == {1.0, chosen}
 
 
 def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkeypatch):  # noqa: F811
@@ -108,10 +116,12 @@ def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkey
             of_sweep(context), methods, Shaded(), dict.fromkeys(METHODS, strengths), {"editgan": vector}
         )
 
-    found = chosen(0.5, 1.0, 2.0, 3.0)
+    whole = chosen(0.5, 1.0, 2.0, 3.0)
+    found = whole["chosen"]
+    assert whole["val_heads"] == HEADS - 1, "without the head learned from"
     assert {row["strength"] for row in found.values()} == {2.0}
     assert set(found["editgan"]) == {"strength", f"smiling_guide_val{HEADS - 1}"}, "without the head learned from"
-    assert {row["strength"] for row in chosen(0.5, 1.0).values()} == {1.0}, "the most, where none reaches it"
+    assert {row["strength"] for row in chosen(0.5, 1.0)["chosen"].values()} == {1.0}, "the most, where none reaches it"
 
 
 def load(context):  # noqa: F811

@@ -3,39 +3,51 @@
 import torch
 
 from editgan.benchmark.report import at_unit_strength
-from editgan.benchmark.scores import Scores
 from editgan.benchmark.verdict import verdict
+from editgan.scoring.table import Column, Figure, Row
 
 RESAMPLED = torch.linspace(-1, 1, 101)
+SMILING, IDENTITY = Column("smiling", "judge"), Column("identity", "mobilefacenet")
+DISTANCE, LEAK = Column("lpips", "alex"), Column("leak_to_reconstruction")
 
 
-def block(**areas: float) -> dict:
+def block(pasted: bool = False, **areas: float) -> dict:
     """Areas by method, the same by each judge, with resamples that reach a point to either side, paired."""
     order = {name: torch.randperm(101, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(areas)}
     resampled = {name: value + RESAMPLED[order[name]] for name, value in areas.items()}
-    return {name: {"judge": torch.cat([torch.tensor([areas[name]]), values])} for name, values in resampled.items()}
+    return {
+        Row(name, pasted=pasted): {"judge": torch.cat([torch.tensor([areas[name]]), values])}
+        for name, values in resampled.items()
+    }
 
 
-def row(smiling: float, identity: float, **others: float) -> dict[str, float]:
-    return {"smiling_judge": smiling, "identity_mobilefacenet": identity, **others}
+def figures(smiling: float, identity: float, **others: float) -> dict[Column, Figure]:
+    named = {"lpips": DISTANCE, "leak": LEAK}
+    values = {SMILING: smiling, IDENTITY: identity} | {named[name]: value for name, value in others.items()}
+    return {column: Figure(400, value) for column, value in values.items()}
 
 
-def said(areas: dict, curves: dict, scores: dict) -> str:
-    rows = {name: Scores(values=values) for name, values in scores.items()}
-    return "\n".join(verdict(rows, areas, curves, "editgan_30"))
+def said(areas: dict, sweep: dict, results: dict) -> str:
+    rows = {Row(name): values for name, values in results.items()}
+    return "\n".join(verdict(rows, areas, sweep, "editgan_30"))
 
 
 def test_winner_and_those_that_the_interval_does_not_tell_apart():
     plain = block(editgan=60.0, editgan_30=70.0, editgan_plus=79.7, interfacegan=80.0, localediting=20.0)
-    pasted = {f"{name}_pasted": value for name, value in block(editgan=90.0, editgan_plus=50.0).items()}
-    curves = {"editgan_plus": [row(60.0, 0.7), row(85.0, 0.6)], "interfacegan": [row(96.0, 0.62), row(99.0, 0.5)]}
-    scores = {
-        "input": row(4.0, 1.0, lpips_alex=0.01),
-        "editgan_plus": row(60.0, 0.7, lpips_alex=0.06, leak_to_reconstruction=0.001),
-        "interfacegan": row(80.0, 0.68, lpips_alex=0.05, leak_to_reconstruction=0.004),
-        "maskgan": row(97.0, 0.71, lpips_alex=0.07),
+    pasted = block(pasted=True, editgan=90.0, editgan_plus=50.0)
+    sweep = {
+        Row("editgan_plus", 1.0): figures(60.0, 0.7),
+        Row("editgan_plus", 2.0): figures(85.0, 0.6),
+        Row("interfacegan", 1.0): figures(96.0, 0.62),
+        Row("interfacegan", 2.0): figures(99.0, 0.5),
     }
-    text = said(plain | pasted, curves, scores)
+    results = {
+        "input": figures(4.0, 1.0, lpips=0.01),
+        "editgan_plus": figures(60.0, 0.7, lpips=0.06, leak=0.001),
+        "interfacegan": figures(80.0, 0.68, lpips=0.05, leak=0.004),
+        "maskgan": figures(97.0, 0.71, lpips=0.07),
+    }
+    text = said(plain | pasted, sweep, results)
     assert "as generated, by judge: InterFaceGAN is largest with 80.0; not told apart from it: EditGAN+ (ours)." in text
     assert "pasted back, by judge: EditGAN is largest with 90.0; by more than every interval." in text
     assert "EditGAN+30 against InterFaceGAN, as generated: judge behind (-10.0" in text
@@ -46,17 +58,16 @@ def test_winner_and_those_that_the_interval_does_not_tell_apart():
 
 
 def test_touching_intervals_are_no_victory_and_photographs_have_no_truth():
-    areas = block(editgan_30=80.0, interfacegan=79.0, localediting=78.5) | block(editgan_30_pasted=1.0)
-    curves = {"editgan_plus": [row(60.0, 0.7)]}
-    text = said(areas, curves, {"editgan_plus": row(60.0, 0.7, leak_to_reconstruction=0.001)})
+    areas = block(editgan_30=80.0, interfacegan=79.0, localediting=78.5) | block(pasted=True, editgan_30=1.0)
+    sweep = {Row("editgan_plus", 1.0): figures(60.0, 0.7)}
+    text = said(areas, sweep, {"editgan_plus": figures(60.0, 0.7, leak=0.001)})
     assert "against InterFaceGAN, as generated: judge intervals touch (+1.0" in text
     assert "Of those that reach" not in text and text.endswith("EditGAN+ (ours) leaks least.")
 
 
 def test_unit_strength_is_strength_one_of_every_method():
-    curves = {
-        "reconstruction": [{"strength": 0.0}], "editgan": [{"strength": 0.5}, {"strength": 1.0}],
-        "editgan_plus": [{"strength": 2.0}], "editgan_30_pasted": [{"strength": 1}],
+    sweep = {
+        Row("reconstruction", 0.0): {}, Row("editgan", 0.5): {}, Row("editgan", 1.0): {}, Row("editgan_plus", 2.0): {},
+        Row("editgan_30", 1, True): {},
     }  # fmt: skip
-    ones = {"editgan": [{"strength": 1.0}], "editgan_plus": [], "editgan_30_pasted": [{"strength": 1}]}
-    assert at_unit_strength(curves) == ones
+    assert list(at_unit_strength(sweep)) == [Row("editgan", 1.0), Row("editgan_30", 1.0, True)]

@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
-from editgan.benchmark.titles import column_title, title_of
+from editgan.benchmark.smile import RECONSTRUCTION
+from editgan.benchmark.titles import IDENTITY, METRICS, SMILING, column_title, title_of
+from editgan.scoring.table import Column, Table
+from editgan.scoring.table import Figure as Cell
+
+DRAWN = ("kid", "leak_to_input", "leak_to_reconstruction")  # metrics drawn beside the smiles
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -47,32 +52,33 @@ def html_report(table: str, pictures: Mapping[str, bytes], facts: Mapping[str, s
     )
 
 
-def curves_png(
-    curves: Mapping[str, list[dict[str, float]]], start: str, points: Mapping[str, Mapping[str, float]]
-) -> bytes:
+def curves_png(sweep: Table, points: Table) -> bytes:
     """Smiles, leak and KID of every method against the identity that its strengths keep, as PNG.
 
     Args:
-        curves: by row, the contents of sweep/curves
-        start: the row that is strength 0 of all others
-        points: figures of the rows that have no strength, each a cross
+        sweep: every method at every strength, all rows pasted back or none; the reconstruction is strength 0 of all
+        points: methods without a strength, each a cross
     """
-    (first,) = curves[start]
-    chosen = ["smiling_judge", *(column for column in first if column.startswith(("leak_", "kid")))]
-    figure = Figure(figsize=(5 * len(chosen), 4.2), layout="constrained")
-    for index, column in enumerate(chosen):
-        axes = figure.add_subplot(1, len(chosen), index + 1)
-        factor = 1 if column.startswith("smiling_") else 1000
-        for name in sorted(curves.keys() - {start}, key=title_of):  # one colour a method, pasted back or not
-            rows = [first, *curves[name]]
-            x = [row["identity_mobilefacenet"] for row in rows]
-            axes.plot(x, [factor * row[column] for row in rows], "-o", markersize=3, label=title_of(name))
-        for name, values in points.items():
-            if column in values:
-                at = values["identity_mobilefacenet"], factor * values[column]
-                axes.plot(*at, "X", markersize=8, label=title_of(name))
+    (start,) = (figures for row, figures in sweep.items() if row.method == RECONSTRUCTION)
+    methods = sorted({row.method for row in sweep} - {RECONSTRUCTION}, key=title_of)
+    columns = [column for column in next(reversed(sweep.values())) if column == SMILING or column.metric in DRAWN]
+    figure = Figure(figsize=(5 * len(columns), 4.2), layout="constrained")
+    for index, column in enumerate(sorted(columns, key=lambda column: list(METRICS).index(column.metric))):
+        axes = figure.add_subplot(1, len(columns), index + 1)
+        _, factor, _ = METRICS[column.metric]
+
+        def point(figures: dict[Column, Cell], column: Column = column, factor: float = factor) -> tuple[float, float]:
+            return figures[IDENTITY].value, factor * figures[column].value
+
+        for name in methods:  # one colour a method, pasted back or not
+            rows = [start, *(figures for row, figures in sweep.items() if row.method == name)]
+            line = [point(figures) for figures in rows if column in figures]
+            axes.plot(*zip(*line, strict=True), "-o", markersize=3, label=title_of(name))
+        for row, figures in points.items():
+            if column in figures:
+                axes.plot(*point(figures), "X", markersize=8, label=title_of(row.method))
         axes.set_xlabel("identity to the photo (strength 0 on the right)")
-        axes.set_ylabel(column_title(column))
+        axes.set_ylabel(column_title(column, next(iter(start.values())).samples))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
     return _png(figure)

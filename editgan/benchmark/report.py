@@ -1,8 +1,7 @@
 """The benchmark as a Markdown table with what a reader must know beside it, and as a picture."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -12,24 +11,16 @@ from editgan.benchmark.budgets import budgets
 from editgan.benchmark.envelope import envelope_at
 from editgan.benchmark.methods import INTERFACEGAN
 from editgan.benchmark.proofs import proofs
-from editgan.benchmark.scores import Scores
-from editgan.benchmark.smile import (
-    DISTILLATION,
-    FROM_PHOTOS,
-    MASKGAN,
-    PASTED,
-    RECONSTRUCTION,
-    ROOM,
-    refined_name,
-)
-from editgan.benchmark.titles import THOUSANDTHS, column_title, title_of
+from editgan.benchmark.smile import DISTILLATION, FROM_PHOTOS, MASKGAN, RECONSTRUCTION, ROOM, refined_name
+from editgan.benchmark.titles import IDENTITY, METRICS, NO_FIGURE, SMILING, cell, column_title, title_of
 from editgan.benchmark.verdict import verdict
 from editgan.images import labelled_grid
 from editgan.judges.quality import SMILE_THRESHOLD
-from editgan.metrics import percentile_interval
+from editgan.metrics import KID_SUBSETS, RESAMPLES, percentile_interval
+from editgan.scoring.table import Column, Row, Table, only
 
-Row = TypeVar("Row")
-EMBEDDING_TITLES = {"lpips_alex": "LPIPS-Alex", "l2": "L2 x1e3"}
+Areas = dict[Row, dict[str, Tensor]]  # by row, without its strength, and smile judge  # [1 + resamples]
+SWEPT = ("smiling", "kid", "identity", "leak_to_input", "leak_to_reconstruction")  # metrics shown at every strength
 RUNGS = {
     "encoder": "encoder alone",
     "encoder_and_optimisation": "encoder and optimisation",
@@ -77,119 +68,101 @@ class Setting:
     given: dict[str, dict]  # the params of the stages that made the other methods
     trained: dict[str, dict[str, float]]  # what the stages of the methods without embedding measured
     different_people: dict[str, float]  # mean cosine of different people by identity network
-    kid_subsets: int
-    bootstrap: int
     rendered: bool = True  # heads, not photographs
     truth: bool = True  # every head exists truly smiling, too, as rendered ones do
 
 
-def plain(rows: dict[str, Row]) -> dict[str, Row]:
-    """The rows as generated."""
-    return {name: row for name, row in rows.items() if not name.endswith(PASTED)}
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are figures."""
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
-def pasted(rows: dict[str, Row]) -> dict[str, Row]:
-    """The rows that are pasted back."""
-    return {name: row for name, row in rows.items() if name.endswith(PASTED)}
-
-
-def table(scores: dict[str, Scores], unfinished: Collection[str] = ()) -> str:
-    """One Markdown table: a row a method, a column a figure, 95 % intervals in brackets, a dash where none applies;
-    a dagger beside the `unfinished` methods."""
-    columns = list(dict.fromkeys(column for row in scores.values() for column in row.values))
-    columns.sort(key=_column_order)
-    lines = [
-        "| | " + " | ".join(column_title(column) for column in columns) + " |",
-        "| --- |" + " ---: |" * len(columns),
+def table(results: Table, unfinished: Collection[str] = ()) -> str:
+    """The results as Markdown: a row a method, a column a figure, 95 % intervals in brackets, a dash where none
+    applies; a dagger beside the `unfinished` methods."""
+    samples = {column: figure.samples for figures in results.values() for column, figure in figures.items()}
+    columns = sorted((column for column in samples if column.metric in METRICS), key=_column_order)
+    rows = [
+        [
+            title_of(row.method) + f" {UNFINISHED}" * (row.method in unfinished),
+            *(cell(figures.get(column), column) for column in columns),
+        ]
+        for row, figures in results.items()
     ]
-    for name, row in scores.items():
-        title = title_of(name) + f" {UNFINISHED}" * (name in unfinished)
-        lines.append(f"| {title} | " + " | ".join(cell(row, column) for column in columns) + " |")
-    return "\n".join(lines) + "\n"
+    return markdown(["", *(column_title(column, samples[column]) for column in columns)], rows)
 
 
-def embedding_table(embedding: dict[str, dict[str, float]]) -> str:
+def embedding_table(embedding: Table) -> str:
     """How near the reconstructions of each rung come to their photos, as Markdown."""
-    columns = list(next(iter(embedding.values())))
-    titles = [EMBEDDING_TITLES.get(column) or column_title(column) for column in columns]
-    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(columns)]
-    for rung, values in embedding.items():
-        cells = [f"{1000 * values[name]:.2f}" if name == "l2" else f"{values[name]:.3f}" for name in columns]
-        lines.append(f"| {RUNGS[rung]} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def area_table(areas: dict[str, dict[str, Tensor]], against: str) -> str:
-    """Area under accuracy over identity by smile judge, and the paired difference of `against` to each, as Markdown."""
-    judges = list(areas[against])
-    titles = [f"area, {judge}" for judge in judges] + [f"{title_of(against)} less this, {judge}" for judge in judges]
-    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
-    for name, row in areas.items():
-        cells = []
-        for judge in judges:
-            low, high = percentile_interval(row[judge][1:])
-            cells.append(f"{row[judge][0]:.1f} [{low:.1f}, {high:.1f}]")
-        for judge in judges:
-            difference = areas[against][judge] - row[judge]  # on the same resamples of heads
-            low, high = percentile_interval(difference[1:])
-            cells.append("–" if name == against else f"{difference[0]:+.1f} [{low:+.1f}, {high:+.1f}]")
-        lines.append(f"| {title_of(name)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def sweep_table(curves: dict[str, list[dict[str, float]]]) -> str:
-    """Every method at every strength, as Markdown."""
-    columns = [column for column in next(iter(curves.values()))[0] if column != "strength"]
-    titles = ["strength", *(column_title(column) for column in columns)]
-    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
-    for name, rows in curves.items():
-        for row in rows:
-            cells = [cell(Scores(values=row), column) for column in columns]
-            lines.append(f"| {title_of(name)} | {row['strength']:g} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def at_unit_strength(curves: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
-    """Of each method the row at strength 1."""
-    return {
-        name: [row for row in rows if row["strength"] == 1]
-        for name, rows in curves.items()
-        if name.removesuffix(PASTED) != RECONSTRUCTION
-    }
-
-
-def matched_identity(scores: dict[str, Scores], curves: dict[str, list[dict[str, float]]]) -> str:
-    """How many each swept method makes smile, by the judge, where it keeps as much identity as each method that has no
-    strength, as Markdown; curves all pasted back, or none. A dash where no strength keeps so much."""
-    start = next(name for name in curves if name.removesuffix(PASTED) == RECONSTRUCTION)
-    names = [name for name in curves if name != start]
-    lines = [
-        "| | identity to the photo | % smiling, judge | " + " | ".join(title_of(name) for name in names) + " |",
-        "| --- |" + " ---: |" * (len(names) + 2),
+    columns = {column: figure.samples for column, figure in next(iter(embedding.values())).items()}
+    rows = [
+        [RUNGS[row.method], *(cell(figures[column], column) for column in columns)]
+        for row, figures in embedding.items()
     ]
-    for row in (name for name in FROM_PHOTOS if name in scores):
-        identity = scores[row].values["identity_mobilefacenet"]
-        cells = [f"{identity:.3f}", f"{scores[row].values['smiling_judge']:.1f}"]
+    return markdown(["", *(column_title(*one) for one in columns.items())], rows)
+
+
+def area_table(areas: Areas, against: str) -> str:
+    """Area under accuracy over identity by smile judge, and the paired difference of `against` to each, as Markdown."""
+    ours = next(by_judge for row, by_judge in areas.items() if row.method == against)
+    titles = [f"area, {judge}" for judge in ours] + [f"{title_of(against)} less this, {judge}" for judge in ours]
+    rows = []
+    for row, by_judge in areas.items():
+        cells = []
+        for values in by_judge.values():
+            low, high = percentile_interval(values[1:])
+            cells.append(f"{values[0]:.1f} [{low:.1f}, {high:.1f}]")
+        for judge, values in by_judge.items():
+            difference = ours[judge] - values  # on the same resamples of heads
+            low, high = percentile_interval(difference[1:])
+            cells.append(NO_FIGURE if row.method == against else f"{difference[0]:+.1f} [{low:+.1f}, {high:+.1f}]")
+        rows.append([title_of(row.method), *cells])
+    return markdown(["", *titles], rows)
+
+
+def sweep_table(sweep: Table) -> str:
+    """Every method at every strength, as Markdown."""
+    samples = {column: figure.samples for figures in sweep.values() for column, figure in figures.items()}
+    columns = sorted((column for column in samples if column.metric in SWEPT), key=_column_order)
+    rows = [
+        [
+            title_of(row.method),
+            f"{row.strength:g}",
+            *(cell(figures.get(column), column, interval=False) for column in columns),
+        ]
+        for row, figures in sweep.items()
+    ]
+    return markdown(["", "strength", *(column_title(column, samples[column]) for column in columns)], rows)
+
+
+def at_unit_strength(sweep: Table) -> Table:
+    """The rows at strength 1."""
+    return {row: figures for row, figures in sweep.items() if row.strength == 1}
+
+
+def matched_identity(results: Table, sweep: Table) -> str:
+    """How many each swept method makes smile, by the judge, where it keeps as much identity as each method that has no
+    strength, as Markdown; all rows of the sweep pasted back, or none. A dash where no strength keeps so much."""
+    start = next(figures for row, figures in sweep.items() if row.method == RECONSTRUCTION)
+    names = list(dict.fromkeys(row.method for row in sweep if row.method != RECONSTRUCTION))
+    rows = []
+    for row in (Row(name) for name in FROM_PHOTOS if Row(name) in results):
+        identity, smiling = (results[row][column].value for column in (IDENTITY, SMILING))
+        cells = [f"{identity:.3f}", f"{smiling:.1f}"]
         for name in names:
-            points = [*curves[start], *curves[name]]
-            smiling, kept = (
-                torch.tensor([point[key] for point in points], dtype=torch.float64)
-                for key in ("smiling_judge", "identity_mobilefacenet")
+            points = [start, *(figures for swept, figures in sweep.items() if swept.method == name)]
+            accuracy, kept = (
+                torch.tensor([figures[column].value for figures in points], dtype=torch.float64)
+                for column in (SMILING, IDENTITY)
             )
-            best = envelope_at(smiling, kept, torch.tensor([identity], dtype=torch.float64))
-            cells.append(f"{best.item():.1f}" if kept.max() >= identity else "–")
-        lines.append(f"| {title_of(row)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            best = envelope_at(accuracy, kept, torch.tensor([identity], dtype=torch.float64))
+            cells.append(f"{best.item():.1f}" if kept.max() >= identity else NO_FIGURE)
+        rows.append([title_of(row.method), *cells])
+    return markdown(["", "identity to the photo", "% smiling, judge", *map(title_of, names)], rows)
 
 
-def report(
-    scores: dict[str, Scores],
-    embedding: dict[str, dict[str, float]],
-    areas: dict[str, dict[str, Tensor]],
-    curves: dict[str, list[dict[str, float]]],
-    setting: Setting,
-    quality: str,
-) -> str:
+def report(results: Table, embedding: Table, areas: Areas, sweep: Table, setting: Setting, quality: str) -> str:
     """table.md: the judges' own quality, the embedding, the table of edits, the sweep, and how to read them."""
     strengths = ", ".join(f"{title_of(name)} {value:g}" for name, value in setting.strengths.items())
     refined, truth = refined_name(setting.refine_steps), setting.truth
@@ -219,14 +192,14 @@ def report(
         + _inception_note(setting)
         + f" At {setting.heads} samples FID is biased upwards by much of its value (Chong & Forsyth 2020): compare it"
         f" down the column, with the rows of real heads ({ends}) as its floor. KID is unbiased and may be negative;"
-        f" mean over {setting.kid_subsets} subsets, its interval over the heads of the row alone. Neither rewards a"
+        f" mean over {KID_SUBSETS} subsets, its interval over the heads of the row alone. Neither rewards a"
         f" smile as such: the reference is {'half' if setting.rendered else 'partly'} neutral. Package clean-fid"
         " computes both, torchmetrics confirms each KID.",
         f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
         f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
         *(TRUTH_NOTES if setting.rendered else (LEAK_NOTE, PAIRED_NOTE if truth else UNPAIRED_NOTE)),
         "Squared errors are of pixel values in [-1, 1]. Brackets: 95 % bootstrap intervals of the mean over heads"
-        f" ({setting.bootstrap} resamples).",
+        f" ({RESAMPLES} resamples).",
     ]
     return "\n".join(
         [
@@ -244,12 +217,12 @@ def report(
             embedding_table(embedding),
             "## The edits",
             "",
-            table(plain(scores), improving),
+            table(only(results, pasted=False), improving),
             *[f"- {note}" for note in notes],
             "",
             "## What wins",
             "",
-            *verdict(scores, areas, curves, refined),
+            *verdict(results, areas, sweep, refined),
             "",
             "## What each method was given",
             "",
@@ -266,38 +239,38 @@ def report(
             " 100 is a smile on every head at no loss of identity. Strength 0 counts for every method. Differences are"
             " paired over heads.",
             "",
-            area_table(plain(areas), refined),
+            area_table(only(areas, pasted=False), refined),
             f"The same areas, with the differences to {title_of(INTERFACEGAN)}:",
             "",
-            area_table(plain(areas), INTERFACEGAN),
+            area_table(only(areas, pasted=False), INTERFACEGAN),
             "At the identity that methods without a strength keep, the others reach, at their best strength or mixture"
             " of two:",
             "",
-            matched_identity(scores, plain(curves)),
+            matched_identity(results, only(sweep, pasted=False)),
             "At unit strength: the vector as its heads learned it, refined or not, a step of 1 in W, styles swapped"
             " whole.",
             "",
-            sweep_table(at_unit_strength(plain(curves))),
+            sweep_table(at_unit_strength(only(sweep, pasted=False))),
             "At every strength:",
             "",
-            sweep_table(plain(curves)),
+            sweep_table(only(sweep, pasted=False)),
             "## Pasted back",
             "",
             "The same edits on the photos: outside the edited parts, as the segmentation sees them before or after,"
             " and a seam around them, the photo's own pixels. What the reconstruction loses there is given back to"
             " every method alike, so that these figures compare among themselves only.",
             "",
-            table(pasted(scores)),
+            table(only(results, pasted=True)),
             "At the identity that methods without a strength keep, the others reach, pasted back and at their best"
             " strength or mixture of two:",
             "",
-            matched_identity(scores, pasted(curves)),
+            matched_identity(results, only(sweep, pasted=True)),
             "Area, pasted back:",
             "",
-            area_table(pasted(areas), refined + PASTED),
+            area_table(only(areas, pasted=True), refined),
             "At every strength, pasted back:",
             "",
-            sweep_table(pasted(curves)),
+            sweep_table(only(sweep, pasted=True)),
         ]
     )
 
@@ -317,17 +290,16 @@ def from_photos(trained: Collection[str]) -> str:
     )
 
 
-def grid(rows: dict[str, Tensor], masks: dict[str, Tensor], heads: list[int]) -> Image.Image:
+def grid(rows: dict[str, Tensor], masks: dict[str, Tensor]) -> Image.Image:
     """Heads down the rows, one captioned column a row of the table, masks beside what they are of.
 
     Args:
-        rows: row name -> uint8 [N, 3, H, W]
-        masks: row name -> coloured masks of the heads shown, uint8 [len(heads), 3, H, W]
-        heads: which of the N
+        rows: method -> the heads to show, uint8 [N, 3, H, W]
+        masks: method -> their coloured masks, uint8 [N, 3, H, W]
     """
     columns = {}
     for name, pictures in rows.items():
-        columns[title_of(name).removesuffix(" (ceiling)").replace("conditional", "cond.")] = pictures[heads]
+        columns[title_of(name).removesuffix(" (ceiling)").replace("conditional", "cond.")] = pictures
         if name in masks:
             columns[f"mask of {title_of(name)}"] = masks[name]
     width = next(iter(rows.values())).shape[-1]
@@ -340,25 +312,5 @@ def _inception_note(setting: Setting) -> str:
     return " None is the Inception of published figures, so no figure here compares with those."
 
 
-def _column_order(column: str) -> int:
-    order = [
-        *("smiling_judge", "smiling_", "kid", "fid", "identity_relative_", "identity_to_reconstruction_", "identity_"),
-        *("lpips_alex", "l2", "mouth_iou_segmentation", "leak_to_input", "leak_to_reconstruction"),
-        "segmentation_accuracy",
-    ]
-    return next(rank for rank, prefix in enumerate(order) if column.startswith(prefix))
-
-
-def cell(row: Scores, column: str) -> str:
-    """A figure as it is printed, with its interval where it has one."""
-    if column not in row.values:
-        return "–"
-    factor = 1000.0 if column.startswith(THOUSANDTHS) else 1.0
-    digits = (
-        1 if column.startswith(("smiling_", "segmentation_")) else 2 if column.startswith(("fid", *THOUSANDTHS)) else 3
-    )
-    text = f"{factor * row.values[column]:.{digits}f}"
-    if column in row.intervals:
-        low, high = row.intervals[column]
-        text += f" [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
-    return text
+def _column_order(column: Column) -> int:
+    return list(METRICS).index(column.metric)

@@ -5,8 +5,6 @@ truly smiling, which no method can beat; photographs have no such row, and nothi
 them. All rows are rounded to 8 bits first, as pictures on disk are.
 """
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +24,6 @@ INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "edit
 DISTILLATION, MASKGAN = "distillation", "maskgan"
 FROM_PHOTOS = (DISTILLATION, MASKGAN)  # methods that take the photo itself, without embedding and without a strength
 ROOM = 16  # of people never seen truly smiling: a smile may change the mouth and this part of the picture's side around
-PASTED = "_pasted"  # ends the names of rows that keep the photo's pixels outside the edited region
 
 
 def refined_name(steps: int) -> str:
@@ -100,40 +97,33 @@ def refine_resumably(
     batch: int,
     work: Path,
     device: torch.device,
-    on_batch: Callable[[int, int], None],
-) -> tuple[Tensor, float | None]:
+) -> Tensor:
     """The refinement of EditGAN section 3.3 on all heads; each finished batch is kept in `work`.
 
     Args:
         identity: face features for the identity term, None where its weight is 0
-        on_batch: gets (heads done, heads in all).
-
     Returns:
-        refined latents [N, num_ws, w_dim], and milliseconds a head of the batches not found in `work` (None: all were).
+        refined latents [N, num_ws, w_dim]
     """
-    refined, seconds, computed = [], 0.0, 0
+    refined = []
     for start in range(0, len(w_plus), batch):
         path = work / "refined" / f"{start:05d}_{batch}.safetensors"
         if path.exists():
             refined.append(load_tensors(path)[0]["w_plus"])
-        else:
-            started = time.monotonic()
-            part = w_plus[start : start + batch].to(device)
-            result = refine(
-                G,
-                S,
-                lpips_vgg,
-                part,
-                vector,
-                scale,
-                steps=params.steps,
-                learning_rate=params.learning_rate,
-                weights=params.weights,
-                identity=identity,
-                batch=batch,
-            ).cpu()
-            seconds, computed = seconds + time.monotonic() - started, computed + len(part)
-            save_tensors(path, {"w_plus": result})
-            refined.append(result)
-        on_batch(min(start + batch, len(w_plus)), len(w_plus))
-    return torch.cat(refined), 1000 * seconds / computed if computed else None
+            continue
+        result = refine(
+            G,
+            S,
+            lpips_vgg,
+            w_plus[start : start + batch].to(device),
+            vector,
+            scale,
+            steps=params.steps,
+            learning_rate=params.learning_rate,
+            weights=params.weights,
+            identity=identity,
+            batch=batch,
+        ).cpu()
+        save_tensors(path, {"w_plus": result})
+        refined.append(result)
+    return torch.cat(refined)

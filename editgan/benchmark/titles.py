@@ -1,4 +1,4 @@
-"""What rows and columns of the benchmark are called where people read them."""
+"""What rows and columns of the benchmark are called where people read them, and how figures are printed."""
 
 from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.benchmark.smile import (
@@ -6,10 +6,10 @@ from editgan.benchmark.smile import (
     EDITGAN,
     INPUT,
     MASKGAN,
-    PASTED,
     RECONSTRUCTION,
     TRULY_SMILING,
 )
+from editgan.scoring.table import Column, Figure
 
 TITLES = {
     INPUT: "input",
@@ -23,36 +23,44 @@ TITLES = {
     MASKGAN: "MaskGAN",
     TRULY_SMILING: "truly smiling (ceiling)",
 }
-PREFIX_TITLES = (  # longest first: a column is named by the first prefix that fits
-    ("smiling_", "% smiling, "),
-    ("identity_to_reconstruction_", "identity to the reconstruction, "),
-    ("identity_relative_", "relative identity, "),
-    ("identity_", "identity to the photo, "),
-    ("fid", "FID"),
-    ("kid", "KID"),
-)
-COLUMN_TITLES = {
-    "lpips_alex": "LPIPS-Alex to truth",
-    "l2": "L2 to truth",
-    "segmentation_accuracy": "% of pixels segmented as in truth",
-    "mouth_iou_segmentation": "mouth IoU to truth, by the segmentation",
-    "leak_to_input": "leak to input",
-    "leak_to_reconstruction": "leak to reconstruction",
+METRICS = {  # metric -> heading, factor, decimals; in the order of the table's columns
+    "smiling": ("% smiling, {network}", 1, 1),
+    "kid": ("KID{samples}_{network}", 1000, 2),
+    "fid": ("FID{samples}_{network}", 1, 2),
+    "identity_relative": ("relative identity, {network}", 1, 3),
+    "identity_to_reconstruction": ("identity to the reconstruction, {network}", 1, 3),
+    "identity": ("identity to the photo, {network}", 1, 3),
+    "lpips": ("LPIPS-Alex to truth", 1, 3),
+    "l2": ("L2 to truth", 1000, 2),
+    "mouth_iou": ("mouth IoU to truth, by the segmentation", 1, 3),
+    "leak_to_input": ("leak to input", 1000, 2),
+    "leak_to_reconstruction": ("leak to reconstruction", 1000, 2),
+    "segmentation_accuracy": ("% of pixels segmented as in truth", 1, 1),
+    "embedding_lpips": ("LPIPS-Alex", 1, 3),
+    "embedding_l2": ("L2", 1000, 2),
+    "embedding_identity": ("identity to the photo, {network}", 1, 3),
 }
-THOUSANDTHS = ("kid", "l2", "leak_")  # columns printed times 1,000
+SMILING, IDENTITY = Column("smiling", "judge"), Column("identity", "mobilefacenet")  # the two that rank methods
+NO_FIGURE = "\u2013"
 
 
-def title_of(row: str) -> str:
-    """Name of a row as the papers write it, pasted back or not: editgan_30 -> EditGAN+30."""
-    base = row.removesuffix(PASTED)
-    return TITLES.get(base) or base.replace(f"{EDITGAN}_", "EditGAN+")
+def title_of(method: str) -> str:
+    """Name of a method as the papers write it: editgan_30 -> EditGAN+30."""
+    return TITLES.get(method) or method.replace(f"{EDITGAN}_", "EditGAN+")
 
 
-def column_title(column: str) -> str:
-    """Heading of a column; the sample count and the network stay in it."""
-    title = COLUMN_TITLES.get(column)
-    if title is None:
-        title = next(
-            words + column.removeprefix(prefix) for prefix, words in PREFIX_TITLES if column.startswith(prefix)
-        )
-    return f"{title} x1e3" if column.startswith(THOUSANDTHS) else title
+def column_title(column: Column, samples: int) -> str:
+    """Heading of a column, with the network and, where it matters, the sample count."""
+    title, factor, _ = METRICS[column.metric]
+    return title.format(network=column.network, samples=samples) + (" x1e3" if factor == 1000 else "")
+
+
+def cell(figure: Figure | None, column: Column, *, interval: bool = True) -> str:
+    """A figure as it is printed, with its interval where it has one; a dash where there is none."""
+    if figure is None:
+        return NO_FIGURE
+    _, factor, digits = METRICS[column.metric]
+    text = f"{factor * figure.value:.{digits}f}"
+    if interval and figure.low is not None:
+        text += f" [{factor * figure.low:.{digits}f}, {factor * figure.high:.{digits}f}]"
+    return text

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from editgan.assets.params import AssetsParams
 from editgan.judges.classifier import SmileConvNet, SmileResNet
 from editgan.weights import load_module
 
@@ -16,14 +17,17 @@ SMILE_JUDGES = ("judge", "face_api_expression", "fer")
 class Judges:
     """Networks that judge and have no part in training, guiding or selecting. All take float images in [-1, 1].
 
-    smile: name -> network with `.smile(images) -> [N]`; kept apart, never averaged.
-    identity: images -> [N, 192], ArcFace features.      features: images -> [N, 1280], for FID and KID.
-    lpips: (images, images) -> [N], LPIPS with AlexNet.
+    smile: name -> network with `.smile(images) -> [N]`; reported apart, never averaged
+    identity: name -> images -> [N, D], face features for cosines
+    features: name -> images -> [N, D], for FID and KID
+    lpips: (images, images) -> [N], LPIPS with AlexNet
+
+    A network's name is part of its metrics' names, so that two networks never share a column.
     """
 
     smile: dict[str, nn.Module]
-    identity: nn.Module
-    features: nn.Module
+    identity: dict[str, nn.Module]
+    features: dict[str, nn.Module]
     lpips: nn.Module
 
     def smile_probabilities(self, images: Tensor) -> Tensor:
@@ -41,23 +45,37 @@ def load_judge(judges_dir: str | Path) -> SmileResNet:
     return load_module(Path(judges_dir) / "judge.safetensors", SmileResNet)
 
 
-def load_judges(assets_dir: str | Path, judges_dir: str | Path, device: torch.device | str = "cpu") -> Judges:
+def load_judges(
+    assets_dir: str | Path,
+    judges_dir: str | Path,
+    device: torch.device | str = "cpu",
+    reference: AssetsParams | None = None,
+) -> Judges:
     """All judges, frozen, in eval mode, on `device`.
 
+    Args:
+        reference: names the files of the published reference networks, where the user has them; they judge, too.
     Raises:
         UserError: a network's file is missing or damaged; the message says which and what restores it.
     """
     from editgan.assets.inference import for_inference
     from editgan.assets.load import load_network  # here, so that reading params imports no pretrained network
+    from editgan.assets.reference import load_ir_se50, load_reference_inception
 
     assets_dir = Path(assets_dir)
-    return Judges(
-        smile={
-            "judge": for_inference(load_judge(judges_dir)).to(device),
-            "face_api_expression": for_inference(load_network("face_api_expression", assets_dir)).to(device),
-            "fer": for_inference(load_network("fer", assets_dir)).to(device),
-        },
-        identity=for_inference(load_network("mobilefacenet", assets_dir)).to(device),
-        features=for_inference(load_network("efflite0", assets_dir)).to(device),
-        lpips=for_inference(load_network("lpips_alex", assets_dir)).to(device),
-    )
+    smile = {"judge": load_judge(judges_dir)}
+    smile |= {name: load_network(name, assets_dir) for name in SMILE_JUDGES[1:]}
+    identity = {"mobilefacenet": load_network("mobilefacenet", assets_dir)}
+    features = {"efflite0": load_network("efflite0", assets_dir)}
+    if reference is not None and reference.ir_se50 is not None:
+        identity["ir_se50"] = load_ir_se50(reference.ir_se50, reference.ir_se50_sha256)
+    if reference is not None and reference.reference_inception is not None:
+        features["inception"] = load_reference_inception(
+            reference.reference_inception, reference.reference_inception_sha256
+        )
+
+    def ready(networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        return {name: for_inference(network).to(device) for name, network in networks.items()}
+
+    lpips = for_inference(load_network("lpips_alex", assets_dir)).to(device)
+    return Judges(smile=ready(smile), identity=ready(identity), features=ready(features), lpips=lpips)

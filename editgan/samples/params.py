@@ -13,5 +13,4 @@ class SamplesParams(Section):
     path_pairs: int = Field(ge=2)  # pairs of neighbours in W behind the perceptual path length
     neighbours: int = Field(ge=1)  # k of precision and recall
     nearest: int = Field(ge=1)  # samples shown beside their nearest training image
-    kid_subsets: int = Field(ge=1)  # random subsets that KID is averaged over
     batch: int = Field(ge=1)  # images at a time through a network; changes speed, not results

@@ -1,5 +1,6 @@
 """The figures of sampled images as a table in markdown."""
 
+from editgan.metrics import KID_SUBSETS
 from editgan.samples.params import SamplesParams
 
 TITLES = {
@@ -36,7 +37,7 @@ def report(metrics: dict[str, dict[str, float]], params: SamplesParams) -> str:
         alone.append(f"- {name} x1e3 between the test heads neutral and smiling, for comparison: {1000 * value:.2f}")
     for name, value in metrics["copies"].items():
         alone.append(f"- {name}: squared error to the nearest training image, in [-1, 1]: {value:.4f}")
-    counts = dict(images=params.images, judged=params.judged_images, subsets=params.kid_subsets)
+    counts = dict(images=params.images, judged=params.judged_images, subsets=KID_SUBSETS)
     notes = NOTES.format(k=params.neighbours, **counts)
     return "\n".join([*lines, "", *alone, "", notes])
 

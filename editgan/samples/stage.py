@@ -13,14 +13,7 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import labelled_grid, save_png, to_uint8
 from editgan.judges.quality import SMILE_THRESHOLD, measure
-from editgan.metrics import (
-    check_packages,
-    features_to_statistics,
-    frechet_distance,
-    kernel_distance,
-    precision_and_recall,
-    reference_sums,
-)
+from editgan.metrics import KID_SUBSETS, Reference, check_packages, kernel_distance, precision_and_recall
 from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length
 from editgan.samples.report import report
 from editgan.stage import StageContext
@@ -103,18 +96,16 @@ def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -
         real = features(reference, "the reference")
         scale = standardised_by(real) if kind == SECOND_FEATURES else lambda found: found
         real = scale(real)
-        statistics, suffix = features_to_statistics(real), f"{thousands(len(reference))}_{kind}"
-        among = reference_sums(real, len(real), subsets=params.kid_subsets, seed=context.params.seed)
+        known = Reference.of(real, count=len(real), seed=context.params.seed)
+        suffix = f"{thousands(len(reference))}_{kind}"
         for index, (name, images) in enumerate(rows.items()):
             mine = scale(features(images, name))
             if index == 0:
                 check_packages(mine, real, seed=context.params.seed)
             precision, recall = precision_and_recall(mine.float(), real.float(), params.neighbours)
             figures[name] |= {
-                f"fid{suffix}": frechet_distance(features_to_statistics(mine), statistics),
-                f"kid{suffix}": kernel_distance(
-                    mine, real, subsets=params.kid_subsets, seed=context.params.seed, among=among
-                ),
+                f"fid{suffix}": known.fid(mine),
+                f"kid{suffix}": known.kid(mine, seed=context.params.seed),
                 f"precision{suffix}": precision,
                 f"recall{suffix}": recall,
             }
@@ -169,7 +160,7 @@ def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
         for name in ("test.zip", "test_smiling.zip")
     ]
     name = f"kid{thousands(len(both[0]))}_{FEATURES}"
-    return {NEUTRAL_TO_SMILING: {name: kernel_distance(*both, subsets=params.kid_subsets, seed=context.params.seed)}}
+    return {NEUTRAL_TO_SMILING: {name: kernel_distance(*both, subsets=KID_SUBSETS, seed=context.params.seed)}}
 
 
 def nearest(samples: Tensor, images: Tensor, context: StageContext) -> dict[str, dict[str, float]]:

@@ -22,7 +22,6 @@ class SweepParams(Section):
     interfacegan: Strengths  # in units of W
     localediting: Strengths  # 1 swaps the styles whole
     batch: int = Field(ge=1)  # images at a time; changes speed, not results
-    kid_subsets: int = Field(ge=1)  # random subsets that KID is averaged over
 
     @model_validator(mode="after")
     def _positive_and_rising(self) -> "SweepParams":

@@ -1,0 +1,201 @@
+"""From pictures to figures in two steps: what every judge says of each picture, then the metrics of a row."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.benchmark.smile import FROM_PHOTOS, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.errors import UserError
+from editgan.images import mean_squared_error, to_float
+from editgan.judges import SMILE_JUDGES, Judges
+from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
+from editgan.metrics import (
+    RESAMPLES,
+    Reference,
+    bootstrap_interval,
+    kernel_distance_spread,
+    outside_error,
+)
+from editgan.scoring.table import Column, Figure, Row
+from editgan.weights import load_tensors, save_halves, save_tensors
+
+Heads = dict[tuple[Row, Column], Tensor]  # what a figure is the mean of: one number a head  # [N]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of pictures and what the judges say of each of them."""
+
+    pictures: Tensor  # uint8 [N, 3, H, W]
+    smile: Tensor  # [N, 3], in the order of SMILE_JUDGES
+    identity: dict[str, Tensor]  # [N, D] by network
+    features: dict[str, Tensor]  # [N, D] by network
+    lpips_alex: Tensor | None  # [N], to the truly smiling heads, where these exist
+
+
+@dataclass
+class Scores:
+    """Figures of one row. What does not apply to a row is absent."""
+
+    figures: dict[Column, Figure] = field(default_factory=dict)
+    heads: dict[Column, Tensor] = field(default_factory=dict)  # of those that are means over heads  # float32 [N]
+
+    def add(self, column: Column, of_heads: Tensor, *, seed: int) -> None:
+        """A column that is a mean over heads, [N], with its bootstrap interval."""
+        interval = bootstrap_interval(of_heads, resamples=RESAMPLES, seed=seed)
+        self.figures[column] = Figure(len(of_heads), float(of_heads.double().mean()), *interval)
+        self.heads[column] = of_heads.float()
+
+    def values(self) -> dict[Column, float]:
+        return {column: figure.value for column, figure in self.figures.items()}
+
+
+def measure_row(
+    pictures: Tensor, smiling: Tensor | None, judges: Judges, *, batch: int, device: torch.device
+) -> Measured:
+    """Show pictures, uint8 [N, 3, H, W], and the same heads truly smiling, where these exist, to every judge."""
+
+    def seen_by(function) -> Tensor:
+        return measure(function, pictures, device=device, batch=batch)
+
+    return Measured(
+        pictures=pictures,
+        smile=seen_by(judges.smile_probabilities),
+        identity={name: seen_by(network) for name, network in judges.identity.items()},
+        features={name: seen_by(network) for name, network in judges.features.items()},
+        lpips_alex=None if smiling is None else _lpips(judges.lpips, pictures, smiling, batch=batch, device=device),
+    )
+
+
+def score_row(
+    row: Row,
+    measured: Measured,
+    *,
+    photo: Measured,
+    reconstruction: Measured,
+    heads: SmileHeads,
+    references: dict[str, Reference],
+    seed: int,
+) -> Scores:
+    """All metrics of a row; what a row is decides which apply to it.
+
+    Args:
+        photo, reconstruction: the unedited heads, and what the generator makes of them
+        references: by feature network
+    Returns:
+        smiling in percent; identity as cosine to the photo, identity_to_reconstruction as cosine to the reconstruction,
+        identity_relative with different people at 0 and the photo at 1; lpips and l2 to the truly smiling head;
+        leak_to_input and leak_to_reconstruction as mean squared error outside the region; fid and kid against the
+        reference pictures. Squared errors are of images in [-1, 1].
+    """
+    x = to_float(measured.pictures)
+    edited = row.method not in (INPUT, RECONSTRUCTION, TRULY_SMILING, *FROM_PHOTOS) and not row.pasted
+    of_heads: dict[Column, Tensor] = {}
+    for index, judge in enumerate(SMILE_JUDGES):
+        of_heads[Column("smiling", judge)] = 100.0 * (measured.smile[:, index] >= SMILE_THRESHOLD).double()
+    for network, features in measured.identity.items():
+        if row.method != INPUT:
+            of_heads[Column("identity", network)] = cosines(features, photo.identity[network]).diagonal()
+        if edited:
+            to_reconstruction = cosines(features, reconstruction.identity[network]).diagonal()
+            of_heads[Column("identity_to_reconstruction", network)] = to_reconstruction
+    if row.method != TRULY_SMILING and heads.smiling is not None:
+        of_heads[Column("lpips", "alex")] = measured.lpips_alex
+        of_heads[Column("l2")] = mean_squared_error(x, to_float(heads.smiling))
+    if row.method != INPUT:
+        of_heads[Column("leak_to_input")] = outside_error(x, to_float(heads.photos), heads.region)
+    if edited:
+        leak = outside_error(x, to_float(reconstruction.pictures), heads.region)
+        of_heads[Column("leak_to_reconstruction")] = leak
+
+    scores, count = Scores(), len(x)
+    for column, values in of_heads.items():
+        scores.add(column, values, seed=seed)
+    for network in measured.identity if row.method != INPUT else ():
+        stranger = different_people_cosine(photo.identity[network], heads.identities)
+        cosine = scores.figures[Column("identity", network)].value
+        relative = (cosine - stranger) / (1 - stranger)
+        scores.figures[Column("identity_relative", network)] = Figure(count, relative)
+    for network, features in measured.features.items():
+        reference = references[network]
+        scores.figures[Column("fid", network)] = Figure(count, reference.fid(features))
+        kid = reference.kid(features, seed=seed)
+        low, high = kernel_distance_spread(features, reference.features, resamples=RESAMPLES, seed=seed)
+        scores.figures[Column("kid", network)] = Figure(count, kid, kid + low, kid + high)
+    return scores
+
+
+def score_embedding(
+    photos: Tensor, reconstructions: dict[str, Tensor], judges: Judges, *, batch: int, device: torch.device
+) -> dict[Row, dict[Column, Figure]]:
+    """How near reconstructions come to their photos, uint8 [N, 3, H, W] both: means over the N heads.
+
+    Returns:
+        for each set of reconstructions embedding_lpips, embedding_l2 (mean squared error of images in [-1, 1]) and
+        embedding_identity (cosine).
+    """
+
+    def seen_by(network: nn.Module, pictures: Tensor) -> Tensor:
+        return measure(network, pictures, device=device, batch=batch)
+
+    count, table = len(photos), {}
+    faces = {name: seen_by(network, photos) for name, network in judges.identity.items()}
+    for method, pictures in reconstructions.items():
+        lpips = _lpips(judges.lpips, pictures, photos, batch=batch, device=device)
+        l2 = mean_squared_error(to_float(pictures), to_float(photos))
+        figures = {
+            Column("embedding_lpips", "alex"): Figure(count, float(lpips.double().mean())),
+            Column("embedding_l2"): Figure(count, float(l2.double().mean())),
+        }
+        for name, network in judges.identity.items():
+            same = cosines(seen_by(network, pictures), faces[name]).diagonal()
+            figures[Column("embedding_identity", name)] = Figure(count, float(same.mean()))
+        table[Row(method)] = figures
+    return table
+
+
+def different_people_cosine(features: Tensor, identities: list[int]) -> float:
+    """Mean cosine between pictures of different people, features [N, D]: where "another person" lies."""
+    people = torch.tensor(identities)
+    different = people[:, None] != people[None, :]  # [N, N]
+    return float(cosines(features, features)[different].mean())
+
+
+def save_heads(path: Path, heads: Heads, about: dict, *, half: bool = False) -> None:
+    """Write what each figure is the mean of, one number a head, in the order given.
+
+    Args:
+        about: is kept beside it and comes back from `load_heads`
+        half: round to float16
+    """
+    index = [[*row, *column] for row, column in heads]
+    values = {"values": torch.stack(list(heads.values()))}  # [F, N]
+    if half:
+        save_halves(path, values, {"index": index, "about": about}, remedy="run the stage again")
+    else:
+        save_tensors(path, values, {"index": index, "about": about})
+
+
+def load_heads(path: Path) -> tuple[Heads, dict]:
+    """Read what `save_heads` wrote: (numbers of each head as float32, what was kept beside them).
+
+    Raises:
+        UserError: the file is missing, damaged, or of another layout.
+    """
+    tensors, metadata = load_tensors(path)
+    try:
+        keys = [
+            (Row(method, strength, pasted), Column(metric, network))
+            for method, strength, pasted, metric, network in metadata["index"]
+        ]
+        return dict(zip(keys, tensors["values"].float(), strict=True)), metadata["about"]
+    except (KeyError, ValueError, TypeError):
+        raise UserError(f"{path}: holds no figures of heads; run the stage that makes it again") from None
+
+
+@torch.no_grad()
+def _lpips(network: nn.Module, first: Tensor, second: Tensor, *, batch: int, device: torch.device) -> Tensor:
+    pairs = zip(to_float(first).split(batch), to_float(second).split(batch), strict=True)
+    return torch.cat([network(a.to(device), b.to(device)).flatten().cpu() for a, b in pairs])  # [N]

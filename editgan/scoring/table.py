@@ -1,0 +1,144 @@
+"""The results of the smile benchmark as one long table: one line a figure, kept as CSV.
+
+| column | meaning |
+| --- | --- |
+| method | what made the pictures: `editgan`, `interfacegan`, `input`, ... |
+| strength | of the edit; empty for methods without one |
+| pasted | `true` where the pictures keep the photo's own pixels outside the edited region |
+| metric | what was measured: `smiling`, `identity`, `kid`, `area`, ... |
+| network | which network measured it; empty where none did |
+| samples | how many pictures the figure is computed from |
+| value, low, high | the figure and its 95 % interval; the interval may be empty |
+
+`metrics.json`, which DVC shows, is derived from the table and never read back.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from editgan.errors import UserError
+
+FIELDS = ("method", "strength", "pasted", "metric", "network", "samples", "value", "low", "high")
+DIGITS = {"fid": 3}  # decimals kept: beyond them is the rounding error of a matrix square root
+OTHER_DIGITS = 6
+COUNTED = ("fid", "kid")  # metrics whose names carry their sample count
+Value = TypeVar("Value")
+
+
+class Row(NamedTuple):
+    """A set of pictures: what made them."""
+
+    method: str
+    strength: float | None = None
+    pasted: bool = False
+
+
+class Column(NamedTuple):
+    """A measurement."""
+
+    metric: str
+    network: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table, without the columns that say what it is."""
+
+    samples: int
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Table = dict[Row, dict[Column, Figure]]
+
+
+def only(table: Mapping[Row, Value], *, pasted: bool) -> dict[Row, Value]:
+    """The rows that are pasted back, or the others."""
+    return {row: value for row, value in table.items() if row.pasted is pasted}
+
+
+def of_method(table: Mapping[Row, Value], method: str, *, pasted: bool = False) -> dict[Row, Value]:
+    """The rows of one method, at all strengths."""
+    return {row: value for row, value in table.items() if row.method == method and row.pasted is pasted}
+
+
+def table_csv(table: Table) -> bytes:
+    """The table as CSV, rounded, in its own order."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for row, figures in table.items():
+        for column, figure in figures.items():
+            numbers = (_number(column, number) for number in (figure.value, figure.low, figure.high))
+            strength = "" if row.strength is None else f"{row.strength:g}"
+            writer.writerow((row.method, strength, str(row.pasted).lower(), *column, figure.samples, *numbers))
+    return text.getvalue().encode()
+
+
+def parse_table(content: bytes, name: str) -> Table:
+    """Read what `table_csv` wrote.
+
+    Args:
+        name: of the file, for errors
+    Raises:
+        UserError: it is no such table.
+    """
+    table: Table = {}
+    try:
+        lines = csv.DictReader(io.StringIO(content.decode()))
+        if tuple(lines.fieldnames or ()) != FIELDS:
+            raise ValueError(f"its columns are {lines.fieldnames}, not {', '.join(FIELDS)}")
+        for line in lines:
+            row = Row(line["method"], _float(line["strength"]), {"true": True, "false": False}[line["pasted"]])
+            figure = Figure(int(line["samples"]), float(line["value"]), _float(line["low"]), _float(line["high"]))
+            table.setdefault(row, {})[Column(line["metric"], line["network"])] = figure
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{name}: damaged ({error}); run the stage that makes it again, or `dvc checkout` it") from None
+    return table
+
+
+def metrics_of(table: Table) -> dict[str, dict[str, dict[str, float]]]:
+    """The table as DVC shows it: GROUP + sample count, row, column. Of a method at several strengths, the last."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row, figures in table.items():
+        for column, figure in figures.items():
+            group = found.setdefault(f"{GROUPS.get(column.metric, 'smile_test')}{figure.samples}", {})
+            name = f"{row.method}_pasted" if row.pasted else row.method
+            digits = DIGITS.get(column.metric, OTHER_DIGITS)
+            group.setdefault(name, {})[column_name(column, figure.samples)] = round(figure.value, digits)
+    return found
+
+
+def column_name(column: Column, samples: int) -> str:
+    """`smiling_judge`, `kid400_efflite0`, `l2`."""
+    metric = f"{column.metric}{samples}" if column.metric in COUNTED else column.metric
+    return f"{metric}_{column.network}" if column.network else metric
+
+
+GROUPS = {
+    "area": "area_test",
+    "embedding_lpips": "embedding_val",
+    "embedding_l2": "embedding_val",
+    "embedding_identity": "embedding_val",
+}  # of metrics.json, by metric; all others are `smile_test`
+
+
+def merged(tables: Iterable[Table]) -> Table:
+    """Tables one after the other; rows that several have get the columns of all."""
+    whole: Table = {}
+    for table in tables:
+        for row, figures in table.items():
+            whole.setdefault(row, {}).update(figures)
+    return whole
+
+
+def _number(column: Column, number: float | None) -> str:
+    return "" if number is None else repr(round(number, DIGITS.get(column.metric, OTHER_DIGITS)))
+
+
+def _float(text: str) -> float | None:
+    return float(text) if text else None
