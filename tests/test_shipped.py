@@ -9,6 +9,7 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
+import torch
 from fake_project import environment
 from ruamel.yaml import YAML
 
@@ -16,6 +17,8 @@ from editgan.config import load_params
 from editgan.data.collect import heads_labels, heads_recipe
 from editgan.environment import PROJECT_ROOT
 from editgan.graph import load_graph
+from editgan.regression import BASELINE, load_results
+from editgan.scoring.rows import Rows
 from editgan.weights import write_json
 from flows import stages
 
@@ -125,3 +128,29 @@ def test_no_shipped_stage_is_stale_once_its_inputs_are_made_again(bare_clone, as
 def test_store_is_small():
     files = [path for path in (PROJECT_ROOT / "data" / "store").rglob("*") if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in files) < 45e6
+
+
+RANGES = {"smiling": 100.0, "segmentation_accuracy": 100.0, "fid": 100.0}  # of metrics that do not lie in 0..1
+FEW_HEADS = 0.5  # percent: another processor may round two of 400 heads across the threshold
+
+
+@pytest.mark.slow
+@pytest.mark.assets
+def test_three_rows_of_the_committed_table_come_out_again(bare_clone, assets_dir):
+    """Made anew from the shipped models, all their figures equal those in git to 1e-4 of their range."""
+    shutil.copytree(assets_dir, bare_clone / "outputs" / "assets", dirs_exist_ok=True)
+    command = [sys.executable, "-m", "editgan", "data"]
+    done = subprocess.run(command, cwd=bare_clone, env=environment(bare_clone), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    params, baseline = load_params(bare_clone / "params.yaml"), load_results(bare_clone / BASELINE / "results.csv")
+    rows = Rows(bare_clone / "outputs", params, torch.device("cpu"))
+    compared = 0
+    for row in baseline:
+        if row.method in ("reconstruction", "editgan", "interfacegan") and row.strength is not None and not row.pasted:
+            for one in rows.score(row.method, row.strength):
+                for column, figure in one.scores.figures.items():
+                    near = 1e-4 * RANGES.get(column.metric, 1.0)
+                    near = FEW_HEADS if column.metric == "smiling" else near
+                    assert figure.value == pytest.approx(baseline[one.row][column].value, abs=near), (one.row, column)
+                    compared += 1
+    assert compared > 60
