@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 INSTALLED := $(VENV)/installed
 # Every tool keeps its files inside the project, and the virtual environment's programs come first.
-IN_PROJECT := eval "$$($(PYTHON) editgan/environment.py)" && export PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" &&
+IN_PROJECT := eval "$$($(PYTHON) editgan/runtime/environment.py)" && export PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" &&
 # Some pretrained networks come by npm; where there is none, Node.js is installed into the virtual environment.
 EXTRAS := dev$(shell command -v npm >/dev/null || echo ,npm)
 # Two processes with one thread each finish the tests sooner than one with two.

@@ -5,7 +5,7 @@
 Every row is EditGAN (the vector of one head, in the embedding of stage `encoder`) with one thing changed, or several
 where it says so. EditGAN+ is the mean of eight heads. Where the segmentation finds a strength for each head, the
 least at which it sees a share of the head's own edited mask, shares stand in place of strengths. Tuning takes a copy
-of the generator for each head, hence fewer heads and one strength: EditGAN's second, and what stage `sweep` chose for
+of the generator for each head, hence fewer heads and one strength: EditGAN's second, and what stage `scoring` chose for
 InterFaceGAN and LocalEditing, which get it, too.
 
 smiling: share that the guide calls smiling (the judges of the benchmark choose nothing). identity: cosine of
@@ -24,21 +24,21 @@ from edits import labelled_heads, targets_of
 from torch import Tensor
 
 from editgan.assets.load import load_network
-from editgan.benchmark.baselines.localediting import convolutions, swapped_styles
 from editgan.config import Params, load_params
 from editgan.data.archive import load_attributes, load_images
+from editgan.data.paste import paste_back
 from editgan.editing.edits import at_rest, load_edits
 from editgan.editing.masks import edit_region
 from editgan.editing.optimize import edit
-from editgan.editing.paste import paste_back
 from editgan.editing.vectors import EditingVector, apply_vector
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.encoder.inversion import invert
 from editgan.generator.generator import Generator
 from editgan.images import to_float
 from editgan.judges import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
+from editgan.methods.localediting.channels import convolutions, swapped_styles
 from editgan.metrics import outside_error
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.predict import predict_masks
@@ -214,7 +214,7 @@ def main() -> None:
     row("pasted back", pasted("smile"), photos)
     name, strengths = (
         "strength by the segmentation at shares " + ", ".join(f"{s:g}" for s in SHARES),
-        params.sweep.editgan,
+        params.scoring.editgan,
     )
     row(name, by_segmentation(of_one, strengths), embedded, SHARES)
     row("mean of 8 heads, strength by the segmentation", by_segmentation(mean, strengths), embedded, SHARES)
@@ -222,7 +222,7 @@ def main() -> None:
     count, strength = min(options.tuned, len(rest)), options.strengths[1]
     if not count:
         return
-    chosen = json.loads((options.outputs / "sweep" / "metrics.json").read_text())["chosen"]
+    chosen = json.loads((options.outputs / "scoring" / "metrics.json").read_text())["chosen"]
     deltas = {
         "EditGAN": strength * of_one.delta_w_plus,
         "InterFaceGAN": chosen["interfacegan"]["strength"]

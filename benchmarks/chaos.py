@@ -22,9 +22,9 @@ from pathlib import Path
 import psutil
 import yaml
 
-from editgan import doctor
-from editgan.environment import PROJECT_ROOT
-from editgan.graph import load_graph
+from editgan.cli import doctor
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.graph import load_graph
 
 sys.path.insert(0, str(PROJECT_ROOT / "tests"))
 from fake_project import SEPARATE, environment, make_project  # noqa: E402

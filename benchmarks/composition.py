@@ -15,7 +15,7 @@ from edits import followed, labelled_heads, set_heads
 
 from editgan.data.archive import load_attributes
 from editgan.editing.edits import load_edits
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import load_latents
 
 EDITS = ("smile", "open_mouth", "closed_eyes", "raise_brows", "big_nose", "long_hair", "beard")

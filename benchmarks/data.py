@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from editgan.config import load_params
 from editgan.data.archive import load_encoded, load_images, write_archive
 from editgan.data.worker import prepare, render_one
-from editgan.environment import PROJECT_ROOT
 from editgan.images import to_float
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.training import batch_indices
 
 RESOLUTION = 64

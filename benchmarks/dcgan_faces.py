@@ -19,9 +19,9 @@ from torch import Tensor
 from editgan.assets.fetch import extract, fetch_archive, mismatch
 from editgan.assets.manifest import Archive
 from editgan.assets.stage import BY_HAND, CACHE, CACHE_VARIABLE
-from editgan.environment import home_project
 from editgan.errors import UserError
 from editgan.images import save_png, to_pil, to_uint8
+from editgan.runtime.environment import home_project
 
 ARCHIVE = Archive(
     registry="pypi",

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.data.archive import load_images
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
+from editgan.editor.inputs import files_in
 from editgan.images import colourize, labelled_grid, mean_squared_error, read_image, save_png, to_float
-from editgan.inputs import files_in
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.metrics import outside_error
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from editgan.data.archive import load_images
-from editgan.editing.masks import dilate
+from editgan.data.paste import dilate
 from editgan.editing.vectors import apply_vector
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import load_latents
 
 REPEATS = 3

@@ -38,7 +38,7 @@ from editgan.data.render import render
 from editgan.data.splits import sample_head
 from editgan.editing.edits import Edit, fits, load_edits, target_mask
 from editgan.editing.masks import edit_region
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.images import colourize, labelled_grid, save_png, to_float
 from editgan.judges.quality import measure

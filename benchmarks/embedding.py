@@ -21,7 +21,7 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.data.archive import load_images
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.images import mean_squared_error, to_float
 

@@ -27,7 +27,7 @@ from editgan.config import load_params
 from editgan.data.archive import load_classes, load_masks
 from editgan.data.reading import read_one
 from editgan.data.sources import folder
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.images import colourize, labelled_grid, save_png
 from editgan.judges.quality import cosines, measure

@@ -24,7 +24,7 @@ import torch
 
 from editgan.config import load_params
 from editgan.data.archive import count, load_classes, load_images, load_masks
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.encoder.inversion import invert
 from editgan.images import to_float

@@ -4,7 +4,7 @@
 
 For photographs whose test split is too small for KID and FID (`params/photos64.yaml`: 46 people). The first `--heads`
 people of outputs/data/reference.zip who have a neutral picture (smile 0 by label) give one each: they are embedded as
-stage `encoder` does it, edited by every method at the strength that stage `sweep` chose on validation pictures, and
+stage `encoder` does it, edited by every method at the strength that stage `scoring` chose on validation pictures, and
 judged; nothing was trained or chosen on them. `--latents` keeps the embeddings, so that an interrupted run goes on. All
 pictures of the other people are the reference of KID and FID (EfficientNet-Lite0 features). Brackets: 95 % bootstrap
 intervals over people. There is no truth: nobody here is seen smiling with all else equal.
@@ -19,19 +19,18 @@ import torch
 from torch import Tensor
 
 from editgan.assets.load import load_network
-from editgan.benchmark.baselines.distillation import smile
-from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
-from editgan.benchmark.methods import load_methods
-from editgan.benchmark.smile import DISTILLATION, EDITGAN, refined_name
-from editgan.benchmark.titles import title_of
 from editgan.config import load_params
 from editgan.data.archive import load_attributes, load_images
 from editgan.editing.refine import refine
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.params import EncoderParams
 from editgan.images import labelled_grid, save_png
 from editgan.judges import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
+from editgan.methods.distillation.pairs import smile
+from editgan.methods.distillation.pix2pixhd import GlobalGenerator
+from editgan.methods.registry import load_methods
+from editgan.methods.smile import DISTILLATION, EDITGAN, refined_name
 from editgan.metrics import (
     bootstrap_interval,
     features_to_statistics,
@@ -39,6 +38,7 @@ from editgan.metrics import (
     kernel_distance,
     kernel_distance_spread,
 )
+from editgan.report.titles import title_of
 from editgan.weights import load_module, load_tensors, save_tensors
 
 SHOWN = 10  # people in the picture
@@ -95,11 +95,11 @@ def main() -> None:
     editor.set_latents(embedded(editor, photos, params.encoder, options.latents))
     rows = {"input": photos, "reconstruction": editor.render(editor.w_plus)}
     print(f"{len(chosen)} people embedded; {len(others)} pictures of others are the reference", flush=True)
-    w_plus, batch = editor.w_plus, params.sweep.batch
+    w_plus, batch = editor.w_plus, params.scoring.batch
     vectors, methods, renderer = load_methods(
-        outputs, vector=params.sweep.vector, plus=params.sweep.plus_vector, batch=batch, device=editor.device
+        outputs, vector=params.scoring.vector, plus=params.scoring.plus_vector, batch=batch, device=editor.device
     )
-    sweep = json.loads((outputs / "sweep" / "metrics.json").read_text())["chosen"]
+    sweep = json.loads((outputs / "scoring" / "metrics.json").read_text())["chosen"]
     strengths = {name: sweep[name]["strength"] for name in methods}
     rows |= {name: renderer.pictures(method(w_plus)(strengths[name])) for name, method in methods.items()}
     section = params.editing.refine

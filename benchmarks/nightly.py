@@ -19,7 +19,7 @@ from torch import Tensor
 
 from editgan.config import NightlyParams, load_params
 from editgan.errors import UserError
-from editgan.regression import AT_ONCE, BASELINE, WATCHED, Figures, Key, changes, load_figures, tolerances_of
+from editgan.report.regression import AT_ONCE, BASELINE, WATCHED, Figures, Key, changes, load_figures, tolerances_of
 from editgan.scoring.table import Row
 from editgan.training import generator_for
 

@@ -25,8 +25,6 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
-from editgan.benchmark.methods import PLUS
-from editgan.benchmark.smile import EDITGAN, RECONSTRUCTION
 from editgan.config import NightlyParams, load_params
 from editgan.data.archive import load_attributes, load_classes, load_masks
 from editgan.editing.edits import load_edits
@@ -36,7 +34,9 @@ from editgan.editing.stage import plan
 from editgan.editing.vectors import EditingVector, apply_vector
 from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES
-from editgan.regression import (
+from editgan.methods.registry import PLUS
+from editgan.methods.smile import EDITGAN, RECONSTRUCTION
+from editgan.report.regression import (
     AT_ONCE,
     BASELINE,
     WATCHED,
@@ -47,13 +47,13 @@ from editgan.regression import (
     load_figures,
     tolerances_of,
 )
+from editgan.runtime.stage import select_device
 from editgan.scoring.rows import Rows
 from editgan.scoring.scores import load_heads, save_heads
 from editgan.scoring.table import Column, Row
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.predict import features_of, predict_masks
 from editgan.segmentation.training import drop_small_labels, train_ensemble
-from editgan.stage import select_device
 from editgan.training import generator_for
 from editgan.weights import sha256
 
@@ -72,7 +72,7 @@ class Nights:
         self.lpips = use_winograd(load_network("lpips_vgg", outputs / "assets")).to(self.device)
         self.labelled = self.rows.latents["few_shot"][: self.params.segmentation.labelled_images]
         self.val = self.rows.latents["val"].to(self.device)
-        chosen = json.loads((outputs / "sweep" / "metrics.json").read_text())["chosen"]
+        chosen = json.loads((outputs / "scoring" / "metrics.json").read_text())["chosen"]
         self.strengths = {name: chosen[name]["strength"] for name in (EDITGAN, PLUS)}
 
     def train(self, seed: int, members: int) -> SegmentationEnsemble:
@@ -93,7 +93,7 @@ class Nights:
     def learn(self, S: SegmentationEnsemble) -> dict[str, EditingVector]:
         """Both smiles as stage editing learns them."""
         params, count, found = self.params.editing, len(self.labelled), {}
-        names = {EDITGAN: self.params.sweep.vector, PLUS: self.params.sweep.plus_vector}
+        names = {EDITGAN: self.params.scoring.vector, PLUS: self.params.scoring.plus_vector}
         described = load_edits(self.edits_file, S.class_names)
         for lesson in plan(
             {row: described[name] for row, name in names.items()},

@@ -31,9 +31,9 @@ import editgan.generator.generator as generator_module
 import editgan.generator.layers as layers
 import editgan.generator.train as train_module
 from editgan.config import load_params
-from editgan.environment import PROJECT_ROOT
 from editgan.generator.generator import Generator
-from editgan.tracking import Run
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.tracking import Run
 from editgan.training import count_parameters, seed_everything
 
 CHANNELS = {  # resolution: (channel_base of G, of D, channel_max), about 1.4 million parameters each

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from editgan.assets.inference import for_inference
 from editgan.assets.load import load_network
-from editgan.benchmark.envelope import POINTS, bootstrap_areas
 from editgan.metrics import (
     bootstrap_interval,
     cleanfid,
@@ -31,7 +30,8 @@ from editgan.metrics import (
     poly_mmd,
     reference_sums,
 )
-from editgan.process import keep_freed_memory
+from editgan.runtime.process import keep_freed_memory
+from editgan.scoring.envelope import POINTS, bootstrap_areas
 from editgan.training import generator_for
 
 NETWORKS = ("mobilefacenet", "face_api_expression", "fer", "efflite0", "lpips_alex")

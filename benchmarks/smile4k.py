@@ -4,7 +4,7 @@
 
 Neutral heads of the training set, the first so many, are embedded as stage `encoder` embeds (its guess and then the
 optimisation of `params.yaml`; kept in --work, so that an interrupted run goes on), and every method edits them at the
-strength that stage `sweep` chose for it on validation heads. Generator, encoder and MaskGAN have learned from these
+strength that stage `scoring` chose for it on validation heads. Generator, encoder and MaskGAN have learned from these
 very heads: an advantage that the paper gives to MaskGAN and here to all. Half of them have trained the classifier that
 judges elsewhere, so that only the two pretrained networks judge smiles here. KID is of EfficientNet-Lite0 features,
 against the reference heads, which are of other people; identity is MobileFaceNet's cosine to the photo.
@@ -20,20 +20,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from editgan.benchmark.baselines.distillation import smile
-from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
-from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
-from editgan.benchmark.methods import load_methods
-from editgan.benchmark.smile import DISTILLATION, EDITGAN, INPUT, MASKGAN, RECONSTRUCTION, refined_name
 from editgan.config import Params, load_params
 from editgan.data.archive import load_attributes, load_images, load_masks
 from editgan.editing.edits import at_rest
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.inversion import invert
 from editgan.errors import UserError
 from editgan.images import read_mask, to_float
 from editgan.judges import Judges, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
+from editgan.methods.distillation.pairs import smile
+from editgan.methods.distillation.pix2pixhd import GlobalGenerator
+from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
+from editgan.methods.registry import load_methods
+from editgan.methods.smile import DISTILLATION, EDITGAN, INPUT, MASKGAN, RECONSTRUCTION, refined_name
 from editgan.metrics import kernel_distance
 from editgan.weights import load_module, load_tensors, save_tensors, sha256
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work/smile4k"), help="where embedded heads are kept")
     options = parser.parse_args()
     outputs, params, data = options.outputs, load_params(options.params), options.outputs / "data"
-    editor, sweep = Editor.load(outputs), params.sweep
+    editor, scoring = Editor.load(outputs), params.scoring
     attributes = load_attributes(data / "train_labels.zip")
     neutral = [index for index, head in enumerate(attributes) if at_rest(head)][: options.heads]
     if len(neutral) < options.heads:
@@ -89,9 +89,9 @@ def main() -> None:
     w_plus = embedded(editor, photos, params, work)
 
     vectors, methods, renderer = load_methods(
-        outputs, vector=sweep.vector, plus=sweep.plus_vector, batch=sweep.batch, device=editor.device,
+        outputs, vector=scoring.vector, plus=scoring.plus_vector, batch=scoring.batch, device=editor.device,
     )  # fmt: skip
-    chosen = json.loads((outputs / "sweep" / "metrics.json").read_text())["chosen"]
+    chosen = json.loads((outputs / "scoring" / "metrics.json").read_text())["chosen"]
     judges = load_judges(outputs / "assets", outputs / "judges", editor.device)
     measured = dict(device=editor.device, batch=params.benchmark.batch)
     kept = measure(judges.identity, photos, **measured)
@@ -113,12 +113,12 @@ def main() -> None:
         made = editor.apply({vectors[EDITGAN].name: chosen[EDITGAN]["strength"]}, refine=steps)
         show(f"{refined_name(steps)}, {count} heads", made.images)
     distilled = load_module(outputs / DISTILLATION / "generator.safetensors", GlobalGenerator).to(editor.device)
-    show(DISTILLATION, smile(distilled, photos, batch=sweep.batch))
+    show(DISTILLATION, smile(distilled, photos, batch=scoring.batch))
     maskgan = load_module(outputs / MASKGAN / "generator.safetensors", MaskGAN).to(editor.device)
     masks = torch.as_tensor(load_masks(data / "train_labels.zip", neutral))
     donor = read_mask(outputs / MASKGAN / "donor.png", resolution=params.resolution, classes=len(editor.class_names))
     wanted = smile_masks(masks, donor, editor.class_names)
-    show(MASKGAN, edit(maskgan, photos, masks, wanted, batch=sweep.batch))
+    show(MASKGAN, edit(maskgan, photos, masks, wanted, batch=scoring.batch))
 
 
 if __name__ == "__main__":

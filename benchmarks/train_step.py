@@ -22,15 +22,15 @@ import torch
 
 from editgan.assets.load import load_network
 from editgan.config import load_params
-from editgan.environment import PROJECT_ROOT
 from editgan.generator import losses
 from editgan.generator.adversarial import FINITE_STEP, build_networks, train
 from editgan.generator.parallel import Ranks, train_together
 from editgan.generator.params import GeneratorParams
 from editgan.generator.projected import diffaugment
 from editgan.images import to_float
-from editgan.optimizers import ADAM_BETAS
-from editgan.process import keep_freed_memory
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.process import keep_freed_memory
+from editgan.training import ADAM_BETAS
 
 CPU = torch.device("cpu")
 RESOLUTION = 64

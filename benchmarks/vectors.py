@@ -20,7 +20,7 @@ from editgan.data.archive import load_attributes, load_images
 from editgan.editing.edits import load_edits, suitable_heads
 from editgan.editing.masks import edit_region
 from editgan.editing.vectors import EditingVector
-from editgan.editor import Editor
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import load_latents
 from editgan.encoder.inversion import invert
 from editgan.images import to_float

@@ -5,9 +5,9 @@ import errno
 import sys
 from pathlib import Path
 
-from editgan.environment import apply_environment
 from editgan.errors import UserError
-from editgan.process import Stopped, die_with_parent, end_children, keep_freed_memory
+from editgan.runtime.environment import apply_environment
+from editgan.runtime.process import Stopped, die_with_parent, end_children, keep_freed_memory
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     die_with_parent()
     keep_freed_memory()
     apply_environment(root)
-    from editgan.stage import run_stage  # brings torch, which takes seconds: after the guards
+    from editgan.runtime.stage import run_stage  # brings torch, which takes seconds: after the guards
 
     try:
         run_stage(options.stage, root=root, params_path=options.params)

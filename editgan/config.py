@@ -13,8 +13,9 @@ from editgan.section import Section
 
 STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
-    "interfacegan", "localediting", "distillation", "maskgan", "sweep", "benchmark",
+    "interfacegan", "localediting", "distillation", "maskgan", "scoring", "benchmark",
 )  # fmt: skip
+METHODS = ("interfacegan", "localediting", "distillation", "maskgan")  # stages whose packages lie in editgan/methods
 
 
 # (key, key): the value of the first must not exceed that of the second.
@@ -119,9 +120,14 @@ def _value(params: Section, key: str) -> Any:
     return functools.reduce(getattr, key.split("."), params)
 
 
+def package_of(stage: str) -> str:
+    """Dotted name of a stage's package."""
+    return f"editgan.methods.{stage}" if stage in METHODS else f"editgan.{stage}"
+
+
 def section_class(stage: str) -> type[Section]:
-    """The params class of a stage: the one `...Params` class defined in `editgan/STAGE/params.py`."""
-    return getattr(importlib.import_module(f"editgan.{stage}.params"), f"{stage.capitalize()}Params")
+    """The params class of a stage: `StageParams` in `params.py` of its package."""
+    return getattr(importlib.import_module(f"{package_of(stage)}.params"), f"{stage.capitalize()}Params")
 
 
 Params: Any = create_model("Params", __base__=BaseParams, **{stage: (section_class(stage), ...) for stage in STAGES})

@@ -10,6 +10,10 @@ from torch import Tensor
 from editgan.errors import UserError
 
 CAPTION_HEIGHT = 16
+# Where a face stands in a square picture, as fractions of its side, x to the right and y down, seen from the front:
+# the framing that renderer, importer and identity networks share.
+EYE_DISTANCE = 0.25  # between the centres of the two eyeballs, as in FFHQ
+EYE_CENTRE = (0.5, 0.46)  # the point midway between them
 
 
 def to_float(images: Tensor) -> Tensor:

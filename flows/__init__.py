@@ -6,7 +6,7 @@ Importing this package gives the process the project's environment, which Prefec
 import os
 from pathlib import Path
 
-from editgan.environment import apply_environment
+from editgan.runtime.environment import apply_environment
 
 apply_environment()
 Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes no parent folders

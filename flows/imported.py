@@ -4,9 +4,9 @@ import json
 import subprocess
 from pathlib import Path
 
-from editgan import tracking
 from editgan.config import load_params, stage_params
-from editgan.graph import content_hash, input_hash, load_graph
+from editgan.runtime import tracking
+from editgan.runtime.graph import content_hash, input_hash, load_graph
 from editgan.weights import write_json
 
 

@@ -26,10 +26,10 @@ from prefect.context import get_run_context
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
-from editgan import tracking
-from editgan.environment import PROJECT_ROOT, home_project, running_servers, store_uri
 from editgan.errors import UserError
-from editgan.graph import ancestors, load_graph
+from editgan.runtime import tracking
+from editgan.runtime.environment import PROJECT_ROOT, home_project, running_servers, store_uri
+from editgan.runtime.graph import ancestors, load_graph
 from flows import servers, stages
 from flows.checkout import prepare_checkout
 from flows.lock import Lock, sole_pipeline
@@ -135,7 +135,7 @@ def register(root: Path, name: str, run_id: str) -> str | None:
     """Register the editor in MLflow if its files have changed; returns the new version."""
     if not (root / "outputs" / "editing" / "vectors").is_dir():
         return None
-    from editgan.registry import register_editor  # brings torch, which a flow does without as long as it can
+    from editgan.editor.registry import register_editor  # brings torch, which a flow does without as long as it can
 
     try:
         version = register_editor(root, name, run_id)
@@ -155,7 +155,7 @@ class Regressed(RuntimeError):
 def decide(root: Path) -> str | None:
     """What of the benchmark has become worse than the accepted baseline; empty if nothing, None without a baseline."""
     from editgan.config import load_params  # brings torch, which a flow does without as long as it can
-    from editgan.regression import BASELINE, judged
+    from editgan.report.regression import BASELINE, judged
 
     if not any((root / BASELINE).glob("*")):
         page = NO_BASELINE.format(BASELINE)

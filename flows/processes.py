@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from editgan.environment import project_environment
+from editgan.runtime.environment import project_environment
 
 LEASH = Path(__file__).with_name("leash.py")
 GRACE_SECONDS = 20.0  # a stage closes its run properly in this time

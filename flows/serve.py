@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from editgan.environment import HEALTH, PROJECT_ROOT, home_project, store_uri
 from editgan.errors import UserError
+from editgan.runtime.environment import HEALTH, PROJECT_ROOT, home_project, store_uri
 from flows import processes, servers
 from flows.lock import sole
 

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import psutil
 
-from editgan.environment import HEALTH, answers, artifact_folder, home_project, running_servers, servers_file, store_uri
+from editgan.runtime.environment import (
+    HEALTH,
+    answers,
+    artifact_folder,
+    home_project,
+    running_servers,
+    servers_file,
+    store_uri,
+)
 from flows import processes
 
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"

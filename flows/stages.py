@@ -14,9 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from editgan.graph import load_graph
-from editgan.process import has_gpu
-from editgan.progress import clock
+from editgan.runtime.graph import load_graph
+from editgan.runtime.process import has_gpu
+from editgan.runtime.progress import clock
 from flows import processes
 
 POLL_SECONDS = 1.0

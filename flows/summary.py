@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from editgan import tracking
 from editgan.errors import UserError
-from editgan.graph import content_hash, input_hash, load_graph
+from editgan.runtime import tracking
+from editgan.runtime.graph import content_hash, input_hash, load_graph
 from editgan.scoring.table import Column, Figure, of_method, parse_table
 from flows.stages import StageResult
 

@@ -21,10 +21,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from editgan import tracking
-from editgan.environment import PROJECT_ROOT, home_project, tracking_uri
 from editgan.errors import UserError
-from editgan.graph import flat_keys
+from editgan.runtime import tracking
+from editgan.runtime.environment import PROJECT_ROOT, home_project, tracking_uri
+from editgan.runtime.graph import flat_keys
 from flows import processes, servers, stages
 from flows.lock import sole
 
@@ -110,7 +110,7 @@ def comparison(names: Sequence[str]) -> str:
     """The experiments beside the working tree, as text; without results there, the first of them is the reference."""
     from rich.console import Console
 
-    from editgan.comparison import WORKING_TREE, find_run, show  # brings torch, which a flow does without
+    from editgan.report.comparison import WORKING_TREE, find_run, show  # brings torch, which a flow does without
 
     if not names:
         return "no experiment to compare"

@@ -34,7 +34,8 @@ from editgan.generator.losses import mean_w
 from editgan.generator.parallel import Ranks
 from editgan.generator.params import GeneratorParams
 from editgan.images import image_grid, save_png, to_uint8
-from editgan.training import choose_precision, generator_for
+from editgan.runtime.precision import choose_precision
+from editgan.training import generator_for
 from editgan.weights import save_module, write_json
 
 RATE_SECONDS = 20.0  # for which the pace is measured

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from editgan.environment import PROJECT_ROOT, apply_environment
+from editgan.runtime.environment import PROJECT_ROOT, apply_environment
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0", ""}
 

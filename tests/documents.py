@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from editgan.environment import PROJECT_ROOT
+from editgan.runtime.environment import PROJECT_ROOT
 
 PAGES = (PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md")))
 PROGRAMS = ("make", "editgan", "python", "dvc", "mlflow", "prefect")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from editgan.environment import PROJECT_ROOT
+from editgan.runtime.environment import PROJECT_ROOT
 
 STAGES = ("first", "second", "third")
 SEPARATE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "EDITGAN_TRACKING_URI", "PREFECT_HOME", "XDG_CACHE_HOME")
@@ -22,8 +22,8 @@ STAGE = """
 import hashlib, json, os, sys, time
 from pathlib import Path
 import yaml
-from editgan.process import die_with_parent, exclusive
-from editgan.progress import Progress
+from editgan.runtime.process import die_with_parent, exclusive
+from editgan.runtime.progress import Progress
 
 name = sys.argv[1]
 work, out = Path("work") / name, Path("outputs") / name

@@ -12,7 +12,7 @@ from PIL import Image
 
 from editgan.assets.alignment import HEADS
 from editgan.data import importing
-from editgan.photo import Face
+from editgan.data.photo import Face
 
 SIZE = 100  # of the photos here
 SQUARE = torch.tensor(HEADS) * 60 + torch.tensor([20.0, 10.0])  # a face whose square is 60 px wide, at (20, 10)

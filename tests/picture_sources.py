@@ -11,8 +11,8 @@ from PIL import Image
 from editgan.config import Params
 from editgan.data import stage
 from editgan.data.sources import celeba_hq
-from editgan.stage import StageContext
-from editgan.tracking import offline_run
+from editgan.runtime.stage import StageContext
+from editgan.runtime.tracking import offline_run
 
 COUNTS = {"train": 24, "pool": 8, "few_shot": 4, "val": 8, "test": 4, "reference": 6}
 CLASSES = '[{"name": "background", "colour": [0, 0, 0]}, {"name": "face", "colour": [250, 200, 150]}]'

@@ -5,7 +5,7 @@ import torch
 
 from editgan.assets.alignment import HEADS, align, fit_similarity, heads_points
 from editgan.assets.networks.mobilefacenet import TEMPLATE
-from editgan.framing import EYE_CENTRE, EYE_DISTANCE
+from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
 
 def blob(size: int, centre: tuple[float, float], width: float) -> torch.Tensor:

@@ -6,12 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from editgan.benchmark.baselines import interfacegan, localediting
-from editgan.benchmark.baselines.localediting import Contributions, channel_mask, convolutions, part_clusters
 from editgan.data.archive import write_archive
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
-from editgan.interfacegan.stage import condition_boundaries, known_conditions
+from editgan.methods.interfacegan import direction as interfacegan
+from editgan.methods.interfacegan.stage import condition_boundaries, known_conditions
+from editgan.methods.localediting import channels as localediting
+from editgan.methods.localediting.channels import Contributions, channel_mask, convolutions, part_clusters
 
 
 def planted(count: int = 2000, noise: float = 0.05) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_benchmark import (
+from test_scores import (
     HEADS,
     METHODS,
     MOUTH,
@@ -24,30 +24,30 @@ from test_benchmark import (
 )
 from torch import nn
 
-from editgan import tracking
 from editgan.benchmark import stage
-from editgan.benchmark.baselines.localediting import convolutions
-from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
-from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
 from editgan.benchmark.params import BenchmarkParams
-from editgan.benchmark.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.config import load_params
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes, write_archive
 from editgan.editing.params import ObjectiveWeights, OptimizationParams
 from editgan.editing.vectors import EditingVector, save_vector
 from editgan.encoder.encoder import EMBEDDED_SETS
-from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.images import save_mask
 from editgan.judges import load_judges
 from editgan.judges.classifier import SmileResNet
+from editgan.methods.distillation.pix2pixhd import GlobalGenerator
+from editgan.methods.localediting.channels import convolutions
+from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
+from editgan.methods.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
+from editgan.runtime import tracking
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.scoring import rows
+from editgan.scoring import stage as scoring_stage
+from editgan.scoring.params import ScoringParams
 from editgan.scoring.scores import Scores, load_heads, measure_row
 from editgan.scoring.table import Column, Row, parse_table
 from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
-from editgan.sweep import stage as sweep_stage
-from editgan.sweep.params import SweepParams
 from editgan.weights import load_module, save_module, save_tensors, write_json
 
 
@@ -92,10 +92,10 @@ def context(tmp_path, monkeypatch):
     for name, column in stage.VALIDATED.items():
         write_json(outputs / name / "curves" / "val.json", [{"kimg": 1.0, column: 0.5}, {"kimg": 2.0, column: 0.4}])
     save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
-    monkeypatch.setattr(sweep_stage, "load_network", lambda *_: PixelDistance())
+    monkeypatch.setattr(scoring_stage, "load_network", lambda *_: PixelDistance())
     monkeypatch.setattr(rows, "load_judges", lambda *_: stand_ins())
     monkeypatch.setattr(rows, "processes_on", lambda device: 1)  # the stand-ins live in this process
-    monkeypatch.setattr(sweep_stage, "load_guide", lambda *_: RedMouth())
+    monkeypatch.setattr(scoring_stage, "load_guide", lambda *_: RedMouth())
 
     refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
     params = SimpleNamespace(
@@ -105,7 +105,7 @@ def context(tmp_path, monkeypatch):
         editing=SimpleNamespace(refine=refinement, edit=refinement),
         segmentation=SimpleNamespace(labelled_images=4),
         data=SimpleNamespace(source="heads"),
-        sweep=SweepParams(
+        scoring=ScoringParams(
             recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
             editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1), batch=4,
         ),
@@ -121,7 +121,7 @@ def context(tmp_path, monkeypatch):
         device=torch.device("cpu"),
         input=lambda name: outputs / name,
     )
-    sweep_stage.run(SimpleNamespace(**{**vars(context), "out": outputs / "sweep", "work": tmp_path / "sweep"}))
+    scoring_stage.run(SimpleNamespace(**{**vars(context), "out": outputs / "scoring", "work": tmp_path / "scoring"}))
     return context
 
 
@@ -204,9 +204,9 @@ def test_protocol_end_to_end_is_byte_stable(context):
 def test_rows_of_the_table_are_those_of_the_sweep_at_the_chosen_strengths(context):
     stage.run(context)
     swept, shown = (
-        parse_table((context.input(name) / "results.csv").read_bytes(), name) for name in ("sweep", "benchmark")
+        parse_table((context.input(name) / "results.csv").read_bytes(), name) for name in ("scoring", "benchmark")
     )
-    chosen = json.loads((context.input("sweep") / "metrics.json").read_text())["chosen"]
+    chosen = json.loads((context.input("scoring") / "metrics.json").read_text())["chosen"]
     compared = 0
     for row, figures in swept.items():
         if row.method not in chosen or row.strength == chosen[row.method]["strength"]:
@@ -283,7 +283,7 @@ def test_missing_and_mismatched_inputs_are_named(context):
         UserError, match=f"{HEADS - 1} latents of reconstruction for {HEADS} test heads; run stage encoder"
     ):
         stage.run(context)
-    context.params.sweep = context.params.sweep.model_copy(update={"vector": "frown"})
+    context.params.scoring = context.params.scoring.model_copy(update={"vector": "frown"})
     with pytest.raises(UserError, match="frown.safetensors: missing"):
         stage.run(context)
 
@@ -322,7 +322,9 @@ def test_latex_has_a_row_for_every_method(context):
 def test_photographs_have_no_truth_and_no_figure_that_needs_one(context):
     context.params.data.source = "folder"
     write_archive(context.input("data") / "test_smiling.zip", [], [], [])
-    sweep_stage.run(SimpleNamespace(**{**vars(context), "out": context.input("sweep"), "work": context.root / "again"}))
+    scoring_stage.run(
+        SimpleNamespace(**{**vars(context), "out": context.input("scoring"), "work": context.root / "again"})
+    )
     stage.run(context)
     rows = json.loads((context.out / "metrics.json").read_text())[f"smile_test{HEADS}"]
     assert TRULY_SMILING not in rows and {INPUT, RECONSTRUCTION, EDITGAN} <= rows.keys()

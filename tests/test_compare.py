@@ -10,10 +10,10 @@ import pytest
 from fake_project import environment, make_project
 from typer.testing import CliRunner
 
-from editgan.cli import app
-from editgan.comparison import HEADLINES, find_run, verdict
-from editgan.environment import PROJECT_ROOT
+from editgan.cli.pictures import app
 from editgan.errors import UserError
+from editgan.report.comparison import HEADLINES, find_run, verdict
+from editgan.runtime.environment import PROJECT_ROOT
 
 # Seed 0 smiles 280 of 400 times, any other seed 40 times less; the embedding does not change.
 PLANT = """

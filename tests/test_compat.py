@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from editgan.environment import PROJECT_ROOT
+from editgan.runtime.environment import PROJECT_ROOT
 
 CODE = """
 import sys

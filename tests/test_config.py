@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from editgan.config import STAGES, Params, flatten, load_params
-from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
+from editgan.runtime.environment import PROJECT_ROOT
 
 FILES = [PROJECT_ROOT / "params.yaml", *sorted((PROJECT_ROOT / "params").glob("*.yaml"))]
 

@@ -27,7 +27,7 @@ from editgan.data.paint import CLASS, CLASSES
 from editgan.data.raster import rasterise
 from editgan.data.render import majority, render
 from editgan.data.splits import FEW_SHOT, SPLITS, sample_head
-from editgan.framing import EYE_CENTRE, EYE_DISTANCE
+from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
 MOUTH = [CLASS[name] for name in ("upper_lip", "lower_lip", "mouth_interior")]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from picture_sources import COUNTS, face, make_data, write_folder
 
-from editgan.benchmark.smile import load_heads
 from editgan.config import load_params
 from editgan.data.archive import count, holds_masks, load_attributes, load_images
 from editgan.data.assign import Picture, assign
+from editgan.methods.smile import load_heads
 
 
 @pytest.fixture

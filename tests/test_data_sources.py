@@ -13,7 +13,6 @@ from picture_sources import COUNTS, face, make_data, write_celeba_hq, write_fold
 from PIL import Image
 from pydantic import ValidationError
 
-from editgan.benchmark.smile import load_heads
 from editgan.config import load_params
 from editgan.data.archive import count, load_attributes, load_classes, load_images, load_masks
 from editgan.data.assign import Picture, assign, covering_first
@@ -24,8 +23,9 @@ from editgan.data.sources import celeba_hq, folder
 from editgan.editing.edits import at_rest, load_edits, suitable_heads
 from editgan.errors import UserError
 from editgan.judges.stage import training_halves
-from editgan.stage import StageContext, stage_module
-from editgan.tracking import offline_run
+from editgan.methods.smile import load_heads
+from editgan.runtime.stage import StageContext, stage_module
+from editgan.runtime.tracking import offline_run
 
 SPLITS = ("train", "pool", "val", "test", "reference")
 

@@ -15,8 +15,8 @@ from editgan.data import blocks, rendering, stage, training
 from editgan.data.archive import count, load_attributes, load_images, load_masks
 from editgan.data.training import training_folder
 from editgan.errors import UserError
-from editgan.stage import StageContext
-from editgan.tracking import Run, offline_run
+from editgan.runtime.stage import StageContext
+from editgan.runtime.tracking import Run, offline_run
 
 
 def make(root: Path, project_root: Path, tracked: Run | None = None) -> Path:

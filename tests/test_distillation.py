@@ -13,17 +13,17 @@ import yaml
 from test_encoder import tiny_generator
 from torch import nn
 
-from editgan.benchmark.baselines import distillation
-from editgan.benchmark.baselines.distillation import choose_pairs, rate_at, shifted, smile
-from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, initialise
 from editgan.config import load_params
-from editgan.distillation import stage
-from editgan.distillation.params import DistillationParams
-from editgan.distillation.train import Pairs, drawn, train_distillation
 from editgan.errors import UserError
 from editgan.images import to_float, to_uint8
-from editgan.stage import StageContext
-from editgan.tracking import offline_run
+from editgan.methods.distillation import pairs as distillation
+from editgan.methods.distillation import stage
+from editgan.methods.distillation.pairs import choose_pairs, rate_at, shifted, smile
+from editgan.methods.distillation.params import DistillationParams
+from editgan.methods.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, initialise
+from editgan.methods.distillation.train import Pairs, drawn, train_distillation
+from editgan.runtime.stage import StageContext
+from editgan.runtime.tracking import offline_run
 from editgan.training import count_parameters
 from editgan.weights import load_module, load_tensors, save_module, save_tensors, tensors_equal
 

@@ -7,9 +7,9 @@ import yaml
 from documents import FENCED, PAGES, SPAN, documented_commands
 from typer.main import get_command
 
-from editgan.cli import app
+from editgan.cli.pictures import app
 from editgan.config import STAGES
-from editgan.environment import PROJECT_ROOT
+from editgan.runtime.environment import PROJECT_ROOT
 
 TRACKED = ("editgan/", "flows/", "tests/", "benchmarks/", "docs/", "params/", "scripts/", "data/store", "baseline/")
 FILE = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:py|yaml|md|png|ipynb|toml|txt)")

@@ -20,12 +20,14 @@ import yaml
 from fake_project import environment, make_project
 from typer.testing import CliRunner
 
-from editgan import cli, doctor, tracking
 from editgan.assets.manifest import NETWORKS
+from editgan.cli import doctor
+from editgan.cli import pictures as cli
 from editgan.config import load_params
-from editgan.environment import PROJECT_ROOT
-from editgan.graph import input_hash, load_graph
-from editgan.process import exclusive
+from editgan.runtime import tracking
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.graph import input_hash, load_graph
+from editgan.runtime.process import exclusive
 from editgan.training import save_state
 from editgan.weights import save_tensors
 from flows.lock import sole_pipeline
@@ -109,7 +111,7 @@ def test_bare_clone_is_told_what_is_missing(root):
 
 
 def test_mlflow_run_of_a_killed_process_is_ended(root):
-    code = "import os, sys; from pathlib import Path; from editgan import tracking;"
+    code = "import os, sys; from pathlib import Path; from editgan.runtime import tracking;"
     code += "tracking.start_run('second', root=Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     killed(code, root)
     living = tracking.start_run("third", root=root)
@@ -168,7 +170,7 @@ def test_flow_that_is_just_starting_is_no_dead_one(root):
 
 
 def test_lock_of_a_killed_stage_is_emptied_and_that_of_a_living_one_stays(root):
-    code = "import os, sys; from pathlib import Path; from editgan.process import exclusive;"
+    code = "import os, sys; from pathlib import Path; from editgan.runtime.process import exclusive;"
     code += "held = exclusive(Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
     pid = killed(code, root / "work" / "first")
     with exclusive(root / "work" / "second"):

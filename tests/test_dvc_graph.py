@@ -8,13 +8,13 @@ import pytest
 import yaml
 from test_imports import own
 
-from editgan.config import STAGES, load_params
-from editgan.environment import PROJECT_ROOT
+from editgan.config import STAGES, load_params, package_of
 from editgan.errors import UserError
-from editgan.graph import ancestors, input_hash, load_graph
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.graph import ancestors, input_hash, load_graph
 
 TRAINED = ("judges", "generator", "encoder", "segmentation", "interfacegan", "localediting", "distillation",
-           "maskgan", "sweep")  # fmt: skip
+           "maskgan", "scoring")  # fmt: skip
 GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 FILE = yaml.safe_load((PROJECT_ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -28,10 +28,14 @@ def options(stage: str, out: str) -> dict:
     return {}
 
 
+def folder_of(stage: str) -> Path:
+    return PROJECT_ROOT / package_of(stage).replace(".", "/")
+
+
 def test_the_folder_list_is_the_pipeline():
     assert tuple(GRAPH) == STAGES
-    folders = {path.parent.name for path in (PROJECT_ROOT / "editgan").glob("*/stage.py")}
-    assert folders == set(STAGES)
+    for stage in STAGES:
+        assert (folder_of(stage) / "stage.py").exists() and (folder_of(stage) / "params.py").exists()
     written = yaml.safe_load((PROJECT_ROOT / "params.yaml").read_text())
     assert [key for key in written if key in STAGES] == list(STAGES), "sections stand in the order of the pipeline"
 
@@ -56,7 +60,7 @@ def test_dependencies_exist_or_are_made(name):
 
 def test_stages_that_load_pretrained_networks_come_after_assets():
     """`dvc repro STAGE` runs what the graph says, and nothing else."""
-    sources = {name: (PROJECT_ROOT / "editgan" / name / "stage.py").read_text() for name in STAGES}
+    sources = {name: (folder_of(name) / "stage.py").read_text() for name in STAGES}
     loading = ("load_network", "load_judges", "score_rows")
     loaders = [name for name, source in sources.items() if any(name in source for name in loading)]
     assert {"generator", "encoder", "editing", "benchmark", "judges"} <= set(loaders)
@@ -86,7 +90,7 @@ def test_pixels_never_make_a_trained_stage_stale(name):
 def test_labels_are_for_stages_that_read_part_masks():
     """A new part class leaves the generator, its encoder and the judges as they are."""
     readers = {name for name, stage in GRAPH.items() if "outputs/data/labels.json" in stage.deps}
-    assert readers == {"segmentation", "editing", "localediting", "maskgan", "sweep", "benchmark"}
+    assert readers == {"segmentation", "editing", "localediting", "maskgan", "scoring", "benchmark"}
 
 
 @pytest.mark.parametrize("name", [stage for stage in STAGES if stage not in TRAINED])
@@ -97,15 +101,15 @@ def test_cheap_stages_depend_on_their_own_package(name):
 # Modules that read, write, record and run: a figure does not change with them.
 CARRIERS = {
     "editgan", "editgan._compat", "editgan.assets.manifest", "editgan.config", "editgan.data.archive",
-    "editgan.encoder.encoder", "editgan.environment", "editgan.errors", "editgan.generator.principal_components",
-    "editgan.graph", "editgan.process", "editgan.progress", "editgan.section", "editgan.stage", "editgan.tracking",
-    "editgan.weights",
+    "editgan.encoder.encoder", "editgan.errors", "editgan.generator.principal_components", "editgan.runtime",
+    "editgan.runtime.environment", "editgan.runtime.graph", "editgan.runtime.process", "editgan.runtime.progress",
+    "editgan.runtime.stage", "editgan.runtime.tracking", "editgan.section", "editgan.weights",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["samples", "editing", "benchmark"])
 def test_stages_that_make_figures_depend_on_every_module_that_computes_them(name):
-    needed, found = {f"editgan.{name}.stage"}, set()
+    needed, found = {f"{package_of(name)}.stage"}, set()
     while needed:
         found |= needed
         needed = set().union(*(own(module) for module in needed)) - found
@@ -123,18 +127,18 @@ def test_every_stage_reaches_the_benchmark_or_measures_samples():
     assert not [name for name in STAGES if "samples" in ancestors(GRAPH, name)], "measuring ends there"
 
 
-def test_another_edit_makes_no_sweep_stale():
-    """The sweep takes an hour, and looks at two vectors."""
-    found = [dep for dep in GRAPH["sweep"].deps if dep.startswith("outputs/editing")]
-    sweep = load_params(PROJECT_ROOT / "params.yaml").sweep
-    assert found == [f"outputs/editing/vectors/{name}.safetensors" for name in (sweep.vector, sweep.plus_vector)]
-    assert "editing" in ancestors(GRAPH, "sweep")
+def test_another_edit_makes_no_scores_stale():
+    """Scoring takes an hour, and looks at two vectors."""
+    found = [dep for dep in GRAPH["scoring"].deps if dep.startswith("outputs/editing")]
+    scoring = load_params(PROJECT_ROOT / "params.yaml").scoring
+    assert found == [f"outputs/editing/vectors/{name}.safetensors" for name in (scoring.vector, scoring.plus_vector)]
+    assert "editing" in ancestors(GRAPH, "scoring")
 
 
 def test_unknown_key_in_a_path_is_named(tmp_path):
-    (tmp_path / "params.yaml").write_text("sweep: {vector: smile}\n")
-    (tmp_path / "dvc.yaml").write_text("stages:\n  one:\n    cmd: x\n    deps: ['${sweep.vectors}.txt']\n")
-    with pytest.raises(UserError, match=r"\$\{sweep.vectors\} is no key of params.yaml"):
+    (tmp_path / "params.yaml").write_text("scoring: {vector: smile}\n")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  one:\n    cmd: x\n    deps: ['${scoring.vectors}.txt']\n")
+    with pytest.raises(UserError, match=r"\$\{scoring.vectors\} is no key of params.yaml"):
         load_graph(tmp_path / "dvc.yaml")
 
 

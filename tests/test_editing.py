@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from scipy.ndimage import binary_dilation
 from torch import nn
 
+from editgan.data.paste import dilate
 from editgan.editing.masks import (
     bounding_box,
-    dilate,
     dilation_radius,
     edit_region,
     erase_parts,

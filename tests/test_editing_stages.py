@@ -18,10 +18,10 @@ from editgan.editing.stage import Lesson, plan
 from editgan.editing.vectors import load_vector
 from editgan.generator.generator import Generator
 from editgan.images import to_uint8
+from editgan.runtime.stage import StageContext
+from editgan.runtime.tracking import offline_run
 from editgan.segmentation import stage as segmentation
 from editgan.segmentation.ensemble import load_segmentation
-from editgan.stage import StageContext
-from editgan.tracking import offline_run
 from editgan.weights import save_module, save_tensors, sha256
 
 NAMES = ["background", "skin", "nose", "upper_lip", "lower_lip", "mouth_interior", "glasses"]

@@ -10,17 +10,17 @@ from tiny_models import SIDE, save_models
 from torch import nn
 from typer.testing import CliRunner
 
-from editgan import cli
-from editgan import editor as editor_module
+from editgan.cli import pictures as cli
 from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.data.paste import paste_back
 from editgan.editing.masks import painted_parts
-from editgan.editing.paste import paste_back
 from editgan.editing.vectors import EditingVector, load_vector, save_vector
-from editgan.editor import Editor
+from editgan.editor import editor as editor_module
+from editgan.editor.editor import Editor
+from editgan.editor.inputs import files_in
 from editgan.errors import UserError
 from editgan.generator.principal_components import load_code
 from editgan.images import read_image, read_mask, save_mask, save_png, to_float, to_pil
-from editgan.inputs import files_in
 from editgan.segmentation.labelled import labelled_samples
 from editgan.weights import load_tensors, save_tensors
 

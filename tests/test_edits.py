@@ -8,8 +8,8 @@ from editgan.data.archive import encode_mask
 from editgan.data.paint import CLASSES
 from editgan.editing.edits import Edit, choose_donor, fits, load_edits, target_mask
 from editgan.editing.masks import bounding_box, grow_parts, move_parts, open_parts, place_parts
-from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
+from editgan.runtime.environment import PROJECT_ROOT
 
 NAMES = ["background", "skin", "left_eye", "right_eye", "upper_lip", "lower_lip", "mouth_interior", "hair"]
 EYE, OTHER_EYE, UPPER, LOWER, INSIDE, HAIR = range(2, 8)

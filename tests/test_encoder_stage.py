@@ -18,8 +18,8 @@ from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.generator.principal_components import PrincipalComponents, load_code
 from editgan.images import to_float
-from editgan.stage import StageContext
-from editgan.tracking import offline_run
+from editgan.runtime.stage import StageContext
+from editgan.runtime.tracking import offline_run
 from editgan.weights import save_module
 
 COUNTS = {"train": 24, "pool": 6, "val": 6, "test": 5}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from editgan.benchmark.envelope import bootstrap_areas, envelope_area, envelope_at
 from editgan.metrics import percentile_interval
+from editgan.scoring.envelope import bootstrap_areas, envelope_area, envelope_at
 
 
 def area(points: list[tuple[float, float]], low: float, high: float) -> float:

@@ -28,8 +28,9 @@ from fake_project import (
     wait_for,
 )  # fmt: skip
 
-from editgan import doctor, tracking
-from editgan.environment import PROJECT_ROOT, running_servers
+from editgan.cli import doctor
+from editgan.runtime import tracking
+from editgan.runtime.environment import PROJECT_ROOT, running_servers
 from flows import processes, stages
 
 SECONDS = 600  # for what takes a few on a machine with nothing else to do
@@ -303,8 +304,9 @@ import os, resource, sys
 from types import SimpleNamespace
 sys.path.insert(0, {str(PROJECT_ROOT)!r})
 import torch
-import editgan.stage
-from editgan import __main__ as entry, tracking, weights
+import editgan.runtime.stage
+from editgan import __main__ as entry, weights
+from editgan.runtime import tracking
 from editgan.training import load_state, save_state, seed_everything
 from editgan.weights import save_tensors
 
@@ -322,7 +324,7 @@ def run(context):
     save_tensors(context.out / "weights.safetensors", {{"weights": state["weights"]}})
 
 tracking.start_run = lambda name, **options: tracking.offline_run(name)
-editgan.stage.stage_module = lambda name: SimpleNamespace(run=run)
+editgan.runtime.stage.stage_module = lambda name: SimpleNamespace(run=run)
 sys.exit(entry.main(["editing"]))
 """
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from fake_project import STAGES, environment, make_project, processes_in, run_pipeline, wait_for
 
-from editgan.environment import HEALTH, answers, servers_file
 from editgan.errors import UserError
-from editgan.graph import content_hash
+from editgan.runtime.environment import HEALTH, answers, servers_file
+from editgan.runtime.graph import content_hash
 from editgan.scoring.scores import save_heads
 from editgan.scoring.table import Column, Figure, Row, metrics_of, table_csv
 from editgan.weights import write_bytes, write_json
@@ -326,8 +326,9 @@ def test_night_fails_where_the_benchmark_is_worse_than_the_accepted_one(pages, b
 
 def test_runs_are_recorded_through_the_server_and_kept_in_the_project(pages, project):
     root, addresses, _ = pages
-    ask = "import json, sys; from editgan import tracking; from pathlib import Path; client, number = tracking.connect("
-    ask += "Path.cwd()); print(json.dumps([client.tracking_uri, client.get_experiment(number).artifact_location]))"
+    ask = "import json, sys; from editgan.runtime import tracking; from pathlib import Path; "
+    ask += "client, number = tracking.connect(Path.cwd()); "
+    ask += "print(json.dumps([client.tracking_uri, client.get_experiment(number).artifact_location]))"
     done = subprocess.run(
         [sys.executable, "-c", ask], cwd=root, env=environment(root), capture_output=True, text=True, check=True
     )

@@ -15,8 +15,8 @@ from editgan.generator.adversarial import build_networks, train
 from editgan.generator.parallel import Ranks, choose_processes, train_together
 from editgan.generator.params import GeneratorParams
 from editgan.generator.snapshots import Recorder
-from editgan.tracking import offline_run
-from editgan.training import autocast, choose_precision
+from editgan.runtime.precision import autocast, choose_precision
+from editgan.runtime.tracking import offline_run
 from editgan.weights import tensors_equal
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from editgan import cli
+from editgan.cli import pictures as cli
 
 
 @pytest.fixture

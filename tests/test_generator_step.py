@@ -17,7 +17,7 @@ from editgan.generator.principal_components import PrincipalComponents
 from editgan.generator.snapshots import Recorder
 from editgan.generator.train import PL_DECAY, Task, adversarial
 from editgan.generator.warm_start import BandLoss
-from editgan.tracking import offline_run
+from editgan.runtime.tracking import offline_run
 from editgan.training import load_state, seed_everything
 from editgan.weights import tensors_equal
 

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
 from editgan.generator import train as train_module
 from editgan.generator.params import GeneratorParams
 from editgan.generator.train import train
-from editgan.optimizers import (
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.tracking import offline_run
+from editgan.training import (
     Muon,
     cosine_decay,
     lazy_adam,
@@ -25,7 +26,6 @@ from editgan.optimizers import (
     orthogonalize,
     split_matrices,
 )
-from editgan.tracking import offline_run
 from editgan.weights import tensors_equal
 
 PARAMS = dict(
@@ -160,7 +160,7 @@ import torch
 from torch.nn import functional as F
 
 import test_generator_training as here
-from editgan.tracking import Run
+from editgan.runtime.tracking import Run
 
 here.train_module.PERCEPTUAL_RESOLUTION = 16
 torch.manual_seed(int(sys.argv[2]))

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from editgan.environment import PROJECT_ROOT
+from editgan.runtime.environment import PROJECT_ROOT
 
 ABSENT = ("mlflow", "prefect", "dvc", "cleanfid", "lpips", "torchmetrics", "torchvision", "typer", "rich", "pandas")
 

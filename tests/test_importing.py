@@ -13,7 +13,7 @@ from photo_collections import SIZE, finds_one_face, picture, rows_of, tar  # noq
 from PIL import Image
 from typer.testing import CliRunner
 
-from editgan.cli import app
+from editgan.cli.pictures import app
 from editgan.data import importing
 from editgan.data.collections import fasseg, files, lfw, london
 from editgan.data.collections.files import opened

@@ -9,14 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from editgan.config import STAGES
-from editgan.environment import PROJECT_ROOT
+from editgan.config import STAGES, package_of
+from editgan.runtime.environment import PROJECT_ROOT
 
 MODULES = sorted([*(PROJECT_ROOT / "editgan").rglob("*.py"), *(PROJECT_ROOT / "flows").rglob("*.py")])
-FOUNDATION = {
-    "_compat", "config", "damage", "environment", "errors", "flow_record", "framing", "graph", "holders", "images",
-    "metrics", "optimizers", "process", "progress", "section", "tracking", "training", "weights",
-}  # fmt: skip
+# Imports run one way: a package imports those after it in this list, and itself. `root` is the package's own modules.
+ORDER = (
+    ("cli", "flows"),
+    ("benchmark",),
+    ("report",),
+    ("scoring", "samples"),
+    ("methods", "editor"),
+    ("editing",),
+    ("segmentation",),
+    ("encoder",),
+    ("generator", "judges"),
+    ("data",),
+    ("assets",),
+    ("runtime",),
+    ("root",),
+)
+RANK = {package: rank for rank, packages in enumerate(ORDER) for package in packages}
+ENTRIES = {"editgan.__main__"}  # starts stages
 
 
 def dotted(path: Path) -> str:
@@ -25,7 +39,7 @@ def dotted(path: Path) -> str:
 
 
 TREES = {dotted(path): ast.parse(path.read_text()) for path in MODULES}
-STAGE_MODULES = {f"editgan.{stage}.stage" for stage in STAGES}
+STAGE_MODULES = {f"{package_of(stage)}.stage" for stage in STAGES}
 
 
 @cache
@@ -51,8 +65,9 @@ def roots(module: str) -> set[str]:
 
 
 def part(module: str) -> str:
-    """`editgan.generator.layers` -> generator; `editgan.images` -> images."""
-    return module.split(".")[1] if "." in module else ""
+    """`editgan.generator.layers` -> generator; `editgan.images` -> root; `flows.stages` -> flows."""
+    first, *rest = module.split(".")
+    return first if first == "flows" else rest[0] if rest and rest[0] in RANK else "root"
 
 
 def importers(tool: str) -> set[str]:
@@ -60,7 +75,7 @@ def importers(tool: str) -> set[str]:
 
 
 def test_mlflow_is_imported_by_tracking_and_registry_alone():
-    assert importers("mlflow") == {"editgan.tracking", "editgan.registry"}
+    assert importers("mlflow") == {"editgan.runtime.tracking", "editgan.editor.registry"}
 
 
 def test_prefect_is_imported_by_flows_alone():
@@ -90,11 +105,21 @@ def test_modules_are_named_for_what_they_do():
     assert not parts & {"utils", "util", "common", "helpers", "helper", "misc"}
 
 
-def test_foundation_never_imports_stages():
-    """config, images, weights ... carry everything else; config alone loads the stages' params classes, by name."""
-    for module in TREES:
-        if module.startswith("editgan.") and part(module) in FOUNDATION:
-            assert {part(name) for name in own(module)} - {""} <= FOUNDATION, module
+def test_imports_run_one_way():
+    """config alone reaches up: it loads the stages' params classes, by name."""
+    wrong = [
+        f"{module} imports {name}"
+        for module in TREES
+        for name in own(module)
+        if RANK[part(name)] < RANK[part(module)] and module not in ENTRIES
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_package_has_its_place_and_the_root_is_small():
+    folders = {path.name for path in (PROJECT_ROOT / "editgan").iterdir() if (path / "__init__.py").exists()}
+    assert folders | {"flows", "root"} == set(RANK)
+    assert len(list((PROJECT_ROOT / "editgan").glob("[!_]*.py"))) <= 9
 
 
 def test_nothing_imports_an_entry_point():
@@ -102,7 +127,7 @@ def test_nothing_imports_an_entry_point():
     for module in TREES:
         assert not own(module) & (STAGE_MODULES | {"editgan.__main__"}), module
         if module not in STAGE_MODULES | {"editgan.__main__"}:
-            assert "editgan.stage" not in own(module), module
+            assert "editgan.runtime.stage" not in own(module), module
 
 
 def test_networks_know_nothing_of_their_training():
@@ -111,27 +136,14 @@ def test_networks_know_nothing_of_their_training():
         "generator.generator", "generator.discriminator", "generator.layers", "generator.principal_components",
         "encoder.encoder", "segmentation.ensemble", "segmentation.pixels", "judges.classifier",
     }  # fmt: skip
-    below = {"", "editgan", "config", "errors", "framing", "images", "weights"}
+    below = {"", "editgan", "config", "errors", "images", "weights"}
     for name in networks:
         assert {module.removeprefix("editgan.") for module in own(f"editgan.{name}")} <= networks | below, name
 
 
-def test_stage_packages_form_no_cycle():
-    """They import one another in one direction only, so that each can be read and tested after the last."""
-    edges = {stage: set() for stage in STAGES}
-    for module in set(TREES) - STAGE_MODULES:
-        if module.startswith("editgan.") and part(module) in edges:
-            edges[part(module)] |= {part(name) for name in own(module)} & set(edges) - {part(module)}
-    done: list[str] = []
-    while len(done) < len(edges):
-        free = [stage for stage in edges if stage not in done and edges[stage] <= set(done)]
-        assert free, f"cycle among { ({s: e - set(done) for s, e in edges.items() if s not in done}) }"
-        done += free
-
-
 def test_params_classes_import_the_section_alone():
     for stage in STAGES:
-        assert own(f"editgan.{stage}.params") <= {"editgan.section"}, stage
+        assert own(f"{package_of(stage)}.params") <= {"editgan.section"}, stage
 
 
 def test_no_machine_paths_and_no_registry_hosts():

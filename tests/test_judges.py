@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from editgan import tracking
 from editgan.data.archive import encode_image, write_archive
 from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES, load_guide, stage
@@ -15,6 +14,7 @@ from editgan.judges.classifier import SmileConvNet, SmileResNet, initialise, low
 from editgan.judges.params import JudgesParams
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
 from editgan.judges.train import LabelledHeads, augment, select_clear, split_halves, train_classifier
+from editgan.runtime import tracking
 from editgan.training import count_parameters, generator_for
 from editgan.weights import save_module, tensors_equal
 

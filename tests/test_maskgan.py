@@ -6,17 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from editgan.benchmark.baselines import maskgan_training as training
-from editgan.benchmark.baselines.maskgan import (
-    DenseMappingNetwork,
-    MaskGAN,
-    SpatialFeatureTransform,
-    adain,
-    edit,
-    one_hot,
-    smile_masks,
-)
-from editgan.benchmark.baselines.maskgan_training import (
+from editgan.config import load_params
+from editgan.methods.distillation.pix2pixhd import GlobalGenerator
+from editgan.methods.maskgan import losses as training
+from editgan.methods.maskgan.losses import (
     AlphaBlender,
     MaskVAE,
     Parser,
@@ -26,9 +19,16 @@ from editgan.benchmark.baselines.maskgan_training import (
     predict,
     simulated_edits,
 )
-from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
-from editgan.config import load_params
-from editgan.environment import PROJECT_ROOT
+from editgan.methods.maskgan.networks import (
+    DenseMappingNetwork,
+    MaskGAN,
+    SpatialFeatureTransform,
+    adain,
+    edit,
+    one_hot,
+    smile_masks,
+)
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.training import count_parameters
 from editgan.weights import load_module, save_module
 

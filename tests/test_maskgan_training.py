@@ -12,19 +12,19 @@ import yaml
 from test_maskgan import TINY_NET, some_masks
 from torch import nn
 
-from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
-from editgan.benchmark.baselines.maskgan_training import AlphaBlender, MaskVAE, Parser, initialise_maskgan, predict
-from editgan.benchmark.baselines.pix2pixhd import MultiscaleDiscriminator, initialise
 from editgan.config import load_params
 from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
-from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
 from editgan.images import read_mask, to_float
-from editgan.maskgan import stage
-from editgan.maskgan.params import LabelTraining, MaskganParams
-from editgan.maskgan.train import MaskedHeads, rate_at, train_maskgan, train_on_labels
-from editgan.stage import StageContext
-from editgan.tracking import offline_run
+from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, initialise
+from editgan.methods.maskgan import stage
+from editgan.methods.maskgan.losses import AlphaBlender, MaskVAE, Parser, initialise_maskgan, predict
+from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
+from editgan.methods.maskgan.params import LabelTraining, MaskganParams
+from editgan.methods.maskgan.train import MaskedHeads, rate_at, train_maskgan, train_on_labels
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.stage import StageContext
+from editgan.runtime.tracking import offline_run
 from editgan.training import count_parameters
 from editgan.weights import load_module, load_tensors, tensors_equal
 

@@ -13,19 +13,19 @@ import torch
 from PIL import Image
 from test_editor import SIDE, cheap_distance, outputs, run  # noqa: F401  fixtures: a model of random weights
 
-from editgan import inputs
-from editgan import photo as photo_module
 from editgan.assets.alignment import HEADS
 from editgan.assets.load import load_network
+from editgan.data import photo as photo_module
 from editgan.data.archive import encode_image, write_archive
 from editgan.data.mesh import load_head_mesh
+from editgan.data.photo import MAX_PIXELS, Face, Photo, blend, chosen, crop_face, find_faces, open_picture, read_photo
 from editgan.data.render import render
 from editgan.data.splits import sample_head
-from editgan.editor import Editor
+from editgan.editor import inputs
+from editgan.editor.editor import Editor
 from editgan.encoder.encoder import EMBEDDED_SETS, save_latents
 from editgan.errors import UserError
 from editgan.images import read_image, save_png, to_pil
-from editgan.photo import MAX_PIXELS, Face, Photo, blend, chosen, crop_face, find_faces, open_picture, read_photo
 
 
 def head(index: int, size: int) -> Image.Image:

@@ -14,7 +14,7 @@ from documents import documented_commands
 from fake_project import copy_databases, environment, processes_in, run_pipeline
 
 from editgan.config import STAGES
-from editgan.environment import PROJECT_ROOT
+from editgan.runtime.environment import PROJECT_ROOT
 from flows.checkout import prepare_checkout
 
 pytestmark = pytest.mark.pipeline
@@ -158,7 +158,7 @@ def test_changed_editing_parameter_reruns_editing_and_what_measures_it_only(chec
     again = run_pipeline(root)
     assert again.returncode == 0, again.stdout + again.stderr
     swept = "ran" if [path.read_bytes() for path in vectors] != before else "skipped"  # it measures the vectors alone
-    expected = dict.fromkeys(STAGES, "skipped") | {"editing": "ran", "sweep": swept, "benchmark": "ran"}
+    expected = dict.fromkeys(STAGES, "skipped") | {"editing": "ran", "scoring": swept, "benchmark": "ran"}
     assert outcomes(again.stdout) == expected
 
 
@@ -197,7 +197,7 @@ def test_documented_commands_run(checkout):
             painted = torch.as_tensor(load_masks(root / "outputs/data/val.zip", [1])[0])
             save_mask(root / "edited/head_mask.png", painted, load_classes(root / "outputs/data/classes.json").palette)
         done = subprocess.run(
-            [sys.executable, "-m", "editgan.cli", *words[1:]] if words[0] == "editgan" else words,
+            [sys.executable, "-m", "editgan.cli.pictures", *words[1:]] if words[0] == "editgan" else words,
             cwd=root, env=environment(root), capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"

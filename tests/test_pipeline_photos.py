@@ -11,9 +11,9 @@ import pytest
 from fake_project import copy_databases, run_pipeline
 from typer.testing import CliRunner
 
-from editgan.cli import app
+from editgan.cli.pictures import app
 from editgan.data.archive import holds_masks, load_attributes
-from editgan.environment import PROJECT_ROOT
+from editgan.runtime.environment import PROJECT_ROOT
 from flows.checkout import prepare_checkout
 
 pytestmark = [

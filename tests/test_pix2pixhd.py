@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from editgan.benchmark.baselines import pix2pixhd
-from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, PatchDiscriminator
+from editgan.methods.distillation import pix2pixhd
+from editgan.methods.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, PatchDiscriminator
 from editgan.training import count_parameters
 
 

@@ -6,10 +6,10 @@ import importlib.util
 import pytest
 import torch
 
-from editgan.environment import PROJECT_ROOT
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator
 from editgan.generator.losses import discriminator_loss, generator_loss, path_lengths, r1_penalty
+from editgan.runtime.environment import PROJECT_ROOT
 
 SPEC = importlib.util.spec_from_file_location("plain_path", PROJECT_ROOT / "benchmarks" / "plain_path.py")
 plain_path_script = importlib.util.module_from_spec(SPEC)

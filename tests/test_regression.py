@@ -6,9 +6,8 @@ import torch
 from scipy.stats import bootstrap
 
 from editgan.config import NightlyParams, ToleranceParams, load_params
-from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
-from editgan.regression import (
+from editgan.report.regression import (
     AT_ONCE,
     BASELINE,
     FILES,
@@ -25,6 +24,7 @@ from editgan.regression import (
     paired_intervals,
     tolerances_of,
 )
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.scoring.scores import save_heads
 from editgan.scoring.table import Column, Figure, Row, Table, table_csv
 from editgan.weights import save_tensors, write_bytes

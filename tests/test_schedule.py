@@ -8,7 +8,7 @@ import sys
 import yaml
 from fake_project import environment, make_project, processes_in, wait_for
 
-from editgan.environment import PROJECT_ROOT
+from editgan.runtime.environment import PROJECT_ROOT
 from flows.pipeline import pipeline
 
 SECONDS = 600  # half a minute on a machine with nothing else to do

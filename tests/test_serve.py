@@ -10,7 +10,7 @@ import psutil
 import pytest
 from fake_project import wait_for
 
-from editgan import environment
+from editgan.runtime import environment
 from flows import processes, serve, servers
 
 # A child that leaves a process of its own session behind, whose id it writes down.

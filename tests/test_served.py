@@ -18,14 +18,15 @@ from mlflow.models import ModelSignature
 from PIL import Image
 from tiny_models import SIDE, save_models
 
-from editgan import served, tracking
 from editgan.assets.load import build
 from editgan.editing.vectors import EditingVector, save_vector
-from editgan.editor import Editor
-from editgan.environment import answers
+from editgan.editor import served
+from editgan.editor.editor import Editor
+from editgan.editor.registry import register_editor
 from editgan.errors import UserError
 from editgan.images import to_pil
-from editgan.registry import register_editor
+from editgan.runtime import tracking
+from editgan.runtime.environment import answers
 from editgan.weights import save_tensors
 from flows import processes, servers
 
@@ -86,7 +87,7 @@ def test_model_holds_signature_example_source_and_no_pickle(root, uri, version):
     one = client.get_model_version("editgan", version)
     folder = Path(client.download_artifacts(one.run_id, "model"))
     described = (folder / "MLmodel").read_text()
-    assert "loader_module: editgan.served" in described and "python_version" in described
+    assert "loader_module: editgan.editor.served" in described and "python_version" in described
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {"G_ema.safetensors", "served.py", "requirements.txt"} <= {path.name for path in files}
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".bin", ".pyc")]

@@ -15,16 +15,16 @@ from ruamel.yaml import YAML
 
 from editgan.config import load_params
 from editgan.data.collect import heads_labels, heads_recipe
-from editgan.environment import PROJECT_ROOT
-from editgan.graph import load_graph
-from editgan.regression import BASELINE, load_results
+from editgan.report.regression import BASELINE, load_results
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.graph import load_graph
 from editgan.scoring.rows import Rows
 from editgan.weights import write_json
 from flows import stages
 
 SHIPPED = (
     "judges", "generator", "samples", "encoder", "segmentation", "editing", "interfacegan", "localediting",
-    "distillation", "maskgan", "sweep",
+    "distillation", "maskgan", "scoring",
 )  # fmt: skip
 NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
 

@@ -13,20 +13,21 @@ import psutil
 import pytest
 import yaml
 
-import editgan.stage
+import editgan.runtime.stage
 from editgan import __main__ as entry
-from editgan import tracking
-from editgan.environment import PROJECT_ROOT
 from editgan.errors import UserError
-from editgan.graph import load_graph
+from editgan.runtime import tracking
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.graph import load_graph
 
 # A stage of its own in the place of `editing`: it counts to `STEPS` in its work folder, slowly.
 DRIVER = f"""
 import os, signal, subprocess, sys, time
 from types import SimpleNamespace
 sys.path.insert(0, {str(PROJECT_ROOT)!r})
-import editgan.stage
-from editgan import __main__ as entry, tracking
+import editgan.runtime.stage
+from editgan import __main__ as entry
+from editgan.runtime import tracking
 
 def run(context):
     if os.environ.get("CHILD"):
@@ -44,7 +45,7 @@ def run(context):
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 tracking.start_run = lambda name, **options: tracking.offline_run(name)
-editgan.stage.stage_module = lambda name: SimpleNamespace(run=run)
+editgan.runtime.stage.stage_module = lambda name: SimpleNamespace(run=run)
 sys.exit(entry.main())
 """
 GRAPH = {
@@ -168,7 +169,7 @@ def run_here(project, monkeypatch, capsys):
     """Runs `python -m editgan STAGE` in this process with a stage that does `work`; returns status and stderr."""
 
     def run_with(work, stage="editing"):
-        monkeypatch.setattr(editgan.stage, "stage_module", lambda name: SimpleNamespace(run=work))
+        monkeypatch.setattr(editgan.runtime.stage, "stage_module", lambda name: SimpleNamespace(run=work))
         monkeypatch.setattr(tracking, "start_run", lambda name, **options: tracking.offline_run(name))
         monkeypatch.setattr(entry, "die_with_parent", lambda: None)
         status = entry.main([stage])
@@ -279,7 +280,7 @@ def test_every_command_replaces_its_shell():
 def test_freed_tensors_stay_with_the_process():
     counting = """
 import resource, sys
-from editgan.process import keep_freed_memory
+from editgan.runtime.process import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,8 +10,8 @@ import pytest
 from fake_project import copy_databases
 from PIL import Image
 
-from editgan import tracking
-from editgan.environment import PROJECT_ROOT, home_project, project_environment, tracking_uri
+from editgan.runtime import tracking
+from editgan.runtime.environment import PROJECT_ROOT, home_project, project_environment, tracking_uri
 from flows.imported import import_run
 from flows.summary import run_record
 
@@ -100,7 +100,7 @@ def test_newest_finished_run_is_found_by_its_tags(client):
 
 def test_run_of_a_killed_process_is_closed(client):
     code = (
-        "import os; from editgan import tracking; run = tracking.start_run('encoder');"
+        "import os; from editgan.runtime import tracking; run = tracking.start_run('encoder');"
         "print(run.run_id, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True)
@@ -214,7 +214,7 @@ def test_offline_run_takes_everything():
 
 
 def test_progress_lines_and_file(tmp_path, capsys):
-    from editgan.progress import Progress
+    from editgan.runtime.progress import Progress
 
     path = tmp_path / "generator" / "progress.json"
     progress = Progress("generator", path)

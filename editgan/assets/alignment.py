@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from editgan.framing import EYE_CENTRE, EYE_DISTANCE
+from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
 # Nose tip and mouth centre of a frontal head, below the middle of the eyes, in eye distances: means over neutral heads.
 NOSE_BELOW_EYES, MOUTH_BELOW_EYES = 0.62, 1.11

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from editgan.assets.fetch import check_sha256
 from editgan.assets.networks.ir_se50 import IrSe50
-from editgan.environment import home_project
 from editgan.errors import UserError
+from editgan.runtime.environment import home_project
 
 REMEDY = "set its key in section `assets` of the params to null to go without"
 

@@ -11,12 +11,14 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from editgan.benchmark.envelope import bootstrap_areas
-from editgan.benchmark.latex import latex_table
-from editgan.benchmark.methods import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
-from editgan.benchmark.page import curves_png, html_report, training_png
-from editgan.benchmark.report import Areas, Setting, grid, report
-from editgan.benchmark.smile import (
+from editgan.config import Params
+from editgan.data.archive import count, load_classes
+from editgan.editing.vectors import load_vector
+from editgan.errors import UserError
+from editgan.images import colourize, save_png
+from editgan.judges import SMILE_JUDGES
+from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
+from editgan.methods.smile import (
     DISTILLATION,
     EDITGAN,
     FROM_PHOTOS,
@@ -26,19 +28,17 @@ from editgan.benchmark.smile import (
     TRULY_SMILING,
     refined_name,
 )
-from editgan.benchmark.titles import title_of
-from editgan.config import Params
-from editgan.data.archive import count, load_classes
-from editgan.editing.vectors import load_vector
-from editgan.errors import UserError
-from editgan.images import colourize, save_png
-from editgan.judges import SMILE_JUDGES
 from editgan.metrics import RESAMPLES, percentile_interval
+from editgan.report.latex import latex_table
+from editgan.report.page import curves_png, html_report, training_png
+from editgan.report.report import Areas, Setting, grid, report
+from editgan.report.titles import title_of
+from editgan.runtime.stage import StageContext
+from editgan.runtime.tracking import git_tags
+from editgan.scoring.envelope import bootstrap_areas
 from editgan.scoring.rows import EMBEDDING, Rows, Scored, has_maskgan, score_rows
 from editgan.scoring.scores import Heads, load_heads, save_heads
 from editgan.scoring.table import Column, Figure, Row, Table, merged, metrics_of, only, parse_table, table_csv
-from editgan.stage import StageContext
-from editgan.tracking import git_tags
 from editgan.weights import load_tensors, write_bytes, write_json
 
 OTHERS = (INTERFACEGAN, LOCALEDITING, DISTILLATION, MASKGAN)  # methods with a stage of their own
@@ -49,7 +49,7 @@ def run(context: StageContext) -> None:
     """Make the rows of the table, score them, write figures, tables, pictures and the report."""
     outputs = context.root / "outputs"
     refined = refined_name(context.params.editing.refine.steps)
-    choice = json.loads((context.input("sweep") / "metrics.json").read_text())
+    choice = json.loads((context.input("scoring") / "metrics.json").read_text())
     strengths = {name: row["strength"] for name, row in choice["chosen"].items()}
     strengths[refined] = strengths[EDITGAN]
     jobs = [(INPUT, None), (RECONSTRUCTION, 0.0)]
@@ -79,7 +79,7 @@ def run(context: StageContext) -> None:
     areas = sweep_areas(context, strangers["mobilefacenet"])
     vectors = {
         name: load_vector(outputs / "editing" / "vectors" / f"{file}.safetensors")
-        for name, file in ((EDITGAN, context.params.sweep.vector), (PLUS, context.params.sweep.plus_vector))
+        for name, file in ((EDITGAN, context.params.scoring.vector), (PLUS, context.params.scoring.plus_vector))
     }
     first = next(iter(embedding.values()))
     setting = Setting(
@@ -127,13 +127,13 @@ DIFFERENT = "different_people"
 
 
 def load_rows(outputs: Path, params: Params, device: torch.device) -> Rows:
-    """What scores the rows of the table: EditGAN's refined latents are those of stage sweep."""
+    """What scores the rows of the table: EditGAN's refined latents are those of stage scoring."""
     rows = Rows(outputs, params, device)
     refined = refined_name(params.editing.refine.steps)
-    latents = load_tensors(outputs / "sweep" / "refined.safetensors")[0]["w_plus"].float()  # [N, num_ws, w_dim]
+    latents = load_tensors(outputs / "scoring" / "refined.safetensors")[0]["w_plus"].float()  # [N, num_ws, w_dim]
     if len(latents) != len(rows.w_plus):
         raise UserError(
-            f"outputs/sweep: {len(latents)} latents of {refined} for {len(rows.w_plus)} test heads; run stage sweep"
+            f"outputs/scoring: {len(latents)} latents of {refined} for {len(rows.w_plus)} test heads; run stage scoring"
             " again"
         )
     rows.methods[refined] = lambda w_plus: lambda strength: contextlib.nullcontext(latents)
@@ -163,7 +163,7 @@ def sweep_areas(context: StageContext, stranger: float) -> Areas:
     Args:
         stranger: identity of different people, the lower end; the reconstruction's is the upper one
     """
-    heads, _ = load_heads(context.input("sweep") / "heads.safetensors")
+    heads, _ = load_heads(context.input("scoring") / "heads.safetensors")
     rows = list(dict.fromkeys(row for row, _ in heads))
     identity = Column("identity", "mobilefacenet")
     areas: Areas = {}
@@ -222,7 +222,7 @@ def write_outputs(
     recipe = (context.input("data") / "recipe.json").read_text()
     save_heads(context.out / "heads.safetensors", heads, {"data": json.loads(recipe)})  # and of which heads
     quality = (context.input("judges") / "quality.md").read_text()
-    path = context.input("sweep") / "results.csv"
+    path = context.input("scoring") / "results.csv"
     sweep = parse_table(path.read_bytes(), str(path))
     improving = [name for name, found in setting.trained.items() if found["still_improving"]]
     text = report(results, embedding, areas, sweep, setting, quality)

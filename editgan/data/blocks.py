@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from editgan.data.archive import Classes, load_encoded, write_archive
-from editgan.tracking import Run
+from editgan.runtime.tracking import Run
 
 BLOCK = 500  # pictures that are kept together in the work folder, where an interrupted run goes on
 CHUNK = 16  # pictures that a worker renders or reads at a time

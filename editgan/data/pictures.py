@@ -18,9 +18,9 @@ from editgan.data.reading import read_one
 from editgan.data.sources import celeba_hq, folder
 from editgan.data.sources.listing import Item, Listing, Rejected
 from editgan.data.splits import SPLITS
-from editgan.environment import home_project
 from editgan.errors import UserError
-from editgan.process import die_with_stage
+from editgan.runtime.environment import home_project
+from editgan.runtime.process import die_with_stage
 from editgan.weights import write_bytes, write_json
 
 SOURCES = {"folder": folder.list_pictures, "celeba_hq": celeba_hq.list_pictures}

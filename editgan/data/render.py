@@ -10,7 +10,7 @@ from editgan.data.mesh import BODY, HAIR, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, He
 from editgan.data.paint import CLASSES, Samples, beard_field, paint
 from editgan.data.raster import rasterise
 from editgan.data.scene import Expression, View
-from editgan.framing import EYE_CENTRE, EYE_DISTANCE
+from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
 VERSION = 1  # raised when the same parameters would give other pictures
 LABELS_VERSION = 1  # raised when the same pictures would get other part masks

@@ -13,7 +13,7 @@ from editgan.data.archive import load_classes, load_images, load_masks
 from editgan.data.pictures import REJECTED, read_pictures
 from editgan.data.rendering import render_heads
 from editgan.images import colourize, image_grid, save_png
-from editgan.stage import StageContext
+from editgan.runtime.stage import StageContext
 
 SAMPLES = 32  # heads of the pool in samples.png
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from editgan.data.blocks import Context, load_blocks, write_split
 from editgan.data.pictures import read_pictures
 from editgan.data.rendering import render_split
-from editgan.environment import home_project
 from editgan.errors import UserError
-from editgan.process import exclusive
+from editgan.runtime.environment import home_project
+from editgan.runtime.process import exclusive
 
 IMAGES, LABELS = "train.zip", "train_labels.zip"
 WAIT_SECONDS = 2.0

@@ -7,7 +7,7 @@ from editgan.data.mesh import load_head_mesh
 from editgan.data.paint import CLASSES
 from editgan.data.render import render
 from editgan.data.splits import sample_head
-from editgan.process import die_with_stage
+from editgan.runtime.process import die_with_stage
 
 Rendered = tuple[bytes, bytes, dict]  # image, mask, attributes
 

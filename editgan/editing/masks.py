@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 from torch import Tensor
 
+from editgan.data.paste import dilate
 from editgan.errors import UserError
 
 EYES = ("left_eye", "right_eye")
@@ -26,12 +26,6 @@ def is_part(masks: Tensor, class_ids: Sequence[int]) -> Tensor:
 def dilation_radius(size: int) -> int:
     """The paper's 5 pixels at 512 px, scaled to a side of `size` pixels, at least 1."""
     return max(1, round(DILATION_AT_512 * size / 512))
-
-
-def dilate(region: Tensor, radius: int) -> Tensor:
-    """Grow a bool region [N, H, W] by `radius` pixels to each side and along the diagonals (square element)."""
-    grown = F.max_pool2d(region.float()[:, None], 2 * radius + 1, stride=1, padding=radius)
-    return grown[:, 0] > 0
 
 
 def edit_region(before: Tensor, after: Tensor, class_ids: Sequence[int]) -> Tensor:

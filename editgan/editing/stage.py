@@ -28,9 +28,9 @@ from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import colourize, labelled_grid, save_png, to_uint8
+from editgan.runtime.stage import StageContext
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.segmentation.predict import predict_masks
-from editgan.stage import StageContext
 from editgan.weights import write_json
 
 PICTURE_ROWS = 2  # of a picture: a head that the vector was learned from, and the first other that it is tried on

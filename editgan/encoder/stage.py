@@ -19,7 +19,7 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.generator.principal_components import load_code
 from editgan.images import labelled_grid, mean_squared_error, save_png, to_float, to_uint8
-from editgan.stage import StageContext
+from editgan.runtime.stage import StageContext
 from editgan.training import append_row, count_parameters, seed_everything
 from editgan.weights import load_tensors, save_tensors, write_bytes, write_json
 

@@ -12,8 +12,18 @@ from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_
 from editgan.encoder.params import EncoderParams
 from editgan.generator.generator import Generator
 from editgan.images import to_float
-from editgan.optimizers import cosine_decay, muon_and_adam, set_muon_lr
-from editgan.training import STATE_FILE, batch_indices, check_finite, due, generator_for, load_state, save_state
+from editgan.training import (
+    STATE_FILE,
+    batch_indices,
+    check_finite,
+    cosine_decay,
+    due,
+    generator_for,
+    load_state,
+    muon_and_adam,
+    save_state,
+    set_muon_lr,
+)
 
 
 def is_sample_step(cur_nimg: int, batch: int, warmup_nimg: int) -> bool:

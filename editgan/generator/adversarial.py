@@ -32,19 +32,22 @@ from editgan.generator.pixel_discriminator import PixelDiscriminator
 from editgan.generator.projected import STATISTICS_IMAGES, ProjectedDiscriminator, diffaugment
 from editgan.generator.state import WARMUP_KIMG, find_state, networks_state, save_complete, save_light
 from editgan.images import to_float
-from editgan.optimizers import ADAM_BETAS, FINAL_LR, lazy_adam, set_lr
+from editgan.runtime.precision import autocast
 from editgan.training import (
+    ADAM_BETAS,
+    FINAL_LR,
     STATE_FILE,
     Averages,
-    autocast,
     batch_indices,
     check_finite,
     due,
     ema_beta,
     ema_update,
     generator_for,
+    lazy_adam,
     sanitize_gradients,
     seed_everything,
+    set_lr,
 )
 from editgan.weights import save_module
 

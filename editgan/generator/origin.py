@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from editgan.environment import home_project
 from editgan.errors import UserError
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator, load_generator
 from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PrincipalComponents, load_code
+from editgan.runtime.environment import home_project
 from editgan.weights import load_module, sha256
 
 

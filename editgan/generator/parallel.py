@@ -19,7 +19,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from editgan.errors import UserError
-from editgan.process import die_with_stage, keep_freed_memory
+from editgan.runtime.process import die_with_stage, keep_freed_memory
 
 TIMEOUT = timedelta(minutes=30)  # for which a rank waits for the others; snapshots take one of them
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from editgan.generator.generator import Generator
 from editgan.images import image_grid, save_png, to_float, to_uint8
 from editgan.metrics import kernel_distance, precision_and_recall
-from editgan.tracking import Run
+from editgan.runtime.tracking import Run
 from editgan.training import generator_for
 from editgan.weights import write_bytes
 

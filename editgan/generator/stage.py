@@ -19,8 +19,9 @@ from editgan.generator.params import GeneratorParams
 from editgan.generator.principal_components import PrincipalComponents
 from editgan.generator.snapshots import Recorder, curves, final_statistics
 from editgan.generator.train import train as train_warm
-from editgan.stage import StageContext
-from editgan.training import choose_precision, count_parameters, load_state
+from editgan.runtime.precision import choose_precision
+from editgan.runtime.stage import StageContext
+from editgan.training import count_parameters, load_state
 from editgan.weights import save_module, write_json
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from editgan.environment import home_project
 from editgan.errors import UserError
+from editgan.runtime.environment import home_project
 from editgan.training import STATE_FILE, load_state, save_state
 from editgan.weights import load_tensors, save_halves
 

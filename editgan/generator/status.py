@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from editgan.progress import clock
+from editgan.runtime.progress import clock
 
 SHOWN = ("kid", "precision", "recall")  # beginnings of the names of figures that are told
 SILENT_SECONDS = 120.0  # after which a training that has not ended is said to stand still

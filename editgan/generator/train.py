@@ -30,30 +30,28 @@ from editgan.generator.warm_start import (
     resolution_at,
 )
 from editgan.images import to_float
-from editgan.optimizers import (
-    cosine_decay,
-    lazy_adam,
-    linear_decay,
-    muon_and_adam,
-    optimizer_step,
-    set_lr,
-    set_muon_lr,
-)  # fmt: skip
-from editgan.tracking import Run
+from editgan.runtime.precision import mixed_precision
+from editgan.runtime.tracking import Run
 from editgan.training import (
     STATE_FILE,
     Averages,
     batch_indices,
     check_finite,
+    cosine_decay,
     due,
     ema_beta,
     ema_update,
     generator_for,
+    lazy_adam,
+    linear_decay,
     load_state,
-    mixed_precision,
+    muon_and_adam,
+    optimizer_step,
     save_state,
     seed_everything,
-)
+    set_lr,
+    set_muon_lr,
+)  # fmt: skip
 from editgan.weights import write_json
 
 PL_DECAY = 0.01  # of the running mean of path lengths

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from editgan.framing import EYE_CENTRE, EYE_DISTANCE
+from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
 LOWER_FACE_CENTRE = (EYE_CENTRE[0], EYE_CENTRE[1] + EYE_DISTANCE)  # x, y: the mouth lies as deep as the eyes are apart
 LOWER_FACE_SIDE = 0.5  # of the picture's: room for turned heads and for cheeks and chin

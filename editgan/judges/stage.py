@@ -12,7 +12,7 @@ from editgan.judges import SMILE_JUDGES, load_guide, load_judge
 from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet, initialise
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
 from editgan.judges.train import LabelledHeads, select_clear, split_halves, train_classifier
-from editgan.stage import StageContext
+from editgan.runtime.stage import StageContext
 from editgan.training import append_row, count_parameters, generator_for
 from editgan.weights import save_module, write_bytes, write_json
 

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from editgan.images import to_float
 from editgan.judges.classifier import SmileClassifier
-from editgan.optimizers import cosine_decay
-from editgan.training import batch_indices, check_finite, due, generator_for, load_state, save_state
+from editgan.training import batch_indices, check_finite, cosine_decay, due, generator_for, load_state, save_state
 
 MAX_SHIFT = 1 / 32  # of the image's side, either way
 

@@ -14,9 +14,9 @@ from editgan.generator.generator import Generator, load_generator
 from editgan.images import labelled_grid, save_png, to_uint8
 from editgan.judges.quality import SMILE_THRESHOLD, measure
 from editgan.metrics import KID_SUBSETS, Reference, check_packages, kernel_distance, precision_and_recall
+from editgan.runtime.stage import StageContext
 from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length
 from editgan.samples.report import report
-from editgan.stage import StageContext
 from editgan.training import generator_for
 from editgan.weights import write_bytes, write_json
 

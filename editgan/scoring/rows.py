@@ -17,11 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from editgan.benchmark.baselines.distillation import smile
-from editgan.benchmark.baselines.maskgan import MaskGAN, edit, smile_masks
-from editgan.benchmark.baselines.pix2pixhd import GlobalGenerator
-from editgan.benchmark.methods import load_methods
-from editgan.benchmark.smile import DISTILLATION, INPUT, MASKGAN, RECONSTRUCTION, TRULY_SMILING, load_heads
 from editgan.config import Params
 from editgan.data.archive import load_classes, load_images, load_masks
 from editgan.editing.masks import MOUTH
@@ -30,8 +25,13 @@ from editgan.errors import UserError
 from editgan.images import read_mask
 from editgan.judges import load_judges
 from editgan.judges.quality import measure
+from editgan.methods.distillation.pairs import smile
+from editgan.methods.distillation.pix2pixhd import GlobalGenerator
+from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
+from editgan.methods.registry import load_methods
+from editgan.methods.smile import DISTILLATION, INPUT, MASKGAN, RECONSTRUCTION, TRULY_SMILING, load_heads
 from editgan.metrics import Reference, check_packages
-from editgan.process import die_with_stage, keep_freed_memory
+from editgan.runtime.process import die_with_stage, keep_freed_memory
 from editgan.scoring.scores import (
     Measured,
     Scores,
@@ -66,10 +66,9 @@ class Rows:
 
     def __init__(self, outputs: Path, params: Params, device: torch.device) -> None:
         """Raises UserError where a stage's output is missing, damaged or of another generator."""
-        sweep, self.outputs, self.device = params.sweep, outputs, device
-        self.seed, self.batch = params.seed, sweep.batch
+        self.outputs, self.device, self.seed, self.batch = outputs, device, params.seed, params.scoring.batch
         self.vectors, methods, self.renderer = load_methods(
-            outputs, vector=sweep.vector, plus=sweep.plus_vector, batch=self.batch, device=device
+            outputs, vector=params.scoring.vector, plus=params.scoring.plus_vector, batch=self.batch, device=device
         )
         self.methods = {RECONSTRUCTION: lambda w_plus: lambda strength: contextlib.nullcontext(w_plus)} | methods
         self.heads = load_heads(outputs / "data")

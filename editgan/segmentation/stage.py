@@ -14,12 +14,12 @@ from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.images import colourize, heatmap, labelled_grid, save_png
+from editgan.runtime.stage import StageContext
 from editgan.segmentation.ensemble import load_segmentation, save_segmentation
 from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
 from editgan.segmentation.predict import features_of, segment
 from editgan.segmentation.training import drop_small_labels, train_ensemble
 from editgan.segmentation.uncertainty import image_uncertainty, uncertainty_auroc
-from editgan.stage import StageContext
 from editgan.weights import write_json
 
 SHOWN = 8  # heads in a picture

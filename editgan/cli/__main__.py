@@ -1,0 +1,3 @@
+from editgan.cli.pictures import main
+
+main()

@@ -1,0 +1,302 @@
+"""Uncropped photographs: find faces, bring them into the framing of the heads, and put an edit back at full size.
+
+detector = load_network("blazeface", "outputs/assets")
+photo = read_photo("photo.jpg")
+face = find_faces(detector, photo)[0]                    # the largest
+editor.set_image(crop_face(photo, face, 64))
+edited = editor.apply({"smile": 1.2}, refine=30)
+save_png("edited.png", editor.blend(edited, photo, {0: face}).to_pil())
+"""
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from editgan.assets.alignment import HEADS, align, fit_similarity
+from editgan.assets.networks.blazeface import SIZE, BlazeFace
+from editgan.data.paste import paste_back
+from editgan.errors import UserError
+from editgan.images import to_float
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # read in this process; others call programs
+MAX_PIXELS = 64_000_000  # of a picture that is read: 192 MB as bytes
+LONGEST = 1024  # a larger photo is searched at this size
+CANDIDATE = 0.5  # score of a place that is looked at again, upright and in the framing of the heads ...
+FOUND = 0.75  # ... and of a face there; docs/photos.md has the measurement
+LOOK = 256  # pixels of that second look
+BORDER = 1 / 16  # of a crop's side: over so much an edit fades towards its border
+SMALLEST = 192  # side of the smallest windows: faces in them are about 30 px wide or more
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture of any size: uint8 [3, H, W], its transparency uint8 [H, W], and what its colours mean."""
+
+    pixels: Tensor
+    alpha: Tensor | None = None
+    icc_profile: bytes | None = None
+
+    def to_pil(self) -> Image.Image:
+        """PIL RGB or RGBA with the photo's own transparency and colour profile, and nothing else of its metadata."""
+        layers = self.pixels if self.alpha is None else torch.cat([self.pixels, self.alpha[None]])
+        picture = Image.fromarray(np.ascontiguousarray(layers.permute(1, 2, 0).numpy()))
+        picture.info = {"icc_profile": self.icc_profile} if self.icc_profile else {}
+        return picture
+
+    def seen(self) -> Tensor:
+        """The photo on white where it is transparent: hidden colours are no face.  # uint8 [3, H, W]"""
+        if self.alpha is None:
+            return self.pixels
+        white = torch.full_like(self.pixels, 255).float()
+        return white.lerp(self.pixels.float(), self.alpha / 255).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Face:
+    """Where a face is in its photo: points [4, 2] (eyes, nose, mouth) in pixels, and the detector's score in 0..1."""
+
+    points: Tensor
+    score: float
+
+    @property
+    def matrix(self) -> Tensor:
+        """Similarity from the square of the heads' framing, of side 1, to pixels of the photo.  # [2, 3]"""
+        return fit_similarity(self.points[None], torch.tensor(HEADS))[0]
+
+    @property
+    def side(self) -> float:
+        """Side of that square in the photo, in pixels."""
+        return float(self.matrix[:, 0].norm())
+
+
+def read_photo(path: str | Path) -> Photo:
+    """Read a picture of any size, see `open_picture`.
+
+    Raises:
+        UserError: the file is missing, damaged or too large.
+    """
+    picture = open_picture(path)
+    layers = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3 or 4, H, W]
+    alpha = layers[3] if len(layers) == 4 else None
+    return Photo(pixels=layers[:3], alpha=alpha, icc_profile=picture.info.get("icc_profile"))
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Read a picture upright, in 8 bits: RGB, or RGBA where it has transparency; its colour profile in `info`.
+
+    The rotation that EXIF asks for is applied. Grey, palette, 16-bit and CMYK pictures are converted, CMYK without its
+    profile; of an animated picture the first frame is taken.
+
+    Raises:
+        UserError: the file is missing, is no image, is cut off or damaged, or has more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            opened = Image.open(path, formats=FORMATS)  # reads no more than the header
+        with opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise UserError(f"{path}: is {width}x{height}; {MAX_PIXELS // 1_000_000} million pixels are the limit")
+            return in_8_bits(ImageOps.exif_transpose(opened))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image") from error
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: is too large; {MAX_PIXELS // 1_000_000} million pixels are the limit") from error
+    except Exception as error:  # on damaged files decoders raise whatever they stumble on
+        known = f"{', '.join(FORMATS)} are understood, save others as one of them"
+        raise UserError(f"{path}: cannot be read as an image ({error}); {known}") from error
+
+
+def in_8_bits(picture: Image.Image) -> Image.Image:
+    """Any mode -> RGB or RGBA, with a colour profile where it is one of these colours."""
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        grey = np.asarray(picture).astype(np.float64).clip(0, 65535) / 257
+        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        raise ValueError("pixels are floating-point numbers")
+    transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
+    converted = picture.convert("RGBA" if transparent else "RGB")
+    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "PA") else None
+    converted.info = {"icc_profile": profile} if profile else {}
+    return converted
+
+
+# --- faces ---------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def find_faces(detector: BlazeFace, photo: Photo) -> list[Face]:
+    """The faces of a photo, the largest first: upright ones, 40 px and a thirtieth of the longer side wide or more.
+
+    The detector sees 128 px, so it is shown the whole photo with a margin, then overlapping windows of half the side,
+    and so on. What it finds is looked at again, aligned: that corrects the points and drops what was no face.
+    """
+    pixels = photo.seen()
+    shrink = max(1.0, max(pixels.shape[1:]) / LONGEST)
+    size = [max(1, round(side / shrink)) for side in pixels.shape[1:]]
+    small = to_float(F.interpolate(pixels[None], size=size, mode="bilinear", antialias=True))
+    scale = torch.tensor([pixels.shape[2] / size[1], pixels.shape[1] / size[0]])
+    faces: list[Face] = []
+    for points in candidates(detector, small):
+        face = look_again(detector, photo, Face(points=points * scale, score=0.0))
+        if face.score >= FOUND and not any(same(face, other) for other in faces):
+            faces.append(face)
+    return sorted(faces, key=lambda face: face.side, reverse=True)
+
+
+def candidates(detector: BlazeFace, image: Tensor) -> list[Tensor]:
+    """Points [4, 2] of places that may be faces, best first, each once; float image [1, 3, H, W] in [-1, 1]."""
+    all_scores, all_places = [], []
+    for corners, side, shown in windows(image):
+        scores, places = detector(shown)  # [M, 896], [M, 896, 8, 2]: centre, size, six points
+        places = places * side
+        places[:, :, 0] += corners[:, None]
+        places[:, :, 2:] += corners[:, None, None]
+        keep = scores.sigmoid() >= CANDIDATE
+        all_scores.append(scores[keep])
+        all_places.append(places[keep])
+    scores, places = torch.cat(all_scores), torch.cat(all_places)
+    kept: list[Tensor] = []
+    for place in places[scores.argsort(descending=True)]:
+        if not any(overlap(place, other) > 0.5 for other in kept):
+            kept.append(place)
+    return [place[2:6] for place in kept]
+
+
+def windows(image: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
+    """Square windows, the whole with a margin first, then ever smaller ones: corners [M, 2], side, [M, 3, 128, 128]."""
+    height, width = image.shape[2:]
+    side = math.ceil(1.5 * max(height, width))
+    while True:
+        wide, high = max(0, side - width), max(0, side - height)
+        left, top = wide // 2, high // 2
+        padded = F.pad(image, (left, wide - left, top, high - top), mode="replicate")
+        corners = [(x, y) for y in starts(padded.shape[2], side) for x in starts(padded.shape[3], side)]
+        cut = torch.cat([padded[:, :, y : y + side, x : x + side] for x, y in corners])
+        shown = F.interpolate(cut, size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+        yield torch.tensor(corners) - torch.tensor([left, top]), side, shown
+        side //= 2
+        if side < SMALLEST:
+            return
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Where windows of a side begin that cover a length, each overlapping the next by half or more."""
+    count = max(1, math.ceil((length - side) / (side / 2)) + 1)
+    return [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
+
+
+def overlap(first: Tensor, second: Tensor) -> float:
+    """Share of the smaller of two boxes that lies in the other; rows 0 and 1 are centre and size."""
+    low = torch.maximum(first[0] - first[1] / 2, second[0] - second[1] / 2)
+    high = torch.minimum(first[0] + first[1] / 2, second[0] + second[1] / 2)
+    smaller = torch.minimum(first[1].prod(), second[1].prod())
+    return float((high - low).clamp(min=0).prod() / smaller.clamp(min=1e-6))
+
+
+def look_again(detector: BlazeFace, photo: Photo, face: Face) -> Face:
+    """Points and score of a face from its own upright crop."""
+    crop = to_float(crop_face(photo, face, LOOK)[None])
+    scores, points = detector.detect(crop)
+    matrix = face.matrix
+    return Face(points=points[0, :4] / LOOK @ matrix[:, :2].T + matrix[:, 2], score=float(scores[0]))
+
+
+def same(first: Face, second: Face) -> bool:
+    """Whether two finds are of one face: they lie nearer to each other than half a face."""
+    distance = (first.points.mean(0) - second.points.mean(0)).norm()
+    return float(distance) < 0.25 * max(first.side, second.side)
+
+
+def chosen(faces: Sequence[Face], number: int | None, name: str) -> list[Face]:
+    """The face of a number, the largest being 1, or all of them (None).
+
+    Raises:
+        UserError: there is none, or none of that number; the message names the picture.
+    """
+    if not faces:
+        raise UserError(
+            f"{name}: no face was found; it should look at the camera, stand upright, and be at least 40 px and a "
+            "thirtieth of the picture wide"
+        )
+    if number is not None and number > len(faces):
+        count = "1 face was" if len(faces) == 1 else f"{len(faces)} faces were"
+        raise UserError(f"{name}: --face {number} was asked for, {count} found")
+    return list(faces) if number is None else [faces[number - 1]]
+
+
+# --- into the framing of the heads, and back --------------------------------------------------------------------------
+
+
+def crop_face(photo: Photo, face: Face, size: int) -> Tensor:
+    """The face in the framing of the rendered heads; beyond the border of the photo its edge pixels go on.
+
+    Returns:
+        uint8 [3, size, size]
+    """
+    left, top, right, bottom = bounds(face, photo, margin=0.1)
+    window = replace(
+        photo,
+        pixels=photo.pixels[:, top:bottom, left:right],
+        alpha=None if photo.alpha is None else photo.alpha[top:bottom, left:right],
+    ).seen()
+    points = face.points - torch.tensor([left, top])
+    crop = align(window[None].float(), HEADS, size, points[None])
+    return crop[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def bounds(face: Face, photo: Photo, margin: float = 0.0) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of the photo's pixels that the face's square may touch, at least one pixel."""
+    corners = torch.tensor([[x, y] for x in (-margin, 1 + margin) for y in (-margin, 1 + margin)])
+    places = corners @ face.matrix[:, :2].T + face.matrix[:, 2]
+    height, width = photo.pixels.shape[1:]
+    left, top = (math.floor(value) for value in places.amin(0).tolist())
+    right, bottom = (math.ceil(value) for value in places.amax(0).tolist())
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    return left, top, max(min(right, width), left + 1), max(min(bottom, height), top + 1)
+
+
+def blend(photo: Photo, face: Face, before: Tensor, after: Tensor, region: Tensor) -> Photo:
+    """Add what an edit changed to the photo, at the photo's size, and only where the edit was.
+
+    The difference of the edited and the unedited reconstruction is enlarged (bicubic) and added, so that the photo
+    keeps its own detail. It fades around the region and towards the border of the crop.
+
+    Args:
+        before, after: the face's reconstruction, unedited and edited  # uint8 [3, S, S]
+        region: where the edit was  # bool [S, S]
+    Returns:
+        the photo; pixels beyond the faded region, and its transparency, are exactly what they were
+    """
+    size = region.shape[-1]
+    difference = after.float() - before.float()  # [3, S, S]
+    black = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    soft = paste_back(black, 255 - black, region[None])[0, :1].float() / 255  # [1, S, S]
+    inward = torch.arange(size, dtype=torch.float32)
+    inward = (torch.minimum(inward, size - 1 - inward) / (BORDER * size)).clamp(max=1)  # 0 at the border
+    weight = soft * torch.minimum(inward[:, None], inward)
+
+    left, top, right, bottom = bounds(face, photo)
+    x, y = torch.arange(left, right) + 0.5, torch.arange(top, bottom) + 0.5
+    a, b, shift = face.matrix[0, 0], face.matrix[1, 0], face.matrix[:, 2]
+    u, v = x - shift[0], (y - shift[1])[:, None]
+    grid = torch.stack([a * u + b * v, a * v - b * u], dim=-1) / (a * a + b * b)  # shares of the crop  # [h, w, 2]
+    grid = (grid * 2 - 1)[None]
+    enlarged = F.grid_sample(difference[None], grid, mode="bicubic", padding_mode="border", align_corners=False)[0]
+    alpha = F.grid_sample(weight[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[
+        0
+    ]  # [1, h, w]
+    pixels = photo.pixels.clone()
+    part = pixels[:, top:bottom, left:right]
+    part[:] = (part.float() + alpha * enlarged).round().clamp(0, 255).to(torch.uint8)
+    return replace(photo, pixels=pixels)

@@ -1,0 +1,1 @@
+"""The Editor API and what serves it."""

@@ -1,0 +1,400 @@
+"""The editor: load the trained networks once, then embed images, segment them and edit them (EditGAN, section 3)."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.assets.load import load_network
+from editgan.assets.networks.winograd import use_winograd
+from editgan.data.archive import load_classes
+from editgan.data.paste import dilate, paste_back
+from editgan.data.photo import Face, Photo, blend
+from editgan.editing.masks import dilation_radius, edit_region, painted_parts
+from editgan.editing.optimize import edit_in_batches
+from editgan.editing.params import EDIT_WEIGHTS, REFINE_WEIGHTS, ObjectiveWeights
+from editgan.editing.refine import refine_edit
+from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
+from editgan.encoder.encoder import Encoder, load_encoder
+from editgan.encoder.inversion import invert
+from editgan.encoder.tuning import tune_generator
+from editgan.errors import UserError
+from editgan.generator.generator import Generator, load_generator
+from editgan.generator.principal_components import load_code
+from editgan.images import to_float, to_uint8
+from editgan.runtime.process import keep_freed_memory
+from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.segmentation.labelled import sampled_latents
+from editgan.segmentation.predict import predict_masks
+from editgan.training import device_named
+
+MODELS = {
+    "assets/lpips_vgg.safetensors": "assets",
+    "data/classes.json": "data",
+    "generator/G_ema.safetensors": "generator",
+    "generator/code.safetensors": "generator",
+    "encoder/E.safetensors": "encoder",
+    "segmentation/S.safetensors": "segmentation",
+}
+BATCH = 16  # images at a time; changes speed and memory only
+LARGEST_LATENT = 1e4  # entries of w_plus are of the size of 1
+Progress = Callable[[int, int], None]  # (done, all)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What an edit made of the images that were set."""
+
+    images: Tensor  # uint8 [N, 3, H, W]
+    masks: Tensor  # what the segmentation sees on them, labels  # uint8 [N, H, W]
+    start: Tensor  # their latents before the edit  # [N, num_ws, w_dim]
+    w_plus: Tensor  # ... and after it  # [N, num_ws, w_dim]
+    region: Tensor  # what the edit was about, asked for, before and after, dilated  # bool [N, H, W]
+    parts: tuple[tuple[str, ...], ...]  # Q_edit: the parts that it was about, for each image
+
+
+@dataclass
+class Editor:
+    """One or several images under edit; every call works on all of them, each as if alone.
+
+        editor = Editor.load("outputs")
+        editor.set_image(read_image("head.png"))
+        mask = editor.segment()[0]                          # paint on it, then
+        edited = editor.edit(mask)                          # mode 3: optimisation, 100 steps
+        editor.save_vector("mine", edited)
+        editor.apply({"smile": 1.2, "raise_brows": 0.5})    # mode 1: vectors alone, added
+        editor.apply({"mine": 1.0}, refine=30)              # mode 2: vectors, then self-supervised refinement
+
+    Attributes:
+        vectors: editing vectors by name.
+        class_names, palette: the parts, and a colour for each, uint8 [K, 3].
+        photos: the images as they were set, uint8 [N, 3, H, W]; None for latents.
+        w_plus: their latents, [N, num_ws, w_dim].
+    """
+
+    G: Generator
+    E: Encoder
+    S: SegmentationEnsemble
+    lpips_vgg: nn.Module
+    palette: Tensor
+    vectors: dict[str, EditingVector] = field(default_factory=dict)
+    device: torch.device = torch.device("cpu")
+    assets: Path | None = None  # where the identity network is read from, once a loss asks for it
+    photos: Tensor | None = field(default=None, init=False)
+    _w_plus: Tensor | None = field(default=None, init=False)
+    _trained: Generator | None = field(default=None, init=False)  # where G is a tuned copy
+    _identity_net: nn.Module | None = field(default=None, init=False)
+
+    @classmethod
+    def load(
+        cls, outputs: str | Path = "outputs", device: str = "auto", *, vectors: str | Path | None = None
+    ) -> "Editor":
+        """Read what the stages left in a folder of outputs, and editing vectors of your own in the folder `vectors`.
+
+        On a CPU the process keeps freed memory from now on (`keep_freed_memory`), which makes optimisation up to twice
+        as fast.
+
+        Raises:
+            UserError: a model is missing or damaged; the message says which stage makes it.
+        """
+        outputs, chosen = Path(outputs), device_named(device)
+        for name, stage in MODELS.items():
+            if not (outputs / name).is_file():
+                raise UserError(
+                    f"{outputs / name}: missing; it is made by stage {stage}: run `make demo`, or name another folder "
+                    "of outputs"
+                )
+        if chosen.type == "cpu":
+            keep_freed_memory()
+        code = load_code(outputs / "generator/code.safetensors")
+        return cls(
+            G=load_generator(outputs / "generator/G_ema.safetensors", chosen),
+            E=load_encoder(outputs / "encoder/E.safetensors", code, chosen),
+            S=load_segmentation(outputs / "segmentation/S.safetensors", chosen),
+            lpips_vgg=use_winograd(load_network("lpips_vgg", outputs / "assets")).to(chosen),
+            palette=torch.as_tensor(load_classes(outputs / "data/classes.json").palette),
+            vectors=load_vectors(outputs / "editing" / "vectors", vectors),
+            device=chosen,
+            assets=outputs / "assets",
+        )
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.S.class_names
+
+    @property
+    def w_plus(self) -> Tensor:
+        """Latents of the images under edit.  # [N, num_ws, w_dim]
+
+        Raises:
+            UserError: no image was set.
+        """
+        if self._w_plus is None:
+            raise UserError("no image is set; call set_image(...) or set_latents(...) first")
+        return self._w_plus
+
+    def set_image(
+        self,
+        images: Tensor,
+        *,
+        steps: int = 100,
+        learning_rate: float = 0.05,
+        consistency_weight: float = 0.0,
+        identity_weight: float = 0.0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Embed images: the encoder's guess, then `steps` of optimisation in W+ (0: the guess alone).
+
+        Args:
+            images: uint8 [3, H, W] or [N, 3, H, W], H = W = G.img_resolution
+            steps, learning_rate: as stage `encoder` takes them by default; more steps want a lower rate
+            consistency_weight: of a term that keeps latents where the encoder knows images (`invert`)
+            identity_weight: of 1 - cosine of dlib's face features; 4 at a rate of 0.1 keeps people most alike
+        Returns:
+            their reconstructions  # uint8 [N, 3, H, W]
+        Raises:
+            UserError: images of another size or type.
+        """
+        side, given = self.G.img_resolution, (getattr(images, "dtype", None), *getattr(images, "shape", ()))
+        if not isinstance(images, Tensor) or given[0] != torch.uint8 or given[-3:] != (3, side, side):
+            raise UserError(f"images are {type(images).__name__} {given}; give a uint8 tensor [N, 3, {side}, {side}]")
+        _check_counts(steps=steps, identity_weight=identity_weight, consistency_weight=consistency_weight)
+        images = images.reshape(-1, 3, side, side)
+        floats, trained = to_float(images).to(self.device), self._trained or self.G
+        options = dict(learning_rate=learning_rate, consistency_weight=consistency_weight, progress=progress)
+        options |= dict(identity=self._identity(identity_weight), identity_weight=identity_weight)
+        self.set_latents(invert(trained, self.E, self.lpips_vgg, floats, steps=steps, batch=BATCH, **options))
+        self.photos = images.cpu()
+        return self.render(self.w_plus)
+
+    def set_latents(self, w_plus: Tensor) -> None:
+        """Take latents [N, num_ws, w_dim] in the place of images, e.g. sampled ones.
+
+        Raises:
+            UserError: they are of another generator, or hold values that are no numbers.
+        """
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.G.num_ws, self.G.w_dim):
+            raise UserError(
+                f"latents are {list(w_plus.shape)}, this generator takes [N, {self.G.num_ws}, {self.G.w_dim}]"
+            )
+        if not w_plus.isfinite().all():
+            raise UserError("latents hold NaN or infinite values; embed the image again")
+        if self._trained is not None:
+            self.G, self._trained = self._trained, None
+        self._w_plus, self.photos = w_plus.detach().to(self.device, torch.float32), None
+
+    def tune(self, *, steps: int = 100, learning_rate: float = 0.001, progress: Progress | None = None) -> Tensor:
+        """Bend a copy of the generator until it makes the photos that were set (pivotal tuning, Roich et al. 2021).
+
+        All later edits of these photos use the copy; the next `set_image` or `set_latents` goes back to the trained
+        generator. Best for one photo at a time: several share the copy.
+
+        Returns:
+            the new reconstructions  # uint8 [N, 3, H, W]
+        Raises:
+            UserError: latents were set, so that there is no photo.
+        """
+        if self.photos is None:
+            raise UserError("there is no photo to tune the generator to: latents were set, not images")
+        images, trained = to_float(self.photos).to(self.device), self._trained or self.G
+        self.G = tune_generator(
+            self.G, self.lpips_vgg, self.w_plus, images, steps=steps, learning_rate=learning_rate, progress=progress
+        )
+        self._trained, self._w_plus = trained, self.w_plus.clone()  # edits made before are of another generator
+        return self.render(self.w_plus)
+
+    def sample(self, seeds: list[int], truncation_psi: float = 0.7) -> Tensor:
+        """Set sampled images, one a seed, uint8 [N, 3, H, W]; `truncation_psi` < 1 draws them to the mean latent."""
+        self.set_latents(sampled_latents(self._trained or self.G, seeds, truncation_psi))
+        return self.render(self.w_plus)
+
+    def segment(self) -> Tensor:
+        """Masks of the images under edit, part labels.  # uint8 [N, H, W]"""
+        return predict_masks(self.G, self.S, self.w_plus)
+
+    def edit(
+        self,
+        masks: Tensor,
+        roi: Tensor | None = None,
+        *,
+        steps: int = 100,
+        learning_rate: float = 0.02,
+        weights: ObjectiveWeights = EDIT_WEIGHTS,
+        shared_rows: bool = True,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Optimise the latents until the segmentation follows edited masks (EditGAN 3.2).
+
+        Args:
+            masks: edited masks, labels  # [H, W] or [N, H, W]
+            roi: where to follow them, bool, shaped as masks; None: what differs from `segment()` and `painted_parts`
+            shared_rows: move all rows of W+ alike; False: the paper's free rows, which fool a segmentation of a
+                generator that was trained for an hour
+        Raises:
+            UserError: masks of another size, with unknown labels, or without any change.
+        """
+        _check_counts(steps=steps)
+        before, after = self.segment(), torch.as_tensor(masks).cpu()
+        after = after[None] if after.ndim == 2 else after
+        if after.shape != before.shape:
+            raise UserError(f"the edited masks are {list(after.shape)}, the images ask for {list(before.shape)}")
+        if int(after.max()) >= len(self.class_names) or int(after.min()) < 0:
+            wrong = int(after.max()) if int(after.min()) >= 0 else int(after.min())
+            raise UserError(f"the edited masks hold the label {wrong}; there are {len(self.class_names)}, from 0 on")
+        after = after.to(torch.uint8)
+        changed = before != after
+        if roi is None:
+            if not changed.any():
+                raise UserError("the edited masks equal what the segmentation sees; paint a change, or name a region")
+            parts = painted_parts(before, after, changed, self.class_names)
+            region = self._around(before, after, parts) | dilate(changed, dilation_radius(after.shape[-1]))
+            region &= changed.flatten(1).any(1)[:, None, None]  # nothing painted: nothing to follow
+        else:
+            region = (roi[None] if roi.ndim == 2 else roi).bool().cpu()
+            if region.shape != before.shape:
+                raise UserError(f"the region is {list(region.shape)}, the images ask for {list(before.shape)}")
+            if not region.any():
+                raise UserError("the region holds no pixel; mark where the masks are to be followed")
+            parts = painted_parts(before, after, region, self.class_names)
+        w_plus = edit_in_batches(
+            self.G,
+            self.S,
+            self.lpips_vgg,
+            self.w_plus,
+            after.to(self.device),
+            region.to(self.device),
+            batch=BATCH,
+            progress=progress,
+            weights=weights,
+            steps=steps,
+            learning_rate=learning_rate,
+            shared_rows=shared_rows,
+            identity=self._identity(weights.identity),
+        )
+        return self._edited(w_plus, parts, region)
+
+    def apply(
+        self,
+        edits: Mapping[str, float | None],
+        *,
+        refine: int = 0,
+        learning_rate: float = 0.02,
+        weights: ObjectiveWeights = REFINE_WEIGHTS,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Add editing vectors, each at its strength, then refine all at once by so many steps (EditGAN 3.3).
+
+        Args:
+            edits: strengths by name; 1 is what the heads of a vector learned on average, negative ones are the reverse,
+                None is the vector's own
+        Raises:
+            UserError: an unknown vector, or none.
+        """
+        if not edits:
+            raise UserError(f"name at least one edit; there are {', '.join(self.vectors) or 'none'}")
+        for name in edits:
+            if name not in self.vectors:
+                raise UserError(f"unknown edit {name!r}; there are {', '.join(self.vectors) or 'none'}")
+            if edits[name] is not None and not math.isfinite(edits[name]):
+                raise UserError(f"the strength of {name} is {edits[name]}; give a number")
+        vectors = [self.vectors[name] for name in edits]
+        pairs = zip(vectors, edits.values(), strict=True)
+        strengths = [vector.scale if strength is None else strength for vector, strength in pairs]
+        _check_counts(refine=refine)
+        vector = combined(vectors, strengths)
+        w_edited = apply_vector(self.w_plus, vector)
+        if not w_edited.abs().max() < LARGEST_LATENT:
+            raise UserError(f"strengths {strengths} lead far out of what the generator knows; give smaller ones")
+        if refine:
+            w_edited = refine_edit(
+                self.G,
+                self.S,
+                self.lpips_vgg,
+                self.w_plus,
+                w_edited,
+                self.S.class_ids(vector.region_classes),
+                steps=refine,
+                learning_rate=learning_rate,
+                weights=weights,
+                identity=self._identity(weights.identity),
+                batch=BATCH,
+                progress=progress,
+            )
+        return self._edited(w_edited, (vector.region_classes,) * len(w_edited))
+
+    def paste(self, edited: Edited) -> Tensor:
+        """The edited regions on the photos that were set, everything else as it was.  # uint8 [N, 3, H, W]
+
+        Raises:
+            UserError: latents were set, so that there is no photo, or other photos than those of the edit.
+        """
+        if self.photos is None:
+            raise UserError("there is no photo to paste on: latents were set, not images")
+        if edited.start is not self.w_plus:
+            raise UserError("this edit is of other images than those that are set; paste it before setting new ones")
+        return paste_back(self.photos, edited.images, edited.region)
+
+    def blend(self, edited: Edited, photo: Photo, faces: Mapping[int, Face]) -> Photo:
+        """The edit of images that were cropped from one photo, on that photo (`editgan.data.photo`).
+
+        Args:
+            faces: by the index of the image that each was cropped to
+        Raises:
+            UserError: the edit is of other images than those that are set.
+        """
+        if edited.start is not self.w_plus:
+            raise UserError("this edit is of other images than those that are set; blend it before setting new ones")
+        for index, face in faces.items():
+            before = self.render(edited.start[index : index + 1])[0]
+            photo = blend(photo, face, before, edited.images[index], edited.region[index])
+        return photo
+
+    def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
+        """What `edited` did to image `index`, as an editing vector for other images; also kept in `vectors`."""
+        delta = (edited.w_plus[index] - edited.start[index]).cpu()  # [num_ws, w_dim]
+        parts = edited.parts[index]
+        self.vectors[name] = EditingVector(name=name, region_classes=parts, source=source, delta_w_plus=delta)
+        return self.vectors[name]
+
+    def save_vector(self, path: str | Path, edited: Edited, *, index: int = 0, source: str = "") -> Path:
+        """`vector_of` under the name of a file, written there: NAME.safetensors."""
+        path = Path(path)
+        name = path.name.removesuffix(".safetensors")
+        vector = self.vector_of(name, edited, index=index, source=source)
+        return save_vector(path.with_name(f"{name}.safetensors"), vector)
+
+    @torch.no_grad()
+    def render(self, w_plus: Tensor) -> Tensor:
+        """G(w_plus).  # uint8 [N, 3, H, W]"""
+        parts = w_plus.to(self.device).split(BATCH)
+        return torch.cat([to_uint8(self.G.synthesis(part, noise_mode="const")).cpu() for part in parts])
+
+    def _identity(self, weight: float) -> nn.Module | None:
+        """The network behind L_ID, the one that guides training; None where its weight is 0."""
+        if weight > 0 and self._identity_net is None:
+            if self.assets is None:
+                raise UserError("the identity loss needs its pretrained network; make the editor by Editor.load")
+            self._identity_net = load_network("dlib_resnet", self.assets).to(self.device)
+        return self._identity_net if weight > 0 else None
+
+    def _around(self, before: Tensor, after: Tensor, parts: tuple[tuple[str, ...], ...]) -> Tensor:
+        """`edit_region` of each image's own parts.  # bool [N, H, W]"""
+        triples = zip(before.split(1), after.split(1), parts, strict=True)
+        return torch.cat([edit_region(one, other, self.S.class_ids(names)) for one, other, names in triples])
+
+    def _edited(self, w_plus: Tensor, parts: tuple[tuple[str, ...], ...], asked: Tensor | None = None) -> Edited:
+        masks = predict_masks(self.G, self.S, w_plus)
+        region = self._around(self.segment(), masks, parts)
+        region = region if asked is None else region | asked
+        return Edited(
+            images=self.render(w_plus), masks=masks, start=self.w_plus, w_plus=w_plus, region=region, parts=parts
+        )
+
+
+def _check_counts(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"{name} is {value}; give a number from 0 on")

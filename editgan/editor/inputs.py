@@ -1,0 +1,184 @@
+"""What the commands are given: pictures of any size, folders of them, or latents; read before anything is computed.
+
+A picture of exactly the model's size is an aligned one and is taken as it is. Any other is a photo: its faces are found
+and brought into the framing of the heads (`editgan.data.photo`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editgan.assets.load import load_network
+from editgan.data.archive import load_images
+from editgan.data.photo import Face, chosen, crop_face, find_faces, read_photo
+from editgan.editor.editor import Editor
+from editgan.encoder.encoder import load_latents
+from editgan.errors import UserError
+from editgan.images import read_mask, to_float
+from editgan.weights import load_tensors
+
+PICTURES = {".png", ".jpg", ".jpeg"}
+LATENTS = ".safetensors"
+OWN_KIND = 80  # validation pictures, at most, that say how near a model comes to its own kind
+USUAL = 0.95  # share of them that are nearer than what is warned of
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image under edit: the name of its results, its file, and which face of it, where it is a photo."""
+
+    name: str
+    path: Path
+    face: Face | None = None
+
+
+def read_pictures(paths: Sequence[Path], side: int, assets: Path, number: int | None = 1) -> tuple[list[Input], Tensor]:
+    """Read pictures as images of the model's size, photos as the faces that they show.
+
+    Args:
+        side: the model's size
+        assets: folder of the pretrained networks
+        number: which face of a photo, the largest being 1; None: all of them
+    Returns:
+        the inputs and, one each, their images, uint8 [N, 3, side, side]
+    Raises:
+        UserError: pictures cannot be read or show no such face; names all of them.
+    """
+    inputs, images, faults, detector = [], [], [], None
+    for path in paths:
+        try:
+            photo = read_photo(path)
+            if photo.pixels.shape[1:] == (side, side):
+                if number not in (None, 1):
+                    raise UserError(f"{path}: is {side}x{side}, an aligned face; --face {number} needs a whole photo")
+                inputs.append(Input(path.stem, path))
+                images.append(photo.pixels)
+                continue
+            detector = detector or load_network("blazeface", assets)
+            faces = chosen(find_faces(detector, photo), number, str(path))
+        except UserError as fault:
+            hint = f" (an aligned face must be {side}x{side})" if "no face was found" in str(fault) else ""
+            faults.append(f"{fault}{hint}")
+            continue
+        for index, face in enumerate(faces, 1):
+            name = path.stem if number is not None else f"{path.stem}_face{index}"
+            inputs.append(Input(name, path, face))
+            images.append(crop_face(photo, face, side))
+    if faults:
+        rest = f"\n{len(faults)} of {len(paths)} pictures cannot be used; nothing was done" if len(paths) > 1 else ""
+        raise UserError("\n".join(faults) + rest)
+    return inputs, torch.stack(images)
+
+
+def read_latents(paths: Sequence[Path], editor: Editor) -> Tensor:
+    """Latents that `embed` wrote.  # [N, num_ws, w_dim]
+
+    Raises:
+        UserError: a file holds something else, or latents of another generator.
+    """
+    latents, shape = [], (1, editor.G.num_ws, editor.G.w_dim)
+    for path in paths:
+        tensors, _ = load_tensors(path)
+        if set(tensors) != {"w_plus"}:
+            raise UserError(f"{path}: holds {', '.join(sorted(tensors))}, not latents that `embed` wrote")
+        if tensors["w_plus"].shape != shape:
+            raise UserError(f"{path}: is {list(tensors['w_plus'].shape)}, this generator takes {list(shape)}")
+        latents.append(tensors["w_plus"])
+    return torch.cat(latents)
+
+
+def files_in(path: Path) -> list[Path]:
+    """A file itself, or the pictures of a folder in order; its latents where it holds no picture.
+
+    In a folder of results, pictures that belong to latents (NAME_mask.png to NAME.safetensors) are no faces.
+
+    Raises:
+        UserError: nothing there.
+    """
+    if path.is_dir():
+        latents = sorted(path.glob(f"*{LATENTS}"))
+        found = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
+        found = [one for one in found if not any(one.stem.startswith(f"{made.stem}_") for made in latents)] or latents
+        if not found:
+            raise UserError(f"{path}: holds neither pictures ({', '.join(sorted(PICTURES))}) nor latents ({LATENTS})")
+        return found
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    return [path]
+
+
+def masks_of(pictures: Sequence[Path], mask: Path) -> tuple[list[Path], list[Path] | None]:
+    """The mask of each picture, NAME_mask.png where `mask` is a folder; and the latents beside them, if all have some.
+
+    Raises:
+        UserError: masks are missing, or there is one mask for several pictures.
+    """
+    if mask.is_dir():
+        masks = [mask / f"{picture.stem}_mask.png" for picture in pictures]
+        missing = [str(one) for one in masks if not one.exists()]
+        if missing:
+            raise UserError(f"no such mask: {', '.join(missing)}; `editgan segment` makes them")
+    elif len(pictures) > 1:
+        raise UserError(f"{mask}: one mask for {len(pictures)} pictures; name the folder of their masks")
+    else:
+        masks = [mask]
+    latents = [one.with_name(one.stem.removesuffix("_mask") + LATENTS) for one in masks]
+    return masks, latents if all(one.exists() for one in latents) else None
+
+
+def read_masks(paths: Sequence[Path], editor: Editor) -> Tensor:
+    """Painted masks as part labels.  # uint8 [N, H, W]
+
+    Raises:
+        UserError: one is missing, no mask, or of another size.
+    """
+    options = dict(resolution=editor.G.img_resolution, classes=len(editor.class_names))
+    return torch.stack([read_mask(path, palette=editor.palette.numpy(), **options) for path in paths])
+
+
+def checked(inputs: list[Input]) -> list[Input]:
+    """The inputs themselves.
+
+    Raises:
+        UserError: the results of two of them would have the same name.
+    """
+    names = [one.name for one in inputs]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise UserError(f"several inputs are called {doubles[0]}; results are named after them, so rename one")
+    return inputs
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How near a reconstruction comes to its image, by networks that took no part in embedding."""
+
+    lpips: float  # LPIPS-Alex
+    identity: float  # cosine of MobileFaceNet's features
+
+
+@torch.no_grad()
+def likenesses(images: Tensor, reconstructions: Tensor, assets: Path) -> list[Likeness]:
+    """Of aligned images and their reconstructions, uint8 [N, 3, H, W], one each."""
+    x, y = to_float(images), to_float(reconstructions)
+    lpips, face = load_network("lpips_alex", assets), load_network("mobilefacenet", assets)
+    cosines = (face(x) * face(y)).sum(1)
+    return [Likeness(*pair) for pair in zip(lpips(x, y).tolist(), cosines.tolist(), strict=True)]
+
+
+def usual_likeness(editor: Editor, outputs: Path) -> Likeness:
+    """What 19 of 20 pictures of the model's own kind, its validation pictures, are at least as near to, on each count.
+
+    Raises:
+        UserError: the pictures or their latents are missing.
+    """
+    w_plus, pictures = load_latents(outputs / "encoder" / "latents.safetensors")["val"], outputs / "data" / "val.zip"
+    if not pictures.exists():
+        raise UserError(f"{pictures}: missing; it is made by stage data")
+    images = torch.as_tensor(load_images(pictures, range(min(OWN_KIND, len(w_plus)))))
+    found = likenesses(images, editor.render(w_plus[: len(images)]), outputs / "assets")
+    lpips, identity = torch.tensor([[one.lpips, one.identity] for one in found]).T
+    return Likeness(float(lpips.quantile(USUAL)), float(identity.quantile(1 - USUAL)))

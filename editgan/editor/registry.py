@@ -1,0 +1,58 @@
+"""The editor among MLflow's registered models; beside `tracking` the only importer of mlflow."""
+
+import tempfile
+from pathlib import Path
+
+from editgan.editor import served
+from editgan.runtime import tracking
+
+
+def register_editor(root: Path, name: str, run_id: str) -> str | None:
+    """Log the editor of a folder of outputs with a run and register it, unless the newest version has the same files.
+
+    The source of the package goes with the weights; nothing is pickled.
+
+    Returns:
+        the new version; None where there is none, or no whole editor.
+    Raises:
+        whatever the store raises.
+    """
+    outputs = root / "outputs"
+    files = served.model_files(outputs)
+    if files is None:
+        return None
+    client, _ = tracking.connect(root)
+    from mlflow import pyfunc
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Map, Schema
+
+    tags = {"fingerprint": served.fingerprint(outputs, files)}
+    found = client.search_model_versions(f"name='{name}'", order_by=["version_number DESC"], max_results=1)
+    if found and found[0].tags.get("fingerprint") == tags["fingerprint"]:
+        return None
+    inputs = [
+        ColSpec("string", "image"),
+        ColSpec(Map("double"), "edits"),
+        ColSpec("long", "refine", required=False),
+        ColSpec("long", "steps", required=False),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        data, model = Path(folder) / "outputs", Path(folder) / "model"
+        served.copy_files(outputs, files, data)
+        pyfunc.save_model(
+            str(model),
+            loader_module=served.__name__,
+            data_path=str(data),
+            code_paths=[str(Path(served.__file__).parents[1])],
+            signature=ModelSignature(Schema(inputs), Schema([ColSpec("string", "image")])),
+            input_example=[served.example(outputs)],
+            pip_requirements=served.requirements(),
+        )
+        client.log_artifacts(run_id, str(model), "model")
+    try:
+        client.create_registered_model(name)
+    except MlflowException:  # there is one
+        pass
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    return str(client.create_model_version(name, source, run_id, tags=tags).version)

@@ -1,0 +1,135 @@
+"""The whole editor as a model of MLflow: pictures and edit strengths in, edited pictures out.
+
+MLflow finds it by the name of this module and gives it a folder as the stages leave it; weights are safetensors, and
+nothing is unpickled. The module's own source goes with the model.
+"""
+
+import base64
+import binascii
+import io
+import shutil
+import threading
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from editgan.errors import UserError
+from editgan.runtime.graph import content_hash
+
+VECTORS = "editing/vectors"
+MOST_STEPS = 1000  # of embedding and of refinement: one request at a time is answered
+PACKAGES = (
+    "torch", "torchvision", "torch-fidelity", "torchmetrics", "matplotlib", "numpy", "pillow", "psutil", "pydantic",
+    "pyyaml", "safetensors", "scipy",
+)  # fmt: skip
+
+
+class ServedEditor:
+    """What `mlflow.pyfunc.load_model` wraps."""
+
+    def __init__(self, outputs: str | Path, device: str = "auto") -> None:
+        from editgan.editor.editor import Editor
+
+        self.editor = Editor.load(outputs, device)
+        self._turn = threading.Lock()  # an editor holds the images that it works on; servers ask from several threads
+
+    def predict(self, table: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
+        """One edited picture a row, as base64 PNG.
+
+        Args:
+            table: data frame with the columns image (a PNG or JPEG as base64), edits (strengths by name), refine and
+                steps (of refinement, 0, and of embedding, 100; either may be left out)
+        Raises:
+            UserError: no picture, one of another size, unknown edits or none.
+        """
+        with self._turn:
+            return [self._edited(row) for row in table.to_dict("records")]
+
+    def _edited(self, row: Mapping[str, Any]) -> dict[str, str]:
+        from editgan.images import read_image, to_pil
+
+        try:
+            content = base64.b64decode(row["image"], validate=True)
+        except (binascii.Error, TypeError, ValueError):
+            raise UserError("`image` is no base64 of a PNG or JPEG file") from None
+        if not isinstance(row["edits"], Mapping):
+            raise UserError("`edits` is no object of strengths by name")
+        steps, refine = _count(row, "steps", 100), _count(row, "refine", 0)
+        _check_header(content, self.editor.G.img_resolution)
+        self.editor.set_image(read_image(io.BytesIO(content)), steps=steps)
+        edited = self.editor.apply(dict(row["edits"]), refine=refine)
+        return {"image": encoded(to_pil(edited.images[0]))}
+
+
+def _load_pyfunc(data_path: str) -> ServedEditor:
+    """MLflow's hook for models that are loaded by the name of a module."""
+    return ServedEditor(data_path)
+
+
+def _count(row: Mapping[str, Any], column: str, default: int) -> int:
+    """A column that may be left out, of one row or of all."""
+    value = row.get(column)
+    if value is None or value != value:
+        return default
+    if not (0 <= value <= MOST_STEPS and value == int(value)):
+        raise UserError(f"`{column}` is {value}; give a whole number from 0 to {MOST_STEPS}")
+    return int(value)
+
+
+def _check_header(content: bytes, resolution: int) -> None:
+    """Refuse a picture by its header: what it would take to decode it is the sender's choice."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as header:
+            width, height = header.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"`image` cannot be read as a PNG or JPEG ({error})") from None
+    if (width, height) != (resolution, resolution):
+        raise UserError(f"`image` is {width}x{height}, the model needs {resolution}x{resolution}")
+
+
+def encoded(image: Any) -> str:
+    """A PIL picture as base64 PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def model_files(outputs: Path) -> list[str] | None:
+    """Paths below `outputs` of what an editor consists of; None where one is missing or there is no vector yet."""
+    from editgan.editor.editor import MODELS  # brings torch, which a flow does without as long as it can
+
+    vectors = sorted(path.relative_to(outputs).as_posix() for path in (outputs / VECTORS).glob("*.safetensors"))
+    files = [*MODELS, *vectors]
+    return files if vectors and all((outputs / name).is_file() for name in files) else None
+
+
+def fingerprint(outputs: Path, files: list[str]) -> str:
+    """One line for all files: changes with any of them."""
+    import hashlib
+
+    return hashlib.md5("".join(f"{name} {content_hash(outputs / name)}\n" for name in files).encode()).hexdigest()
+
+
+def copy_files(outputs: Path, files: list[str], folder: Path) -> None:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(outputs / name, folder / name)
+
+
+def example(outputs: Path) -> dict[str, Any]:
+    """A request that this editor answers: a plain picture of its size and one of its edits."""
+    from PIL import Image
+
+    from editgan.weights import load_tensors
+
+    side = load_tensors(outputs / "generator/G_ema.safetensors")[1]["config"]["img_resolution"]
+    edit = min(path.stem for path in (outputs / VECTORS).glob("*.safetensors"))
+    picture = Image.new("RGB", (side, side), (128, 128, 128))
+    return {"image": encoded(picture), "edits": {edit: 1.0}, "refine": 0, "steps": 0}
+
+
+def requirements() -> list[str]:
+    return [f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES]

@@ -1,0 +1,227 @@
+"""What MaskGAN needs in training only: an autoencoder of masks, edits simulated with it, their blender, the losses.
+
+Editing behaviour simulated training (Lee et al., CVPR 2020, section 3.3): the autoencoder moves a mask a part of the
+way towards another one and as far away from it; two faces of the same style are drawn from the two masks, and what a
+small network blends of the two must be the photo again. A parser, which the paper does not have as a part of the
+method, says whether drawn faces follow their masks; it guides nothing.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from editgan.images import to_float
+from editgan.methods.distillation.pix2pixhd import (
+    GlobalGenerator,
+    feature_matching_loss,
+    initialise,
+    lsgan_d_loss,
+    lsgan_g_loss,
+)
+from editgan.methods.maskgan.networks import LEAK, MaskGAN, one_hot
+
+
+class MaskVAE(nn.Module):
+    """A variational autoencoder of one-hot masks: convolutions 4x4 of stride 2, and back by nearest neighbours.
+
+    Args:
+        width: channels after the first layer; each further one doubles them. The paper has 32.
+        num_downs: layers either way. The paper has 7, from 512 px to 4.
+        latent: size of the code. The paper has 1024.
+    """
+
+    def __init__(self, *, num_classes: int, resolution: int, width: int, num_downs: int, latent: int) -> None:
+        super().__init__()
+        if resolution % 2**num_downs:
+            raise ValueError(f"a mask of {resolution} px cannot be halved {num_downs} times")
+        self.config = dict(
+            num_classes=num_classes, resolution=resolution, width=width, num_downs=num_downs, latent=latent
+        )
+        self.num_classes, self.resolution, self.side = num_classes, resolution, resolution // 2**num_downs
+        widths = [width * 2**level for level in range(num_downs)]
+        self.widest = widths[-1]
+        encoder, decoder = [], []
+        for few, many in zip([num_classes, *widths[:-1]], widths, strict=True):
+            encoder += [nn.Conv2d(few, many, 4, stride=2, padding=1), nn.BatchNorm2d(many), nn.LeakyReLU(LEAK)]
+        for many, few in zip(reversed(widths), [*reversed(widths[:-1]), width], strict=True):
+            up = nn.Upsample(scale_factor=2, mode="nearest")
+            decoder += [up, nn.Conv2d(many, few, 3, padding=1), nn.BatchNorm2d(few), nn.LeakyReLU(LEAK)]
+        self.encoder = nn.Sequential(*encoder)
+        self.to_code = nn.Linear(self.widest * self.side**2, 2 * latent)
+        self.from_code = nn.Linear(latent, self.widest * self.side**2)
+        self.decoder = nn.Sequential(*decoder, nn.Conv2d(width, num_classes, 3, padding=1))
+
+    def encode(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """One-hot masks [N, num_classes, H, W] -> mean and logarithm of the variance of their codes, [N, latent] each.
+
+        Raises:
+            ValueError: masks of another size or of other classes.
+        """
+        if masks.shape[1:] != (self.num_classes, self.resolution, self.resolution):
+            expected = [self.num_classes, self.resolution, self.resolution]
+            raise ValueError(f"expects one-hot masks [N, *{expected}], got {list(masks.shape)}")
+        mean, log_variance = self.to_code(self.encoder(masks).flatten(1)).chunk(2, dim=1)
+        return mean, log_variance
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes [N, latent] -> logits [N, num_classes, H, W]."""
+        return self.decoder(self.from_code(codes).unflatten(1, (self.widest, self.side, self.side)))
+
+    def terms(self, masks: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """What training minimises, and how many pixels come back right.
+
+        Args:
+            masks: labels [N, H, W]; noise: N(0, 1) [N, latent]
+        """
+        mean, log_variance = self.encode(one_hot(masks, self.num_classes))
+        logits = self.decode(mean + noise * (log_variance / 2).exp())
+        return {
+            "ce": F.cross_entropy(logits, masks.long()),
+            "kl": kl_divergence(mean, log_variance),
+            "accuracy": (logits.argmax(1) == masks).float().mean(),
+        }
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)), summed over the code's entries, mean over codes [N, latent].  # scalar"""
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
+
+
+def inter_and_outer(codes: Tensor, references: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
+    """Codes moved towards the references by a part 1 / divisor of the way, and as far away from them (section 3.3)."""
+    step = (references - codes) / divisor
+    return codes + step, codes - step
+
+
+@torch.no_grad()
+def simulated_edits(vae: MaskVAE, masks: Tensor, references: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
+    """The inter and the outer mask of each mask, labels [N, H, W] each; `vae` in eval mode."""
+    code, reference = (vae.encode(one_hot(labels, vae.num_classes))[0] for labels in (masks, references))
+    inter, outer = (vae.decode(moved).argmax(1).to(masks.dtype) for moved in inter_and_outer(code, reference, divisor))
+    return inter, outer
+
+
+@torch.no_grad()
+def reconstruct_masks(vae: MaskVAE, masks: Tensor, *, batch: int = 50) -> Tensor:
+    """Masks encoded and decoded, on the CPU, labels [N, H, W]; `vae` in eval mode."""
+    device, parts = next(vae.parameters()).device, []
+    for labels in masks.split(batch):
+        code = vae.encode(one_hot(labels.to(device), vae.num_classes))[0]
+        parts.append(vae.decode(code).argmax(1).to(masks.dtype).cpu())
+    return torch.cat(parts)
+
+
+class AlphaBlender(nn.Module):
+    """Blends two images, alpha * first + (1 - alpha) * second, alpha for each pixel from both.
+
+    The paper's blender is pix2pixHD's generator with 3 layers of stride 2 from 32 channels on, 3 residual blocks and a
+    sigmoid; (1 + tanh(x)) / 2 is the sigmoid of 2 x.
+    """
+
+    def __init__(self, *, width: int, num_downs: int, num_blocks: int) -> None:
+        super().__init__()
+        self.alpha = GlobalGenerator(
+            in_channels=6, out_channels=1, width=width, num_downs=num_downs, num_blocks=num_blocks
+        )
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Images [N, 3, H, W] -> [N, 3, H, W]"""
+        alpha = (1 + self.alpha(torch.cat([first, second], dim=1))) / 2  # [N, 1, H, W]
+        return second + alpha * (first - second)
+
+
+def ebst_images(
+    net: MaskGAN, blender: AlphaBlender, styles: Tensor, inter: Tensor, outer: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two faces of the same styles [N, S], drawn from two one-hot masks, and their blend, which is to be the photo."""
+    first, second = net.mapping(inter, styles), net.mapping(outer, styles)  # [N, 3, H, W]
+    return first, second, blender(first, second)
+
+
+def maskgan_terms(real: list[list[Tensor]], fakes: dict[str, list[list[Tensor]]]) -> dict[str, Tensor]:
+    """Adversarial and feature-matching terms of each kind of fake, by name, not yet weighted.
+
+    Args:
+        real: outputs of the discriminators on photos under their masks
+        fakes: the same on each kind of fake: {"": drawn, "blend_": blended}; the key starts the terms' names
+    """
+    terms = {}
+    for name, fake in fakes.items():
+        terms[f"{name}gan"] = lsgan_g_loss(fake)
+        terms[f"{name}feature_matching"] = feature_matching_loss(real, fake)
+    return terms
+
+
+def maskgan_loss(terms: dict[str, Tensor], *, feature_matching_weight: float, vgg_weight: float) -> Tensor:
+    """LSGAN + 10 feature matching + 10 VGG with the paper's weights, for plain and blended images alike.  # scalar"""
+    weights = {"gan": 1.0, "feature_matching": feature_matching_weight, "vgg": vgg_weight}
+    return torch.stack([weights[name.removeprefix("blend_")] * term for name, term in terms.items()]).sum()
+
+
+def maskgan_d_loss(real: list[list[Tensor]], fakes: list[list[list[Tensor]]]) -> Tensor:
+    """The discriminators' loss: photos weigh as much as all kinds of fakes together.  # scalar"""
+    return torch.stack([lsgan_d_loss(real, fake) for fake in fakes]).mean()
+
+
+class Parser(nn.Module):
+    """A small U-Net from images to part labels: `depth` halvings, twice the channels each.
+
+    It is trained on the photos and masks that MaskGAN is trained on, and stands beside it for two things: to say
+    whether drawn faces follow their masks, and to give masks to photos that have none.
+    """
+
+    def __init__(self, *, num_classes: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.config = dict(num_classes=num_classes, width=width, depth=depth)
+        widths = [width * 2**level for level in range(depth + 1)]
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.first = self._layer(3, width)
+        self.downs = nn.ModuleList(self._layer(few, many, stride=2) for few, many in pairs)
+        self.ups = nn.ModuleList(self._layer(many + few, few) for few, many in reversed(pairs))
+        self.last = nn.Conv2d(width, num_classes, 1)
+
+    @staticmethod
+    def _layer(few: int, many: int, stride: int = 1) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(few, many, 3, stride=stride, padding=1), nn.GroupNorm(1, many), nn.ReLU())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1], [N, 3, H, W] -> logits [N, num_classes, H, W]."""
+        maps = [self.first(images)]
+        for down in self.downs:
+            maps.append(down(maps[-1]))
+        x = maps.pop()
+        for up, skipped in zip(self.ups, reversed(maps), strict=True):
+            x = F.interpolate(x, size=skipped.shape[2:], mode="bilinear", align_corners=False)
+            x = up(torch.cat([x, skipped], dim=1))
+        return self.last(x)
+
+    def terms(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """What training minimises, and how many pixels are right: images [N, 3, H, W], labels [N, H, W]."""
+        logits = self(images)
+        accuracy = (logits.argmax(1) == masks).float().mean()
+        return {"ce": F.cross_entropy(logits, masks.long()), "accuracy": accuracy}
+
+
+@torch.no_grad()
+def predict(parser: Parser, images: Tensor, *, batch: int = 50) -> Tensor:
+    """Part labels of uint8 images [N, 3, H, W], on the CPU.  # uint8 [N, H, W]"""
+    device = next(parser.parameters()).device
+    labels = [parser(to_float(part).to(device)).argmax(1).to(torch.uint8).cpu() for part in images.split(batch)]
+    return torch.cat(labels)
+
+
+@torch.no_grad()
+def initialise_maskgan(net: MaskGAN, generator: torch.Generator) -> MaskGAN:
+    """The mapping network as pix2pixHD's, the style encoder for layers without normalisation (He et al. 2015).
+
+    The transforms and the styles start at zero, so that training starts from plain instance normalisation.
+    """
+    initialise(net.mapping, generator)
+    for module in net.style.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=LEAK, generator=generator)
+            module.bias.zero_()
+    for layer in (net.style.linear, *(part[-1] for t in net.style.transforms for part in (t.scale, t.shift))):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    return net

@@ -1,0 +1,325 @@
+"""Stage `maskgan`: trains MaskGAN on images and their masks, measures what it draws."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from editgan.assets.load import load_network
+from editgan.assets.networks.winograd import use_winograd
+from editgan.data.archive import ArchiveError, Classes, load_attributes, load_classes, load_images, load_masks
+from editgan.data.training import training_folder
+from editgan.editing.edits import at_rest, choose_donor
+from editgan.editing.masks import MOUTH, is_part
+from editgan.errors import UserError
+from editgan.images import colourize, labelled_grid, save_mask, save_png, to_float
+from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, initialise
+from editgan.methods.maskgan.losses import (
+    AlphaBlender,
+    MaskVAE,
+    Parser,
+    initialise_maskgan,
+    predict,
+    reconstruct_masks,
+)
+from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
+from editgan.methods.maskgan.train import MaskedHeads, OnStatus, train_maskgan, train_on_labels
+from editgan.methods.translation import DIGITS, l1, still_improving
+from editgan.runtime.stage import StageContext
+from editgan.segmentation.metrics import segmentation_scores
+from editgan.training import append_row, count_parameters, generator_for, seed_everything
+from editgan.weights import load_module, save_module, save_tensors, write_bytes, write_json
+
+BATCH = 50  # images at a time
+PICTURE_ROWS = 8
+
+
+def run(context: StageContext) -> None:
+    """Write generator.safetensors, parser.safetensors, donor.png, curves, pictures and what the networks are worth."""
+    params, data = context.params.maskgan, context.input("data")
+    classes = load_classes(data / "classes.json")
+    if params.learn_from == "none":
+        leave_out(context, classes)
+        return
+    folder = training_folder(context) if params.learn_from == "train" else data
+    learn = load_heads(context, folder / f"{params.learn_from}.zip", labels_of(context))
+    val = load_heads(context, data / "val.zip", data / "val.zip", params.val_images)
+    donor, donor_mask = choose_mouth(context, classes)
+
+    lpips_vgg = use_winograd(load_network("lpips_vgg", context.input("assets")))
+    lpips_vgg = lpips_vgg.to(context.device, memory_format=torch.channels_last)
+    vae = train_vae(context, learn, len(classes.names))
+    parser = train_parser(context, learn, len(classes.names))
+    net, losses = train_mapping(context, vae, lpips_vgg, learn, val, len(classes.names))
+
+    save_mask(context.out / "donor.png", donor_mask, classes.palette)
+    metrics = measure(context, net, parser, vae, lpips_vgg, val, classes, donor_mask)
+    metrics |= {
+        "donor": donor,
+        "train_masks": len(learn),
+        "parameters": count_parameters(net),
+        "parameters_parser": count_parameters(parser),
+        "still_improving": still_improving(losses),
+    }
+    write_json(context.out / "metrics.json", metrics)
+    context.run.log_metrics({name: float(value) for name, value in metrics.items()})
+
+
+def leave_out(context: StageContext, classes: Classes) -> None:
+    """Files that hold nothing, for masks of too few faces are there; no table then has a row of it."""
+    for name in ("generator", "parser"):
+        save_tensors(context.out / f"{name}.safetensors", {}, {"kind": "left out"})
+    side = context.params.resolution
+    save_mask(context.out / "donor.png", torch.zeros(side, side, dtype=torch.uint8), classes.palette)
+    write_bytes(context.out / "stats.jsonl", b"")
+    write_json(context.out / "curves" / "val.json", [])
+    save_png(context.out / "reconstructions.png", Image.new("RGB", (side, side)))
+    write_json(context.out / "metrics.json", {"train_masks": 0})
+    print("maskgan is left out: maskgan.learn_from is none")
+
+
+def labels_of(context: StageContext) -> Path:
+    """The archive with masks and attributes of the heads that it learns from; of train they lie apart."""
+    if context.params.maskgan.learn_from == "train":
+        return training_folder(context) / "train_labels.zip"
+    return context.input("data") / "pool.zip"
+
+
+def load_heads(context: StageContext, photos: Path, masks: Path, number: int | None = None) -> MaskedHeads:
+    """The first `number` photos of one archive and their masks of another, or all.
+
+    Raises:
+        UserError: no masks, or photos of another size than the params say.
+    """
+    indices = None if number is None else range(number)
+    try:
+        labels = load_masks(masks, indices)
+    except ArchiveError as error:
+        remedy = "MaskGAN learns from masks of all of them; with maskgan.learn_from: pool, from those of the pool;"
+        remedy += " none leaves it out"
+        raise UserError(f"{error}; {remedy}") from None
+    heads = MaskedHeads(torch.as_tensor(load_images(photos, indices)), torch.as_tensor(labels))
+    resolution = context.params.resolution
+    if heads.photos.shape[2:] != (resolution, resolution):
+        height, width = heads.photos.shape[2:]
+        raise UserError(f"resolution {resolution}: {photos} holds {width}x{height} images; run stage data again")
+    return heads
+
+
+def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
+    """Of some seeded smiling training heads the most frontal that shows the whole mouth: its index and its mask.
+
+    Raises:
+        UserError: fewer heads smile than are to be drawn.
+    """
+    params, path = context.params.maskgan, labels_of(context)
+    attributes = load_attributes(path)
+    smiling = [index for index, head in enumerate(attributes) if head["smile"] >= params.donor_smile]
+    if len(smiling) < params.donors:
+        raise UserError(
+            f"maskgan.donors {params.donors}: {len(smiling)} heads of {params.learn_from} have a smile of"
+            f" {params.donor_smile} or more; lower donors or donor_smile"
+        )
+    order = torch.randperm(len(smiling), generator=generator_for(context.params.seed, "maskgan", "donors"))
+    drawn = [smiling[index] for index in order[: params.donors].tolist()]
+    masks, parts = load_masks(path, drawn), [classes.index(name) for name in MOUTH]
+    chosen = choose_donor(f"smile >= {params.donor_smile}", parts, masks, [attributes[index] for index in drawn])
+    return drawn[chosen], torch.as_tensor(masks[chosen])
+
+
+def recorder(context: StageContext, phase: str, kimg: float) -> tuple[Path, OnStatus]:
+    """Where the curve of a phase of training is kept, and what writes it and tells how far the phase is."""
+    total, curve = round(1000 * kimg), context.work / phase / "stats.jsonl"
+
+    def on_status(cur_nimg: int, status: dict[str, float]) -> None:
+        context.run.log_metrics({f"{phase}/{name}": value for name, value in status.items()}, step=cur_nimg / 1000)
+        message = f"training {phase}, {status['img_per_s']:.1f} img/s"
+        context.run.progress(min(cur_nimg, total), total, "img", message)
+        row = {name: round(value, DIGITS) for name, value in status.items() if name != "img_per_s"}
+        append_row(curve, {"kimg": cur_nimg / 1000} | row)
+
+    return curve, on_status
+
+
+def rows_of(curve: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in curve.read_text().splitlines()]
+
+
+def write_curve(context: StageContext, table: str, rows: Sequence[dict[str, float]], names: Sequence[str]) -> None:
+    """The rows that hold all of `names`, as a table for plots; first column kimg."""
+    content = [{name: row[name] for name in ("kimg", *names)} for row in rows if all(name in row for name in names)]
+    if content:
+        write_json(context.out / "curves" / f"{table}.json", content)
+
+
+def train_vae(context: StageContext, learn: MaskedHeads, num_classes: int) -> MaskVAE:
+    """The autoencoder of masks, which only training needs."""
+    params, seed = context.params.maskgan, context.params.seed
+    section = params.vae
+    seed_everything(seed, "maskgan", "vae")
+    sizes = {name: getattr(section, name) for name in ("width", "num_downs", "latent")}
+    vae = MaskVAE(num_classes=num_classes, resolution=context.params.resolution, **sizes)
+
+    def terms_at(indices: Tensor, cur_nimg: int) -> dict[str, Tensor]:
+        generator = generator_for(seed, "maskgan", "vae", cur_nimg)
+        noise = torch.randn(len(indices), section.latent, generator=generator).to(context.device)
+        return vae.terms(learn.masks[indices].to(context.device), noise)
+
+    curve, on_status = recorder(context, "vae", section.kimg)
+    train_on_labels(
+        vae,
+        terms_at,
+        {"ce": 1.0, "kl": section.kl_weight},
+        section,
+        name="autoencoder",
+        count=len(learn),
+        seed=seed,
+        status_kimg=params.status_kimg,
+        state_kimg=params.state_kimg,
+        work=curve.parent,
+        device=context.device,
+        on_status=on_status,
+    )
+    write_curve(context, "vae", rows_of(curve), ("ce", "kl", "accuracy"))
+    return vae
+
+
+def train_parser(context: StageContext, learn: MaskedHeads, num_classes: int) -> Parser:
+    """The network that reads masks from images, as its file holds it."""
+    params, seed = context.params.maskgan, context.params.seed
+    seed_everything(seed, "maskgan", "parser")
+    parser = Parser(num_classes=num_classes, width=params.parser.width, depth=params.parser.depth)
+
+    def terms_at(indices: Tensor, cur_nimg: int) -> dict[str, Tensor]:
+        photos = to_float(learn.photos[indices]).to(context.device)
+        return parser.terms(photos, learn.masks[indices].to(context.device))
+
+    curve, on_status = recorder(context, "parser", params.parser.kimg)
+    train_on_labels(
+        parser,
+        terms_at,
+        {"ce": 1.0},
+        params.parser,
+        name="parser",
+        count=len(learn),
+        seed=seed,
+        status_kimg=params.status_kimg,
+        state_kimg=params.state_kimg,
+        work=curve.parent,
+        device=context.device,
+        on_status=on_status,
+    )
+    write_curve(context, "parser", rows_of(curve), ("ce", "accuracy"))
+    path = save_module(context.out / "parser.safetensors", parser, parser.config)
+    return load_module(path, Parser).to(context.device)
+
+
+def train_mapping(
+    context: StageContext, vae: MaskVAE, lpips_vgg: nn.Module, learn: MaskedHeads, val: MaskedHeads, num_classes: int
+) -> tuple[MaskGAN, list[float]]:
+    """Both stages of the mapping: the network as its file holds it, and the validation losses (LPIPS) in order."""
+    params, seed = context.params.maskgan, context.params.seed
+    names = (
+        "width", "num_downs", "num_blocks", "styled_ups", "style_width", "mask_width", "style_downs",
+    )  # fmt: skip
+    net = MaskGAN(num_classes=num_classes, **{name: getattr(params, name) for name in names})
+    initialise_maskgan(net, generator_for(seed, "maskgan", "net"))
+    D = MultiscaleDiscriminator(in_channels=num_classes + 3, width=params.d_width)  # the mask and the image
+    initialise(D, generator_for(seed, "maskgan", "D"))
+    blender = AlphaBlender(**params.blender.model_dump())
+    initialise(blender, generator_for(seed, "maskgan", "blender"))
+    curve, on_status = recorder(context, "mapping", params.kimg + params.ebst_kimg)
+
+    def on_snapshot(cur_nimg: int, net: MaskGAN) -> dict[str, float]:
+        drawn = edit(net, val.photos, val.masks, val.masks, batch=BATCH)
+        name = f"reconstructions{round(cur_nimg / 1000):06d}"
+        columns = {"photo": val.photos[:PICTURE_ROWS], "drawn": drawn[:PICTURE_ROWS]}
+        context.run.log_image(save_png(context.work / f"{name}.png", labelled_grid(columns, scale=2)), name)
+        return {"val_l1": l1(drawn, val.photos), "val_lpips": lpips(lpips_vgg, drawn, val.photos, context.device)}
+
+    train_maskgan(
+        net,
+        D,
+        blender,
+        vae,
+        lpips_vgg,
+        learn,
+        params,
+        seed=seed,
+        work=curve.parent,
+        device=context.device,
+        on_status=on_status,
+        on_snapshot=on_snapshot,
+    )
+    path = save_module(context.out / "generator.safetensors", net, net.config)
+    write_bytes(context.out / "stats.jsonl", curve.read_bytes())
+    rows = rows_of(curve)
+    write_curve(context, "train", rows, ("gan", "D", "feature_matching", "vgg", "l1"))
+    write_curve(context, "ebst", rows, ("blend_gan", "blend_feature_matching", "blend_vgg", "blend_l1"))
+    write_curve(context, "val", rows, ("val_l1", "val_lpips"))
+    losses = [row["val_lpips"] for row in rows if "val_lpips" in row]
+    return load_module(path, MaskGAN).to(context.device), losses
+
+
+def measure(
+    context: StageContext,
+    net: MaskGAN,
+    parser: Parser,
+    vae: MaskVAE,
+    lpips_vgg: nn.Module,
+    val: MaskedHeads,
+    classes: Classes,
+    donor_mask: Tensor,
+) -> dict[str, float]:
+    """Reconstructions of validation heads, smiles of those at rest, and how well both follow their masks.
+
+    LPIPS-VGG has trained the network, and the parser has seen the same training heads: both serve development, the
+    verdict of networks that train nothing stands in the benchmark. `..._photos` is what the parser makes of the photos
+    themselves, the most that can be asked of drawn faces; `..._parsed` are reconstructions from its masks in place of
+    the true ones. The count of images stands in the name of each figure.
+    """
+    count, names = len(val), classes.names
+    drawn = edit(net, val.photos, val.masks, val.masks, batch=BATCH)
+    parsed = predict(parser, val.photos, batch=BATCH)
+    drawn_parsed = edit(net, val.photos, parsed, parsed, batch=BATCH)
+    metrics: dict[str, float] = {}
+    for name, images in (("", drawn), ("_parsed", drawn_parsed)):
+        metrics[f"lpips_vgg_val{count}{name}"] = lpips(lpips_vgg, images, val.photos, context.device)
+        metrics[f"l1_val{count}{name}"] = l1(images, val.photos)
+    for name, masks in (("", predict(parser, drawn, batch=BATCH)), ("_photos", parsed)):
+        scores = segmentation_scores(masks, val.masks, names)
+        metrics[f"segmentation_accuracy_val{count}{name}"] = round(scores.pixel_accuracy, DIGITS)
+        metrics[f"segmentation_miou_val{count}{name}"] = round(scores.miou, DIGITS)
+    rebuilt = reconstruct_masks(vae, val.masks, batch=BATCH)
+    metrics[f"vae_accuracy_val{count}"] = round(segmentation_scores(rebuilt, val.masks, names).pixel_accuracy, DIGITS)
+
+    attributes = load_attributes(context.input("data") / "val.zip")[:count]
+    rest = [index for index, head in enumerate(attributes) if at_rest(head)]
+    if not rest:
+        raise UserError(f"maskgan.val_images {count}: none of these heads is at rest; raise it")
+    photos, masks = val.photos[rest], val.masks[rest]
+    wanted = smile_masks(masks, donor_mask, names)
+    smiles = edit(net, photos, masks, wanted, batch=BATCH)
+    found, mouth = predict(parser, smiles, batch=BATCH), [classes.index(name) for name in MOUTH]
+    both, either = (is_part(found, mouth) & is_part(wanted, mouth)), (is_part(found, mouth) | is_part(wanted, mouth))
+    scores = segmentation_scores(found, wanted, names)
+    metrics[f"segmentation_accuracy_val{len(rest)}_smiles"] = round(scores.pixel_accuracy, DIGITS)
+    metrics[f"mouth_iou_val{len(rest)}_smiles"] = round(float(both.sum() / either.sum().clamp(min=1)), DIGITS)
+
+    palette = torch.as_tensor(classes.palette)
+    shown = {"photo": photos, "mask": colourize(masks, palette), "drawn": drawn[rest]}
+    shown |= {"smile wanted": colourize(wanted, palette), "smile": smiles}
+    picture = labelled_grid({name: images[:PICTURE_ROWS] for name, images in shown.items()}, scale=2)
+    context.run.log_image(save_png(context.out / "reconstructions.png", picture), "reconstructions")
+    return metrics
+
+
+@torch.no_grad()
+def lpips(lpips_vgg: nn.Module, first: Tensor, second: Tensor, device: torch.device) -> float:
+    """Mean LPIPS-VGG of pairs of uint8 images [N, 3, H, W]."""
+    pairs = zip(first.split(BATCH), second.split(BATCH), strict=True)
+    values = [lpips_vgg(to_float(one).to(device), to_float(other).to(device)).cpu() for one, other in pairs]
+    return round(float(torch.cat(values).double().mean()), DIGITS)

@@ -1,0 +1,122 @@
+"""The methods that work on latents, behind one signature: embedded heads, then a strength -> edited latents."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editgan.data.paste import paste_back
+from editgan.editing.masks import edit_region
+from editgan.editing.vectors import EditingVector, apply_vector, load_vector
+from editgan.errors import UserError
+from editgan.generator.generator import Generator, load_generator
+from editgan.images import to_uint8
+from editgan.methods.localediting.channels import convolutions, swapped_styles
+from editgan.methods.smile import EDITGAN, synthesise
+from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.weights import load_tensors
+
+PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING = (
+    "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting",
+)  # fmt: skip
+
+EditAt = Callable[[float], AbstractContextManager[Tensor]]  # a strength -> what G makes the edited heads of, within
+Method = Callable[[Tensor], EditAt]  # of heads, w_plus [N, num_ws, w_dim]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """From edited latents to pictures, with and without paste-back."""
+
+    G: Generator
+    S: SegmentationEnsemble
+    parts: tuple[str, ...]  # what the edit is about
+    batch: int
+    device: torch.device
+
+    def pictures(self, edited: AbstractContextManager[Tensor]) -> Tensor:
+        """uint8 [N, 3, H, W]"""
+        with edited as w_plus:
+            return synthesise(self.G, w_plus, batch=self.batch, device=self.device)
+
+    def both(
+        self, edited: AbstractContextManager[Tensor], photos: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures, the same pasted back (only the parts, before or after, and a seam differ from the photos), masks.
+
+        Args:
+            photos: uint8 [N, 3, H, W]
+            before: masks of the unedited heads as S sees them, labels  # uint8 [N, H, W]
+        """
+        pictures, masks = [], []
+        with edited as w_plus, torch.no_grad():
+            for part in w_plus.split(self.batch):
+                images, features = self.G.synthesis_features(part.to(self.device), noise_mode="const")
+                pictures.append(to_uint8(images).cpu())
+                masks.append(self.S.predict(features, images.shape[-1]).cpu())
+        pictures, after = torch.cat(pictures), torch.cat(masks)
+        region = edit_region(before, after, self.S.class_ids(self.parts))
+        return pictures, paste_back(photos, pictures, region), after
+
+
+def load_methods(
+    outputs: Path,
+    *,
+    vector: str,
+    plus: str,
+    batch: int,
+    device: torch.device,
+) -> tuple[dict[str, EditingVector], dict[str, Method], Renderer]:
+    """The vectors of EditGAN and EditGAN+, every method, by name, and what makes pictures of them.
+
+    Args:
+        vector, plus: names of the editing vectors of EditGAN and of EditGAN+, ours: the mean of several heads' vectors
+    Raises:
+        UserError: a file is missing, damaged or of another generator.
+    """
+    G = load_generator(outputs / "generator" / "G_ema.safetensors", device)
+    S = load_segmentation(outputs / "segmentation" / "S.safetensors", device)
+    first, several = (load_vector(outputs / "editing" / "vectors" / f"{name}.safetensors") for name in (vector, plus))
+    path = outputs / "interfacegan" / "directions.safetensors"
+    directions = load_tensors(path)[0]
+    for name in ("smile", "smile_conditional"):
+        if name not in directions or directions[name].shape != (G.w_dim,):
+            raise UserError(f"{path}: holds no direction {name} of {G.w_dim} entries; run stage interfacegan again")
+    path = outputs / "localediting" / "channels.safetensors"
+    channels, count = load_tensors(path)[0], len(convolutions(G))
+    try:
+        masks = [channels[f"q{index:02d}"].to(device) for index in range(count)]
+        styles = [channels[f"style{index:02d}"].to(device) for index in range(count)]
+    except KeyError as missing:
+        raise UserError(f"{path}: holds no {missing}; run stage localediting again") from None
+
+    def by_vector(vector: EditingVector) -> Method:
+        return lambda w_plus: lambda strength: contextlib.nullcontext(apply_vector(w_plus, vector, strength))
+
+    def along(delta: Tensor) -> Method:
+        return lambda w_plus: lambda strength: contextlib.nullcontext(w_plus + strength * delta)
+
+    def by_styles(w_plus: Tensor) -> EditAt:
+        @contextlib.contextmanager
+        def swapped(strength: float) -> Iterator[Tensor]:
+            with swapped_styles(G, masks, styles, strength):
+                yield w_plus
+
+        return swapped
+
+    methods = {
+        EDITGAN: by_vector(first),
+        PLUS: by_vector(several),
+        INTERFACEGAN: along(directions["smile"]),
+        CONDITIONAL: along(directions["smile_conditional"]),
+        LOCALEDITING: by_styles,
+    }
+    return (
+        {EDITGAN: first, PLUS: several},
+        methods,
+        Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device),
+    )

@@ -1,0 +1,1 @@
+"""Tables, curves and pages; comparison of runs; regression against the baseline."""

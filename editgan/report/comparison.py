@@ -1,0 +1,185 @@
+"""Runs side by side: eight headline metrics with a verdict and, if asked for, everything that differs.
+
+A run is the working tree, another folder of outputs (a checkout in runs/, the baseline of nightly runs), a commit, or a
+DVC experiment. The first one is the reference.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from editgan.config import STAGES
+from editgan.errors import UserError
+from editgan.runtime.graph import flat_keys
+from editgan.scoring.table import Table, metrics_of, parse_table
+
+WORKING_TREE = "."
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the metrics that say whether a run is good."""
+
+    title: str
+    stage: str
+    pattern: str  # regular expression of the dotted name in the stage's metrics
+    better: int  # 1: more, -1: less
+    tolerance: float  # differences up to this are not called better or worse
+
+
+REFINED, EMBEDDED = r"smile_test\d+\.editgan_\d+\.", r"embedding_val\d+\.encoder_and_optimisation\.embedding_"
+HEADLINES = (
+    Headline("samples: KID, AlexNet", "samples", r"samples\.kid\w+_alexnet", -1, 0.02),
+    Headline("embedding: LPIPS-Alex", "benchmark", EMBEDDED + "lpips_alex", -1, 0.003),
+    Headline("embedding: identity", "benchmark", EMBEDDED + "identity_mobilefacenet", 1, 0.02),
+    Headline("segmentation: mIoU", "segmentation", r"miou_test\d+", 1, 0.02),
+    Headline("EditGAN, refined: % smiling, judge", "benchmark", REFINED + "smiling_judge", 1, 4.0),
+    Headline("EditGAN, refined: identity", "benchmark", REFINED + "identity_mobilefacenet", 1, 0.02),
+    Headline("EditGAN, refined: leak", "benchmark", REFINED + "leak_to_reconstruction", -1, 0.0005),
+    Headline("EditGAN, refined: area, judge", "benchmark", r"area_test\d+\.editgan_\d+\.area_judge", 1, 3.0),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run."""
+
+    name: str
+    metrics: Mapping[str, Mapping[str, Any]]  # by stage, then by dotted name
+    params: Mapping[str, Any] = field(default_factory=dict)  # by dotted key; empty where they are not known
+
+    def headline(self, wanted: Headline) -> float | None:
+        """None where the run does not have it."""
+        found = self.metrics.get(wanted.stage, {})
+        return next((value for name, value in found.items() if re.fullmatch(wanted.pattern, name)), None)
+
+
+def find_run(name: str, root: Path) -> Run:
+    """What a name means: a folder with results in it, else a commit or a DVC experiment.
+
+    Raises:
+        UserError: it is none of these, or a file of it is damaged.
+    """
+    for folder in (root / name / "outputs", root / name):
+        if any(folder.glob("*/metrics.json")) or any(folder.glob("*/results.csv")):
+            params = folder.parent / "params.yaml"
+            files = {stage: folder / stage for stage in STAGES}
+            return _run("working tree" if name == WORKING_TREE else name, params, files)
+    from dvc.api import DVCFileSystem  # takes a second
+    from dvc.exceptions import DvcException
+
+    try:
+        files = DVCFileSystem(repo=str(root), rev=name)
+        files.read_bytes("params.yaml")
+    except (DvcException, OSError) as error:
+        raise UserError(
+            f"{name}: no folder of results here, and no commit or DVC experiment ({error}); see `git log` and"
+            " `dvc exp list`"
+        ) from None
+    return _run(name, DvcPath(files, "params.yaml"), {stage: DvcPath(files, f"outputs/{stage}") for stage in STAGES})
+
+
+@dataclass(frozen=True)
+class DvcPath:
+    """A path in a commit: what of pathlib is needed to read it, in git, DVC's cache or the store."""
+
+    files: Any
+    path: str
+
+    def __truediv__(self, name: str) -> "DvcPath":
+        return DvcPath(self.files, f"{self.path}/{name}")
+
+    def __str__(self) -> str:
+        return self.path
+
+    def read_bytes(self) -> bytes:
+        return self.files.read_bytes(self.path)
+
+
+def _run(name: str, params: Path | DvcPath, folders: Mapping[str, Path | DvcPath]) -> Run:
+    metrics: dict[str, dict[str, Any]] = {}
+    for stage, folder in folders.items():
+        path = folder / "metrics.json"
+        content = _read(path)
+        try:
+            found = {} if content is None else flat_keys(json.loads(content))
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({error}); make it again, or `dvc checkout` it") from None
+        if stage == "benchmark" and content is None and (table := _table(folder / "results.csv")):
+            found = flat_keys(metrics_of(table))
+        if found:
+            metrics[stage] = found
+    text = _read(params)
+    return Run(name, metrics, {} if text is None else flat_keys(yaml.safe_load(text)))
+
+
+def _table(path: Path | DvcPath) -> Table:
+    content = _read(path)
+    return {} if content is None else parse_table(content, str(path))
+
+
+def _read(path: Path | DvcPath) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def verdict(headline: Headline, before: float | None, after: float | None) -> str:
+    """`better`, `worse`, `same` within the tolerance, or `-` where one of the two is missing."""
+    if before is None or after is None:
+        return "-"
+    gain = headline.better * (after - before)
+    return "same" if abs(gain) <= headline.tolerance else "better" if gain > 0 else "worse"
+
+
+def show(runs: Sequence[Run], console: Console, *, everything: bool = False) -> None:
+    """Headlines of every run, each but the first with its verdict; with `everything` all metrics and parameters that
+    differ."""
+    first, *others = runs
+    table = RichTable("metric", title="headlines", title_justify="left")
+    table.add_column(first.name, justify="right")
+    for run in others:
+        table.add_column(run.name, justify="right")
+        table.add_column("verdict")
+    table.add_column("tolerance", justify="right")
+    for one in HEADLINES:
+        before = first.headline(one)
+        cells = [one.title, _number(before)]
+        for run in others:
+            after = run.headline(one)
+            said = verdict(one, before, after)
+            colour = {"better": "green", "worse": "red"}.get(said, "")
+            cells += [_number(after), Text(said, style=colour)]
+        table.add_row(*cells, f"{one.tolerance:g}")
+    console.print(table)
+    if not everything:
+        return
+    for stage in STAGES:
+        names = dict.fromkeys(name for run in runs for name in run.metrics.get(stage, {}))
+        _differing(f"{stage}: metrics that differ", runs, {
+            name: [run.metrics.get(stage, {}).get(name) for run in runs] for name in names
+        }, console)  # fmt: skip
+    keys = dict.fromkeys(key for run in runs for key in run.params)
+    _differing("parameters that differ", runs, {key: [run.params.get(key) for run in runs] for key in keys}, console)
+
+
+def _differing(title: str, runs: Sequence[Run], rows: Mapping[str, list[Any]], console: Console) -> None:
+    differing = {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
+    if differing:
+        table = RichTable("", *(run.name for run in runs), title=title, title_justify="left")
+        for name, values in differing.items():
+            table.add_row(Text(name), *(Text(_number(value)) for value in values))
+        console.print(table)
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

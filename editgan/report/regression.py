@@ -1,0 +1,265 @@
+"""Is a benchmark worse than the accepted one? What is accepted is kept in git, in baseline/benchmark.
+
+What is measured head by head is compared on the same heads: the interval of the mean difference is that of a bootstrap
+over heads, both sides of a resample having the same ones. A figure has become worse where the whole interval lies
+beyond a tolerance on the bad side. With M figures watched each interval holds 1 - 0.05 / M of the resamples
+(Bonferroni), so that all of them cover the truth at once in 95 % of cases, and a night with nothing beyond a tolerance
+is called worse in 2.5 % of cases at the most. Figures of all heads at once have no interval: their difference itself
+must lie beyond the tolerance.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editgan.config import MethodTolerance, NightlyParams
+from editgan.errors import UserError
+from editgan.judges import SMILE_JUDGES
+from editgan.methods.registry import PLUS
+from editgan.methods.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
+from editgan.metrics import CONFIDENCE, resampled
+from editgan.scoring.scores import load_heads
+from editgan.scoring.table import Column, Row, Table, parse_table
+from editgan.weights import sha256, write_bytes, write_json
+
+BASELINE = Path("baseline/benchmark")
+JUDGES = "judges.json"  # beside these: the hash of each network that judged, by its file below outputs/
+JUDGED_BY = (
+    "judges/judge",
+    *(f"assets/{name}" for name in (*SMILE_JUDGES[1:], "mobilefacenet", "efflite0", "lpips_alex")),
+)
+FILES = ("results.csv", "heads.safetensors")
+# Of each watched metric the tolerance that it is held to (a field of `MethodTolerance`), and which way is better.
+WATCHED = {
+    "smiling": ("smiling", 1),
+    "identity": ("identity", 1),
+    "identity_to_reconstruction": ("identity", 1),
+    "lpips": ("lpips", -1),
+    "l2": ("l2", -1),
+    "leak_to_input": ("leak", -1),
+    "leak_to_reconstruction": ("leak", -1),
+    "segmentation_accuracy": ("segmentation_accuracy", 1),
+    "mouth_iou": ("mouth_iou", 1),
+    "area": ("area", 1),
+    "fid": ("fid", -1),
+    "kid": ("kid", -1),
+}
+AT_ONCE = ("mouth_iou", "area", "fid", "kid")  # of all heads at once: no figure of a head, no paired interval
+NO_METHOD = (INPUT, TRULY_SMILING)  # rows without an edit or an embedding in them
+ROUNDING = 2e-6  # of results.csv, and of float32
+Key = tuple[Row, Column]  # the row without its strength: the strength is part of what is judged
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a benchmark measured."""
+
+    heads: Mapping[Key, Tensor]  # of each head  # float32 [N]
+    at_once: Mapping[Key, float]
+    data: Mapping[str, Any]  # the recipe of the heads
+
+
+@dataclass(frozen=True)
+class Change:
+    """One watched figure, accepted and tonight."""
+
+    row: Row
+    column: Column
+    accepted: float
+    tonight: float
+    interval: tuple[float, float] | None  # of the difference; None: it has none
+    tolerance: float
+
+    @property
+    def difference(self) -> float:
+        return self.tonight - self.accepted
+
+    @property
+    def worsening(self) -> float:
+        """By how much it has become worse at least, as far as the interval says; of rows without a method in them, by
+        how much it has changed: another judge, or other pictures."""
+        low, high = self.interval or (self.difference, self.difference)
+        if self.row.method in NO_METHOD and not math.isnan(low):
+            return max(low, -high)
+        return -high if WATCHED[self.column.metric][1] > 0 else low
+
+    @property
+    def regressed(self) -> bool:
+        return not self.worsening <= self.tolerance  # what is no number is worse, too
+
+    def __str__(self) -> str:
+        interval = "" if self.interval is None else f" [{self.interval[0]:+.4g}, {self.interval[1]:+.4g}]"
+        return f"{named(self.row, self.column)} {self.difference:+.4g}{interval}, tolerated {self.tolerance:g}"
+
+    def cells(self) -> dict[str, str]:
+        """As a row of a table."""
+        better = "more" if WATCHED[self.column.metric][1] > 0 else "less"
+        return {
+            "row": self.row.method + (", pasted back" if self.row.pasted else ""),
+            "metric": " ".join(filter(None, self.column)),
+            "better": "neither" if self.row.method in NO_METHOD else better,
+            "accepted": f"{self.accepted:.4g}",
+            "tonight": f"{self.tonight:.4g}",
+            "difference": f"{self.difference:+.4g}",
+            "interval": "-" if self.interval is None else f"{self.interval[0]:+.4g} to {self.interval[1]:+.4g}",
+            "tolerated": f"{self.tolerance:g}",
+        }
+
+
+def named(row: Row, column: Column) -> str:
+    """`smiling judge of editgan_plus, pasted back`."""
+    return f"{' '.join(filter(None, column))} of {row.method}{', pasted back' if row.pasted else ''}"
+
+
+def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed: int) -> list[Change]:
+    """Every watched figure, the worst in proportion to its tolerance first. Those with `regressed` are regressions.
+
+    Watched is what was accepted, but for the smiles of reconstructions, which nobody asked for. Photos and truly
+    smiling heads, in which no method has a part, are to stay as they are: a change either way is a regression.
+
+    Raises:
+        UserError: other heads were measured, or something accepted was not measured tonight.
+    """
+    if accepted.data != tonight.data:
+        raise UserError(
+            f"the heads of tonight ({json.dumps(tonight.data)}) are not those of the baseline"
+            f" ({json.dumps(accepted.data)}), so that figures cannot be compared; `editgan accept` makes another one"
+        )
+    watched = [key for key in accepted.heads if is_watched(key)]
+    bounded = [key for key in accepted.at_once if is_watched(key)]
+    lost = [key for key in watched if key not in tonight.heads] + [key for key in bounded if key not in tonight.at_once]
+    if lost:
+        raise UserError(
+            f"tonight's benchmark lacks what the baseline has: {', '.join(named(*key) for key in lost)}; if that is"
+            " meant, `editgan accept` makes another one"
+        )
+
+    def change(key: Key, before: float, after: float, interval: tuple[float, float] | None) -> Change:
+        row, column = key
+        tolerance = getattr(tolerances_of(row, params), WATCHED[column.metric][0])
+        return Change(row, column, before, after, interval, tolerance)
+
+    found = [change(key, accepted.at_once[key], tonight.at_once[key], None) for key in bounded]
+    if watched:
+        before, after = (torch.stack([side.heads[key] for key in watched], 1).double() for side in (accepted, tonight))
+        confidence = 1 - (1 - CONFIDENCE) / len(watched)
+        low, high = paired_intervals(after - before, confidence, resamples=params.bootstrap, seed=seed)
+        columns = zip(
+            watched, before.mean(0).tolist(), after.mean(0).tolist(), zip(low, high, strict=True), strict=True
+        )
+        found += [change(*column) for column in columns]
+    return sorted(found, key=lambda one: (not one.regressed, -one.worsening / max(one.tolerance, 1e-12)))
+
+
+def is_watched(key: Key) -> bool:
+    """Whether a figure can become worse. Nobody asked reconstructions to smile."""
+    row, column = key
+    return column.metric in WATCHED and not (row.method == RECONSTRUCTION and column.metric == "smiling")
+
+
+def tolerances_of(row: Row, params: NightlyParams) -> MethodTolerance:
+    """Those of EditGAN's rows, refined or not, are wider: what one head teaches depends on the seed of the
+    segmentation. The mean of several heads, EditGAN+, hardly does."""
+    of_one = row.method == EDITGAN or (row.method.startswith(f"{EDITGAN}_") and row.method != PLUS)
+    return params.single_vector if of_one else params.tolerance
+
+
+def paired_intervals(
+    differences: Tensor, confidence: float, *, resamples: int, seed: int
+) -> tuple[list[float], list[float]]:
+    """Percentile intervals of mean differences over heads (Efron & Tibshirani 1993, chapter 13).
+
+    Args:
+        differences: of the same heads, a column a figure  # [N, M]
+    Returns:
+        lower and upper ends, M each
+    """
+    times = resampled(len(differences), resamples, seed)  # [R, N]
+    means = times @ differences.double() / len(differences)  # [R, M]
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    return low.tolist(), high.tolist()
+
+
+def load_figures(folder: Path) -> Figures:
+    """The figures that stage benchmark left in a folder, or that were accepted.
+
+    Raises:
+        UserError: a file is missing or damaged, or the two are not of one run.
+    """
+    heads, about = load_heads(folder / "heads.safetensors")
+    table = load_results(folder / "results.csv")
+    for (row, column), said in heads.items():
+        figure = table.get(row, {}).get(column)
+        if figure is None or not abs(float(said.double().mean()) - figure.value) <= ROUNDING:
+            raise UserError(
+                f"{folder}: heads.safetensors and results.csv differ in {named(row, column)}; run stage benchmark again"
+            )
+    at_once = {
+        (row._replace(strength=None), column): figure.value
+        for row, figures in table.items()
+        for column, figure in figures.items()
+        if column.metric in AT_ONCE
+    }
+    of_heads = {(row._replace(strength=None), column): said for (row, column), said in heads.items()}
+    return Figures(heads=of_heads, at_once=at_once, data=about.get("data", {}))
+
+
+def load_results(path: Path) -> Table:
+    """Read a results.csv.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    return parse_table(_read(path), str(path))
+
+
+def accept(outputs: Path, root: Path) -> Path:
+    """Make the benchmark in a folder of outputs the accepted one; returns where it is kept.
+
+    Raises:
+        UserError: it is not complete, or not of one run.
+    """
+    folder = outputs / "benchmark"
+    load_figures(folder)
+    contents = {name: _read(folder / name) for name in FILES}
+    for name, content in contents.items():
+        write_bytes(root / BASELINE / name, content)
+    write_json(root / BASELINE / JUDGES, judges_of(outputs))
+    return root / BASELINE
+
+
+def judges_of(outputs: Path) -> dict[str, str]:
+    """SHA-256 of the networks that judge, as far as they are there."""
+    files = {name: outputs / f"{name}.safetensors" for name in JUDGED_BY}
+    return {name: sha256(path) for name, path in files.items() if path.is_file()}
+
+
+def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
+    """The benchmark in outputs/ against the accepted one, worst first.
+
+    Raises:
+        UserError: one of the two is missing or damaged, or they are not of the same heads or by the same judges.
+    """
+    path = root / BASELINE / JUDGES
+    before, now = json.loads(path.read_text()) if path.exists() else {}, judges_of(root / "outputs")
+    others = sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
+    if others:
+        raise UserError(
+            f"what judges tonight is not what judged the baseline ({', '.join(others)}), so that figures cannot be"
+            " compared; `editgan accept` makes another one"
+        )
+    return changes(load_figures(root / BASELINE), load_figures(root / "outputs" / "benchmark"), params, seed=seed)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; run stage benchmark (`make demo`) or `dvc pull benchmark`") from None

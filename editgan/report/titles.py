@@ -1,0 +1,66 @@
+"""What rows and columns of the benchmark are called where people read them, and how figures are printed."""
+
+from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
+from editgan.methods.smile import (
+    DISTILLATION,
+    EDITGAN,
+    INPUT,
+    MASKGAN,
+    RECONSTRUCTION,
+    TRULY_SMILING,
+)
+from editgan.scoring.table import Column, Figure
+
+TITLES = {
+    INPUT: "input",
+    RECONSTRUCTION: "reconstruction",
+    EDITGAN: "EditGAN",
+    PLUS: "EditGAN+ (ours)",
+    INTERFACEGAN: "InterFaceGAN",
+    CONDITIONAL: "InterFaceGAN, conditional",
+    LOCALEDITING: "LocalEditing",
+    DISTILLATION: "StyleGAN2 Distillation",
+    MASKGAN: "MaskGAN",
+    TRULY_SMILING: "truly smiling (ceiling)",
+}
+METRICS = {  # metric -> heading, factor, decimals; in the order of the table's columns
+    "smiling": ("% smiling, {network}", 1, 1),
+    "kid": ("KID{samples}_{network}", 1000, 2),
+    "fid": ("FID{samples}_{network}", 1, 2),
+    "identity_relative": ("relative identity, {network}", 1, 3),
+    "identity_to_reconstruction": ("identity to the reconstruction, {network}", 1, 3),
+    "identity": ("identity to the photo, {network}", 1, 3),
+    "lpips": ("LPIPS-Alex to truth", 1, 3),
+    "l2": ("L2 to truth", 1000, 2),
+    "mouth_iou": ("mouth IoU to truth, by the segmentation", 1, 3),
+    "leak_to_input": ("leak to input", 1000, 2),
+    "leak_to_reconstruction": ("leak to reconstruction", 1000, 2),
+    "segmentation_accuracy": ("% of pixels segmented as in truth", 1, 1),
+    "embedding_lpips": ("LPIPS-Alex", 1, 3),
+    "embedding_l2": ("L2", 1000, 2),
+    "embedding_identity": ("identity to the photo, {network}", 1, 3),
+}
+SMILING, IDENTITY = Column("smiling", "judge"), Column("identity", "mobilefacenet")  # the two that rank methods
+NO_FIGURE = "\u2013"
+
+
+def title_of(method: str) -> str:
+    """Name of a method as the papers write it: editgan_30 -> EditGAN+30."""
+    return TITLES.get(method) or method.replace(f"{EDITGAN}_", "EditGAN+")
+
+
+def column_title(column: Column, samples: int) -> str:
+    """Heading of a column, with the network and, where it matters, the sample count."""
+    title, factor, _ = METRICS[column.metric]
+    return title.format(network=column.network, samples=samples) + (" x1e3" if factor == 1000 else "")
+
+
+def cell(figure: Figure | None, column: Column, *, interval: bool = True) -> str:
+    """A figure as it is printed, with its interval where it has one; a dash where there is none."""
+    if figure is None:
+        return NO_FIGURE
+    _, factor, digits = METRICS[column.metric]
+    text = f"{factor * figure.value:.{digits}f}"
+    if interval and figure.low is not None:
+        text += f" [{factor * figure.low:.{digits}f}, {factor * figure.high:.{digits}f}]"
+    return text

@@ -1,0 +1,1 @@
+"""What runs stages: environment, graph, processes and locks, tracking, progress."""

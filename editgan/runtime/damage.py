@@ -1,0 +1,62 @@
+"""Whether files are whole, told from their form: cut-off and damaged archives, tensors, JSON, sqlite databases."""
+
+import hashlib
+import json
+import sqlite3
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from editgan.runtime.graph import content_hash
+
+
+def file_fault(path: Path) -> str | None:
+    """What keeps a state or output file from being read; None for a whole one, and for kinds that have no check."""
+    try:
+        if path.suffix in (".pt", ".zip"):
+            with zipfile.ZipFile(path) as archive:
+                bad = archive.testzip()
+            return f"damaged ({bad} fails its checksum)" if bad else None
+        if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+                ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+                whole = file.tell() + max(ends, default=0)
+            return None if path.stat().st_size == whole else "damaged (cut off)"
+        if path.suffix in (".json", ".jsonl"):
+            text = path.read_text()
+            for part in text.splitlines() if path.suffix == ".jsonl" else [text]:
+                json.loads(part)
+    except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError, MemoryError, OverflowError) as error:
+        return f"damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return None
+
+
+def dvc_hash(path: Path) -> str:
+    """The hash that DVC gives a file or folder."""
+    if path.is_file():
+        return content_hash(path)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    entries = [{"md5": content_hash(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    entries.sort(key=lambda entry: entry["relpath"].split("/"))
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def database_fault(path: Path) -> str | None:
+    """What keeps a sqlite file from being read; None for a whole one, and where there is none."""
+    if not path.exists():
+        return None
+    try:
+        with reading(path) as database:
+            (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        return None if said == "ok" else f"damaged database ({said})"
+    except sqlite3.DatabaseError as error:
+        return f"unreadable database ({error})"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """An sqlite file opened for reading alone."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)) as database:
+        yield database

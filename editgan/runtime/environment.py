@@ -1,0 +1,127 @@
+"""Where the project keeps things: environment variables that hold every tool inside the project folder, in one place.
+
+Imports the standard library alone, so that the Makefile can call it before anything is installed:
+`eval "$(python3 editgan/runtime/environment.py)"` sets the environment of a shell.
+"""
+
+import json
+import os
+import shlex
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+# A tracking address given here or in MLFLOW_TRACKING_URI replaces the project's own sqlite file.
+TRACKING_VARIABLES = ("EDITGAN_TRACKING_URI", "MLFLOW_TRACKING_URI")
+HEALTH = {"mlflow": "/health", "prefect": "/api/health"}  # of the servers that `make serve` starts
+
+
+def home_project(root: Path = PROJECT_ROOT) -> Path:
+    """The project that `root` belongs to: itself, or for a checkout inside another one (runs/NAME, DVC's temporary
+    experiment folders) the outermost, whose caches and MLflow store it shares."""
+    home = root
+    for parent in root.parents:
+        if (parent / "dvc.yaml").exists() and (parent / "editgan").is_dir():
+            home = parent
+    return home
+
+
+def given_store() -> str | None:
+    """Address of an MLflow store that the user has named."""
+    return next((os.environ[name] for name in TRACKING_VARIABLES if os.environ.get(name)), None)
+
+
+def store_uri(root: Path = PROJECT_ROOT) -> str:
+    """Address of the MLflow store: the user's, else an absolute path to mlflow.db in the home project."""
+    return given_store() or f"sqlite:///{home_project(root) / 'mlflow.db'}"
+
+
+def tracking_uri(root: Path = PROJECT_ROOT) -> str:
+    """Where runs are recorded: the user's store, else the server that `make serve` runs on the own one, else that."""
+    return given_store() or running_servers(root).get("mlflow") or store_uri(root)
+
+
+def servers_file(root: Path = PROJECT_ROOT) -> Path:
+    """The file in which `make serve` writes down the addresses of its servers, as JSON by name."""
+    return home_project(root) / ".cache" / "servers.json"
+
+
+def running_servers(root: Path = PROJECT_ROOT) -> dict[str, str]:
+    """Address by name ("mlflow", "prefect") of every server in that file that answers."""
+    try:
+        recorded = json.loads(servers_file(root).read_text())
+    except (OSError, ValueError):
+        return {}
+    known = {name: recorded[name] for name in HEALTH if name in recorded} if isinstance(recorded, dict) else {}
+    return {name: url for name, url in known.items() if answers(f"{url}{HEALTH[name]}")}
+
+
+def answers(url: str) -> bool:
+    """Whether an address answers with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:
+            return reply.status == 200
+    except (OSError, ValueError):
+        return False
+
+
+def artifact_folder(root: Path = PROJECT_ROOT) -> Path:
+    """Folder of the files that MLflow keeps beside its sqlite store."""
+    return home_project(root) / "mlartifacts"
+
+
+def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
+    """Variables for every process of the project: telemetry off, caches inside `.cache/`, short timeouts.
+
+    Telemetry is switched off whatever the caller's environment says; a cache the caller has placed stays where it is.
+    """
+    cache = home_project(root) / ".cache"
+    caches = {
+        "XDG_CACHE_HOME": cache,
+        "EDITGAN_ASSET_CACHE": cache / "assets",
+        "PIP_CACHE_DIR": cache / "pip",
+        "npm_config_cache": cache / "npm",
+        "MPLCONFIGDIR": cache / "matplotlib",
+        "TORCH_HOME": cache / "torch",
+        "TORCHINDUCTOR_CACHE_DIR": cache / "inductor",
+        "TRITON_CACHE_DIR": cache / "triton",
+        "PREFECT_HOME": cache / "prefect",
+        "DVC_SITE_CACHE_DIR": cache / "dvc-site",
+        "DVC_GLOBAL_CONFIG_DIR": cache / "dvc-config",
+    }
+    settings = {
+        # Threads of a process wait for one another by spinning. Beside another busy program that makes a step a
+        # hundred times slower; a thousand turns before a thread sleeps cost 6 % on a quiet machine.
+        "GOMP_SPINCOUNT": "1000",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
+    chosen = {name: os.environ.get(name) or str(value) for name, value in {**caches, **settings}.items()}
+    telemetry_off = {
+        "DO_NOT_TRACK": "true",  # MLflow takes no other word than "true"
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    direct = _without_proxy(os.environ)
+    return chosen | telemetry_off | {"NO_PROXY": direct, "no_proxy": direct}
+
+
+def _without_proxy(environment: Mapping[str, str]) -> str:
+    """Hosts that are asked without a proxy: those of the user, in either spelling, and this machine's own pages."""
+    named = ",".join(environment.get(name, "") for name in ("no_proxy", "NO_PROXY")).split(",")
+    hosts = dict.fromkeys(host for name in (*named, "127.0.0.1", "localhost") if (host := name.strip()))
+    return "*" if "*" in hosts else ",".join(hosts)
+
+
+def apply_environment(root: Path = PROJECT_ROOT) -> None:
+    """Give this process and its children the project's environment; call before importing the tools concerned."""
+    os.environ.update(project_environment(root))
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in project_environment().items())

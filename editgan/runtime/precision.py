@@ -1,0 +1,70 @@
+"""Which precision trains faster here: measured, not guessed from the name of the processor."""
+
+import functools
+import json
+import platform
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from editgan.runtime.environment import home_project
+from editgan.weights import write_json
+
+
+@functools.cache
+def choose_precision(device: torch.device, wanted: str = "auto") -> str:
+    """ "float32" or "bfloat16" for forward and backward passes of training.
+
+    With "auto": bfloat16 on GPUs that compute in it and on CPUs with AMX, float32 on CPUs without AVX512-BF16. CPUs
+    with the latter alone are measured (a second), since on some of them bfloat16 is slower: it must win by a fifth.
+    What was measured is kept in .cache/precision.json, so that all runs on a machine compute alike.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if torch.cpu._is_amx_tile_supported() or not torch.cpu._is_avx512_bf16_supported():
+        return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+    path, machine = home_project() / ".cache" / "precision.json", f"{_processor()}, torch {torch.__version__}"
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if machine not in known:
+        seconds = {name: min(_seconds_of_convolutions(name) for _ in range(5)) for name in ("float32", "bfloat16")}
+        known[machine] = "bfloat16" if seconds["bfloat16"] * 1.2 < seconds["float32"] else "float32"
+        write_json(path, known)
+    return known[machine]
+
+
+def _processor() -> str:
+    """Its name, as Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _seconds_of_convolutions(precision: str) -> float:
+    """Forward and backward pass of what a training step is made of: a 3x3 convolution as in the generator, a depthwise
+    one as in the network behind the projected discriminator."""
+    layers = [nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(96, 96, 5, padding=2, groups=96)]
+    images = [torch.ones(16, layer.in_channels, 32, 32).requires_grad_(True) for layer in layers]
+    start = time.perf_counter()
+    with autocast(torch.device("cpu"), precision):
+        for layer, x in zip(layers, images, strict=True):
+            layer.to(memory_format=torch.channels_last)(
+                x.contiguous(memory_format=torch.channels_last)
+            ).square().mean().backward()
+    return time.perf_counter() - start
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which convolutions compute in `precision`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 for convolutions where that is faster. The steps that differentiate twice stay outside."""
+    return autocast(device, choose_precision(device))

@@ -1,0 +1,158 @@
+"""Stage `scoring`: scores every method at every strength on the test heads, and chooses the strengths of the table."""
+
+import contextlib
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from editgan.assets.load import load_network
+from editgan.assets.networks.winograd import use_winograd
+from editgan.config import Params
+from editgan.data.archive import load_attributes
+from editgan.editing.edits import at_rest
+from editgan.editing.vectors import EditingVector
+from editgan.encoder.encoder import load_latents
+from editgan.errors import UserError
+from editgan.judges import load_guide
+from editgan.judges.quality import SMILE_THRESHOLD, measure
+from editgan.methods.registry import (
+    CONDITIONAL,
+    INTERFACEGAN,
+    LOCALEDITING,
+    PLUS,
+    Method,
+    Renderer,
+    load_methods,
+)
+from editgan.methods.smile import EDITGAN, RECONSTRUCTION, refine_resumably, refined_name
+from editgan.runtime.stage import StageContext
+from editgan.scoring.rows import Rows, Scored, score_rows
+from editgan.scoring.scores import Heads, Scores, load_heads, save_heads
+from editgan.scoring.table import Table, parse_table, table_csv
+from editgan.weights import save_halves, write_bytes, write_json
+
+REFINE_AGAIN = "lower editing.refine.learning_rate and run stage scoring again"
+PER_HEAD = ("smiling", "identity")  # metrics kept of each head: areas and their intervals are computed from them
+
+
+def run(context: StageContext) -> None:
+    """Write results.csv (every row at every strength), heads.safetensors (of each head what areas are computed from),
+    metrics.json (the chosen strengths) and refined.safetensors (latents at EditGAN's chosen strength, refined)."""
+    params, device = context.params.scoring, context.device
+    vectors, methods, renderer = load_methods(
+        context.root / "outputs",
+        vector=params.vector,
+        plus=params.plus_vector,
+        batch=params.batch,
+        device=device,
+    )
+    strengths = {
+        EDITGAN: params.editgan,
+        PLUS: params.editgan_plus,
+        INTERFACEGAN: params.interfacegan,
+        CONDITIONAL: params.interfacegan,
+        LOCALEDITING: params.localediting,
+    }
+    metrics = choose(context, methods, renderer, strengths, vectors)
+    chosen = metrics["chosen"][EDITGAN]["strength"]
+    jobs = [(RECONSTRUCTION, 0.0), *((name, strength) for name in methods for strength in strengths[name])]
+    refined_row = refined_name(context.params.editing.refine.steps)
+    jobs += [(refined_row, strength) for strength in sorted({*params.refined, chosen})]
+
+    table: Table = {}
+    heads: Heads = {}
+    load = partial(Sweep, context.root / "outputs", context.params, device, context.work, chosen)
+    for done, scored in enumerate(score_rows(load, jobs, device=device), start=1):
+        context.run.progress(done, len(jobs), "sets of heads", "{} at {:g}".format(*jobs[done - 1]))
+        for one in scored:
+            table[one.row] = one.scores.figures
+            kept = {column: said for column, said in one.scores.heads.items() if column.metric in PER_HEAD}
+            heads |= {(one.row, column): said for column, said in kept.items()}
+    write_bytes(context.out / "results.csv", table_csv(table))
+    save_heads(context.out / "heads.safetensors", heads, {}, half=True)
+    latents = load().refined(chosen)
+    save_halves(context.out / "refined.safetensors", {"w_plus": latents}, {"strength": chosen}, remedy=REFINE_AGAIN)
+    write_json(context.out / "metrics.json", metrics)
+    context.run.log_file(context.out / "results.csv")
+    context.run.log_metrics({f"{name}.chosen": row["strength"] for name, row in metrics["chosen"].items()})
+
+
+def choose(
+    context: StageContext,
+    methods: dict[str, Method],
+    renderer: Renderer,
+    strengths: dict[str, tuple[float, ...]],
+    vectors: dict[str, EditingVector],
+) -> dict:
+    """For each method the least strength at which the guide calls the share `asked` of validation heads at rest
+    smiling, or the one with the most where none does. Heads that a vector was learned from stay out, of all methods."""
+    params, data = context.params.scoring, context.input("data")
+    val = load_latents(context.input("encoder") / "latents.safetensors")["val"]
+    attributes = load_attributes(data / "val.zip")[: len(val)]
+    sources = ", ".join(vector.source for vector in vectors.values()).split(", ")
+    learners = {int(source.removeprefix("val/")) for source in sources}
+    neutral = [i for i, head in enumerate(attributes) if at_rest(head) and i not in learners]
+    if not neutral:
+        raise UserError("scoring: no embedded validation head at rest is left to choose on; raise encoder.val_images")
+    guide, chosen = load_guide(context.input("judges")).to(context.device), {}
+    for done, (name, method) in enumerate(methods.items()):
+        context.run.progress(done, len(methods), "methods", f"choosing the strength of {name}")
+        edit_at, shares = method(val[neutral]), []
+        for strength in strengths[name]:
+            pictures = renderer.pictures(edit_at(strength))
+            smile = measure(guide.smile, pictures, device=context.device, batch=params.batch)
+            shares.append(float((smile >= SMILE_THRESHOLD).double().mean()))
+        enough = [index for index, share in enumerate(shares) if share >= params.asked]
+        best = enough[0] if enough else max(range(len(shares)), key=shares.__getitem__)
+        chosen[name] = {"strength": strengths[name][best], f"smiling_guide_val{len(neutral)}": round(shares[best], 6)}
+        print(f"{name}: strength {strengths[name][best]:g}, {shares[best]:.0%} of {len(neutral)} validation heads")
+    return {"chosen": chosen, "val_heads": len(neutral)}
+
+
+class Sweep(Rows):
+    """Rows that include the refined vector at every strength, and that take up what a killed run has finished."""
+
+    def __init__(self, outputs: Path, params: Params, device: torch.device, work: Path, chosen: float) -> None:
+        super().__init__(outputs, params, device)
+        self.refinement, self.work, self.chosen = params.editing.refine, work, chosen
+        self.methods[refined_name(self.refinement.steps)] = lambda w_plus: self.refined_edit
+
+    def score(self, method: str, strength: float | None) -> list[Scored]:
+        """Figures alone, without pictures; those that are in the work folder are read."""
+        path = self.work / "scored" / f"{method}_{strength:g}.csv"
+        numbers = path.with_suffix(".safetensors")
+        if not path.exists():
+            scored = super().score(method, strength)
+            of_heads = {(one.row, column): said for one in scored for column, said in one.scores.heads.items()}
+            save_heads(numbers, of_heads, {})
+            write_bytes(path, table_csv({one.row: one.scores.figures for one in scored}))  # the last: it is finished
+        table, (of_heads, _) = parse_table(path.read_bytes(), str(path)), load_heads(numbers)
+        return [
+            Scored(row, Scores(figures, {column: said for (of, column), said in of_heads.items() if of == row}))
+            for row, figures in table.items()
+        ]
+
+    def refined_edit(self, strength: float) -> contextlib.AbstractContextManager[Tensor]:
+        """At the chosen strength rounded to float16, as the latents are kept."""
+        latents = self.refined(strength)
+        return contextlib.nullcontext(latents.half().float() if strength == self.chosen else latents)
+
+    def refined(self, strength: float) -> Tensor:
+        """Latents of the vector at a strength after refinement; finished batches are in the work folder."""
+        assets = self.outputs / "assets"
+        identity = load_network("dlib_resnet", assets).to(self.device) if self.refinement.weights.identity else None
+        return refine_resumably(
+            self.renderer.G,
+            self.renderer.S,
+            use_winograd(load_network("lpips_vgg", assets)).to(self.device),
+            self.w_plus,
+            self.vectors[EDITGAN],
+            scale=strength,
+            params=self.refinement,
+            identity=identity,
+            batch=self.batch,
+            work=self.work / f"{strength:g}",
+            device=self.device,
+        )
