@@ -1,11 +1,11 @@
-"""The commands that README.md and the pages of docs/ name."""
+"""The commands that README.md and the pages of docs/ and docs/results/ name."""
 
 import re
 import shlex
 
 from editgan.runtime.environment import PROJECT_ROOT
 
-PAGES = (PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md")))
+PAGES = (PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").rglob("*.md")))
 PROGRAMS = ("make", "editgan", "python", "dvc", "mlflow", "prefect")
 FENCED = re.compile(r"```.*?\n(.*?)```", re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
