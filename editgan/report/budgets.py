@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def budgets(setting: Setting) -> dict[str, str]:
-    """A sentence a method; minutes, which differ from machine to machine, stand in docs/benchmark.md."""
+    """A sentence a method; minutes, which differ from machine to machine, stand in docs/results/benchmark.md."""
     masks, heads = f"{setting.masks} labelled masks", setting.plus_source.count(",") + 1
     found, chosen = setting.given[INTERFACEGAN], setting.given[LOCALEDITING]
     pairs, drawn = setting.given[DISTILLATION], setting.given[MASKGAN]

@@ -26,7 +26,7 @@ CLASSES = Classes(
 
 def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
     """Photos with masks; `partition` says the makers' half. Each counts as another person: who is on it is not told,
-    and ten people of the test half are in the training half, too (docs/benchmark-photos.md)."""
+    and ten people of the test half are in the training half, too (docs/results/photographs.md)."""
     photos = {match[0]: match for name in files.names if (match := PHOTO.fullmatch(name))}
     masks = {
         (match[1], match[2].lower(), match[3] or match[4]): name
