@@ -96,8 +96,9 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
         # Threads of a process wait for one another by spinning. Beside another busy program that makes a step a
         # hundred times slower; a thousand turns before a thread sleeps cost 6 % on a quiet machine.
         "GOMP_SPINCOUNT": "1000",
+        # A request to an MLflow server that is gone is repeated after 0, 4, 8 and 16 s: time enough to start it again.
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
     chosen = {name: os.environ.get(name) or str(value) for name, value in {**caches, **settings}.items()}
