@@ -34,7 +34,7 @@ from flows import servers, stages
 from flows.checkout import prepare_checkout
 from flows.lock import Lock, sole_pipeline
 from flows.side_by_side import side_by_side, threads_each
-from flows.summary import markdown_table, run_record, stage_rows, summary
+from flows.summary import headlines, markdown_table, run_record, stage_rows, summary
 
 DEFAULT_PARAMS = "params.yaml"
 SHOW_SECONDS = 5.0  # between two updates of a progress artifact
@@ -233,6 +233,7 @@ def pipeline(
                 parent.set_tag(f"stage.{stage}.run_id", run_record(root, stage).get("run_id", ""))
                 parent.set_tag(f"stage.{stage}.outcome", result.outcome)
             if only is None and parent.run_id:
+                parent.log_metrics(headlines(root))
                 register(root, MODEL if name is None else f"{MODEL}-{name}", parent.run_id)
             if against_baseline:
                 worse = decide(root)

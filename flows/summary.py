@@ -1,6 +1,7 @@
 """What a pipeline says at its end, on one screen: the benchmark, what became of each stage, where to look."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def run_record(root: Path, stage: str) -> dict:
         return {}
     run_id = tracking.newest_finished_run(root, {"stage": stage, "input_hash": inputs})
     return {"run_id": run_id} if run_id else {}
+
+
+def headlines(root: Path) -> dict[str, float]:
+    """The headline metrics of a folder's results by their names in MLflow; those that it does not have are left out."""
+    from editgan.report.comparison import HEADLINES, WORKING_TREE, find_run  # brings torch
+
+    try:
+        run = find_run(WORKING_TREE, root)
+    except UserError:
+        return {}
+    found = {f"headline/{re.sub(r'[^a-zA-Z-]+', ' ', one.title)}": run.headline(one) for one in HEADLINES}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def stage_rows(root: Path, results: Sequence[StageResult]) -> list[dict[str, str]]:

@@ -14,7 +14,8 @@ import torch
 from fake_project import STAGES, environment, make_project, processes_in, run_pipeline, wait_for
 
 from editgan.errors import UserError
-from editgan.runtime.environment import HEALTH, answers, servers_file
+from editgan.report.comparison import HEADLINES
+from editgan.runtime.environment import HEALTH, PROJECT_ROOT, answers, servers_file
 from editgan.runtime.graph import content_hash
 from editgan.scoring.scores import save_heads
 from editgan.scoring.table import Column, Figure, Row, metrics_of, table_csv
@@ -23,13 +24,14 @@ from flows import stages
 from flows.checkout import prepare_checkout
 from flows.lock import sole_pipeline
 from flows.pipeline import checkout_name, main
-from flows.summary import markdown_table, summary
+from flows.summary import headlines, markdown_table, summary
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> Iterator[tuple[Path, dict[str, str], subprocess.Popen]]:
     """A project with the servers of `make ui`: its folder, their addresses, their process."""
     root = make_project(tmp_path_factory.mktemp("flows") / "project")
+    write_json(root / "outputs" / "segmentation" / "metrics.json", {"miou_test10": 0.75})
     record, output = root / ".cache" / "servers.json", root / "ui.log"
     with output.open("w") as log:
         command = [sys.executable, "-m", "flows.serve", "--pages"]
@@ -95,7 +97,18 @@ def test_record_has_one_parent_run_that_points_at_the_stages(project):
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert runs[0].data.tags["stage.first.run_id"] == "run-of-first"
     assert runs[0].data.tags["stage.first.outcome"] == "ran"
+    assert runs[0].data.metrics == {"headline/segmentation mIoU": 0.75}
     assert "summary.md" in [file.path for file in client.list_artifacts(runs[0].info.run_id)]
+
+
+def test_all_headlines_have_names_and_values_for_mlflow():
+    found = headlines(PROJECT_ROOT)
+    assert len(found) == len(HEADLINES) == 8 and not any(re.search(r"[^\w\-./ ]", name) for name in found)
+    assert found["headline/samples KID AlexNet"] > 0 and found["headline/EditGAN refined smiling judge"] > 1
+
+
+def test_folder_without_results_has_no_headlines(tmp_path):
+    assert headlines(tmp_path) == {}
 
 
 def test_other_params_run_in_a_checkout_of_their_own(project):
