@@ -32,6 +32,7 @@ from editgan.runtime.environment import PROJECT_ROOT, home_project, running_serv
 from editgan.runtime.graph import ancestors, load_graph
 from flows import servers, stages
 from flows.checkout import prepare_checkout
+from flows.dry import dry
 from flows.lock import Lock, sole_pipeline
 from flows.side_by_side import side_by_side, threads_each
 from flows.summary import headlines, markdown_table, run_record, stage_rows, summary
@@ -333,11 +334,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="name of the checkout under runs/ (default: the params file's own)")
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="run only these")
     parser.add_argument("--force", nargs="*", metavar="STAGE", help="run these, or all, even if nothing changed")
-    parser.add_argument(
-        "--scratch",
-        action="store_true",
-        help=f"take nothing over: work in runs/{SCRATCH} (or --name)",
-    )
+    parser.add_argument("--dry", action="store_true", help="list what would run, and why; run nothing")
+    parser.add_argument("--scratch", action="store_true", help=f"take nothing over: work in runs/{SCRATCH} (or --name)")
     parser.add_argument("--against-baseline", action="store_true", help="fail if the benchmark is worse than baseline/")
     parser.add_argument("--limit-hours", type=float, default=STAGE_HOURS, help="time limit of each stage")
     parser.add_argument(
@@ -358,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         known = list(load_graph(PROJECT_ROOT / "dvc.yaml"))
-        choose_stages(known, options.stages, options.force)
+        chosen = choose_stages(known, options.stages, options.force)
         if wrong := [text for text in options.set if "=" not in text]:
             raise UserError(f"--set {wrong[0]}: write KEY=VALUE")
         overrides = dict(text.split("=", 1) for text in options.set)
@@ -372,6 +370,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.at_a_time,
             overrides,
         )
+        if options.dry:
+            print(dry(PROJECT_ROOT / "runs" / name if name else PROJECT_ROOT, chosen, options.force), flush=True)
+            return 0
         with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
             page = pipeline(
                 options.params,

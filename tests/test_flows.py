@@ -77,6 +77,28 @@ def test_second_run_skips_every_stage_and_says_so(project):
     assert not any((project.parent / "home").iterdir()), "nothing is written outside of the project"
 
 
+def test_dry_run_says_what_would_run_and_runs_nothing(project):
+    assert run_pipeline(project, "--dry").stdout == "nothing would run: nothing has changed\n"
+    before = (project / "work" / "second" / "log").read_bytes(), git_status(project)
+    (project / "second.txt").write_text("5\n")
+    said = run_pipeline(project, "--dry")
+    forced = run_pipeline(project, "--dry", "--stages", "first", "third", "--force", "first")
+    (project / "second.txt").write_text("3\n")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines()[1:] == [
+        "second              0.1  changed deps: second.txt modified",
+        "third               0.1  follows second",
+        "at most             0.2  as they took last time; ? is not known",
+    ]
+    assert forced.stdout.splitlines()[1:3] == [
+        "first               0.1  forced",
+        "third               0.1  follows first",
+    ]
+    assert ((project / "work" / "second" / "log").read_bytes(), git_status(project)) == before
+    assert "is not there yet" in run_pipeline(project, "--dry", "--name", "new").stdout
+    assert not (project / "runs" / "new").exists()
+
+
 def test_changed_stage_reruns_it_and_what_follows(project):
     (project / "second.txt").write_text("4\n")
     again = run_pipeline(project)

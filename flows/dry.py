@@ -1,0 +1,59 @@
+"""What a pipeline would run, and why: `python -m flows.pipeline --dry`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from editgan.errors import UserError
+from editgan.runtime.graph import ancestors, load_graph
+
+SHOWN = 3  # files named of each kind of change
+
+
+def dry(root: Path, chosen: Sequence[str], force: Sequence[str] | None) -> str:
+    """A line for each of the chosen stages that would run: its minutes last time, and what DVC says has changed.
+
+    The checkout is taken as it stands. A stage that follows others runs only if their outputs change, and missing
+    outputs may come from the store: this is the most that can run. `force` is as the pipeline takes it.
+
+    Raises:
+        UserError: DVC does not answer, e.g. because another of its commands is at work.
+    """
+    if not root.exists():
+        return f"{root} is not there yet: it is made first, and every stage may run in it"
+    graph, changed = load_graph(root / "dvc.yaml"), changes(root)
+    for stage in (force or chosen) if force is not None else ():
+        changed.setdefault(stage, []).append("forced")
+    lines, total = [f"{'stage':16}minutes  why"], 0.0
+    for stage in chosen:
+        follows = [one for one in chosen if one in changed and one in ancestors(graph, stage)]
+        why = [*changed.get(stage, ()), *([f"follows {', '.join(follows)}"] if follows else [])]
+        if why:
+            try:
+                seconds = json.loads((root / "outputs" / stage / "run.json").read_text())["seconds"]
+            except (OSError, ValueError, KeyError):
+                seconds = None
+            total += seconds or 0.0
+            minutes = "?" if seconds is None else f"{seconds / 60:.1f}"
+            lines.append(f"{stage:16}{minutes:>7}  {'; '.join(why)}")
+    if len(lines) == 1:
+        return "nothing would run: nothing has changed"
+    return "\n".join([*lines, f"{'at most':16}{total / 60:7.1f}  as they took last time; ? is not known"])
+
+
+def changes(root: Path) -> dict[str, list[str]]:
+    """What `dvc status` says of each stage that is stale, e.g. {"data": ["changed deps: editgan/data modified"]}."""
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{root}: `dvc status` failed: {done.stderr.strip()}")
+    found: dict[str, list[str]] = {}
+    for stage, entries in json.loads(done.stdout).items():
+        for entry in entries:
+            ((kind, files),) = ({entry: {}} if isinstance(entry, str) else entry).items()
+            names = [f"{name} {state if isinstance(state, str) else ', '.join(state)}" for name, state in files.items()]
+            more = [f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []
+            found.setdefault(stage, []).append(f"{kind}: {', '.join(names[:SHOWN] + more)}".removesuffix(": "))
+    return found
