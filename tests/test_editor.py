@@ -361,7 +361,13 @@ def test_commands_follow_one_another(run, tmp_path):
     assert status == 0 and read_image(tmp_path / "second" / "a_edited.png", SIDE).shape == (3, SIDE, SIDE)
     status, said = run("vectors")
     assert status == 0 and all(name in said for name in ("mine", "bigger_nose", "red_hair"))
-    assert run("sample", "--count", "2", "--seed", "4")[0] == 0
+    status, said = run("sample", "--count", "3", "--seed", "4")
+    assert status == 0 and "all of them on edited/seed00004_samples.png" in said
+    sheet = read_image(out / "seed00004_samples.png")
+    assert sheet.shape == (3, 2 * SIDE, 2 * SIDE)
+    assert torch.equal(sheet[:, SIDE:, :SIDE], read_image(out / "seed00006.png")), "row by row"
+    seeds = [path.name for path in files_in(out) if path.stem.startswith("seed")]
+    assert seeds == ["seed00004.png", "seed00005.png", "seed00006.png"], "the sheet is no face"
     assert set(load_tensors(out / "seed00005.safetensors")[0]) == {"w_plus"}
 
 
