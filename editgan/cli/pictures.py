@@ -210,17 +210,14 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Make pictures of nobody; writes seed00000.png and its latent, and all of them on seed00000_samples.png."""
-    from editgan.editor.results import write_latents, write_pictures
-    from editgan.images import image_grid, save_png
+    from editgan.editor.results import write_latents, write_pictures, write_sheet
 
     editor = loaded(outputs, device)
     names = [f"seed{one:05d}" for one in range(seed, seed + count)]
     images = editor.sample(list(range(seed, seed + count)), truncation_psi)
     write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out)
-    # Named after the first, so that a command that takes the folder knows it for no face.
-    sheet = save_png(out / f"{names[0]}_samples.png", image_grid(images, columns=math.ceil(math.sqrt(count))))
-    say(f"{count} pictures and latents in {out}, all of them on {sheet}")
+    say(f"{count} pictures and latents in {out}, all of them on {write_sheet(images, names, out)}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What the commands leave behind: latents, pictures and strips, named after the inputs."""
 
 from collections.abc import Sequence
+from math import ceil, sqrt
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from editgan.data.photo import crop_face, read_photo
 from editgan.editor.editor import Edited, Editor
 from editgan.editor.inputs import LATENTS, Input, likenesses, usual_likeness
 from editgan.errors import UserError
-from editgan.images import colourize, labelled_grid, overlay, save_png, to_pil
+from editgan.images import colourize, image_grid, labelled_grid, overlay, save_png, to_pil
 from editgan.weights import save_tensors
 
 STRIP = 256  # side of a face of a photo in its strip
@@ -26,6 +27,14 @@ def write_pictures(images: Tensor, names: Sequence[str], out: Path, suffix: str 
     """NAME.png, or NAME_SUFFIX.png."""
     for name, image in zip(names, images, strict=True):
         save_png(out / f"{name}{suffix and '_'}{suffix}.png", to_pil(image))
+
+
+def write_sheet(images: Tensor, names: Sequence[str], out: Path) -> Path:
+    """All of them on one picture, about as wide as high, named after the first: FIRST_samples.png.
+
+    So a command that is given the folder takes it for a picture that belongs to those latents, and not for a face.
+    """
+    return save_png(out / f"{names[0]}_samples.png", image_grid(images, columns=ceil(sqrt(len(images)))))
 
 
 def write_edit(editor: Editor, edited: Edited, inputs: Sequence[Input], out: Path, paste_back: bool) -> None:
