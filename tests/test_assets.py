@@ -200,7 +200,7 @@ def test_other_files_are_not_taken_for_tflite():
 
 
 def test_networks_are_found_by_name_only(tmp_path):
-    with pytest.raises(UserError, match="no network 'resnet'.*mobilefacenet"):
+    with pytest.raises(UserError, match="unknown network 'resnet'.*mobilefacenet"):
         load_network("resnet", tmp_path)
     with pytest.raises(UserError, match=r"fer.safetensors: missing; `python -m editgan assets`"):
         load_network("fer", tmp_path)

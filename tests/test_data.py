@@ -240,7 +240,7 @@ def test_errors_name_the_archive_and_the_remedy(tmp_path):
     (tmp_path / "flipped.zip").write_bytes(content)
     with pytest.raises(ArchiveError, match="img/00000.png is damaged"):
         load_images(tmp_path / "flipped.zip")
-    with pytest.raises(ArchiveError, match="no index 3"):
+    with pytest.raises(ArchiveError, match="index 3 does not exist"):
         load_images(tmp_path / "whole.zip", [3])
     write(tmp_path / "images.zip", masks=None, attributes=None)
     with pytest.raises(ArchiveError, match="no part masks"):

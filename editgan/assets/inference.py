@@ -1,4 +1,4 @@
-"""Pretrained networks as they compute fastest: batch norms folded into the convolutions before them, channels last."""
+"""Faster inference for pretrained networks: fold batch norms into the preceding convolutions, use channels last."""
 
 import torch
 from torch import nn
@@ -6,10 +6,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def for_inference(network: nn.Module) -> nn.Module:
-    """The same network, changed in place: the same outputs to rounding, up to three times as fast on a CPU.
+    """Modify the network in place: same outputs up to rounding, up to three times as fast on a CPU.
 
-    A batch norm is folded if it is registered right after a convolution of as many channels, in a network of this
-    package: there it is also applied right after it.
+    A batch norm is folded if it is registered directly after a convolution with the same number of channels. In the
+    networks of this package it is then also applied directly after it.
     """
     network.eval()
     for module in list(network.modules()):

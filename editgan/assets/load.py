@@ -1,4 +1,4 @@
-"""Load a converted network by its name."""
+"""Load a converted network by name."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ ASSETS_DIR = Path("outputs/assets")
 
 
 def load_network(name: str, assets_dir: str | Path = ASSETS_DIR) -> nn.Module:
-    """A frozen network in eval mode on the CPU; every one takes float images [N, 3, H, W] in [-1, 1] of any size.
+    """A frozen network in eval mode on the CPU. Input: float images [N, 3, H, W] in [-1, 1] of any size.
 
     | name | returns |
     |---|---|
@@ -25,10 +25,10 @@ def load_network(name: str, assets_dir: str | Path = ASSETS_DIR) -> nn.Module:
     | lpips_alex, lpips_vgg | `d(x, y)` [N]; `d.features(x)`, `d.distance(fx, fy)`, `d.pooled(x)` |
 
     Raises:
-        UserError: unknown name, or a file that is missing, damaged or of another version.
+        UserError: unknown name, or the file is missing, damaged or of another version.
     """
     if name not in NETWORKS:
-        raise UserError(f"no network {name!r}; the manifest knows {', '.join(NETWORKS)}")
+        raise UserError(f"unknown network {name!r}; the manifest lists {', '.join(NETWORKS)}")
     path = Path(assets_dir) / f"{name}.safetensors"
     if not path.exists():
         raise UserError(f"{path}: missing; `python -m editgan assets` fetches and converts the pretrained networks")
@@ -44,7 +44,7 @@ def load_network(name: str, assets_dir: str | Path = ASSETS_DIR) -> nn.Module:
 
 
 def build(name: str) -> nn.Module:
-    """The network without its weights. Each module is imported when it is wanted: some pull in large packages."""
+    """The network without its weights. Modules are imported on demand, since some import large packages."""
     match name:
         case "mobilefacenet":
             from editgan.assets.networks.mobilefacenet import MobileFaceNet
@@ -78,11 +78,11 @@ def build(name: str) -> nn.Module:
             from editgan.assets.networks.lpips import Lpips
 
             return Lpips(trunk=name.removeprefix("lpips_"))
-    raise UserError(f"no network {name!r}")
+    raise UserError(f"unknown network {name!r}")
 
 
 def fill(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy converted tensors into a network; for LPIPS they are the trunk alone, the heads come with the package."""
+    """Copy converted tensors into a network. For LPIPS they are the trunk only; package lpips has the linear layers."""
     if hasattr(network, "load_trunk"):
         network.load_trunk(tensors)
     else:

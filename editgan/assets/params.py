@@ -8,12 +8,12 @@ from editgan.section import Section
 
 
 class AssetsParams(Section):
-    """Local files of the published reference networks, for those who have them; everything else is in the manifest.
+    """Local files of the published reference networks, if available; all other networks are in the manifest.
 
-    Paths are absolute or relative to the project (not to a checkout in it). The hash tells DVC that a file is another.
+    Paths are absolute or relative to the main project folder, not to a checkout. DVC detects changed files by the hash.
     """
 
-    reference_inception: str | None = None  # pt_inception-2015-12-05-6726825d.pth: gives FID and KID their known names
+    reference_inception: str | None = None  # pt_inception-2015-12-05-6726825d.pth: FID and KID get their usual names
     reference_inception_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     ir_se50: str | None = None  # model_ir_se50.pth (TreB1eN/InsightFace_Pytorch): the paper's identity network
     ir_se50_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -23,5 +23,5 @@ class AssetsParams(Section):
         for name in ("reference_inception", "ir_se50"):
             path = getattr(self, name)
             if path is not None and getattr(self, f"{name}_sha256") is None:
-                raise ValueError(f"{name} needs {name}_sha256: the first word that `sha256sum {path}` prints")
+                raise ValueError(f"{name} needs {name}_sha256: the hash that `sha256sum {path}` prints")
         return self

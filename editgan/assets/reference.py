@@ -1,4 +1,4 @@
-"""Load published reference networks from the user's own files; see the two paths in section `assets` of the params."""
+"""Load published reference networks from the user's files; see section `assets` of the params for their paths."""
 
 import pickle
 from pathlib import Path
@@ -11,14 +11,14 @@ from editgan.assets.networks.ir_se50 import IrSe50
 from editgan.errors import UserError
 from editgan.runtime.environment import home_project
 
-REMEDY = "set its key in section `assets` of the params to null to go without"
+REMEDY = "to run without it, set its key in section `assets` of the params to null"
 
 
 def load_reference_inception(path: str | Path, sha256: str | None = None) -> torch.nn.Module:
     """FID's Inception from pt_inception-2015-12-05-6726825d.pth: float [-1, 1] images -> [N, 2048].
 
     Raises:
-        UserError: the file is missing, altered, no state dict, or of another network.
+        UserError: the file is missing, altered, not a state dict, or of another network.
     """
     from editgan.assets.networks.reference_inception import ReferenceInception  # imports torchvision: seconds
 
@@ -27,7 +27,7 @@ def load_reference_inception(path: str | Path, sha256: str | None = None) -> tor
         return ReferenceInception(weights=weights).eval().requires_grad_(False)
     except RuntimeError as error:
         raise UserError(
-            f"{path}: not the Inception of FID ({error}); wanted is pt_inception-2015-12-05-6726825d.pth"
+            f"{path}: not the Inception network of FID ({error}); expected pt_inception-2015-12-05-6726825d.pth"
         ) from error
 
 
@@ -35,7 +35,7 @@ def load_ir_se50(path: str | Path, sha256: str | None = None) -> torch.nn.Module
     """The ArcFace IR-SE50 from model_ir_se50.pth (TreB1eN/InsightFace_Pytorch): float [-1, 1] images -> [N, 512].
 
     Raises:
-        UserError: the file is missing, altered, no state dict, or of another network.
+        UserError: the file is missing, altered, not a state dict, or of another network.
     """
     weights = read_state_dict(path, sha256)
     network = IrSe50()
@@ -47,7 +47,7 @@ def load_ir_se50(path: str | Path, sha256: str | None = None) -> torch.nn.Module
 
 
 def read_state_dict(path: str | Path, sha256: str | None) -> dict[str, Tensor]:
-    """Named tensors of a PyTorch file, its path relative to the project; nothing else in it is unpickled."""
+    """Named tensors of a PyTorch file (path relative to the project); nothing else is unpickled."""
     path = home_project() / path
     if not path.is_file():
         raise UserError(f"{path}: no such file; {REMEDY}")
@@ -56,7 +56,7 @@ def read_state_dict(path: str | Path, sha256: str | None) -> dict[str, Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path}: holds no plain state dict ({error}); {REMEDY}") from error
+        raise UserError(f"{path}: not a plain state dict ({error}); {REMEDY}") from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise UserError(f"{path}: holds no plain state dict of named tensors; {REMEDY}")
+        raise UserError(f"{path}: not a plain state dict of named tensors; {REMEDY}")
     return weights

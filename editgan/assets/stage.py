@@ -16,17 +16,17 @@ from editgan.weights import save_tensors, write_bytes, write_json
 
 BY_HAND = Path("data/assets")
 CACHE = Path(".cache/assets")
-CACHE_VARIABLE = "EDITGAN_ASSET_CACHE"  # another folder for the archives
+CACHE_VARIABLE = "EDITGAN_ASSET_CACHE"  # overrides the cache folder
 
 
 def run(context: StageContext) -> None:
-    """Write one safetensors file a network, `sources.md` and `metrics.json`.
+    """Write one safetensors file per network, `sources.md` and `metrics.json`.
 
     Raises:
-        UserError: lists every network that could not be made, why, and what still works; the others are written.
+        UserError: lists every network that could not be made, why, and what needs it; the others are written.
     """
     check_reference_networks(context)
-    home = home_project(context.root)  # its downloads serve all checkouts
+    home = home_project(context.root)  # downloads are shared by all checkouts
     cache = Path(os.environ.get(CACHE_VARIABLE) or home / CACHE)
     total = len({network.archive for network in NETWORKS.values()}) + len(NETWORKS)
     done = 0
@@ -48,7 +48,7 @@ def make_networks(
     """Fetch and convert every network of the manifest into `out`.
 
     Returns:
-        millions of parameters and megabytes of each
+        millions of parameters and megabytes of each network
     """
     wanted = {network.archive: None for network in NETWORKS.values() if not supplied_by_hand(network, by_hand)}
     arrived, failed = fetch_archives(
@@ -70,7 +70,7 @@ def make_networks(
 
 
 def make_network(name: str, network: Network, archive: Path | None, *, out: Path, by_hand: Path) -> dict[str, float]:
-    """Convert one network, fill it once to see that it fits, and write it."""
+    """Convert one network, load it once to check that it fits, and write it."""
     tensors = CONVERTERS[network.converter](read_members(network, archive, by_hand=by_hand))
     fill(build(name), tensors)
     path = save_tensors(out / f"{name}.safetensors", tensors, provenance(name, network))
@@ -79,7 +79,7 @@ def make_network(name: str, network: Network, archive: Path | None, *, out: Path
 
 
 def provenance(name: str, network: Network) -> dict:
-    """What a converted file says of itself."""
+    """Metadata of a converted file."""
     return {
         "name": name,
         "source": source(network.archive),
@@ -105,23 +105,23 @@ def sources_table() -> str:
 
 
 def describe(problems: dict[str, UserError], by_hand: Path) -> str:
-    """What is missing, how to supply it, and what works without it."""
+    """List the missing networks, how to supply them, and what works without them."""
     lines = [f"{len(problems)} of {len(NETWORKS)} pretrained networks could not be made:"]
     for name, error in problems.items():
         network = NETWORKS[name]
         files = " and ".join(member.rsplit("/", 1)[-1] for member in network.members)
         lines += [
             f"- {name}: {error}",
-            f"  by hand: put {network.archive.file} ({source(network.archive)}) or {files} out of it into {by_hand}/",
-            f"  without it these do not work: {network.needed_for}",
+            f"  by hand: put {network.archive.file} ({source(network.archive)}) or {files} from it into {by_hand}/",
+            f"  needed for: {network.needed_for}",
         ]
     whole = [name for name in NETWORKS if name not in problems]
-    lines.append(f"Ready, with everything that needs only these: {', '.join(whole) or 'none'}")
+    lines.append(f"Available, with everything that needs only these: {', '.join(whole) or 'none'}")
     return "\n".join(lines)
 
 
 def check_reference_networks(context: StageContext) -> None:
-    """Load the user's own reference networks once, so that a wrong file is told now and not hours later."""
+    """Load the user's own reference networks once, so a wrong file is reported now and not hours later."""
     params = context.params.assets
     if params.reference_inception is not None:
         load_reference_inception(params.reference_inception, params.reference_inception_sha256)

@@ -17,7 +17,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Operation:
-    """One step of the graph, with the constants among its inputs as float32."""
+    """One operation of the graph, with its constant inputs as float32."""
 
     kind: str
     constants: list[np.ndarray]
@@ -43,10 +43,10 @@ def read_operations(data: bytes) -> Iterator[Operation]:
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)
         code = model.OperatorCodes(operator.OpcodeIndex())
-        # files older than the second field have the code in the first, newer ones the larger of the two
+        # old files store the code in the first field; in newer files it is the larger of both fields
         kind = KINDS.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
         inputs = operator.InputsAsNumpy()
-        if kind == "dequantize":  # half-precision weights are widened by an operation of their own
+        if kind == "dequantize":  # half-precision weights pass through a separate dequantize operation
             constants[operator.Outputs(0)] = constants[inputs[0]]
         elif kind is not None:
             yield Operation(kind, [constants[place] for place in inputs if place in constants])

@@ -1,1 +1,1 @@
-"""The rendered heads: how they are made, split, kept in archives and read."""
+"""Rendered heads: rendering, splits, image archives and reading."""

@@ -1,14 +1,14 @@
-"""Image archives: one zip holds the images, part masks and attributes of a split.
+"""Image archives: one zip file holds the images, part masks and attributes of a split.
 
-Layout (the one of NVIDIA's dataset tool, plus masks and attributes):
+Layout (that of NVIDIA's dataset tool, with masks and attributes added):
 
     dataset.json         {"labels": null}
     img/00000.png        RGB
     mask/00000.png       indexed PNG, pixel value = class number, palette = that of classes.json
     attributes.json      list of dicts, one per image
 
-Every archive is byte-stable: entries are stored uncompressed (PNG is compressed already), in a fixed order, with a
-fixed time. The same images give the same bytes in every process.
+Archives are reproducible byte for byte: entries are stored uncompressed (PNG is already compressed), in a fixed order
+and with a fixed timestamp. The same images always give the same bytes.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from PIL.PngImagePlugin import PngInfo
 
 from editgan.errors import UserError
 
-ENTRY_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
+ENTRY_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest timestamp a zip file can hold
 
 
 class ArchiveError(UserError):
-    """An archive is absent, damaged or does not hold what is asked of it."""
+    """An archive is missing, damaged, or lacks the requested content."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Names of the part classes in order of class number, and a colour for each: palette is uint8 [K, 3]."""
+    """Names of the part classes, ordered by class number, and one colour per class: palette is uint8 [K, 3]."""
 
     names: list[str]
     palette: np.ndarray
 
     def index(self, name: str) -> int:
-        """Class number of `name`. Raises KeyError that lists the known names."""
+        """Class number of `name`. Raises KeyError, which lists the known names."""
         if name not in self.names:
             raise KeyError(f"no part class {name!r}; known: {', '.join(self.names)}")
         return self.names.index(name)
@@ -56,7 +56,7 @@ def save_classes(path: Path | str, classes: Classes) -> None:
 
 
 def load_classes(path: Path | str) -> Classes:
-    """Read classes.json. Raises ArchiveError when the file is absent or is not a list of names and colours."""
+    """Read classes.json. Raises ArchiveError if the file is missing or is not a list of names and colours."""
     try:
         return parse_classes(Path(path).read_bytes(), path)
     except FileNotFoundError:
@@ -64,20 +64,20 @@ def load_classes(path: Path | str) -> Classes:
 
 
 def parse_classes(content: bytes, path: Path | str) -> Classes:
-    """The content of a classes.json at `path`. Raises ArchiveError when it is not a list of names and colours."""
+    """Parse the content of the classes.json at `path`. Raises ArchiveError if it is not a list of names and colours."""
     try:
         rows = json.loads(content)
         names = [row["name"] for row in rows]
         if not all(isinstance(name, str) and name for name in names):
-            raise ValueError("a name is no text")
+            raise ValueError("a name is not a string")
         palette = np.array([row["colour"] for row in rows], np.uint8).reshape(len(names), 3)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ArchiveError(f"{path} is no list of {{name, colour}} entries ({error}); make it again") from error
+        raise ArchiveError(f"{path} is not a list of {{name, colour}} entries ({error}); make it again") from error
     return Classes(names=names, palette=palette)
 
 
 def encode_image(image: np.ndarray, origin: str | None = None) -> bytes:
-    """uint8 RGB [H, W, 3] -> PNG bytes, with a text `origin` in its metadata."""
+    """Encode uint8 RGB [H, W, 3] as PNG bytes, with `origin` as a text entry in the metadata."""
     text = PngInfo()
     if origin is not None:
         text.add_text("origin", origin)
@@ -85,7 +85,7 @@ def encode_image(image: np.ndarray, origin: str | None = None) -> bytes:
 
 
 def encode_mask(mask: np.ndarray, palette: np.ndarray) -> bytes:
-    """uint8 class numbers [H, W] and palette uint8 [K, 3] -> bytes of an indexed PNG."""
+    """Encode class numbers uint8 [H, W] with palette uint8 [K, 3] as the bytes of an indexed PNG."""
     picture = Image.fromarray(mask, "P")
     picture.putpalette(np.asarray(palette, np.uint8).tobytes())
     return _png(picture)
@@ -103,12 +103,12 @@ def write_archive(
     masks: Iterable[bytes] | None = None,
     attributes: Sequence[dict] | None = None,
 ) -> None:
-    """Write an archive; it appears under `path` only when it is complete.
+    """Write an archive. The file appears at `path` only when it is complete.
 
     Args:
-        images: PNG bytes by index (see `encode_image`), or None for an archive of labels alone.
+        images: PNG bytes by index (see `encode_image`), or None for an archive that holds labels only.
         masks: PNG bytes by index (see `encode_mask`), or None.
-        attributes: one dict an image, JSON values only, or None.
+        attributes: one dict per image, JSON values only, or None.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -125,36 +125,36 @@ def write_archive(
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     entry = zipfile.ZipInfo(name, ENTRY_TIME)
-    entry.create_system = 3  # else the system that writes would be recorded
+    entry.create_system = 3  # otherwise zipfile records the operating system
     entry.external_attr = 0o644 << 16
     archive.writestr(entry, content)
 
 
 def count(path: Path | str) -> int:
-    """How many images (or, in an archive of labels, masks) the archive holds."""
+    """Number of images in the archive (of masks, if it holds labels only)."""
     with _open(path) as archive:
         return max(len(_members(archive, "img")), len(_members(archive, "mask")))
 
 
 def holds_masks(path: Path | str) -> bool:
-    """Whether there are part masks in the archive."""
+    """Whether the archive holds part masks."""
     with _open(path) as archive:
         return bool(_members(archive, "mask"))
 
 
 def load_images(path: Path | str, indices: Sequence[int] | None = None) -> np.ndarray:
-    """Images of an archive as uint8 [N, 3, H, W]; all of them, or those at `indices` in that order."""
+    """Images as uint8 [N, 3, H, W]: all of them, or those at `indices`, in that order."""
     pictures = _load(path, "img", "RGB", indices)  # [N, H, W, 3]
     return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
 
 
 def load_masks(path: Path | str, indices: Sequence[int] | None = None) -> np.ndarray:
-    """Part masks of an archive as uint8 [N, H, W]; all of them, or those at `indices` in that order."""
+    """Part masks as uint8 [N, H, W]: all of them, or those at `indices`, in that order."""
     return _load(path, "mask", "P", indices)
 
 
 def load_attributes(path: Path | str) -> list[dict]:
-    """Attributes of an archive, one dict an image."""
+    """Attributes, one dict per image."""
     with _open(path) as archive:
         try:
             return json.loads(archive.read("attributes.json"))
@@ -163,7 +163,7 @@ def load_attributes(path: Path | str) -> list[dict]:
 
 
 def load_encoded(path: Path | str) -> tuple[list[bytes], list[bytes], list[dict]]:
-    """What `write_archive` was given: PNG bytes of the images and of the masks, and the attributes."""
+    """The arguments that `write_archive` was given: PNG bytes of images and masks, and the attributes."""
     with _open(path) as archive:
         images, masks = ([archive.read(name) for name in _members(archive, folder)] for folder in ("img", "mask"))
     return images, masks, load_attributes(path)
@@ -187,12 +187,12 @@ def _load(path: Path | str, folder: str, mode: str, indices: Sequence[int] | Non
         names = _members(archive, folder)
         if not names:
             kind = {"img": "images", "mask": "part masks"}[folder]
-            raise ArchiveError(f"{path} holds no {kind}: it has no entry {folder}/00000.png")
+            raise ArchiveError(f"{path} holds no {kind}: entry {folder}/00000.png is missing")
         wanted = range(len(names)) if indices is None else [int(i) for i in indices]
         pictures = None
         for row, index in enumerate(wanted):
             if not 0 <= index < len(names):
-                raise ArchiveError(f"{path} holds {len(names)} entries in {folder}/, there is no index {index}")
+                raise ArchiveError(f"{path} holds {len(names)} entries in {folder}/; index {index} does not exist")
             picture = _decode(archive, names[index], mode, path)
             if pictures is None:
                 pictures = np.empty((len(wanted), *picture.shape), np.uint8)
@@ -200,7 +200,7 @@ def _load(path: Path | str, folder: str, mode: str, indices: Sequence[int] | Non
                 raise ArchiveError(f"{path}: {names[index]} is {picture.shape}, the first one {pictures.shape[1:]}")
             pictures[row] = picture
     if pictures is None:
-        raise ArchiveError(f"{path}: no index was asked for")
+        raise ArchiveError(f"{path}: the list of indices is empty")
     return pictures
 
 
@@ -208,7 +208,7 @@ def _decode(archive: zipfile.ZipFile, name: str, mode: str, path: Path | str) ->
     try:
         with Image.open(io.BytesIO(archive.read(name))) as picture:
             if picture.mode != mode:
-                raise ArchiveError(f"{path}: {name} is a {picture.mode} picture, expected {mode}")
+                raise ArchiveError(f"{path}: {name} has mode {picture.mode}, expected {mode}")
             return np.array(picture)
     except (OSError, zipfile.BadZipFile, SyntaxError) as error:
         raise ArchiveError(f"{path}: {name} is damaged ({error}); delete the archive and make it again") from error

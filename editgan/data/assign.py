@@ -1,6 +1,6 @@
-"""Which pictures of a source each split holds: by person where people are known, in the source's own partition if any.
+"""Assign the pictures of a source to the splits: by person if known, and within the source's own partition, if any.
 
-All pictures of a person lie in one split, so that nothing is chosen or measured on somebody who was learned from.
+All pictures of a person belong to one split, so no person appears both in training and in validation or test.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# In this order they choose: what asks for most first. A source's train, val and test are divided as named.
+# Splits choose in this order, the most demanding first. A source's own train, val and test partition is respected.
 PARTITION = {"pool": "train", "test": "test", "val": "val", "reference": "test", "train": "train"}
 WANT_MASKS = ("pool", "test", "val")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What the split of a picture depends on."""
+    """What determines the split of a picture."""
 
     person: str
     partition: str | None
@@ -26,9 +26,10 @@ class Picture:
 
 
 def assign(pictures: Sequence[Picture], counts: Mapping[str, int], seed: int) -> dict[str, list[int]]:
-    """Pictures of each split, in a seeded order of people; a split that cannot be filled holds all that fit.
+    """Indices of the pictures of each split. Persons are taken in a seeded random order.
 
-    Test pictures do not smile. The pool consists of pictures with masks, if there are any; test and val prefer them.
+    A split with too few suitable pictures gets all that are suitable. Test pictures do not smile. If any pictures have
+    masks, the pool holds only such pictures, and test and val prefer them.
     """
     groups: dict[tuple[str | None, str], list[int]] = {}
     for index, picture in enumerate(pictures):
@@ -59,10 +60,10 @@ def assign(pictures: Sequence[Picture], counts: Mapping[str, int], seed: int) ->
 
 
 def covering_first(shown: np.ndarray, count: int) -> list[int]:
-    """Order of N pictures whose first `count` show every class, the rare ones again and again; the rest as they were.
+    """Order N pictures so that the first `count` show every class, rare classes repeatedly; the rest keep their order.
 
     Args:
-        shown: which class each picture shows  # bool [N, K]
+        shown: which classes each picture shows  # bool [N, K]
     """
     rest, first = list(range(len(shown))), []
     times = np.zeros(shown.shape[1])

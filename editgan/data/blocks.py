@@ -1,4 +1,4 @@
-"""What rendering and reading share: blocks of pictures in the work folder, workers, the archives of a split."""
+"""Shared by rendering and reading: blocks of pictures in the work folder, worker processes, archives of a split."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 from editgan.data.archive import Classes, load_encoded, write_archive
 from editgan.runtime.tracking import Run
 
-BLOCK = 500  # pictures that are kept together in the work folder, where an interrupted run goes on
-CHUNK = 16  # pictures that a worker renders or reads at a time
+BLOCK = 500  # pictures per block in the work folder; an interrupted run resumes at the next block
+CHUNK = 16  # pictures per task of a worker process
 
 
 class Context(Protocol):
-    """What rendering and reading need of a stage's context."""
+    """The part of a stage's context that rendering and reading use."""
 
     params: Any
     root: Path
@@ -31,14 +31,14 @@ class Context(Protocol):
 
 
 def workers(initializer: Callable[[], None]) -> Pool:
-    """One process a core."""
+    """A pool with one process per core."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["editgan.data.worker", "editgan.data.reading"])
     return processes.Pool(max(1, len(os.sched_getaffinity(0))), initializer)
 
 
 def load_blocks(blocks: list[Path]) -> tuple[list[bytes], list[bytes], list[dict]]:
-    """Pictures and masks as PNG, and attributes, of all blocks."""
+    """PNG bytes of pictures and masks, and the attributes, of all blocks."""
     rows: tuple[list, list, list] = ([], [], [])
     for block in blocks:
         for row, values in zip(rows, load_encoded(block), strict=True):
@@ -49,7 +49,7 @@ def load_blocks(blocks: list[Path]) -> tuple[list[bytes], list[bytes], list[dict
 def write_split(
     out: Path, split: str, images: Iterator[bytes] | list, masks: Iterator[bytes] | list | None, attributes: list[dict]
 ) -> None:
-    """The archive of a split; masks and attributes of train, which the generator must not see, in one of their own."""
+    """Write the archive of a split; masks and attributes of train go to a second one, hidden from the generator."""
     if split == "train":
         write_archive(out / "train.zip", images=images)
         write_archive(out / "train_labels.zip", masks=masks, attributes=attributes)
@@ -58,7 +58,7 @@ def write_split(
 
 
 def summary(pixels: np.ndarray, attributes: list[dict], classes: Classes) -> dict:
-    """Counts of a split: mean pixels of each class, images that show it, and how many smile."""
+    """Statistics of a split: mean pixels per class, images that show each class, and the number of smiling images."""
     return {
         "images": len(attributes),
         "smiling": sum(a["smile"] > 0 for a in attributes),

@@ -1,4 +1,4 @@
-"""From what was read of a source to its splits: rejected files told, people divided, and the recipe of the data."""
+"""Assign the pictures that were read from a source to splits, report rejected files, write the recipe of the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTED = ("train", "pool", "val", "test", "reference")
 
 
 def signature(root: Path, items: Sequence[Item]) -> str:
-    """Changes with what is known of the items and with the sizes and times of their files."""
+    """Hash of the items' properties and of the sizes and modification times of their files."""
     files = [file for item in items for file in (item.file, *(mask for mask, _ in item.masks))]
     known = [_size_and_time(root / file) for file in files]
     return hashlib.sha256(json.dumps([[asdict(item) for item in items], known]).encode()).hexdigest()[:16]
@@ -39,7 +39,7 @@ def _size_and_time(path: Path) -> list[int] | None:
 
 
 def rejected_csv(rejected: Sequence[Rejected]) -> bytes:
-    """A row a file: file, reason."""
+    """One row per file: file, reason."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([Rejected._fields, *rejected])
     return text.getvalue().encode()
@@ -48,10 +48,10 @@ def rejected_csv(rejected: Sequence[Rejected]) -> bytes:
 def choose(
     items: Sequence[Item], records: Sequence[dict], params: DataParams, seed: int, rejected: Sequence[Rejected]
 ) -> dict[str, list[int]]:
-    """Which items each split holds, the labelled ones first in the pool.
+    """Assign items to splits; the labelled items come first in the pool.
 
     Raises:
-        UserError: too few for the splits asked for; lists every rejected file.
+        UserError: too few pictures for the requested splits; the message lists every rejected file.
     """
     pictures = [
         Picture(person_of(item), item.partition, any(record["pixels"]), record["attributes"]["smile"] > 0)
@@ -61,14 +61,14 @@ def choose(
     chosen = assign(pictures, counts, seed)
     short = [split for split in COUNTED if len(chosen[split]) < counts[split]]
     if short:
-        lines = [f"  {split}: {counts[split]} asked for (data.{split}), {len(chosen[split])} left" for split in short]
+        lines = [f"  {split}: {counts[split]} requested (data.{split}), {len(chosen[split])} found" for split in short]
         listed = "".join(f"\n  {file}: {reason}" for file, reason in rejected)
         raise UserError(
             (f"rejected files: {len(rejected)}{listed}\n" if rejected else "")
-            + f"{params.folder}: too few pictures, {len(pictures)} can be used:\n"
+            + f"{params.folder}: too few pictures: {len(pictures)} are usable:\n"
             + "\n".join(lines)
-            + "\nA person's pictures lie in one split, of its partition if it has one; test pictures do not smile;"
-            " the pool has masks, if any has"
+            + "\nAll pictures of a person belong to one split (and one partition, if there is one); test pictures do"
+            " not smile; if any pictures have masks, the pool holds only pictures with masks"
         )
     smiles = [[pictures[index].smiles, not pictures[index].smiles] for index in chosen["pool"]]
     shown = [np.array(records[index]["pixels"]) > 0 for index in chosen["pool"]]  # [N, K]
@@ -78,35 +78,35 @@ def choose(
 
 
 def smiling_ones(items: Sequence[Item], test: Sequence[int]) -> list[int]:
-    """The smiling picture of each test picture's person, which names it as `neutral`; none if one has none."""
+    """For each test picture, the same person's smiling picture that names it as `neutral`; empty if any lacks one."""
     smiling = {item.attributes["neutral"]: index for index, item in enumerate(items) if "neutral" in item.attributes}
     found = [smiling.get(items[index].file.removeprefix("images/")) for index in test]
     missing = found.count(None)
     if 0 < missing < len(found):
-        print(f"no true smiles in the benchmark: {missing} of {len(found)} test pictures name none", flush=True)
+        print(f"no true smiles in the benchmark: {missing} of {len(found)} test pictures have none", flush=True)
     return [] if missing else found
 
 
 def person_of(item: Item) -> str:
-    """Who is on it; nobody else where that is not known."""
+    """The person on the picture; if unknown, a person of which this is the only picture."""
     return f"person {item.person}" if item.person is not None else f"file {item.file}"
 
 
 def heads_recipe(params: DataParams, *, seed: int, resolution: int) -> dict:
-    """What the rendered heads are made of."""
+    """Recipe of the rendered heads: everything that determines their pictures."""
     made_of = params.model_dump(exclude={"source", "folder"})
     return {"renderer": render.VERSION, "seed": seed, "resolution": resolution, "data": made_of}
 
 
 def heads_labels() -> dict:
-    """What the part masks of rendered heads are made of. A new class leaves the recipe of the pictures as it is."""
+    """Recipe of the part masks of rendered heads; a new class does not change the pictures' recipe."""
     return {"labels": render.LABELS_VERSION, "classes": list(CLASSES.names)}
 
 
 def pictures_recipe(
     params: DataParams, items: Sequence[Item], records: Sequence[dict], *, seed: int, resolution: int
 ) -> dict:
-    """What pictures of a source are made of: the source, a hash of all its pictures, how many each split holds."""
+    """Recipe of the pictures of a source: the source, a hash of all pictures, and the size of each split."""
     content = [
         [item.file, item.person, item.partition, item.attributes, record["digest"]]
         for item, record in zip(items, records, strict=True)
@@ -122,7 +122,7 @@ def pictures_recipe(
 
 
 def pictures_labels(items: Sequence[Item], records: Sequence[dict], classes: Classes) -> dict:
-    """What the part masks of a source are made of: their files, how they are read, the classes."""
+    """Recipe of the part masks of a source: their files, how they are read, and the classes."""
     content = [
         [item.file, [label for _, label in item.masks], record["mask_digest"]]
         for item, record in zip(items, records, strict=True)

@@ -1,8 +1,8 @@
-"""Hair and glasses as geometry, and how hair grows on the head.
+"""Hair and glasses as geometry, and where hair grows on the head.
 
-Hair on the scalp is a shell: the scalp's own triangles pushed out along their normals, with a hairline as its edge.
-Long hair adds a curtain that hangs from the shell; a bun adds a ball. Angles run around the vertical axis of the head
-from the front (0) over the ears (90) to the back (180 degrees), the same on both sides.
+Hair on the scalp is a shell: the scalp's triangles, moved outwards along their normals and cut at the hairline. Long
+hair adds a curtain that hangs from the shell; a bun adds a ball. Angles are measured around the vertical axis of the
+head from the front (0) over the ears (90) to the back (180 degrees) and are the same on both sides.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from editgan.data.identity import Identity
 from editgan.data.mesh import BODY, GLASSES, HAIR, LEFT_EYE, RIGHT_EYE, HeadMesh, Mesh
 
-AXIS_Z = 0.5  # decimetres: the vertical axis of the head stands here
+AXIS_Z = 0.5  # decimetres: position of the vertical axis of the head
 HAIRLINE_ANGLES = np.radians([0, 25, 42, 58, 72, 90, 110, 140, 180])
 NORMAL = np.array([8.02, 8.03, 7.93, 7.62, 7.12, 7.42, 7.02, 6.75, 6.70])  # height of the hairline at these angles
-SOFT = np.array([8.04, 8.05, 7.95, 7.70, 7.32, 7.42, 7.02, 6.75, 6.65])  # the same with little hair before the ears
+SOFT = np.array([8.04, 8.05, 7.95, 7.70, 7.32, 7.42, 7.02, 6.75, 6.65])  # with little hair in front of the ears
 RECEDING = np.array([8.12, 8.38, 8.20, 7.68, 7.12, 7.42, 7.02, 6.75, 6.70])
 HORSESHOE = np.array([9.0, 9.0, 8.6, 7.75, 7.15, 7.42, 7.02, 6.75, 6.70])
 FRINGE = np.array([7.66, 7.66, 7.66, 7.55, 7.15, 7.38, 6.95, 6.65, 6.60])
@@ -26,18 +26,18 @@ FRINGE = np.array([7.66, 7.66, 7.66, 7.55, 7.15, 7.38, 6.95, 6.65, 6.60])
 
 @dataclass(frozen=True)
 class Style:
-    """Shape of a hair style, lengths in decimetres."""
+    """Shape of a hair style. Lengths are in decimetres."""
 
     line: np.ndarray
-    top: float  # thickness over the crown
-    side: float  # thickness over the ears
+    top: float  # thickness at the crown
+    side: float  # thickness at the ears
     front: float = 0.0  # additional thickness over the forehead
-    parting: float = 0.0  # additional thickness on one side, less on the other
+    parting: float = 0.0  # additional thickness on one side; the other side gets less
     slant: float = 0.0  # the hairline is higher on one side
     ripple: float = 0.0  # height of curls
-    ceiling: float = np.inf  # no hair above
-    curtain: float | None = None  # longest curtain, down to this height
-    opening: float = 62.0  # degrees: where the curtain begins
+    ceiling: float = np.inf  # no hair above this height
+    curtain: float | None = None  # the longest curtain reaches down to this height
+    opening: float = 62.0  # degrees: angle at which the curtain begins
     bun: bool = False
 
 
@@ -64,12 +64,12 @@ def smoothstep(x: np.ndarray) -> np.ndarray:
 
 
 def azimuth(rest: np.ndarray) -> np.ndarray:
-    """Angle around the head in 0..pi of rest positions [V, 3]."""
+    """Angle around the head, 0..pi, of rest positions [V, 3]."""
     return np.arctan2(np.abs(rest[:, 0]), rest[:, 2] - AXIS_Z)
 
 
 def waves(rest: np.ndarray, phase: tuple[float, ...], frequency: float) -> np.ndarray:
-    """A smooth bumpy field about in -1..1 over rest positions [V, 3]."""
+    """A smooth random field, about -1..1, at rest positions [V, 3]."""
     x, y, z = (rest * np.float32(frequency)).T
     return (
         np.sin(x + phase[0] + 1.3 * np.sin(y + phase[1]))
@@ -80,7 +80,7 @@ def waves(rest: np.ndarray, phase: tuple[float, ...], frequency: float) -> np.nd
 
 @cache
 def _scalp(mesh: HeadMesh) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices on which hair may grow and the triangles between them (numbered within those vertices)."""
+    """Vertices where hair may grow, and the triangles between them (with indices into these vertices)."""
     rest = mesh.rest
     face_front = (rest[:, 2] > 0.8) & (rest[:, 1] < 7.6)
     allowed = (rest[:, 1] > 6.45) & ~face_front & (mesh.parts["ears"] < 0.3) & (rest[:, 2] < 1.75)
@@ -90,13 +90,13 @@ def _scalp(mesh: HeadMesh) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hair_meshes(mesh: HeadMesh, points: np.ndarray, normals: np.ndarray, who: Identity) -> list[Mesh]:
-    """Hair of a person on a shaped head: points and normals are those of the mesh's vertices [V, 3]."""
+    """Hair of a person on a shaped head; `points` and `normals` belong to the mesh's vertices [V, 3]."""
     if who.hair_style == "bald":
         return []
     style = STYLES[who.hair_style]
     vertices, faces = _scalp(mesh)
     rest, angle = mesh.rest[vertices], azimuth(mesh.rest[vertices])
-    side = np.clip(rest[:, 0] * who.hair_side / 0.6, -1, 1)  # 1 on the side of the parting's bulk
+    side = np.clip(rest[:, 0] * who.hair_side / 0.6, -1, 1)  # 1 on the fuller side of the parting
     forehead = np.exp(-((angle / 0.75) ** 2))
     line = np.interp(angle, HAIRLINE_ANGLES, style.line)
     line = line + (who.hair_height * (1 if style.line[0] > 7.8 else 0.4) + style.slant * side) * forehead
@@ -127,7 +127,7 @@ def hair_meshes(mesh: HeadMesh, points: np.ndarray, normals: np.ndarray, who: Id
 
 
 def _curtain(shell: Mesh, style: Style, who: Identity) -> Mesh:
-    """Hair that hangs from the shell around the back of the head, open at the face."""
+    """Hair that hangs from the shell around the back of the head and is open at the face."""
     columns, rows = 40, 12
     level = (shell.rest[:, 1] > 7.45) & (shell.rest[:, 1] < 7.9)
     ring = shell.points[level]
@@ -153,7 +153,7 @@ def _curtain(shell: Mesh, style: Style, who: Identity) -> Mesh:
     lobe = np.sin(4 * turn + who.hair_phase[0])[None] * 0.02
     flare = 0.93 + 0.22 * smoothstep(t / 0.35) * min(1.3, who.hair_volume) - 0.13 * smoothstep((t - 0.55) / 0.45)
     flare = flare + lobe + 0.02 * np.sin(9 * t + 3 * turn[None] + who.hair_phase[1])
-    front = np.where(np.cos(turn) > 0, 0.75, half_depth)[None]  # the sides reach less far to the front than to the back
+    front = np.where(np.cos(turn) > 0, 0.75, half_depth)[None]  # the sides extend less to the front than to the back
     x = half_width * flare * np.sin(turn)[None]
     z = centre + front * flare * np.cos(turn)[None] + 0.10 * t
     y = top + (end + 0.06 * np.sin(7 * turn + who.hair_phase[2])[None] - top) * t
@@ -172,7 +172,7 @@ def _curtain(shell: Mesh, style: Style, who: Identity) -> Mesh:
 
 
 def lining(mesh: Mesh) -> Mesh:
-    """The inner side of a sheet of hair: the same triangles seen from behind, in shadow."""
+    """The inner side of a sheet of hair: the same triangles, facing inwards, in shadow."""
     return replace(mesh, faces=mesh.faces[:, ::-1], occlusion=0.35 * mesh.occlusion)
 
 
@@ -198,7 +198,7 @@ def _bun(points: np.ndarray, mesh: HeadMesh, who: Identity) -> Mesh:
 
 
 def glasses_mesh(mesh: HeadMesh, points: np.ndarray, who: Identity) -> list[Mesh]:
-    """Frames before the eyes, with temples to the ears."""
+    """Frames in front of the eyes, with temples that reach the ears."""
     if who.glasses == "none":
         return []
     half_width, half_height, power = {

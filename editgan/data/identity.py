@@ -1,4 +1,4 @@
-"""Who a head is: shape, skin, hair, brows, eyes, beard, glasses and clothes, drawn from a random stream."""
+"""The identity of a head: shape, skin, hair, brows, eyes, beard, glasses and clothes, drawn from a random stream."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SPREAD = {
     "ears": 0.6,
     "mouth": 0.36,
     "neck": 0.25,
-}  # standard deviation of the shape axes of each part of the head
+}  # standard deviation of the shape axes, by part of the head
 FRAMES = [
     (0.06, 0.06, 0.07),
     (0.25, 0.13, 0.07),
@@ -84,7 +84,7 @@ BEARDS = ("none", "moustache", "goatee", "full", "chinstrap")
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays the same in every picture of one head."""
+    """What is the same in every picture of one head."""
 
     weights: dict[str, float]  # shape targets
     masculine: float  # 0..1
@@ -96,10 +96,10 @@ class Identity:
     lashes: float  # 0..1
     hair_style: str
     hair: Colour
-    hair_volume: float  # factor about 1
-    hair_height: float  # decimetres, moves the hairline of the forehead
+    hair_volume: float  # factor, about 1
+    hair_height: float  # decimetres, shifts the hairline of the forehead
     hair_length: float  # 0..1
-    hair_side: float  # -1 or 1: on which side the parting is
+    hair_side: float  # -1 or 1: side of the parting
     hair_phase: tuple[float, ...]  # phases of the waves of strands and curls
     brow: Colour
     brow_thickness: float  # decimetres
@@ -117,7 +117,7 @@ class Identity:
 
 
 def sample_identity(mesh: HeadMesh, rng: np.random.Generator, **wanted) -> Identity:
-    """Draw a person. `wanted` fixes fields afterwards; the stream of random numbers does not depend on it."""
+    """Draw an identity. `wanted` overrides fields after sampling, so the random stream does not depend on it."""
     masculine = float(np.clip(rng.beta(0.35, 0.35), 0, 1))
     age = float(rng.choice([rng.uniform(0.15, 0.4), rng.uniform(0.5, 0.7), rng.uniform(0.7, 0.9)], p=[0.1, 0.5, 0.4]))
     origin = rng.dirichlet([0.35, 0.35, 0.35])  # african, asian, caucasian

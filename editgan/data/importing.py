@@ -1,12 +1,12 @@
-"""Uncropped photos into the folder that source `folder` reads: faces found, brought into the heads' framing, listed.
+"""Import uncropped photos for source `folder`: find faces, align them with the framing of the heads, write the tables.
 
 INTO/images/COLLECTION/....png  aligned pictures          INTO/masks/COLLECTION/....png  their part masks, if any
-INTO/classes.json               the classes of the masks  INTO/attributes.csv            a row a picture
-INTO/rejected_COLLECTION.csv    what was not used, and why
+INTO/classes.json               the classes of the masks  INTO/attributes.csv            one row per picture
+INTO/rejected_COLLECTION.csv    rejected files with reasons
 
-COLLECTION is `pictures/NAME` for a folder or archive NAME of any photos, so that several of them can go into one
-folder, as can several collections if their masks have the same classes. An interrupted import goes on where it was: a
-picture says in its metadata what it was made of. Rows are written at the end.
+COLLECTION is `pictures/NAME` for a folder or archive NAME of arbitrary photos, so several of them can be imported into
+one folder. Several collections can share a folder if their masks have the same classes. An interrupted import resumes:
+each picture stores in its metadata what it was made from. The tables are written at the end.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ COLLECTIONS = {
     "fasseg": fasseg.list_photos,
     "pictures": pictures.list_photos,
 }
-SMALLEST = 0.5  # side of the face's square in the photo, in sides of the picture that is made
-OUTSIDE = 0.5  # of that square may lie beyond the border of the photo, whose edge pixels go on there
-NOSE_SHIFT = 0.75  # of the nose's tip off the middle of the eyes, in eye distances, over tan(yaw): on rendered heads
+SMALLEST = 0.5  # minimum side of the face's square in the photo, relative to the side of the output picture
+OUTSIDE = 0.5  # maximum share of that square beyond the border of the photo; edge pixels are repeated there
+NOSE_SHIFT = 0.75  # nose tip from the middle of the eyes, in eye distances, over tan(yaw): on rendered heads
 
 
 class Imported(NamedTuple):
-    """Pictures now in the folder from this collection, how many of them have a mask, and what was not used."""
+    """Number of pictures imported from this collection, how many of them have a mask, and the rejected files."""
 
     pictures: int
     masks: int
@@ -65,17 +65,17 @@ def import_photos(
     labels: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imported:
-    """Import a collection; every photo that cannot be used is listed with its reason.
+    """Import a collection. Every rejected photo is listed with its reason.
 
     Args:
         collection: a key of COLLECTIONS
-        path: the collection as distributed, an archive or a folder
-        into: the folder to make or add to
-        side: of the pictures to make, in pixels
-        labels: a table of labels, for collections that come without
-        report: called with (photos done, photos in all)
+        path: the collection as distributed: an archive or a folder
+        into: the folder to create or extend
+        side: side of the output pictures in pixels
+        labels: a table of labels, for collections without labels
+        report: called with (photos done, total photos)
     Raises:
-        UserError: no such archive, a broken table, no usable photo, or other classes than `into` has.
+        UserError: missing archive, invalid table, no usable photo, or classes that differ from those of `into`.
     """
     place = f"pictures/{path.resolve().stem or 'root'}" if collection == "pictures" else collection
     with opened(path) as files:
@@ -88,9 +88,9 @@ def import_photos(
             above = {parent.as_posix() for parent in PurePosixPath(name).parents}
             try:
                 if name in names:
-                    raise Unusable("another photo has the same name but for its ending")
+                    raise Unusable("another photo has the same name with another extension")
                 if name in folders or above & names:
-                    raise Unusable("what is made of it would have the name of a folder")
+                    raise Unusable("its output would have the name of an existing folder")
                 names.add(name)
                 folders |= above
                 masks += write_one(files, photo, classes, into, name, detector, side)
@@ -103,7 +103,7 @@ def import_photos(
     write_bytes(listed, rejected_csv(rejected))
     if not rows:
         raise UserError(
-            f"{path}: no usable photo of a collection {collection!r}; {listed} lists {len(rejected)} files with reasons"
+            f"{path}: no usable photo for collection {collection!r}; {listed} lists {len(rejected)} files with reasons"
         )
     name_neutral(rows, place)
     write_rows(into / "attributes.csv", rows, replace=f"{place}/")
@@ -113,28 +113,28 @@ def import_photos(
 
 
 def agree_on_classes(into: Path, classes: Classes) -> None:
-    """Raises UserError where the folder has masks of other classes."""
+    """Raises UserError if the folder has masks with other classes."""
     path = into / "classes.json"
     if len(classes.names) > 1 and path.exists() and load_classes(path).names != classes.names:
         raise UserError(
-            f"{path}: has the classes {', '.join(load_classes(path).names)}, the collection has"
-            f" {', '.join(classes.names)}; import it into a folder of its own"
+            f"{path}: has the classes {', '.join(load_classes(path).names)}, but the collection has"
+            f" {', '.join(classes.names)}; import it into a separate folder"
         )
 
 
 def write_one(
     files: Files, photo: Found, classes: Classes, into: Path, name: str, detector: BlazeFace, side: int
 ) -> bool:
-    """Write picture and mask of a photo if they are not there; returns whether it has a mask.
+    """Write the picture and mask of a photo unless they exist; returns whether it has a mask.
 
     Raises:
-        Unusable: with the reason.
+        Unusable: the photo is rejected; the message is the reason.
     """
     target, mask = into / "images" / name, into / "masks" / name
     try:
         content = files.read(photo.file)
         labels = photo.labels() if photo.labels is not None else None
-    except Exception as error:  # a damaged archive may raise anything
+    except Exception as error:  # reading a damaged archive may raise any exception
         raise Unusable(f"cannot be read ({error})") from None
     origin = hashlib.sha256(content)
     origin.update(b"" if labels is None else labels.tobytes())
@@ -143,9 +143,9 @@ def write_one(
     whole = photo_of(content)
     face = central_face(detector, whole, side)
     if labels is None:
-        mask.unlink(missing_ok=True)  # of an earlier import
+        mask.unlink(missing_ok=True)  # left by an earlier import
     elif labels.shape != tuple(whole.pixels.shape[1:]):
-        raise Unusable(f"its mask is {labels.shape[1]}x{labels.shape[0]}, it is not")
+        raise Unusable(f"its mask is {labels.shape[1]}x{labels.shape[0]}, which is not the photo's size")
     else:
         write_bytes(mask, encode_mask(crop_labels(labels, face, side, len(classes.names)), classes.palette))
     picture = crop_face(whole, face, side).permute(1, 2, 0).numpy()
@@ -154,20 +154,20 @@ def write_one(
 
 
 def made_of(path: Path) -> tuple[int, str | None] | None:
-    """Side of a picture that an earlier import made, and of what; None where there is none or it is damaged."""
+    """Side and origin of the picture that an earlier import wrote; None if it is missing or damaged."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             picture.load()
             return picture.width, picture.text.get("origin")
-    except Exception:  # a decoder may raise anything on a damaged file
+    except Exception:  # decoding a damaged file may raise any exception
         return None
 
 
 def photo_of(content: bytes) -> Photo:
-    """Decode a photo of any mode.
+    """Decode a photo of any image mode.
 
     Raises:
-        Unusable: damaged, too large, or no picture.
+        Unusable: damaged, too large, or not an image.
     """
     picture = open_picture(content, FORMATS)
     try:
@@ -178,10 +178,10 @@ def photo_of(content: bytes) -> Photo:
 
 
 def central_face(detector: BlazeFace, photo: Photo, side: int) -> Face:
-    """The face nearest to the middle of a photo, whom a collection's photo is of.
+    """The face nearest to the centre of a photo: the person that its labels describe.
 
     Raises:
-        Unusable: none is found, it is too small, or much of it lies beyond the border.
+        Unusable: no face was found, it is too small, or too much of it lies beyond the border.
     """
     faces = find_faces(detector, photo)
     if not faces:
@@ -190,17 +190,17 @@ def central_face(detector: BlazeFace, photo: Photo, side: int) -> Face:
     middle = torch.tensor([width / 2, height / 2])
     face = min(faces, key=lambda one: float((one.points[:3].mean(0) - middle).norm()))
     if face.side < SMALLEST * side:
-        raise Unusable(f"the face's square is {face.side:.0f} px wide, less than {SMALLEST * side:.0f}")
+        raise Unusable(f"the face's square is {face.side:.0f} px wide, minimum {SMALLEST * side:.0f}")
     axis = (torch.arange(64) + 0.5) / 64
     places = torch.cartesian_prod(axis, axis) @ face.matrix[:, :2].T + face.matrix[:, 2]
     beyond = ((places < 0) | (places > torch.tensor([width, height]))).any(1).double().mean()
     if beyond > OUTSIDE:
-        raise Unusable(f"{beyond:.0%} of the face's square lie beyond the border of the photo")
+        raise Unusable(f"{beyond:.0%} of the face's square is beyond the border of the photo")
     return face
 
 
 def yaw_of(detector: BlazeFace, path: Path) -> float:
-    """How far the head of an aligned picture is turned, in radians, roughly: 2 degrees off on rendered heads."""
+    """Approximate yaw of an aligned picture in radians; the error on rendered heads is about 2 degrees."""
     with Image.open(path) as picture:
         pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     _, points = detector.detect(to_float(pixels[None]))
@@ -211,7 +211,7 @@ def yaw_of(detector: BlazeFace, path: Path) -> float:
 
 
 def crop_labels(labels: np.ndarray, face: Face, side: int, classes: int) -> np.ndarray:
-    """The mask of the crop: each pixel gets the class that covers most of it.  # uint8 [side, side]"""
+    """Mask of the crop: each pixel gets the class that covers most of it.  # uint8 [side, side]"""
     best = torch.zeros(side, side, dtype=torch.uint8)
     most = torch.zeros(side, side)
     for label in range(classes):
@@ -223,7 +223,7 @@ def crop_labels(labels: np.ndarray, face: Face, side: int, classes: int) -> np.n
 
 
 def name_neutral(rows: dict[str, dict], collection: str) -> None:
-    """Where a smiling photo names its neutral one in the archive, name the picture made of that, if any."""
+    """Translate each smiling photo's neutral counterpart to the picture made from it, if there is one."""
     for row in rows.values():
         if "neutral" in row:
             name = f"{collection}/{PurePosixPath(row.pop('neutral')).with_suffix('.png').as_posix()}"
@@ -232,7 +232,7 @@ def name_neutral(rows: dict[str, dict], collection: str) -> None:
 
 
 def write_rows(path: Path, rows: dict[str, dict], replace: str) -> None:
-    """Add rows to a table of attributes, in place of those whose file begins with `replace`."""
+    """Add rows to a table of attributes; rows whose file begins with `replace` are replaced."""
     kept: dict[str, dict] = {}
     if path.exists():
         for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):

@@ -1,7 +1,7 @@
-"""The head mesh of `data/heads.npz` and its shape: a base, and displacements ("targets") that are added to it.
+"""The head mesh of `data/heads.npz`: a base shape and displacements ("targets") that are added to it.
 
-Positions are in decimetres, x to the person's left, y up, z forward. `rest` is the base shape; because every target
-moves the same vertices, a place on the skin is named by its rest position whatever the head looks like.
+Positions are in decimetres: x to the person's left, y up, z forward. `rest` is the base shape. Every target moves the
+same vertices, so a rest position identifies a point on the skin for any head shape.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ OPPOSITES = {
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles that are drawn together."""
+    """A set of triangles drawn together."""
 
-    points: np.ndarray  # float32 [V, 3], where the vertices are
-    rest: np.ndarray  # float32 [V, 3], where they are on the base head
+    points: np.ndarray  # float32 [V, 3], positions of the vertices
+    rest: np.ndarray  # float32 [V, 3], their positions on the base head
     faces: np.ndarray  # int [F, 3]
     material: np.ndarray  # uint8 [F]
-    cover: np.ndarray  # float32 [V], the surface is a hole where this is negative
-    occlusion: np.ndarray  # float32 [V] in 0..1, how open the place is to the sky
+    cover: np.ndarray  # float32 [V], where negative the surface has a hole
+    occlusion: np.ndarray  # float32 [V] in 0..1, exposure to the sky
 
 
 def join(meshes: list[Mesh]) -> Mesh:
-    """One mesh out of several."""
+    """Merge meshes into one."""
     starts = np.cumsum([0] + [len(m.points) for m in meshes[:-1]])
     return Mesh(
         points=np.concatenate([m.points for m in meshes]),
@@ -52,7 +52,7 @@ def join(meshes: list[Mesh]) -> Mesh:
 
 
 def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals [V, 3], each the area-weighted mean of the triangles around its vertex."""
+    """Unit normals [V, 3]: area-weighted means over the triangles around each vertex."""
     x, y, z = (points[:, k][faces].T for k in range(3))  # [3, F] each
     (ux, uy, uz), (vx, vy, vz) = ((x[k] - x[0], y[k] - y[0], z[k] - z[0]) for k in (1, 2))
     corners = faces.ravel()
@@ -64,7 +64,7 @@ def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class HeadMesh:
-    """The file, ready for use."""
+    """The content of heads.npz, decoded."""
 
     rest: np.ndarray  # float32 [V, 3]
     faces: np.ndarray  # int [F, 3]
@@ -76,7 +76,7 @@ class HeadMesh:
     axes: list[tuple[str, str | None]] = field(default_factory=list)  # (positive, negative) target of each shape axis
 
     def displacement(self, weights: dict[str, float]) -> np.ndarray:
-        """Sum of weighted targets, float32 [V, 3]. Raises KeyError for a target that the mesh does not have."""
+        """Sum of weighted targets, float32 [V, 3]. Raises KeyError for an unknown target."""
         chosen = np.zeros(len(self.targets), np.float32)
         for name, weight in weights.items():
             chosen[self.targets[name]] = weight
@@ -102,9 +102,9 @@ class HeadMesh:
 
 @cache
 def load_head_mesh(path: Path = MESH_PATH) -> HeadMesh:
-    """Read heads.npz. Raises FileNotFoundError when it is absent."""
+    """Read heads.npz. Raises FileNotFoundError if it is missing."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; it is in git, and scripts/build_head_mesh.py makes it again")
+        raise FileNotFoundError(f"{path} is missing; restore it from git or run scripts/build_head_mesh.py")
     with np.load(path, allow_pickle=False) as data:
         arrays = {name: data[name] for name in data.files}
     targets = {str(name): number for number, name in enumerate(arrays["target_names"])}
@@ -127,7 +127,7 @@ def load_head_mesh(path: Path = MESH_PATH) -> HeadMesh:
 
 
 def shape_axes(names: list[str]) -> list[tuple[str, str | None]]:
-    """Pair targets that are each other's opposite; a target without one makes an axis with a positive side only."""
+    """Pair opposite targets into axes; a target without an opposite gives an axis with a positive side only."""
     axes = []
     for name in names:
         if name.startswith(("macro/", "unit/")):

@@ -1,6 +1,6 @@
-"""Colour and part class of every visible sample, from where it lies on the base head.
+"""Colour and part class of every visible sample, computed from its position on the base head.
 
-Brows, beards, collars and the borders between parts are painted on the base head, so they follow the skin exactly in
+Brows, beards, collars and the borders between parts are painted on the base head, so they follow the skin exactly for
 any shape, expression and pose.
 """
 
@@ -59,16 +59,16 @@ CLASSES = Classes(
     ),
 )
 CLASS = {name: number for number, name in enumerate(CLASSES.names)}
-MOUTH_LINE = 6.612  # decimetres, where the lips of the base head meet
+MOUTH_LINE = 6.612  # decimetres, height where the lips of the base head meet
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Visible samples, P of them, in the base head's coordinates."""
+    """P visible samples, in the coordinates of the base head."""
 
     rest: np.ndarray  # float32 [P, 3]
     material: np.ndarray  # uint8 [P]
-    parts: dict[str, np.ndarray]  # float32 [P] in 0..1, of body samples
+    parts: dict[str, np.ndarray]  # float32 [P] in 0..1, for samples on the body
 
 
 def brow_field(rest: np.ndarray, who: Identity) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Paste-back: an edited region on the original photo, which stays exactly what it was elsewhere."""
+"""Paste-back: combine the edited region with the original photo, which stays unchanged elsewhere."""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ FEATHER_AT_512 = 16  # width of the seam in pixels at 512 px
 
 
 def paste_back(photos: Tensor, edited: Tensor, region: Tensor) -> Tensor:
-    """The edited pictures inside the region, the photos outside, with a seam that fades around it.
+    """The edited pictures inside the region, the photos outside, blended along a seam around the region.
 
-    What a reconstruction loses outside the region is given back; what it loses inside stays lost. Not part of EditGAN:
-    figures of pasted pictures stand in rows of their own.
+    This restores what the reconstruction loses outside the region, but not inside. It is not part of EditGAN; results
+    of pasted pictures are reported in separate rows.
 
     Args:
         photos, edited: uint8 [N, 3, H, W]
@@ -20,7 +20,7 @@ def paste_back(photos: Tensor, edited: Tensor, region: Tensor) -> Tensor:
         uint8 [N, 3, H, W]; equal to `edited` in the region and to `photos` beyond the seam
     """
     if photos.shape != edited.shape or region.shape != photos[:, 0].shape:
-        raise ValueError(f"photos {photos.shape}, edited {edited.shape} and region {region.shape} do not fit together")
+        raise ValueError(f"shapes do not match: photos {photos.shape}, edited {edited.shape}, region {region.shape}")
     width = max(2, round(FEATHER_AT_512 * photos.shape[-1] / 512))
     near = dilate(region, width).float()[:, None]  # [N, 1, H, W]
     size = 2 * (width // 2) + 1
@@ -30,6 +30,6 @@ def paste_back(photos: Tensor, edited: Tensor, region: Tensor) -> Tensor:
 
 
 def dilate(region: Tensor, radius: int) -> Tensor:
-    """Grow a bool region [N, H, W] by `radius` pixels to each side and along the diagonals (square element)."""
+    """Dilate a bool region [N, H, W] by `radius` pixels (square structuring element)."""
     grown = F.max_pool2d(region.float()[:, None], 2 * radius + 1, stride=1, padding=radius)
     return grown[:, 0] > 0

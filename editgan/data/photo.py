@@ -1,4 +1,4 @@
-"""Uncropped photographs: find faces, bring them into the framing of the heads, and put an edit back at full size.
+"""Uncropped photographs: find faces, crop them to the framing of the heads, blend an edit back at full resolution.
 
 detector = load_network("blazeface", "outputs/assets")
 photo = read_photo("photo.jpg")
@@ -26,33 +26,33 @@ from editgan.data.paste import paste_back
 from editgan.errors import UserError
 from editgan.images import to_float
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # read in this process; others call programs
-MAX_PIXELS = 64_000_000  # of a picture that is read: 192 MB as bytes
-LONGEST = 1024  # a larger photo is searched at this size
-CANDIDATE = 0.5  # score of a place that is looked at again, upright and in the framing of the heads ...
-FOUND = 0.75  # ... and of a face there; docs/results/photographs.md has the measurement
-LOOK = 256  # pixels of that second look
-BORDER = 1 / 16  # of a crop's side: over so much an edit fades towards its border
-SMALLEST = 192  # side of the smallest windows: faces in them are about 30 px wide or more
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # decoded in this process; other formats call external programs
+MAX_PIXELS = 64_000_000  # limit for a picture: 192 MB as bytes
+LONGEST = 1024  # larger photos are downscaled to this side for the search
+CANDIDATE = 0.5  # minimum score of a candidate, which is checked again, upright and in the framing of the heads ...
+FOUND = 0.75  # ... and minimum score of a face there; measured in docs/results/photographs.md
+LOOK = 256  # side of that second crop in pixels
+BORDER = 1 / 16  # share of the crop's side over which an edit fades towards its border
+SMALLEST = 192  # side of the smallest windows: faces in them are at least about 30 px wide
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture of any size: uint8 [3, H, W], its transparency uint8 [H, W], and what its colours mean."""
+    """A picture of any size: RGB uint8 [3, H, W], transparency uint8 [H, W], and colour profile."""
 
     pixels: Tensor
     alpha: Tensor | None = None
     icc_profile: bytes | None = None
 
     def to_pil(self) -> Image.Image:
-        """PIL RGB or RGBA with the photo's own transparency and colour profile, and nothing else of its metadata."""
+        """PIL RGB or RGBA with the photo's own transparency and colour profile, and no other metadata."""
         layers = self.pixels if self.alpha is None else torch.cat([self.pixels, self.alpha[None]])
         picture = Image.fromarray(np.ascontiguousarray(layers.permute(1, 2, 0).numpy()))
         picture.info = {"icc_profile": self.icc_profile} if self.icc_profile else {}
         return picture
 
     def seen(self) -> Tensor:
-        """The photo on white where it is transparent: hidden colours are no face.  # uint8 [3, H, W]"""
+        """The photo on white, so colours hidden under transparent pixels are ignored.  # uint8 [3, H, W]"""
         if self.alpha is None:
             return self.pixels
         white = torch.full_like(self.pixels, 255).float()
@@ -61,14 +61,14 @@ class Photo:
 
 @dataclass(frozen=True)
 class Face:
-    """Where a face is in its photo: points [4, 2] (eyes, nose, mouth) in pixels, and the detector's score in 0..1."""
+    """Position of a face in its photo: points [4, 2] (eyes, nose, mouth) in pixels; detector score in 0..1."""
 
     points: Tensor
     score: float
 
     @property
     def matrix(self) -> Tensor:
-        """Similarity from the square of the heads' framing, of side 1, to pixels of the photo.  # [2, 3]"""
+        """Similarity transform from the unit square of the heads' framing to pixels of the photo.  # [2, 3]"""
         return fit_similarity(self.points[None], torch.tensor(HEADS))[0]
 
     @property
@@ -78,7 +78,7 @@ class Face:
 
 
 def read_photo(path: str | Path) -> Photo:
-    """Read a picture of any size, see `open_picture`.
+    """Read a picture of any size; see `open_picture`.
 
     Raises:
         UserError: the file is missing, damaged or too large.
@@ -90,36 +90,36 @@ def read_photo(path: str | Path) -> Photo:
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """Read a picture upright, in 8 bits: RGB, or RGBA where it has transparency; its colour profile in `info`.
+    """Read a picture upright in 8 bits: RGB, or RGBA if it has transparency. `info` holds its colour profile.
 
-    The rotation that EXIF asks for is applied. Grey, palette, 16-bit and CMYK pictures are converted, CMYK without its
-    profile; of an animated picture the first frame is taken.
+    The EXIF rotation is applied. Grey, palette, 16-bit and CMYK pictures are converted (CMYK without its profile).
+    Of an animated picture the first frame is used.
 
     Raises:
-        UserError: the file is missing, is no image, is cut off or damaged, or has more than `MAX_PIXELS` pixels.
+        UserError: the file is missing, is not an image, is damaged, or has more than `MAX_PIXELS` pixels.
     """
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            opened = Image.open(path, formats=FORMATS)  # reads no more than the header
+            opened = Image.open(path, formats=FORMATS)  # reads only the header
         with opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
-                raise UserError(f"{path}: is {width}x{height}; {MAX_PIXELS // 1_000_000} million pixels are the limit")
+                raise UserError(f"{path}: is {width}x{height}; the limit is {MAX_PIXELS // 1_000_000} million pixels")
             return in_8_bits(ImageOps.exif_transpose(opened))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
     except UserError:
         raise
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: is too large; {MAX_PIXELS // 1_000_000} million pixels are the limit") from error
-    except Exception as error:  # on damaged files decoders raise whatever they stumble on
-        known = f"{', '.join(FORMATS)} are understood, save others as one of them"
+        raise UserError(f"{path}: is too large; the limit is {MAX_PIXELS // 1_000_000} million pixels") from error
+    except Exception as error:  # decoding a damaged file may raise any exception
+        known = f"supported formats: {', '.join(FORMATS)}"
         raise UserError(f"{path}: cannot be read as an image ({error}); {known}") from error
 
 
 def in_8_bits(picture: Image.Image) -> Image.Image:
-    """Any mode -> RGB or RGBA, with a colour profile where it is one of these colours."""
-    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+    """Convert any mode to RGB or RGBA; keep the colour profile if the mode is already one of these."""
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         grey = np.asarray(picture).astype(np.float64).clip(0, 65535) / 257
         return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
     if picture.mode == "F":
@@ -136,10 +136,10 @@ def in_8_bits(picture: Image.Image) -> Image.Image:
 
 @torch.no_grad()
 def find_faces(detector: BlazeFace, photo: Photo) -> list[Face]:
-    """The faces of a photo, the largest first: upright ones, 40 px and a thirtieth of the longer side wide or more.
+    """The faces of a photo, largest first: upright, at least 40 px and a thirtieth of the longer side wide.
 
-    The detector sees 128 px, so it is shown the whole photo with a margin, then overlapping windows of half the side,
-    and so on. What it finds is looked at again, aligned: that corrects the points and drops what was no face.
+    The detector's input is 128 px wide. It gets the whole photo with a margin, then overlapping windows of half the
+    side, and so on. Every candidate is checked again on an aligned crop: this corrects points, rejects non-faces.
     """
     pixels = photo.seen()
     shrink = max(1.0, max(pixels.shape[1:]) / LONGEST)
@@ -155,7 +155,7 @@ def find_faces(detector: BlazeFace, photo: Photo) -> list[Face]:
 
 
 def candidates(detector: BlazeFace, image: Tensor) -> list[Tensor]:
-    """Points [4, 2] of places that may be faces, best first, each once; float image [1, 3, H, W] in [-1, 1]."""
+    """Points [4, 2] of candidate faces, best first, without duplicates; float image [1, 3, H, W] in [-1, 1]."""
     all_scores, all_places = [], []
     for corners, side, shown in windows(image):
         scores, places = detector(shown)  # [M, 896], [M, 896, 8, 2]: centre, size, six points
@@ -174,7 +174,7 @@ def candidates(detector: BlazeFace, image: Tensor) -> list[Tensor]:
 
 
 def windows(image: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
-    """Square windows, the whole with a margin first, then ever smaller ones: corners [M, 2], side, [M, 3, 128, 128]."""
+    """Square windows, from the whole with a margin to ever smaller ones: corners [M, 2], side, [M, 3, 128, 128]."""
     height, width = image.shape[2:]
     side = math.ceil(1.5 * max(height, width))
     while True:
@@ -191,13 +191,13 @@ def windows(image: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
 
 
 def starts(length: int, side: int) -> list[int]:
-    """Where windows of a side begin that cover a length, each overlapping the next by half or more."""
+    """Start positions of windows that cover a length, each overlapping the next by at least half."""
     count = max(1, math.ceil((length - side) / (side / 2)) + 1)
     return [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
 
 
 def overlap(first: Tensor, second: Tensor) -> float:
-    """Share of the smaller of two boxes that lies in the other; rows 0 and 1 are centre and size."""
+    """Share of the smaller of two boxes that lies within the other; rows 0 and 1 are centre and size."""
     low = torch.maximum(first[0] - first[1] / 2, second[0] - second[1] / 2)
     high = torch.minimum(first[0] + first[1] / 2, second[0] + second[1] / 2)
     smaller = torch.minimum(first[1].prod(), second[1].prod())
@@ -205,7 +205,7 @@ def overlap(first: Tensor, second: Tensor) -> float:
 
 
 def look_again(detector: BlazeFace, photo: Photo, face: Face) -> Face:
-    """Points and score of a face from its own upright crop."""
+    """Detect a face again on its own upright crop; returns its points and score."""
     crop = to_float(crop_face(photo, face, LOOK)[None])
     scores, points = detector.detect(crop)
     matrix = face.matrix
@@ -213,25 +213,25 @@ def look_again(detector: BlazeFace, photo: Photo, face: Face) -> Face:
 
 
 def same(first: Face, second: Face) -> bool:
-    """Whether two finds are of one face: they lie nearer to each other than half a face."""
+    """Whether two detections show the same face: their distance is less than half a face."""
     distance = (first.points.mean(0) - second.points.mean(0)).norm()
     return float(distance) < 0.25 * max(first.side, second.side)
 
 
 def chosen(faces: Sequence[Face], number: int | None, name: str) -> list[Face]:
-    """The face of a number, the largest being 1, or all of them (None).
+    """Select a face by number (1 is the largest), or all of them (None).
 
     Raises:
-        UserError: there is none, or none of that number; the message names the picture.
+        UserError: no face was found, or none with that number; the message names the picture.
     """
     if not faces:
         raise UserError(
-            f"{name}: no face was found; it should look at the camera, stand upright, and be at least 40 px and a "
+            f"{name}: no face was found; the face should be frontal, upright, and at least 40 px and a "
             "thirtieth of the picture wide"
         )
     if number is not None and number > len(faces):
         count = "1 face was" if len(faces) == 1 else f"{len(faces)} faces were"
-        raise UserError(f"{name}: --face {number} was asked for, {count} found")
+        raise UserError(f"{name}: --face {number} was requested, but {count} found")
     return list(faces) if number is None else [faces[number - 1]]
 
 
@@ -239,7 +239,7 @@ def chosen(faces: Sequence[Face], number: int | None, name: str) -> list[Face]:
 
 
 def crop_face(photo: Photo, face: Face, size: int) -> Tensor:
-    """The face in the framing of the rendered heads; beyond the border of the photo its edge pixels go on.
+    """The face in the framing of the rendered heads; beyond the border of the photo, edge pixels are repeated.
 
     Returns:
         uint8 [3, size, size]
@@ -256,7 +256,7 @@ def crop_face(photo: Photo, face: Face, size: int) -> Tensor:
 
 
 def bounds(face: Face, photo: Photo, margin: float = 0.0) -> tuple[int, int, int, int]:
-    """left, top, right, bottom of the photo's pixels that the face's square may touch, at least one pixel."""
+    """left, top, right, bottom of the photo's pixels that the face's square covers; at least one pixel."""
     corners = torch.tensor([[x, y] for x in (-margin, 1 + margin) for y in (-margin, 1 + margin)])
     places = corners @ face.matrix[:, :2].T + face.matrix[:, 2]
     height, width = photo.pixels.shape[1:]
@@ -267,16 +267,16 @@ def bounds(face: Face, photo: Photo, margin: float = 0.0) -> tuple[int, int, int
 
 
 def blend(photo: Photo, face: Face, before: Tensor, after: Tensor, region: Tensor) -> Photo:
-    """Add what an edit changed to the photo, at the photo's size, and only where the edit was.
+    """Add the change that an edit made to the photo, at full resolution, within the edited region only.
 
-    The difference of the edited and the unedited reconstruction is enlarged (bicubic) and added, so that the photo
-    keeps its own detail. It fades around the region and towards the border of the crop.
+    The difference of the edited and the unedited reconstruction is upsampled (bicubic) and added, so the photo keeps
+    its detail. The difference fades out around the region and towards the border of the crop.
 
     Args:
         before, after: the face's reconstruction, unedited and edited  # uint8 [3, S, S]
-        region: where the edit was  # bool [S, S]
+        region: edited region  # bool [S, S]
     Returns:
-        the photo; pixels beyond the faded region, and its transparency, are exactly what they were
+        the photo; pixels beyond the faded region and the transparency are unchanged
     """
     size = region.shape[-1]
     difference = after.float() - before.float()  # [3, S, S]

@@ -1,4 +1,4 @@
-"""Pictures of a source, a folder or CelebA-HQ: read, checked, divided into splits."""
+"""Pictures of a source (a folder or CelebA-HQ): read, checked, assigned to splits."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from editgan.runtime.process import die_with_stage
 from editgan.weights import write_bytes, write_json
 
 SOURCES = {"folder": folder.list_pictures, "celeba_hq": celeba_hq.list_pictures}
-REJECTED = "rejected.csv"  # of a source, written before anything is fatal; no output, as the rendered heads have none
+REJECTED = "rejected.csv"  # written before any error is raised; not an output, as rendered heads have none
 
 
 def read_pictures(context: Context) -> list[Path]:
-    """Read a source, tell every file that cannot be used, fill the splits; returns the blocks that can go.
+    """Read a source, report every rejected file and fill the splits; returns the blocks that can be deleted.
 
     Raises:
-        UserError: no such folder, a missing table, or too few pictures for the splits asked for.
+        UserError: missing folder or table, or too few pictures for the requested splits.
     """
     params, seed, resolution = context.params.data, context.params.seed, context.params.resolution
     root = home_project(context.root) / params.folder
@@ -46,7 +46,7 @@ def read_pictures(context: Context) -> list[Path]:
     items, records = [everything[index][0] for index in usable], [everything[index][1] for index in usable]
     chosen = choose(items, records, params, seed, rejected)
     if rejected:
-        print(f"files not used ({context.out / REJECTED}): {len(rejected)}")
+        print(f"rejected files ({context.out / REJECTED}): {len(rejected)}")
         print("\n".join(f"  {file}: {reason}" for file, reason in rejected), flush=True)
 
     save_classes(context.out / "classes.json", listing.classes)
@@ -78,10 +78,10 @@ def read_pictures(context: Context) -> list[Path]:
 
 
 def read_listing(context: Context, root: Path, listing: Listing) -> tuple[list[Path], list[tuple[Item, dict]]]:
-    """Read all pictures, a block at a time; finished blocks wait in the work folder while their files stay as they are.
+    """Read all pictures block by block; finished blocks in the work folder are reused while their files are unchanged.
 
     Returns:
-        the blocks, and each item with what is known of it, or the reason why it cannot be used.
+        the blocks, and each item with its properties, or with the reason for its rejection.
     """
     task = functools.partial(read_one, root=root, resolution=context.params.resolution, classes=listing.classes)
     blocks, known = [], []

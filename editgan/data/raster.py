@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Surface:
-    """What is seen through the samples of a square picture, one row for each of the P samples that hit a triangle."""
+    """The visible surface of a square picture: one row for each of the P samples that hit a triangle."""
 
     pixel: np.ndarray  # int [P], row * size + column
     face: np.ndarray  # int [P]
@@ -36,12 +36,12 @@ def rasterise(
     Args:
         points: float [V, 3]; x right and y down in samples, larger z nearer.
         faces: int [F, 3]; counter-clockwise as seen from the front (with y up).
-        discard: takes (face [Q], weights [Q, 3]) and returns bool [Q], true where the surface is a hole.
-        cull: leave out triangles seen from behind.
+        discard: takes (face [Q], weights [Q, 3]) and returns bool [Q], true where the surface has a hole.
+        cull: skip triangles seen from behind.
     """
     x, y, z = (points[:, k].astype(np.float32)[faces].T for k in range(3))  # [3, F] each
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])  # [F]
-    left, width = _span(x, size)  # columns and rows of the samples that each triangle may cover
+    left, width = _span(x, size)  # range of columns and rows that each triangle may cover
     top, height = _span(y, size)
     boxes = np.where(area < 0 if cull else area != 0, width * height, 0)
     with np.errstate(divide="ignore", invalid="ignore"):  # degenerate triangles have no candidates
@@ -75,7 +75,7 @@ def rasterise(
 
 
 def _span(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First sample whose centre lies between the corners [3, F] and number of them, cut to the picture."""
+    """First sample whose centre lies between the corners [3, F], and number of such samples, clipped to the picture."""
     low = np.minimum(np.minimum(corners[0], corners[1]), corners[2])
     high = np.maximum(np.maximum(corners[0], corners[1]), corners[2])
     first = np.clip(np.ceil(low - 0.5), 0, size).astype(np.int64)

@@ -1,6 +1,6 @@
-"""One picture of a source with its mask: decoded, checked, brought to the run's resolution. Imports no torch.
+"""Read one picture of a source and its mask: decode, check, resize to the run's resolution. Does not import torch.
 
-The files are not trusted: whatever is wrong with one is told as a reason, and the next one is read.
+Files are not trusted: a faulty file is reported with a reason, and reading continues with the next one.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from PIL import Image, ImageOps
 from editgan.data.archive import Classes, encode_image, encode_mask
 from editgan.data.sources.listing import Item, refusal
 
-VERSION = 1  # raised when the same files would give other archives
-MAX_PIXELS = 2**26  # of one picture: 8192 x 8192
+VERSION = 1  # raise when the same files would give different archives
+MAX_PIXELS = 2**26  # limit for one picture: 8192 x 8192
 PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-# What is taken of a picture of which nothing else is known: at rest, seen from the front.
+# Attributes assumed for a picture without labels: neutral, frontal.
 AT_REST = {
     **dict.fromkeys(("smile", "mouth_open", "frown", "blink", "yaw", "pitch", "roll"), 0.0),
     "beard": "none",
     "glasses": "none",
 }
-NOSE_SHIFT = 0.17  # of the nose off the middle of the eyes, in eye distances, over tan(yaw): fitted to rendered heads
+NOSE_SHIFT = 0.17  # nose tip from the middle of the eyes, in eye distances, over tan(yaw): fitted to rendered heads
 
-Read = tuple[bytes, bytes, dict]  # picture, mask (empty without one), what is known; or empty, empty, {"reason"}
+Read = tuple[bytes, bytes, dict]  # picture, mask (empty without one), properties; if rejected: empty, empty, {"reason"}
 
 
 class Unusable(Exception):
-    """Why a file is rejected."""
+    """The reason why a file is rejected."""
 
 
 def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Read:
-    """Picture and mask of an item as PNG bytes at `resolution`; or the reason why not.
+    """Picture and mask of an item as PNG bytes at `resolution`, or the reason for its rejection.
 
-    What is known: `digest` of the picture, `mask_digest` of its masks, `pixels` of each class, and `attributes`, to
-    which the pose is added where the mask shows it.
+    Properties: `digest` of the picture, `mask_digest` of its masks, `pixels` of each class, and `attributes`. The pose
+    is added to `attributes` if the mask shows it.
     """
     file = item.file
     try:
@@ -81,33 +81,33 @@ def _content(root: Path, file: str) -> bytes:
 
 
 def open_picture(content: bytes, formats: Sequence[str] = ("PNG", "JPEG")) -> Image.Image:
-    """Decode a picture, turned upright as its EXIF data say; its size is checked before anything is decoded.
+    """Decode a picture and apply its EXIF rotation. The size is checked before decoding.
 
     Raises:
-        Unusable: another format, damaged, or more than MAX_PIXELS.
+        Unusable: unsupported format, damaged, or more than MAX_PIXELS.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF data, which turn nothing
+            warnings.simplefilter("ignore")  # damaged EXIF data are ignored
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=formats)
             if picture.width * picture.height > MAX_PIXELS:
-                raise Unusable(f"is {picture.width}x{picture.height}; at most {MAX_PIXELS // 2**20} Mi pixels are read")
+                raise Unusable(f"is {picture.width}x{picture.height}; the limit is {MAX_PIXELS // 2**20} Mi pixels")
             picture.load()
             return ImageOps.exif_transpose(picture)
     except Unusable:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unusable(f"is too large ({error})") from None
-    except Exception as error:  # a decoder may raise anything on a damaged file
+    except Exception as error:  # decoding a damaged file may raise any exception
         raise Unusable(f"cannot be decoded as {' or '.join(formats)} ({error})") from None
 
 
 def fit_picture(picture: Image.Image, resolution: int) -> np.ndarray:
-    """RGB at `resolution`, shrunk with Lanczos, which Pillow widens to filter what would alias.  # uint8 [H, W, 3]
+    """RGB at `resolution`, downscaled with Pillow's anti-aliased Lanczos filter.  # uint8 [H, W, 3]
 
     Raises:
-        Unusable: not square, smaller than `resolution`, more than 8 bits a channel, or transparent.
+        Unusable: not square, smaller than `resolution`, more than 8 bits per channel, or transparent.
     """
     width, height = picture.size
     if width != height:
@@ -123,13 +123,15 @@ def fit_picture(picture: Image.Image, resolution: int) -> np.ndarray:
 
 
 def read_labels(content: bytes, label: int | None, size: tuple[int, int] | None, classes: int) -> np.ndarray:
-    """Labels of a mask, of any size where `size` is None; with `label`, that where it is not black and 0 elsewhere.
+    """Labels of a mask. If `label` is given: that label where the mask is not black, 0 elsewhere.
 
+    Args:
+        size: required size; any size if None.
     Returns:
         uint8 [H, W]
 
     Raises:
-        Unusable: damaged, not of `size`, in colour, or with a label of no class.
+        Unusable: damaged, wrong size, in colour, or with an unknown label.
     """
     picture = open_picture(content, ("PNG",))
     if size is not None and picture.size != size:
@@ -138,16 +140,16 @@ def read_labels(content: bytes, label: int | None, size: tuple[int, int] | None,
         return np.where(np.array(picture.convert("L")) > 0, label, 0).astype(np.uint8)
     if picture.mode not in ("P", "L"):
         raise Unusable(f"has pixels of mode {picture.mode}; save class numbers as an indexed or grey PNG")
-    if picture.mode == "L" and content[24] < 8:  # bit depth in the header: its few greys were spread over 0 to 255
-        raise Unusable(f"has greys of {content[24]} bits; save class numbers with 8")
+    if picture.mode == "L" and content[24] < 8:  # bit depth from the header: Pillow spreads fewer greys over 0 to 255
+        raise Unusable(f"has {content[24]}-bit grey levels; save class numbers with 8 bits")
     labels = np.array(picture)
     if labels.max() >= classes:
-        raise Unusable(f"holds the unknown label {labels.max()}; the classes are numbered 0 to {classes - 1}")
+        raise Unusable(f"holds the unknown label {labels.max()}; valid labels are 0 to {classes - 1}")
     return labels
 
 
 def majority(labels: np.ndarray, resolution: int) -> np.ndarray:
-    """Each pixel gets the label that covers most of it, of equals the lowest.  # uint8 [resolution, resolution]"""
+    """Each pixel gets the label that covers most of it, on ties the lowest.  # uint8 [resolution, resolution]"""
     result = np.zeros((resolution, resolution), np.uint8)
     most = np.zeros((resolution, resolution), np.float32)
     for label in np.unique(labels):
@@ -159,9 +161,9 @@ def majority(labels: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def pose(mask: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """Yaw and roll in radians, roughly, from where eyes and nose lie on a mask [H, W]; {} without such classes.
+    """Approximate yaw and roll in radians from the eyes and nose of a mask [H, W]; {} if it lacks such classes.
 
-    A head that hides an eye or its nose counts as turned away (pitch), so that edits are learned from others first.
+    A head with a hidden eye or nose counts as turned away (pitch), so edits are learned from other heads first.
     """
     parts = ("left_eye", "right_eye", "nose")
     if not set(parts) <= set(names):

@@ -1,4 +1,4 @@
-"""One picture and its part mask: camera, light and background around the painted mesh."""
+"""Render one picture and its part mask: the painted mesh with camera, light and background."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from editgan.data.raster import rasterise
 from editgan.data.scene import Expression, View
 from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
-VERSION = 1  # raised when the same parameters would give other pictures
-LABELS_VERSION = 1  # raised when the same pictures would get other part masks
-OPEN_MOUTH_DEPTH, CLOSED_MOUTH_DEPTH = 0.05, 0.25  # decimetres: how far teeth and tongue stand back
-GUMS = (6.47, 6.75)  # decimetres on the base head: teeth and tongue are cut off below and above
-CAMERA_DISTANCE = 11.0  # decimetres before the eyes
-TYPICAL_EYE_DISTANCE = 0.6155  # decimetres, of the base head
+VERSION = 1  # raise when the same parameters would give different pictures
+LABELS_VERSION = 1  # raise when the same pictures would get different part masks
+OPEN_MOUTH_DEPTH, CLOSED_MOUTH_DEPTH = 0.05, 0.25  # decimetres: distance of teeth and tongue behind the lips
+GUMS = (6.47, 6.75)  # decimetres on the base head: teeth and tongue are cut off below and above these heights
+CAMERA_DISTANCE = 11.0  # decimetres in front of the eyes
+TYPICAL_EYE_DISTANCE = 0.6155  # decimetres, on the base head
 
 
 def build_head(mesh: HeadMesh, who: Identity, expression: Expression, still: np.ndarray) -> Mesh:
-    """The person's head with hair, beard and glasses, showing the expression.
+    """The person's head with hair, beard and glasses, with the given expression.
 
     `still` [V, 3] is the person's shape without expression.
     """
-    face = smoothstep((mesh.rest[:, 1:2] - 5.95) / 0.22)  # no expression moves the shoulders
+    face = smoothstep((mesh.rest[:, 1:2] - 5.95) / 0.22)  # expressions do not move the shoulders
     points = (still + face * mesh.displacement(expression.units())).astype(np.float32)
     points[mesh.mouth_vertices] += _seat_teeth(mesh, still, expression)
     body = mesh.faces[mesh.material == BODY]
@@ -39,14 +39,14 @@ def build_head(mesh: HeadMesh, who: Identity, expression: Expression, still: np.
     head = Mesh(
         points=points, rest=mesh.rest, faces=mesh.faces, material=mesh.material, cover=cover, occlusion=mesh.occlusion
     )
-    # Hair hangs from the still head, so that a smile moves no strand of it.
+    # Hair is attached to the neutral head, so a smile does not move it.
     return join([head, *hair_meshes(mesh, still, vertex_normals(still, body), who), *glasses_mesh(mesh, still, who)])
 
 
 def _seat_teeth(mesh: HeadMesh, still: np.ndarray, expression: Expression) -> np.ndarray:
-    """Move teeth and tongue [M, 3] to where a person's lips are: many targets shape the lips alone.
+    """Move teeth and tongue [M, 3] behind a person's lips, since many targets shape only the lips.
 
-    They stand back a little, and further behind closed lips, which may be thin.
+    They are set back a little, and further behind closed lips, which may be thin.
     """
     opened = min(1.0, 3 * (expression.smile * expression.teeth + expression.mouth_open))
     back = OPEN_MOUTH_DEPTH * opened + CLOSED_MOUTH_DEPTH * (1 - opened)
@@ -62,11 +62,11 @@ def _seat_teeth(mesh: HeadMesh, still: np.ndarray, expression: Expression) -> np
 def render(
     mesh: HeadMesh, who: Identity, expression: Expression, view: View, *, resolution: int, supersample: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a head.
+    """Render a head.
 
     Args:
         resolution: side of the picture in pixels.
-        supersample: samples per pixel and axis; the class of a pixel is that of most of its samples.
+        supersample: samples per pixel and axis; a pixel gets the class of most of its samples.
 
     Returns:
         image uint8 [resolution, resolution, 3] and part mask uint8 [resolution, resolution].
@@ -108,7 +108,7 @@ def render(
 
 
 def _turn(points: np.ndarray, eyes: np.ndarray, view: View) -> np.ndarray:
-    """Vertices [V, 3] turned about the point between the eyes [2, 3], nearly scaled to a typical distance of them."""
+    """Rotate vertices [V, 3] about the point between the eyes [2, 3] and scale them towards a typical eye distance."""
     scale = TYPICAL_EYE_DISTANCE / (0.7 * np.linalg.norm(eyes[0] - eyes[1]) + 0.3 * TYPICAL_EYE_DISTANCE)
     (sy, cy), (sp, cp), (sr, cr) = ((np.sin(a), np.cos(a)) for a in (view.yaw, view.pitch, view.roll))
     yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -118,8 +118,8 @@ def _turn(points: np.ndarray, eyes: np.ndarray, view: View) -> np.ndarray:
 
 
 def _project(turned: np.ndarray, view: View, size: int) -> np.ndarray:
-    """Turned vertices [V, 3] -> x right and y down in samples, and depth."""
-    unit = view.zoom * EYE_DISTANCE / TYPICAL_EYE_DISTANCE  # of the side, for a decimetre
+    """Project rotated vertices [V, 3]: x right and y down in samples, and depth."""
+    unit = view.zoom * EYE_DISTANCE / TYPICAL_EYE_DISTANCE  # one decimetre as a share of the picture's side
     near = CAMERA_DISTANCE / (CAMERA_DISTANCE - turned[:, 2])
     x = EYE_CENTRE[0] + view.shift[0] + turned[:, 0] * near * unit
     y = EYE_CENTRE[1] + view.shift[1] - turned[:, 1] * near * unit
@@ -140,7 +140,7 @@ def shade(
     sky = 0.75 + 0.25 * normals[:, 1:2]
     eye = (material == LEFT_EYE) | (material == RIGHT_EYE)
     openness = np.where(eye, 0.55 + 0.45 * openness, openness)
-    openness = np.where(material == TEETH, 1.1, np.where(material == TONGUE, 0.5, openness))  # in an open mouth
+    openness = np.where(material == TEETH, 1.1, np.where(material == TONGUE, 0.5, openness))  # of an open mouth
     open_air = openness[:, None] ** np.float32(1.3)
     direct = np.float32(view.key) * lit * (0.35 + 0.65 * open_air)
     colour = linear * (direct + np.float32(view.ambient) * sky * open_air)
@@ -170,7 +170,7 @@ def backdrop(view: View, size: int) -> np.ndarray:
 
 
 def majority(labels: np.ndarray, resolution: int) -> np.ndarray:
-    """Class of most samples of each pixel: uint8 [size, size] -> [resolution, resolution]; a tie goes to the part."""
+    """Class of most samples of each pixel: uint8 [size, size] -> [resolution, resolution]; parts win ties."""
     count = len(CLASSES.names)
     step = labels.shape[0] // resolution
     blocks = labels.reshape(resolution, step, resolution, step).transpose(0, 2, 1, 3).reshape(-1, step * step)

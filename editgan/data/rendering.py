@@ -1,4 +1,4 @@
-"""Rendered heads: the splits of stage `data`, and the training heads."""
+"""Render heads: the splits of stage `data`, and the training heads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from editgan.weights import write_json
 
 
 def render_heads(context: Context) -> list[Path]:
-    """Render all splits but train, which `editgan.data.training` renders when something trains.
+    """Render all splits except train, which `editgan.data.training` renders on demand.
 
     Returns:
-        the blocks that can go
+        the blocks that can be deleted
     """
     params = context.params.data
-    for stale in ("train.zip", "train_labels.zip"):  # of pictures that stood here before
+    for stale in ("train.zip", "train_labels.zip"):  # left by an earlier source
         (context.out / stale).unlink(missing_ok=True)
     counts = {"pool": params.pool, "val": params.val, "test": params.test, "test_smiling": params.test}
     counts["reference"] = params.reference
@@ -52,7 +52,7 @@ def render_heads(context: Context) -> list[Path]:
 
 
 def render_split(split: str, count: int, params: Params, work: Path, on_block: Callable[[int], None]) -> list[Path]:
-    """Render the heads of a split on all cores, a block at a time; finished blocks in `work` are not made again."""
+    """Render the heads of a split on all cores, block by block; finished blocks in `work` are reused."""
     settings = {
         "seed": params.seed,
         "few_shot": params.data.few_shot,

@@ -1,4 +1,4 @@
-"""What differs between pictures of one head: the expression of the face, and the view of it."""
+"""What varies between pictures of one head: facial expression and view."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from editgan.data.identity import Colour, hsv
 
 @dataclass(frozen=True)
 class Expression:
-    """Graded face units; everything 0 is a neutral face."""
+    """Intensities of face units; all 0 is a neutral face."""
 
     smile: float = 0.0  # 0..1
     teeth: float = 0.0  # 0..1, how far a smile opens the lips
@@ -57,17 +57,17 @@ class View:
     roll: float  # radians
     shift: tuple[float, float]  # fractions of the side
     zoom: float
-    light: tuple[float, float, float]  # towards the light: right, up, to the viewer
+    light: tuple[float, float, float]  # direction to the light: right, up, towards the viewer
     key: Colour
     ambient: Colour
     backdrop: str  # plain, gradient, two-tone, spot
     colours: tuple[Colour, Colour]
-    angle: float  # radians, of the gradient or the border
-    offset: float  # -1..1, of the border
+    angle: float  # radians, direction of the gradient or the border
+    offset: float  # -1..1, position of the border
 
 
 def sample_expression(rng: np.random.Generator) -> Expression:
-    """The expressions to learn from: about half smile, to every degree; most of the others have the mouth closed."""
+    """Sample a training expression: about half smile, at varying intensity; most others have the mouth closed."""
     kind = rng.random()
     smile, teeth, mouth_open, frown = 0.0, 0.0, 0.0, 0.0
     strength, width, gap = rng.uniform(0.15, 1.0), rng.uniform(0.2, 1), rng.uniform(0.1, 1)
@@ -93,7 +93,7 @@ def sample_expression(rng: np.random.Generator) -> Expression:
 
 
 def sample_neutral(rng: np.random.Generator) -> tuple[Expression, Expression]:
-    """A neutral face and the same face truly smiling: equal but for the smile."""
+    """A neutral face and the same face truly smiling: identical except for the smile."""
     raised, lids = max(0.0, rng.normal(-0.2, 0.2)), rng.uniform(0, 0.1)
     gaze_x, gaze_y = np.clip(rng.normal(0, [0.3, 0.15]), -0.7, 0.7)
     calm = {
@@ -107,7 +107,7 @@ def sample_neutral(rng: np.random.Generator) -> tuple[Expression, Expression]:
 
 
 def sample_view(rng: np.random.Generator) -> View:
-    """Draw pose, framing, light and background."""
+    """Sample pose, framing, light and background."""
     yaw, pitch, roll = np.clip(rng.normal(0, [0.19, 0.06, 0.03]), [-0.45, -0.18, -0.07], [0.45, 0.18, 0.07])
     turn, height = rng.normal(0, 0.7), rng.uniform(0.15, 0.8)
     light = np.array([np.sin(turn) * np.cos(height), np.sin(height), np.cos(turn) * np.cos(height)])

@@ -1,4 +1,4 @@
-"""Which heads a split holds. Head `index` of a split is the same in any order, process and number of workers."""
+"""Heads of each split. Head `index` of a split does not depend on order, process or number of workers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from editgan.data.mesh import HeadMesh
 from editgan.data.scene import Expression, View, sample_expression, sample_neutral, sample_view
 
 SPLITS = ("train", "pool", "val", "test", "test_smiling", "reference")
-IDENTITIES = {"train": 0, "pool": 1, "val": 2, "test": 3, "test_smiling": 3, "reference": 4}  # disjoint streams
+IDENTITIES = {"train": 0, "pool": 1, "val": 2, "test": 3, "test_smiling": 3, "reference": 4}  # disjoint random streams
 IDENTITIES_PER_STREAM = 1_000_000
 
-# The labelled heads cover every part class: each row fixes hair, beard and glasses of one, and how it smiles.
+# The labelled heads cover every part class: each row fixes the hair, beard, glasses and smile of one head.
 FEW_SHOT = (
     ("short", "none", "none", 0.0),
     ("long", "none", "none", 0.95),
@@ -38,7 +38,7 @@ FEW_SHOT = (
 
 @dataclass(frozen=True)
 class Head:
-    """All that determines one picture."""
+    """Everything that determines one picture."""
 
     identity: int
     who: Identity
@@ -46,7 +46,7 @@ class Head:
     view: View
 
     def attributes(self) -> dict:
-        """What is known about the picture, as JSON values."""
+        """Attributes of the picture as JSON values."""
         who, view = self.who, self.view
         return {
             "identity": self.identity,
@@ -67,9 +67,9 @@ def sample_head(mesh: HeadMesh, split: str, index: int, *, seed: int, few_shot: 
     """Head `index` of a split.
 
     Args:
-        split: one of SPLITS; `test_smiling` is `test` with nothing but the smile changed.
+        split: one of SPLITS; `test_smiling` is `test` with only the smile changed.
         seed: the seed of the run.
-        few_shot: the first so many heads of the pool are arranged to cover every part class.
+        few_shot: number of heads at the start of the pool that are arranged to cover every part class.
     """
     stream = IDENTITIES[split]
     rng = np.random.default_rng([seed, stream, index])
@@ -85,7 +85,7 @@ def sample_head(mesh: HeadMesh, split: str, index: int, *, seed: int, few_shot: 
 
 
 def _arrange(index: int, who: Identity, view: View, expression: Expression) -> tuple[Identity, View, Expression]:
-    """A labelled head: hair, beard, glasses and smile by the table, seen nearly from the front."""
+    """A labelled head: hair, beard, glasses and smile from the table, seen nearly from the front."""
     style, beard, glasses, smile = FEW_SHOT[index % len(FEW_SHOT)]
     who = replace(who, hair_style=style, beard=beard, glasses=glasses, collar="crew")
     view = replace(view, yaw=0.6 * view.yaw, pitch=0.6 * view.pitch)

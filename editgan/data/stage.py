@@ -1,6 +1,6 @@
-"""Stage `data`: the pictures of every split, rendered or read from a folder, in the same archives.
+"""Stage `data`: the pictures of every split, rendered or read from a folder, in the same archive format.
 
-The training heads are no part of it: `editgan.data.training` renders them when a stage asks for them.
+Training heads are not included: `editgan.data.training` renders them when a stage requests them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SAMPLES = 32  # heads of the pool in samples.png
 
 
 def run(context: StageContext) -> None:
-    """Make all splits in outputs/data."""
+    """Write all splits to outputs/data."""
     params = context.params.data
     (context.out / REJECTED).unlink(missing_ok=True)
     make = render_heads if params.source == "heads" else read_pictures
@@ -31,7 +31,7 @@ def run(context: StageContext) -> None:
 
 
 def save_samples(context: StageContext, count: int) -> None:
-    """samples.png: heads of the pool, each beside its mask, where it has one."""
+    """samples.png: heads of the pool, each next to its mask if it has one."""
     path = context.out / "pool.zip"
     shown = [torch.from_numpy(load_images(path, range(count)))]  # [N, 3, H, W]
     with zipfile.ZipFile(path) as archive:

@@ -1,7 +1,7 @@
-"""The training pictures: 20,000 rendered heads, made when a stage asks for them, not before.
+"""The training pictures: 20,000 heads, rendered only when a stage requests them.
 
-All networks are shipped, so that the demo needs none of them. They lie in the project's cache under a hash of what made
-them, and every checkout of the project shares them.
+The demo does not need them, since all networks are shipped. They are stored in the project's cache under a hash of
+their recipe and shared by all checkouts of the project.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAIT_SECONDS = 2.0
 
 
 def training_folder(context: Context) -> Path:
-    """Folder with train.zip (pictures) and train_labels.zip (masks and attributes of them), made now if absent.
+    """Folder with train.zip (pictures) and train_labels.zip (their masks and attributes); rendered if missing.
 
     Raises:
         UserError: stage data has not run.
@@ -37,7 +37,7 @@ def training_folder(context: Context) -> Path:
     if not recipe.exists():
         raise UserError(f"{recipe}: missing; run stage data first")
     if context.params.data.source != "heads":
-        print(f"{data / LABELS}: missing, the pictures are read again", flush=True)
+        print(f"{data / LABELS}: missing; the pictures are read again", flush=True)
         for block in read_pictures(dataclasses.replace(context, name="data", out=data)):
             block.unlink()
         return data
@@ -47,7 +47,7 @@ def training_folder(context: Context) -> Path:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(exclusive(folder))
-            except UserError:  # another stage renders them already
+            except UserError:  # another stage is already rendering them
                 context.run.progress(0, context.params.data.train, "heads", "waiting for the training heads")
                 time.sleep(WAIT_SECONDS)
                 continue
@@ -56,7 +56,7 @@ def training_folder(context: Context) -> Path:
 
 
 def render(context: Context, folder: Path) -> None:
-    """Render the training heads; an interrupted rendering goes on."""
+    """Render the training heads; resumes an interrupted rendering."""
     count, work = context.params.data.train, folder / "blocks"
     work.mkdir(exist_ok=True)
     blocks = render_split(

@@ -1,4 +1,4 @@
-"""What a process of stage `data` does: render one head and encode it. Imports neither torch nor MLflow."""
+"""Worker process of stage `data`: render and encode one head. Imports neither torch nor MLflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rendered = tuple[bytes, bytes, dict]  # image, mask, attributes
 
 
 def prepare() -> None:
-    """Load the mesh once a process; end with the stage, even when that is killed with -9."""
+    """Load the mesh once per process; exit when the stage ends, even after `kill -9`."""
     die_with_stage()
     load_head_mesh()
 
