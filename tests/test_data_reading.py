@@ -109,7 +109,7 @@ def test_bad_classes_are_refused(tmp_path, content):
 def test_table_with_endless_cells_is_no_csv(tmp_path, text):
     own = write_folder(tmp_path / "own", 2)
     (own / "attributes.csv").write_text(text)
-    with pytest.raises(UserError, match="is no CSV"):
+    with pytest.raises(UserError, match="is not a CSV"):
         folder.list_pictures(own)
 
 
@@ -125,12 +125,12 @@ def test_picture_with_two_rows_is_not_used(tmp_path):
 @pytest.mark.parametrize(
     ("table", "line", "fault"),
     [
-        (celeba_hq.MAPPING, "5.jpg 1 001005.jpg", "not as published"),
-        (celeba_hq.MAPPING, "9999999999 1 001005.jpg", "not as published"),
-        (celeba_hq.MAPPING, "1 1 001005.jpg", "is there twice"),
-        (celeba_hq.PARTITION, "../001005.jpg 0", "not as published"),
-        (celeba_hq.PARTITION, "001001.jpg 2", "is there twice"),
-        (celeba_hq.ATTRIBUTES, "0.jpg 1 0", "not as published"),
+        (celeba_hq.MAPPING, "5.jpg 1 001005.jpg", "does not have the published format"),
+        (celeba_hq.MAPPING, "9999999999 1 001005.jpg", "does not have the published format"),
+        (celeba_hq.MAPPING, "1 1 001005.jpg", "is a duplicate"),
+        (celeba_hq.PARTITION, "../001005.jpg 0", "does not have the published format"),
+        (celeba_hq.PARTITION, "001001.jpg 2", "is a duplicate"),
+        (celeba_hq.ATTRIBUTES, "0.jpg 1 0", "does not have the published format"),
     ],
 )
 def test_bad_line_of_a_celeba_hq_table_is_named(celeba_tables, table, line, fault):
@@ -168,7 +168,7 @@ def test_names_that_are_no_utf8_and_closed_folders_are_listed(tmp_path, monkeypa
     files, rejected = files_below(tmp_path, "images")
     assert files == ["images/a.png"]
     assert {reason for _, reason in rejected} == {
-        "is a symbolic link", "its name is no UTF-8", "cannot be listed (Permission denied)",
+        "is a symbolic link", "its name is not valid UTF-8", "cannot be listed (Permission denied)",
     }  # fmt: skip
     assert rejected_csv(rejected).decode().count("\n") == 4
 

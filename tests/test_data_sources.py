@@ -207,7 +207,7 @@ def test_folder_keeps_its_own_partition_and_people_out_of_two(own, tmp_path, par
     reasons = rejected(out)
     for row in torn:
         assert "in several partitions: test, train" in reasons[f"images/{row['file']}"]
-    assert "partition is 'dev'; give one of train, val, test" in reasons[f"images/{rows[-1]['file']}"]
+    assert "partition is 'dev'; valid values are train, val, test" in reasons[f"images/{rows[-1]['file']}"]
 
 
 def test_folder_of_pictures_alone_is_enough_for_a_generator(tmp_path, params):
@@ -299,7 +299,7 @@ def test_links_and_paths_that_lead_out_are_never_opened(own, tmp_path, params):
     reasons = rejected(out)
     assert reasons["images/001.png"] == "is a symbolic link" == reasons["images/linked"]
     assert reasons["images/002.png"] == "its mask masks/002.png is a symbolic link"
-    assert reasons["images/pipe.png"] == "is no regular file"
+    assert reasons["images/pipe.png"] == "is not a regular file"
     assert "leads out of the folder" in reasons["images/../../secret.png"]
     assert "leads out of the folder" in reasons[f"images/{secret}"]
     assert not [row for split in SPLITS for row in attributes_of(out, split) if "secret" in row["file"]]
@@ -312,8 +312,8 @@ def test_links_and_paths_that_lead_out_are_never_opened(own, tmp_path, params):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("name,smile\na.png,1\n", "`file` among them"),
-        ("file,identity\na.png,1\n", "call the column of who is on a picture `person`"),
+        ("name,smile\na.png,1\n", "including `file`"),
+        ("file,identity\na.png,1\n", "the column with the person of a picture must be called `person`"),
         ("file,file\na.png,1\n", "name each column once"),
     ],
 )
@@ -328,7 +328,7 @@ def test_bad_value_rejects_its_row_and_picture(own, cell):
     table = own / "attributes.csv"
     table.write_text(table.read_text().replace("001.png,p0,1", f"001.png,p0,{cell}"))
     reasons = dict(folder.list_pictures(own).rejected)
-    assert f"attributes.csv, row 3: smile is '{cell}'; give a number from 0 to 1" in reasons["images/001.png"]
+    assert f"attributes.csv, row 3: smile is '{cell}'; expected a number from 0 to 1" in reasons["images/001.png"]
 
 
 def test_changed_file_is_read_again_and_changes_the_recipe(own, tmp_path, params):

@@ -83,7 +83,7 @@ def test_interrupted_import_goes_on_and_other_collections_are_added(tmp_path, mo
     (more / "me.png").write_bytes(picture(9, kind="PNG"))
     (more / "table.csv").write_text("file,person,smile,age\nme.png,me,0.5,0.3\nyou.png,you,1,0.4\n")
     made = import_photos("pictures", more, into, None, side=32, labels=more / "table.csv")
-    assert dict(made.rejected)["you.png"] == "no such file, but a row"
+    assert dict(made.rejected)["you.png"] == "has a row, but the file does not exist"
     rows = rows_of(into)
     assert len(rows) == 5 and rows["pictures/more/me.png"] == {
         "yaw": "0.0", "person": "me", "smile": "0.5", "age": "0.3",
@@ -111,7 +111,8 @@ def test_links_devices_and_bombs_are_refused(tmp_path, monkeypatch):
         "A/A_0003.jpg": link("A/A_0003.jpg", tarfile.LNKTYPE), "A/A_0004.jpg": link("A/A_0004.jpg", tarfile.CHRTYPE),
     }  # fmt: skip
     made = import_photos("lfw", tar(tmp_path / "a.tar", entries), tmp_path / "mine", None, side=32)
-    assert made.pictures == 1 and [reason for _, reason in made.rejected] == ["is a link or a device, no file"] * 3
+    reasons = [reason for _, reason in made.rejected]
+    assert made.pictures == 1 and reasons == ["is a link or a device, not a regular file"] * 3
 
     monkeypatch.setattr(files, "MAX_BYTES", 100_000)
     bomb = tmp_path / "bomb.zip"
@@ -119,14 +120,14 @@ def test_links_devices_and_bombs_are_refused(tmp_path, monkeypatch):
         archive.writestr("A/A_0001.jpg", b"\0" * 200_000)
         archive.writestr("A/A_0002.jpg", picture())
     with opened(bomb) as found:
-        assert found.names == ["A/A_0002.jpg"] and "at most" in found.rejected[0].reason
+        assert found.names == ["A/A_0002.jpg"] and "the limit is" in found.rejected[0].reason
     with zipfile.ZipFile(bomb) as archive:
         archive.getinfo("A/A_0001.jpg").file_size = 10  # a header that lies
         found = files._zip(bomb, archive)
         with pytest.raises(Exception, match="unpacks to more|Bad CRC|File size"):
             found.read("A/A_0001.jpg")
     monkeypatch.setattr(files, "MAX_FILES", 0)
-    with pytest.raises(UserError, match="no collection does"), opened(bomb):
+    with pytest.raises(UserError, match="the limits for a collection"), opened(bomb):
         pass
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "A_0001.jpg").symlink_to("/etc/passwd")
@@ -158,7 +159,7 @@ def test_what_is_no_archive_and_pictures_without_a_usable_face_are_named(tmp_pat
     made = import_photos("pictures", path, tmp_path / "mine", None, side=100)
     reasons = dict(made.rejected)
     assert made.pictures == 1 and reasons["a.png"] == "no face was found"
-    assert "is beyond the border of the photo" in reasons["c.jpg"] and "is no picture" in reasons["d.txt"]
+    assert "is beyond the border of the photo" in reasons["c.jpg"] and "is not a picture" in reasons["d.txt"]
     with pytest.raises(UserError, match="no usable photo"):
         import_photos("pictures", path, tmp_path / "other", None, side=128)
     assert "is 60 px wide, minimum 64" in (tmp_path / "other" / "rejected_pictures_few.csv").read_text()
@@ -214,7 +215,7 @@ def test_london_pairs_and_templates(tmp_path):
     assert rows["london/smiling_front/002_08.png"]["neutral"] == ""
     (root / "neutral_front" / "001_03.tem").write_text("3\n1 2\n")
     again = import_photos("london", root, tmp_path / "other", None, side=60)
-    assert "no template of WebMorph" in dict(again.rejected)["neutral_front/001_03.jpg"]
+    assert "not a WebMorph template" in dict(again.rejected)["neutral_front/001_03.jpg"]
 
 
 def test_outlines_are_filled_and_curves_pass_through_their_points():

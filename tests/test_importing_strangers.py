@@ -84,14 +84,14 @@ def test_tables_of_photos_are_checked_like_those_of_the_folder(tmp_path):
     assert "smile is '7'" in reasons["c.jpg"] and "a second row" in reasons["d.jpg"]
     assert reasons["e.jpg"] == "has no row in table.csv"
     table.write_text("file,identity\na.jpg,me\n")
-    with pytest.raises(UserError, match="call the column of who is on a picture `person`"):
+    with pytest.raises(UserError, match="the column with the person of a picture must be called `person`"):
         import_photos("pictures", archive, tmp_path / "mine", None, side=32, labels=table)
 
 
 def test_names_that_no_file_can_have_are_refused_by_name(tmp_path):
     names = {
         "n" * 300 + ".jpg": "more than 200 bytes",
-        "caf\udce9.jpg": "no UTF-8",
+        "caf\udce9.jpg": "not valid UTF-8",
         "b.png/c.jpg": "the name of an existing folder",
     }
     content = {"b.jpg": picture(), **{name: picture(seed) for seed, name in enumerate(names)}, "a.jpg": picture(7)}

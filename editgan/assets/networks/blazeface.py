@@ -1,4 +1,4 @@
-"""BlazeFace, short range (Bazarevsky et al. 2019), from MediaPipe: finds a face and six points of it."""
+"""BlazeFace, short range (Bazarevsky et al. 2019), from MediaPipe: detects a face and six landmarks."""
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +23,12 @@ BLOCKS = (
     (88, 96, 2),
     *[(96, 96, 1)] * 4,
 )
-FINE_BLOCKS = 11  # after so many blocks the 16x16 map is read, at the end the 8x8 map
-POINTS = ("right_eye", "left_eye", "nose_tip", "mouth_centre", "right_ear", "left_ear")  # of the person
+FINE_BLOCKS = 11  # the 16x16 map is read after this many blocks, the 8x8 map at the end
+POINTS = ("right_eye", "left_eye", "nose_tip", "mouth_centre", "right_ear", "left_ear")  # the person's left and right
 
 
 class BlazeBlock(nn.Module):
-    """3x3 filter a channel and 1x1 mix, added to the input, which is pooled and filled up with zero channels."""
+    """3x3 depthwise and 1x1 convolution, added to the input, which is pooled and zero-padded in channels if needed."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -43,7 +43,7 @@ class BlazeBlock(nn.Module):
 
 
 class BlazeFace(nn.Module):
-    """Float images [N, 3, H, W] in [-1, 1]; use `detect`. Made for faces that fill 15 to 70 % of the picture."""
+    """Float images [N, 3, H, W] in [-1, 1]; use `detect`. Trained for faces that fill 15 to 70 % of the picture."""
 
     def __init__(self):
         super().__init__()
@@ -54,9 +54,9 @@ class BlazeFace(nn.Module):
         self.register_buffer("anchors", anchor_centres(), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, 128, 128] -> score logits [N, 896] and places [N, 896, 8, 2] as shares of the side.
+        """[N, 3, 128, 128] -> score logits [N, 896] and places [N, 896, 8, 2], relative to the side.
 
-        The places of a candidate are box centre, box size, and the six points.
+        The places of a candidate are box centre, box size and six landmarks.
         """
         x = F.relu(self.stem(pad_same(images, 5, 2)))
         for block in self.blocks[:FINE_BLOCKS]:
@@ -77,12 +77,12 @@ class BlazeFace(nn.Module):
         """The best face of every image.
 
         Args:
-            margin: edge pixels continued on every side, as a share of the longer side, so that a face that fills its
-                picture is seen at the size the network knows.
+            margin: padding with edge pixels on every side, relative to the longer side, so a face that fills its
+                picture has the size that the network was trained for.
 
         Returns:
-            scores [N] in [0, 1] and points [N, 6, 2] in pixels, in the order of `POINTS`. The first four are what the
-            identity and expression networks take.
+            scores [N] in [0, 1] and landmarks [N, 6, 2] in pixels, in the order of `POINTS`. The identity and
+            expression networks use the first four.
         """
         scores, places = self._best(images, margin)
         return scores, places[:, 2:]
@@ -115,7 +115,7 @@ class BlazeFace(nn.Module):
 
 
 def anchor_centres() -> Tensor:
-    """Centres of the 896 candidates: two a cell of the 16x16 map, six a cell of the 8x8 map. [896, 2]"""
+    """Centres of the 896 candidates: two per cell of the 16x16 map, six per cell of the 8x8 map. [896, 2]"""
     centres = []
     for cells, repeats in ((16, 2), (8, 6)):
         axis = (torch.arange(cells) + 0.5) / cells

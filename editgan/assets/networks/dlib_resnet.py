@@ -1,4 +1,4 @@
-"""dlib's face ResNet as shipped by face-api: 128 numbers a face. The identity network that may guide training."""
+"""dlib's face ResNet as shipped by face-api: 128 features per face. The identity network that may guide training."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ MEAN_RGB = (122.782, 117.001, 104.298)
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside an identity; the normalisation is folded into the convolutions."""
+    """Two 3x3 convolutions and an identity shortcut; normalisation is folded into the convolutions."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -25,7 +25,7 @@ class Residual(nn.Module):
 
 
 class DownResidual(nn.Module):
-    """Halves the resolution; the shortcut is an average pooling filled up with zeros in channels and places."""
+    """Halves the resolution; the shortcut is average pooling, zero-padded in channels and positions."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -39,14 +39,14 @@ class DownResidual(nn.Module):
 
 
 def fill_up(x: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """Zeros behind the last channel, to the right and at the bottom: [N, channels, height, width]."""
+    """Zero-pad after the last channel, to the right and at the bottom: [N, channels, height, width]."""
     return F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2], 0, channels - x.shape[1]))
 
 
 class DlibResnet(nn.Module):
     """Float images [N, 3, H, W] in [-1, 1] -> identity features [N, 128]; compare by Euclidean distance.
 
-    Two pictures of one person lie closer than 0.6 (King 2017, the dlib model's threshold).
+    Two pictures of the same person are closer than 0.6 (threshold of the dlib model, King 2017).
     """
 
     num_features = 128
@@ -64,7 +64,7 @@ class DlibResnet(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, points: Tensor | None = None) -> Tensor:
-        """`points` [N, 4, 2] in pixels place the faces (module `alignment`); default: the framing of the heads."""
+        """`points` [N, 4, 2]: landmarks in pixels (module `alignment`); default: the framing of the heads."""
         return self.embed(align(images, TEMPLATE, SIZE, points))
 
     def embed(self, crops: Tensor) -> Tensor:

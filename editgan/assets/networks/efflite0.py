@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (ImageNet): the feature network of the FID and KID that this project can compute everywhere."""
+"""EfficientNet-Lite0 (ImageNet): features for FID and KID that need no published weights of Inception."""
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ STAGES = (
 
 
 class MBConv(nn.Module):
-    """Inverted residual block without squeeze-and-excitation and with ReLU6, as in the Lite networks."""
+    """Inverted residual block with ReLU6 and without squeeze-and-excitation, as in the Lite networks."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -46,8 +46,8 @@ class MBConv(nn.Module):
 class EfficientNetLite0(nn.Module):
     """Float images [N, 3, H, W] in [-1, 1] -> pooled features [N, 1280].
 
-    Images are resized to 224 px (bicubic, anti-aliased): statistics of different resolutions are then comparable, but
-    not with those of a code base that resizes in another way.
+    Images are resized to 224 px (bicubic, anti-aliased). Results at different resolutions are therefore comparable, but
+    not with those of code that resizes differently.
     """
 
     num_features = 1280

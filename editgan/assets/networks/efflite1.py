@@ -1,4 +1,4 @@
-"""EfficientNet-Lite1 (ImageNet): feature maps for the projected discriminator. It trains and never judges."""
+"""EfficientNet-Lite1 (ImageNet): feature maps for the projected discriminator. Used in training, never as a judge."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from editgan.assets.networks.efflite0 import IMAGENET_MEAN, IMAGENET_STD, STAGES
 
-DEPTH = 1.1  # repeats of every stage but the first and the last are multiplied by it and rounded up (Tan & Le 2019)
+DEPTH = 1.1  # multiplies the repeats of every stage except the first and last, rounded up (Tan & Le 2019)
 TAPS = {1: 24, 2: 40, 4: 112, 6: 320}  # stage whose output is returned -> its channels; strides 4, 8, 16, 32
 
 
@@ -38,7 +38,7 @@ class FoldedMBConv(nn.Module):
 class EfficientNetLite1(nn.Module):
     """Float images [N, 3, H, W] in [-1, 1] -> four feature maps [N, C, H / s, W / s] for s in 4, 8, 16, 32.
 
-    The images keep their size. The classifier behind the last map is left out.
+    The images keep their size. The classifier after the last map is left out.
 
     Attributes:
         channels: C of the four maps.

@@ -13,7 +13,7 @@ EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surp
 
 
 class SeparableConv(nn.Module):
-    """3x3 filter a channel, then a 1x1 mix of the channels."""
+    """3x3 depthwise, then 1x1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
@@ -26,7 +26,7 @@ class SeparableConv(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Four convolutions, each fed with the sum of all before it; the first halves the resolution."""
+    """Four convolutions, each applied to the sum of all previous outputs; the first halves the resolution."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -57,7 +57,7 @@ class FaceApiExpression(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, points: Tensor | None = None) -> Tensor:
-        """`points` [N, 4, 2] in pixels place the faces (module `alignment`); default: the framing of the heads."""
+        """`points` [N, 4, 2]: landmarks in pixels (module `alignment`); default: the framing of the heads."""
         crops = expression_crops(images, SIZE, points)
         return torch.stack([self.classify(crop) for crop in crops]).mean(0)
 

@@ -13,7 +13,7 @@ EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"
 
 
 class SeparableConv(nn.Module):
-    """3x3 filter a channel, then a 1x1 mix of the channels, then batch normalisation."""
+    """3x3 depthwise, then 1x1 convolution, then batch normalisation."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -26,7 +26,7 @@ class SeparableConv(nn.Module):
 
 
 class XceptionBlock(nn.Module):
-    """Two separable convolutions and a max pooling, beside a strided 1x1 shortcut."""
+    """Two separable convolutions and max pooling, with a strided 1x1 shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -56,7 +56,7 @@ class Fer(nn.Module):
         self.register_buffer("grey", torch.tensor(GREY).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, points: Tensor | None = None) -> Tensor:
-        """`points` [N, 4, 2] in pixels place the faces (module `alignment`); default: the framing of the heads."""
+        """`points` [N, 4, 2]: landmarks in pixels (module `alignment`); default: the framing of the heads."""
         crops = expression_crops(images, SIZE, points)
         return torch.stack([self.classify(crop) for crop in crops]).mean(0)
 

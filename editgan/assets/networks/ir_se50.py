@@ -11,7 +11,7 @@ STAGES = ((64, 64, 3), (64, 128, 4), (128, 256, 14), (256, 512, 3))
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel is weighted by a small network that sees the means of all channels (Hu et al. 2018)."""
+    """Squeeze-and-excitation: weights each channel by a small network of all channel means (Hu et al. 2018)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -66,7 +66,7 @@ class IrSe50(nn.Module):
         )
 
     def forward(self, images: Tensor, points: Tensor | None = None) -> Tensor:
-        """`points` [N, 4, 2] in pixels place the faces (module `alignment`); default: the framing of the heads."""
+        """`points` [N, 4, 2]: landmarks in pixels (module `alignment`); default: the framing of the heads."""
         return self.embed(align(images, TEMPLATE, SIZE, points))
 
     def embed(self, crops: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018) by the `lpips` package, its ImageNet trunk read from a local file instead of a download."""
+"""LPIPS (Zhang et al. 2018) from package `lpips`; its ImageNet trunk is read from a local file, not downloaded."""
 
 import warnings
 from pathlib import Path
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class Lpips(nn.Module):
     """Perceptual distance between float images [N, 3, H, W] in [-1, 1], H and W at least 32.
 
-    Everything that counts is the package's own: `features` and `distance` are its forward pass cut in two, so that a
-    fixed target is embedded once.
+    The computation is the package's own. `features` and `distance` are the two halves of its forward pass, so the
+    features of a fixed target are computed once.
 
     Args:
         trunk: "alex" or "vgg"
@@ -21,7 +21,7 @@ class Lpips(nn.Module):
 
     def __init__(self, *, trunk: str):
         super().__init__()
-        # On the meta device nothing is drawn at random for the trunk (which would also disturb the global generator).
+        # The meta device skips the random initialisation of the trunk, which would also advance the global generator.
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips passes torchvision's deprecated `pretrained`
             self.model = lpips.LPIPS(net=trunk, pnet_rand=True, pretrained=False, verbose=False)
@@ -33,7 +33,7 @@ class Lpips(nn.Module):
         self.num_features = self.model.chns[-1]
 
     def load_trunk(self, tensors: dict[str, Tensor]) -> None:
-        """Fill the convolutions: `slice1.0.weight`, `slice1.0.bias`, ... as lpips names them."""
+        """Load the convolutions, named `slice1.0.weight`, `slice1.0.bias`, ... as in lpips."""
         self.model.net.load_state_dict(tensors)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -41,24 +41,24 @@ class Lpips(nn.Module):
         return self.distance(self.features(x), self.features(y))
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The five feature maps [N, C, h, w], each place normalised to unit length."""
+        """The five feature maps [N, C, h, w], normalised to unit length at each position."""
         return [lpips.normalize_tensor(feature) for feature in self._trunk(images)]
 
     def distance(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
-        """From two results of `features`, one of which may hold a single image: [N]."""
+        """Distance of two results of `features`, one of which may hold a single image: [N]."""
         distances = [
             head((a - b).square()).mean((1, 2, 3)) for head, a, b in zip(self.model.lins, first, second, strict=True)
         ]
         return torch.stack(distances).sum(0)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """The last feature map before normalisation, averaged over places: [N, 512] (vgg) or [N, 256] (alex)."""
+        """The last feature map before normalisation, averaged over positions: [N, 512] (vgg) or [N, 256] (alex)."""
         return self._trunk(images)[-1].mean((2, 3))
 
     def spread(self, images: Tensor, size: int = 224) -> Tensor:
-        """Mean and deviation over places of the last map of `features`, of images resized to `size`: [N, 2 C]."""
+        """Mean and standard deviation over positions of the last feature map of images resized to `size`: [N, 2 C]."""
         images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-        last = self.features(images.clamp(-1, 1))[-1].flatten(2)  # [N, C, places]
+        last = self.features(images.clamp(-1, 1))[-1].flatten(2)  # [N, C, positions]
         return torch.cat([last.mean(2), last.std(2)], dim=1)
 
     def _trunk(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""MobileFaceNet (Chen et al. 2018) trained with ArcFace: who a face is, as 192 numbers. The identity judge."""
+"""MobileFaceNet (Chen et al. 2018) trained with ArcFace: 192 identity features per face. The identity judge."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class SameConv(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel, narrow; added to the input where the shapes allow."""
+    """Expand, filter each channel, project; with a shortcut if the shapes match."""
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int, stride: int):
         super().__init__()
@@ -63,12 +63,12 @@ class MobileFaceNet(nn.Module):
         )
         self.blocks = nn.Sequential(*[InvertedResidual(*block) for block in BLOCKS])
         self.widen = SameConv(128, 512, 1)
-        self.pool = nn.Conv2d(512, 512, 7, groups=512)  # a weighted mean over the 7x7 places, one set a channel
+        self.pool = nn.Conv2d(512, 512, 7, groups=512)  # weighted mean of the 7x7 positions, per channel
         self.mix = nn.Conv2d(512, 512, 1)
         self.head = nn.Conv2d(512, self.num_features, 1)
 
     def forward(self, images: Tensor, points: Tensor | None = None) -> Tensor:
-        """`points` [N, 4, 2] in pixels place the faces (module `alignment`); default: the framing of the heads."""
+        """`points` [N, 4, 2]: landmarks in pixels (module `alignment`); default: the framing of the heads."""
         return self.embed(align(images, TEMPLATE, SIZE, points))
 
     def embed(self, crops: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The Inception-v3 of published FID and KID figures, by package torch-fidelity, with weights that the user supplies."""
+"""The Inception-v3 of published FID and KID results, from package torch-fidelity, with weights supplied by the user."""
 
 import tempfile
 from pathlib import Path
@@ -13,18 +13,18 @@ from editgan.images import to_uint8
 class ReferenceInception(nn.Module):
     """Float images [N, 3, H, W] in [-1, 1] -> pool3 features [N, 2048].
 
-    Images are rounded to 8 bits and resized as TensorFlow 1 did it, as the published figures have it; so this network
+    Images are rounded to 8 bits and resized like TensorFlow 1, as for published results. The network therefore
     passes no gradient.
 
     Args:
-        weights: state dict of pt_inception-2015-12-05-6726825d.pth, 1,008 logits included.
+        weights: state dict of pt_inception-2015-12-05-6726825d.pth, including its 1,008 logits.
     """
 
     num_features = 2048
 
     def __init__(self, *, weights: dict[str, Tensor]):
         super().__init__()
-        with tempfile.TemporaryDirectory() as folder:  # the package reads a file, and without `weights_only`
+        with tempfile.TemporaryDirectory() as folder:  # the package reads a file, without `weights_only`
             path = Path(folder) / "weights.pth"
             torch.save(weights, path)
             self.extractor = FeatureExtractorInceptionV3(

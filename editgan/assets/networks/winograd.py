@@ -1,10 +1,10 @@
-"""3x3 convolutions of frozen networks by Winograd's minimal filtering, on a CPU: 36 multiplications do the work of 144.
+"""3x3 convolutions of frozen networks on a CPU by Winograd's minimal filtering: 36 multiplications instead of 144.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016), F(4x4, 3x3): the image is cut into
-overlapping 6x6 tiles, tiles and kernels are transformed, multiplied entry by entry (one matrix product over channels an
-entry), and transformed back into 4x4 outputs: Y = A^T [(G g G^T) * (B^T d B)] A. The processors this project runs on
-have no such kernel in oneDNN. With 256 channels and more the products outweigh the transforms and LPIPS-VGG with its
-gradient takes two thirds of the time; results agree with the ordinary convolution to about 1e-5.
+overlapping 6x6 tiles. Tiles and kernels are transformed, multiplied elementwise (one matrix product over channels per
+element), and transformed back to 4x4 outputs: Y = A^T [(G g G^T) * (B^T d B)] A. oneDNN has no such kernel for the CPUs
+that this project was measured on. From 256 channels on, the products cost more than the transforms, and LPIPS-VGG with
+its gradient takes two thirds of the time. Results agree with the ordinary convolution to about 1e-5.
 """
 
 import torch
@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-MIN_PRODUCT = 128 * 256  # in_channels * out_channels from which it pays
-TILE = 4  # output pixels of a tile, each way
+MIN_PRODUCT = 128 * 256  # minimum of in_channels * out_channels for a speed-up
+TILE = 4  # side of a tile's output in pixels
 
 INPUT_TRANSFORM = torch.tensor(  # B^T
     [
@@ -43,7 +43,7 @@ OUTPUT_TRANSFORM = torch.tensor(  # A^T
         [0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
     ]
 )
-# B^T d B as one matrix product on a flattened tile, and so for A.
+# B^T d B as one matrix product with a flattened tile; likewise for A.
 INPUT_MATRIX = torch.kron(INPUT_TRANSFORM, INPUT_TRANSFORM)  # [36, 36]
 OUTPUT_MATRIX = torch.kron(OUTPUT_TRANSFORM, OUTPUT_TRANSFORM)  # [16, 36]
 
@@ -72,7 +72,7 @@ def winograd_conv3x3(x: Tensor, kernels: Tensor) -> Tensor:
 
 
 class _FrozenConv3x3(torch.autograd.Function):
-    """The gradient to the input of a 3x3 convolution is one with mirrored kernels and channels exchanged."""
+    """The input gradient of a 3x3 convolution is a convolution with mirrored kernels and exchanged channels."""
 
     @staticmethod
     def forward(ctx, x: Tensor, kernels: Tensor, mirrored: Tensor) -> Tensor:
@@ -86,10 +86,10 @@ class _FrozenConv3x3(torch.autograd.Function):
 
 
 class WinogradConv3x3(nn.Conv2d):
-    """A frozen 3x3 convolution, stride and padding 1, that takes Winograd's way where it can.
+    """A frozen 3x3 convolution, stride and padding 1, that uses Winograd's algorithm where possible.
 
-    That is: on a CPU, in float32, with sides that are multiples of 4. Everywhere else it is the ordinary convolution.
-    Transformed kernels are made at first use and take 8 times the memory of the weights.
+    It is used on a CPU, in float32, if both sides are multiples of 4; otherwise the ordinary convolution is used.
+    Transformed kernels are made on first use and take 8 times the memory of the weights.
     """
 
     transformed: tuple[Tensor, Tensor] | None = None
@@ -105,11 +105,11 @@ class WinogradConv3x3(nn.Conv2d):
 
 
 def use_winograd(network: nn.Module) -> nn.Module:
-    """Let every wide 3x3 convolution of a frozen network take Winograd's way. Changes `network` and returns it."""
+    """Make every wide 3x3 convolution of a frozen network use Winograd's algorithm. Modifies and returns `network`."""
     for module in network.modules():
         if type(module) is nn.Conv2d and _eligible(module):
             if module.weight.requires_grad:
-                raise ValueError("use_winograd takes frozen networks only: transformed kernels do not follow training")
+                raise ValueError("use_winograd needs a frozen network: transformed kernels do not follow training")
             module.__class__ = WinogradConv3x3
     return network
 

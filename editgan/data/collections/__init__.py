@@ -1,1 +1,1 @@
-"""Collections of uncropped photos as their makers distribute them: each module lists what one holds (`list_photos`)."""
+"""Collections of uncropped photos as distributed: each module lists the files of one collection (`list_photos`)."""

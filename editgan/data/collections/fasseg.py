@@ -1,7 +1,7 @@
-"""FASSEG V2 (Khan, Mauro, Leonardi): frontal faces with hand-made part masks, painted as colours.
+"""FASSEG V2 (Khan, Mauro, Leonardi): frontal faces with hand-made part masks, stored as colours.
 
-Train_RGB/N.bmp with Train_Labels/N.bmp, the same for Test, as in the makers' folder V2; or train/N.jpg with
-train/N_label.png and test/. Pixels between two parts are mixtures of their colours and get the nearest one.
+Train_RGB/N.bmp with Train_Labels/N.bmp, and likewise Test, as in the official folder V2; or train/N.jpg with
+train/N_label.png, and likewise test/. Pixels on the border of two parts have mixed colours and get the nearest one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ CLASSES = Classes(
 
 
 def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
-    """Photos with masks; `partition` says the makers' half. Each counts as another person: who is on it is not told,
-    and ten people of the test half are in the training half, too (docs/results/photographs.md)."""
+    """Photos with masks; `partition` is the official half.
+
+    Each photo counts as a separate person, since persons are not labelled. Ten persons of the test half are also in the
+    training half (docs/results/photographs.md).
+    """
     photos = {match[0]: match for name in files.names if (match := PHOTO.fullmatch(name))}
     masks = {
         (match[1], match[2].lower(), match[3] or match[4]): name
@@ -43,11 +46,11 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
         masked = lambda file=masks[key]: nearest(files.read(file))  # noqa: E731
         found.append(Found(name, f"{half} {match[3]}", {"partition": half}, masked))
     rest = [name for name in files.names if name not in photos and name not in used]
-    return found, [*rejected, *(Rejected(name, "is neither photo nor mask of one") for name in rest)], CLASSES
+    return found, [*rejected, *(Rejected(name, "is neither a photo nor a mask of one") for name in rest)], CLASSES
 
 
 def nearest(content: bytes) -> np.ndarray:
-    """Class numbers of a painted mask: each pixel that of the nearest colour.  # uint8 [H, W]"""
+    """Class numbers of a painted mask: the nearest colour for each pixel.  # uint8 [H, W]"""
     painted = np.asarray(open_picture(content, ("PNG", "BMP")).convert("RGB"))
     palette, labels = CLASSES.palette.astype(np.int32), np.empty(painted.shape[:2], np.uint8)
     for row, colours in enumerate(painted):  # uint8 [W, 3]

@@ -1,7 +1,7 @@
-"""The files of a collection, read where they lie: in a folder, a .zip or a .tar (also compressed); nothing is unpacked.
+"""Read the files of a collection in place: from a folder, a .zip or a .tar (also compressed); nothing is unpacked.
 
-They are not trusted: what is no regular file, has a name that leads out or that no file can have, or is larger than a
-picture may be is refused by name, and an archive that swells without end is given up.
+Files are not trusted. Non-regular files, names that lead outside or are not valid file names, and files above the size
+limit are rejected by name. An archive that unpacks to an excessive size raises an error.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from editgan.data.sources.listing import MAX_BYTES, Rejected, files_below, print
 from editgan.errors import UserError
 
 MAX_FILES = 2_000_000
-MAX_ALL_BYTES = 2**38  # of all files of an archive, unpacked
-MAX_HEADER = 2**20  # bytes of a header of a .tar: it holds a name
-MAX_NAME, MAX_PATH = 200, 1000  # bytes of a name, and of those of a path together; results are called likewise
-COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by the first bytes
+MAX_ALL_BYTES = 2**38  # limit for all files of an archive, unpacked
+MAX_HEADER = 2**20  # limit in bytes for a header of a .tar, which holds a name
+MAX_NAME, MAX_PATH = 200, 1000  # limits in bytes of a file name and of a path; output files get the same names
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes of the file
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
 class Files:
-    """Names with forward slashes, in the order in which they are read fastest, and what reads one."""
+    """File names with forward slashes, in the order of fastest access, and a function that reads one file."""
 
     names: list[str]
     rejected: list[Rejected]
@@ -43,7 +43,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Found:
-    """A photo of a collection, before it is opened."""
+    """A photo of a collection, not yet opened."""
 
     file: str
     person: str
@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[Files]:
     """The files of a folder or an archive.
 
     Raises:
-        UserError: there is nothing, it is no such archive, or it holds more than any collection does.
+        UserError: the path does not exist, is not a supported archive, or exceeds the limits.
     """
     if path.is_dir():
         yield _folder(path)
@@ -75,14 +75,14 @@ def opened(path: Path) -> Iterator[Files]:
 
 
 def decompressed(file: BinaryIO) -> BinaryIO:
-    """The content of a file that gzip, bzip2 or xz may have packed."""
+    """The content of a file, decompressed if it is gzip, bzip2 or xz."""
     start = file.read(8)
     file.seek(0)
     return next((unpack(file) for magic, unpack in COMPRESSED.items() if start.startswith(magic)), file)
 
 
 class Headers:
-    """A file for tarfile that refuses to read much at once as long as `most` is set: headers are read whole."""
+    """A file object for tarfile; limits each read while `most` is set, since tarfile reads whole headers at once."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.most = file, MAX_HEADER
@@ -95,7 +95,7 @@ class Headers:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a name is no plain relative path."""
+    """Whether a name is not a plain relative path."""
     return not name or name.startswith("/") or "\\" in name or "\0" in name or ".." in PurePosixPath(name).parts
 
 
@@ -160,37 +160,37 @@ def _tar(path: Path, content: Headers) -> Files:
 
 
 def _named(name: str, size: int, members: dict, *, regular: bool) -> tuple[str, str | None]:
-    """The name of a file as it is given out, without `./`, and why it is refused, if it is."""
+    """The output name of a file, without `./`, and the reason for its rejection, if any."""
     if leads_out(name):
         return printable(name), "its path leads out of the archive"
     if printable(name) != name:
-        return printable(name), "its name is no UTF-8"
+        return printable(name), "its name is not valid UTF-8"
     name = PurePosixPath(name).as_posix()
     if len(name.encode()) > MAX_PATH or any(len(part.encode()) > MAX_NAME for part in name.split("/")):
         return name, f"has a name of more than {MAX_NAME} bytes, or a path of more than {MAX_PATH}"
     if name in members:
-        return name, "a second file of this name"
+        return name, "a second file with this name"
     return name, _reason(size, regular=regular)
 
 
 def _reason(size: int, *, regular: bool) -> str | None:
     if not regular:
-        return "is a link or a device, no file"
+        return "is a link or a device, not a regular file"
     if size > MAX_BYTES:
-        return f"has {size / 2**20:.0f} MiB, at most {MAX_BYTES // 2**20} are read"
+        return f"has {size / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20} MiB"
     return None
 
 
 def _counted(path: Path, total: int, size: int, files: int) -> int:
     if total + size > MAX_ALL_BYTES or files >= MAX_FILES:
         raise UserError(
-            f"{path}: holds more than {MAX_ALL_BYTES // 2**30} GiB or {MAX_FILES:,} files; no collection does"
+            f"{path}: holds more than {MAX_ALL_BYTES // 2**30} GiB or {MAX_FILES:,} files, the limits for a collection"
         )
     return total + size
 
 
 def _limited(file) -> bytes:
-    """The content, whatever size its header gives."""
+    """The content of a file, limited in size whatever its header says."""
     content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")

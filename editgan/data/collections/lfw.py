@@ -1,7 +1,7 @@
 """Labeled Faces in the Wild, any of its versions (lfw-deepfunneled.tgz, lfw.tgz): PERSON/PERSON_0001.jpg.
 
-Its makers give no expressions. Those of muxspace/facial_expressions (data/legend.csv: user.id, image, emotion) name its
-files; where several people labelled a picture differently it counts as unlabelled.
+The data set has no expressions. Those of muxspace/facial_expressions (data/legend.csv: user.id, image, emotion) use its
+file names. A picture on which several annotators disagree counts as unlabelled.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from editgan.errors import UserError
 
 PHOTO = re.compile(r"(?:.*/)?([^/]+)/(\1_\d{4}\.jpg)")
 SMILE = {"happiness": 1.0, "neutral": 0.0}
-UNCLEAR = 0.1  # the smile of other expressions and of unlabelled pictures: neither smiling nor neutral
+UNCLEAR = 0.1  # smile value of other expressions and of unlabelled pictures: neither smiling nor neutral
 
 
 def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
-    """Photos with the smile that their label says.
+    """Photos with the smile value of their label.
 
     Raises:
-        UserError: the table of labels is not as published.
+        UserError: the table of labels does not have the published format.
     """
     emotions = read_emotions(labels) if labels is not None else {}
     found, rejected = [], []
     for name in files.names:
         match = PHOTO.fullmatch(name)
         if match is None:
-            rejected.append(Rejected(name, "is not named PERSON/PERSON_0001.jpg"))
+            rejected.append(Rejected(name, "its name does not match PERSON/PERSON_0001.jpg"))
             continue
         emotion = emotions.get(match[2])
         attributes = {"smile": SMILE.get(emotion, UNCLEAR)} | ({"emotion": emotion} if emotion else {})
@@ -42,13 +42,13 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
 
 
 def read_emotions(path: Path) -> dict[str, str | None]:
-    """Emotion by file name, None where the labels disagree."""
+    """Emotion by file name; None if the labels disagree."""
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not readable as a CSV ({error})") from None
+        raise UserError(f"{path}: not a readable CSV ({error})") from None
     if not rows or not {"image", "emotion"} <= rows[0].keys():
-        raise UserError(f"{path}: its first line must name the columns image and emotion")
+        raise UserError(f"{path}: the header must name the columns image and emotion")
     emotions: dict[str, str | None] = {}
     for row in rows:
         image, emotion = row["image"], (row["emotion"] or "").strip().lower()

@@ -1,8 +1,8 @@
-"""The Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0): people neutral and smiling, outlined by hand.
+"""The Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0): neutral and smiling people, outlined by hand.
 
-The folders `neutral_front` and `smiling_front` (or `neutral` and `smiling`) hold NNN_03.jpg (or NNN.jpg), beside it
-NNN_03.csv (point, x, y) or NNN_03.tem (WebMorph's template); for CSVs `curves.csv` (curve, closed, points) says which
-points follow one another. Hair and clothes are not outlined and count as background. Views from the side are not used.
+The folders `neutral_front` and `smiling_front` (or `neutral` and `smiling`) hold NNN_03.jpg (or NNN.jpg) together with
+NNN_03.csv (point, x, y) or NNN_03.tem (WebMorph's template). For CSVs, `curves.csv` (curve, closed, points) lists the
+points of each curve. Hair and clothes are not outlined and count as background. Side views are not used.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from editgan.data.sources.listing import Rejected
 
 SIDE_VIEW = re.compile(r"(?:.*/)?(?:neutral|smiling)_[^/]*/[^/]*\.(?:jpg|png)", re.IGNORECASE)
 PHOTO = re.compile(r"(?:.*/)?((neutral|smiling)(?:_front)?)/((\d{3})[^/]*)\.(?:jpg|png)", re.IGNORECASE)
-# Curves of the set's template by part, as (curve, backwards) that are joined to an outline; left and right are the
-# person's own, as everywhere here: the right eye is the one at the left of the picture.
+# Curves of the set's template by part, as (curve, backwards), joined to an outline. Left and right are the person's:
+# the right eye is on the left of the picture.
 OUTLINES: dict[str, list[list[tuple[int, bool]]]] = {
     "neck": [[(38, False), (40, False), (39, True), (42, True)]],
     "skin": [[(28, False), (43, True), (42, True), (41, True)]],
@@ -43,7 +43,7 @@ CLASSES = Classes(names=["background", *OUTLINES], palette=np.array(COLOURS, np.
 
 
 def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
-    """Photos, smiling 0 or 1, with masks where points were placed; `neutral` of a smiling one names the other."""
+    """Photos with smile 0 or 1, and masks where outlines exist; `neutral` of a smiling photo names the neutral one."""
     names, found, rejected, used = set(files.names), [], [], set()
     curves = next((name for name in files.names if name.rpartition("/")[2] == "curves.csv"), None)
     photos = [match for name in files.names if (match := PHOTO.fullmatch(name))]
@@ -61,7 +61,7 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
             attributes["neutral"] = neutral[person]
         found.append(Found(name, f"london {person}", attributes, drawn))
     rest = [name for name in files.names if name not in used and name != curves]
-    reasons = {True: "shows the face from the side", False: "is neither photo nor outline of one"}
+    reasons = {True: "shows the face from the side", False: "is neither a photo nor an outline of one"}
     rejected += [Rejected(name, reasons[SIDE_VIEW.fullmatch(name) is not None]) for name in rest]
     return found, rejected, CLASSES
 
@@ -70,7 +70,7 @@ def draw(files: Files, photo: str, template: str, curves: str | None) -> np.ndar
     """The part mask of a photo, uint8 [H, W].
 
     Raises:
-        ValueError: outlines that are not as published.
+        ValueError: the outlines do not have the published format.
     """
     from PIL import Image
 
@@ -91,7 +91,7 @@ def outlines(points: np.ndarray, lines: list[list[int]]) -> dict[int, list[np.nd
     """Closed outlines [P, 2] by class number."""
     needed = 1 + max(curve for parts in OUTLINES.values() for part in parts for curve, _ in part)
     if len(lines) < needed or max(map(max, lines)) >= len(points):
-        raise ValueError(f"outlines of {len(points)} points and {len(lines)} curves, not those of the London set")
+        raise ValueError(f"{len(points)} points and {len(lines)} curves do not match the outlines of the London set")
     curve = [smooth(points[line]) for line in lines]
     return {
         label: [np.concatenate([curve[i][::-1] if backwards else curve[i] for i, backwards in part]) for part in parts]
@@ -100,7 +100,7 @@ def outlines(points: np.ndarray, lines: list[list[int]]) -> dict[int, list[np.nd
 
 
 def read_template(text: str) -> tuple[np.ndarray, list[list[int]]]:
-    """WebMorph's .tem: number of points, the points, number of lines, and for each line closed, count, points."""
+    """WebMorph's .tem: number of points, the points, number of lines; for each line closed, count, points."""
     rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     try:
         count = int(rows[0][0])
@@ -109,5 +109,5 @@ def read_template(text: str) -> tuple[np.ndarray, list[list[int]]]:
         for index in range(int(rest[0][0])):
             lines.append([int(point) for point in rest[3 * index + 3]])
     except (IndexError, ValueError) as error:
-        raise ValueError(f"no template of WebMorph ({error})") from None
+        raise ValueError(f"not a WebMorph template ({error})") from None
     return points, lines

@@ -1,4 +1,4 @@
-"""Part masks drawn from outlines that were placed by hand."""
+"""Draw part masks from hand-placed outlines."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from PIL import Image, ImageDraw
 from editgan.data.archive import Classes
 
 NO_PARTS = Classes(names=["background"], palette=np.zeros((1, 3), np.uint8))
-OVERSAMPLING = 4  # outlines are drawn so many times larger
+OVERSAMPLING = 4  # outlines are drawn at this multiple of the size
 
 
 def draw_parts(outlines: Mapping[int, Sequence[np.ndarray]], size: tuple[int, int]) -> np.ndarray:
-    """Fill closed outlines, later classes over earlier ones.
+    """Fill closed outlines; later classes cover earlier ones.
 
     Args:
-        outlines: by class, polygons of points (x, y) in pixels  # float [P, 2] each
+        outlines: polygons of points (x, y) in pixels, by class  # float [P, 2] each
         size: width and height
     Returns:
         class numbers, 0 where nothing is drawn  # uint8 [H, W]
@@ -31,7 +31,7 @@ def draw_parts(outlines: Mapping[int, Sequence[np.ndarray]], size: tuple[int, in
 
 
 def smooth(points: np.ndarray, closed: bool = False, between: int = 8) -> np.ndarray:
-    """A Catmull-Rom curve through points [P, 2], with so many points from one to the next.  # [Q, 2]"""
+    """A Catmull-Rom curve through points [P, 2], with `between` samples per segment.  # [Q, 2]"""
     if len(points) < 3:
         return points
     first, last = (points[-1:], points[:1]) if closed else (points[:1], points[-1:])

@@ -1,7 +1,7 @@
 """Any folder or archive of uncropped photos, with an optional table of attributes and optional part masks.
 
-The table is a CSV with the column `file` (the photo's path in the folder or archive) and those of attributes.csv in
-docs/data.md. Masks come with `classes.json` beside two folders: masks/a/b.png belongs to images/a/b.jpg, of its size.
+The table is a CSV with the column `file` (the photo's path in the folder or archive) and the columns of attributes.csv
+in docs/data.md. Masks need `classes.json` next to both folders: masks/a/b.png belongs to images/a/b.jpg, of equal size.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
-    """Photos with the attributes of their rows and the masks of their names; each a person of its own if no row says.
+    """Photos with the attributes of their rows and their masks; without a row, each counts as a separate person.
 
     Raises:
-        UserError: the table is no CSV or has no column `file`, or classes.json is no list of classes.
+        UserError: the table is not a CSV or lacks the column `file`, or classes.json is not a list of classes.
     """
     found, rejected, masks, classes = [], [], {}, NO_PARTS
     table = read_table(labels, rejected) if labels is not None else {}
-    unusable = {file for file, _ in rejected}  # by their rows
+    unusable = {file for file, _ in rejected}  # because of their rows
     if CLASSES in files.names:
         classes = parse_classes(files.read(CLASSES), CLASSES)
         masks = {name: name[len(MASKS) + 1 :] for name in files.names if name.startswith(f"{MASKS}/")}
@@ -38,7 +38,7 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
     by_photo = {f"{IMAGES}/{stem}".rpartition(".")[0]: name for name, stem in masks.items()}
     for name in photos:
         if not name.lower().endswith(ENDINGS):
-            rejected.append(Rejected(name, f"is no picture: its name ends in none of {', '.join(ENDINGS)}"))
+            rejected.append(Rejected(name, f"is not a picture: supported extensions are {', '.join(ENDINGS)}"))
         elif labels is not None and name not in table:
             rejected += [] if name in unusable else [Rejected(name, f"has no row in {labels.name}")]
         else:
@@ -46,7 +46,7 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
             masked = None if mask is None else partial(read_mask, files, mask, len(classes.names))
             found.append(Found(name, row.pop("person", None) or name, row, masked))
     rejected += [Rejected(mask, "belongs to no photo") for mask in by_photo.values()]
-    rejected += [Rejected(name, "no such file, but a row") for name in sorted(set(table) - set(photos))]
+    rejected += [Rejected(name, "has a row, but the file does not exist") for name in sorted(set(table) - set(photos))]
     return found, rejected, classes
 
 
@@ -60,5 +60,5 @@ def read_table(path: Path, rejected: list[Rejected]) -> dict[str, dict]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as a CSV ({error})") from None
+        raise UserError(f"{path}: not a readable CSV ({error})") from None
     return parse_table(text, path, rejected)

@@ -1,1 +1,1 @@
-"""Where pictures come from when they are not rendered: each module lists what its layout holds (`list_pictures`)."""
+"""Sources of pictures that are not rendered: each module lists the files of one layout (`list_pictures`)."""

@@ -1,11 +1,11 @@
-"""Source `celeba_hq`: CelebA-HQ with the masks of CelebAMask-HQ, as distributed, in CelebA's official split.
+"""Source `celeba_hq`: CelebA-HQ with the masks of CelebAMask-HQ, as distributed, with CelebA's official split.
 
 CelebA-HQ-img/N.jpg
-CelebAMask-HQ-mask-anno/K/NNNNN_part.png   512 px, one file a part, K = N // 2000
-CelebAMask-HQ-attribute-anno.txt           40 attributes a picture, -1 or 1
-CelebA-HQ-to-CelebA-mapping.txt            which picture of CelebA each one is
+CelebAMask-HQ-mask-anno/K/NNNNN_part.png   512 px, one file per part, K = N // 2000
+CelebAMask-HQ-attribute-anno.txt           40 attributes per picture, -1 or 1
+CelebA-HQ-to-CelebA-mapping.txt            the CelebA picture of each CelebA-HQ picture
 list_eval_partition.txt                    of CelebA: 0 train, 1 val, 2 test
-identity_CelebA.txt                        of CelebA, optional: who is on a picture
+identity_CelebA.txt                        of CelebA, optional: identity of each picture
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PARTITIONS = {"0": "train", "1": "val", "2": "test"}
 MASK_SIDE = 512
 NUMBER = re.compile(r"[0-9]{1,9}")
 PART = re.compile(r"(\d{5})_(\w+)\.png")
-# The published labels, name there -> (name here, published colour). Label = place in this list, counted from 1; later
-# parts cover earlier ones. Left and right are as published.
+# The published labels: published name -> (our name, published colour). The label is the position in this list, starting
+# at 1; later parts cover earlier ones. Left and right are as published.
 PARTS = {
     "skin": ("skin", (204, 0, 0)),
     "nose": ("nose", (76, 153, 0)),
@@ -55,10 +55,10 @@ CLASSES = Classes(
 
 
 def list_pictures(root: Path) -> Listing:
-    """What the folder holds.
+    """List the pictures of the folder.
 
     Raises:
-        UserError: a table or a folder is missing or not as published.
+        UserError: a table or a folder is missing or does not have the published format.
     """
     partition = dict(_rows(root, PARTITION, 2))
     people = dict(_rows(root, IDENTITY, 2)) if (root / IDENTITY).exists() or (root / IDENTITY).is_symlink() else {}
@@ -106,7 +106,7 @@ def list_pictures(root: Path) -> Listing:
 
 
 def as_heads_have(row: dict[str, int]) -> dict:
-    """Attributes under the names that the rendered heads have, and CelebA's own, 1 or 0."""
+    """Attributes under the names used for rendered heads, and CelebA's own ones as 1 or 0."""
     attributes: dict = dict(row)
 
     def number(name: str) -> float:
@@ -123,8 +123,8 @@ def _rows(root: Path, file: str, cells: int, header: bool = False) -> list[list[
     """Lines of a table, split at blanks.
 
     Raises:
-        UserError: the file is missing, or a line has another number of cells, does not begin with a number (of tables
-            without a header that of a .jpg), or begins as one before it.
+        UserError: the file is missing, or a line has the wrong number of cells, does not start with a number (in tables
+            without a header: the number of a .jpg), or starts with the same number as an earlier line.
     """
     rows = [line.split() for line in read_text(root, file).splitlines()]
     rows = [row for row in rows if row][1 if header else 0 :]
@@ -132,7 +132,7 @@ def _rows(root: Path, file: str, cells: int, header: bool = False) -> list[list[
     for row in rows:
         number = row[0] if header else row[0].removesuffix(".jpg")
         if len(row) != cells or not NUMBER.fullmatch(number) or number in seen:
-            fault = "is there twice" if number in seen else "is not as published"
+            fault = "is a duplicate" if number in seen else "does not have the published format"
             raise UserError(f"{root / file}: the line {' '.join(row)[:80]!r} {fault}; fetch the file again")
         seen.add(number)
     return rows
@@ -149,13 +149,15 @@ def _attributes(root: Path) -> dict[str, dict[str, int]]:
     rows = {}
     for row in filter(None, lines[2:]):
         if len(row) != len(names) + 1 or not set(row[1:]) <= {"1", "-1"}:
-            raise UserError(f"{root / ATTRIBUTES}: the row of {row[0]} is not as published; fetch the file again")
+            raise UserError(
+                f"{root / ATTRIBUTES}: the row of {row[0]} does not have the published format; fetch the file again"
+            )
         rows[row[0]] = {name: int(value == "1") for name, value in zip(names, row[1:], strict=True)}
     return rows
 
 
 def _masks(root: Path, rejected: list[Rejected]) -> tuple[dict[int, dict[str, str]], dict[int, str]]:
-    """Part files by picture and part, and what is wrong with the parts of a picture."""
+    """Part files by picture and part, and the faults of each picture's parts."""
     files, unusable = files_below(root, MASKS)
     rejected += unusable
     masks: dict[int, dict[str, str]] = {}
@@ -164,9 +166,9 @@ def _masks(root: Path, rejected: list[Rejected]) -> tuple[dict[int, dict[str, st
         match = PART.fullmatch(file.rpartition("/")[2])
         number = int(match[1]) if match else -1
         if match is None or file != f"{MASKS}/{number // 2000}/{match[0]}":
-            rejected.append(Rejected(file, f"is no part mask: those are {MASKS}/K/NNNNN_part.png with K = N // 2000"))
+            rejected.append(Rejected(file, f"is not a part mask: expected {MASKS}/K/NNNNN_part.png with K = N // 2000"))
         elif match[2] not in PARTS:
-            rejected.append(Rejected(file, f"unknown part {match[2]}; known are {', '.join(PARTS)}"))
+            rejected.append(Rejected(file, f"unknown part {match[2]}; valid parts are {', '.join(PARTS)}"))
             faults[number] = f"{file}: unknown part {match[2]}"
         else:
             masks.setdefault(number, {})[match[2]] = file

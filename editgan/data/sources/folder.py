@@ -3,7 +3,7 @@
 images/**.{png,jpg,jpeg}   square pictures, faces framed as in FFHQ and CelebA-HQ
 masks/**.png               optional; masks/a/b.png belongs to images/a/b.jpg, pixel value = class number
 classes.json               names and colours of the classes, needed with masks: [{"name": .., "colour": [r, g, b]}]
-attributes.csv             optional; a row a picture, columns `file` and, where known, `person`, `partition`, attributes
+attributes.csv             optional; a row per picture, columns `file` and, if known, `person`, `partition`, attributes
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ ENDINGS = (".png", ".jpg", ".jpeg")
 RANGES = {
     **dict.fromkeys(("smile", "mouth_open", "frown", "blink", "masculine", "age"), (0.0, 1.0)),
     **dict.fromkeys(("yaw", "pitch", "roll"), (-math.pi, math.pi)),
-}  # attributes that later stages compute with
+}  # attributes that later stages use
 PARTITIONS = ("train", "val", "test")
-OURS = ("identity", "file")  # attributes that the stage itself writes
+OURS = ("identity", "file")  # attributes that this stage writes
 
 
 def list_pictures(root: Path) -> Listing:
-    """What the folder holds.
+    """List the pictures of the folder.
 
     Raises:
-        UserError: no folder images/, masks without classes.json, or a table that is no CSV or has no column `file`.
+        UserError: no folder images/, masks without classes.json, or a table that is not a CSV or lacks column `file`.
     """
     files, rejected = files_below(root, IMAGES)
     masks, classes = _masks(root, rejected)
     table = _table(root, rejected)
-    refused = {file for file, _ in rejected}  # by their row
+    refused = {file for file, _ in rejected}  # because of their row
     items, names = [], set()
     for file in files:
         name = file.removeprefix(f"{IMAGES}/")
         stem, ending = (name[: name.rfind(".")], name[name.rfind(".") :]) if "." in name else (name, "")
         if ending.lower() not in ENDINGS:
-            rejected.append(Rejected(file, f"is no picture: its name ends in none of {', '.join(ENDINGS)}"))
+            rejected.append(Rejected(file, f"is not a picture: supported extensions are {', '.join(ENDINGS)}"))
         elif stem in names:
-            rejected.append(Rejected(file, "another picture has the same name but for its ending"))
+            rejected.append(Rejected(file, "another picture has the same name with another extension"))
         elif table is not None and name not in table:
             if file not in refused:
                 rejected.append(Rejected(file, f"has no row in {TABLE}"))
@@ -66,7 +66,7 @@ def list_pictures(root: Path) -> Listing:
     ]
     present = {file.removeprefix(f"{IMAGES}/") for file in files}
     rejected += [
-        Rejected(f"{IMAGES}/{name}", f"no such file, but a row in {TABLE}")
+        Rejected(f"{IMAGES}/{name}", f"has a row in {TABLE}, but the file does not exist")
         for name in (table or {})
         if name not in present
     ]
@@ -74,7 +74,7 @@ def list_pictures(root: Path) -> Listing:
 
 
 def _of_one_partition(items: list[Item], rejected: list[Rejected]) -> list[Item]:
-    """Without the people whose pictures lie in several partitions: they would be learned from and measured on."""
+    """Drop people whose pictures are in several partitions: they would be in training and in test."""
     partitions: dict[str, set[str]] = {}
     for item in items:
         if item.person is not None:
@@ -96,39 +96,39 @@ def _masks(root: Path, rejected: list[Rejected]) -> tuple[set[str], Classes]:
         return set(), Classes(["background"], np.zeros((1, 3), np.uint8))
     files, unusable = files_below(root, MASKS)
     rejected += unusable
-    rejected += [Rejected(file, "is no mask: masks are .png files") for file in files if not file.endswith(".png")]
+    rejected += [Rejected(file, "is not a mask: masks are .png files") for file in files if not file.endswith(".png")]
     read_text(root, CLASSES)
     classes = load_classes(root / CLASSES)
     if not 2 <= len(classes.names) <= 255 or len(set(classes.names)) < len(classes.names):
-        raise UserError(f"{root / CLASSES}: give 2 to 255 classes, each with a name of its own")
+        raise UserError(f"{root / CLASSES}: expected 2 to 255 classes with distinct names")
     return {file for file in files if file.endswith(".png")}, classes
 
 
 def _table(root: Path, rejected: list[Rejected]) -> dict[str, dict] | None:
-    """Rows of attributes.csv by file, None where there is no table."""
+    """Rows of attributes.csv by file; None if there is no table."""
     if not (root / TABLE).exists() and not (root / TABLE).is_symlink():
         return None
     return parse_table(read_text(root, TABLE), root / TABLE, rejected, f"{IMAGES}/")
 
 
 def parse_table(text: str, path: Path, rejected: list[Rejected], place: str = "") -> dict[str, dict]:
-    """Rows of a table of attributes by file, numbers as numbers; rows that cannot be used go to `rejected`.
+    """Parse a table of attributes: rows by file, numeric cells as numbers. Invalid rows are added to `rejected`.
 
     Args:
-        path: what the text was read from
-        place: what comes before the names of files where they are rejected
+        path: file that the text was read from
+        place: prefix of file names in `rejected`
     Raises:
-        UserError: it is no CSV, or its columns are not named as they should be.
+        UserError: not a CSV, or the columns have wrong names.
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
     try:
         columns, lines = reader.fieldnames or [], list(reader)
     except csv.Error as error:
-        raise UserError(f"{path}: is no CSV ({error})") from None
+        raise UserError(f"{path}: is not a CSV ({error})") from None
     if "file" not in columns or len(set(columns)) < len(columns) or "" in columns:
-        raise UserError(f"{path}: the first line must name each column once, `file` among them; it is {columns}")
+        raise UserError(f"{path}: the header must name each column once, including `file`; it is {columns}")
     if "identity" in columns:
-        raise UserError(f"{path}: call the column of who is on a picture `person`, not `identity`")
+        raise UserError(f"{path}: the column with the person of a picture must be called `person`, not `identity`")
     rows: dict[str, dict] = {}
     seen = set()
     for number, cells in enumerate(lines, 2):
@@ -137,7 +137,7 @@ def parse_table(text: str, path: Path, rejected: list[Rejected], place: str = ""
             if file.startswith("/") or ".." in file.split("/") or "\\" in file:
                 raise ValueError("its path leads out of the folder")
             if file in seen:
-                rows.pop(file, None)  # which one is right, nobody knows
+                rows.pop(file, None)  # it is unknown which row is right
                 raise ValueError("a second row for this file")
             seen.add(file)
             rows[file] = _row(cells)
@@ -147,9 +147,9 @@ def parse_table(text: str, path: Path, rejected: list[Rejected], place: str = ""
 
 
 def _row(cells: dict) -> dict:
-    """Cells as attributes: numbers where they are numbers; empty ones are not known and left out."""
+    """Cells as attributes: numbers where possible; empty cells are left out."""
     if "" in cells:
-        raise ValueError("it has more cells than the first line")
+        raise ValueError("it has more cells than the header")
     row = {}
     for name, cell in cells.items():
         cell = cell.strip()
@@ -160,12 +160,12 @@ def _row(cells: dict) -> dict:
         except ValueError:
             value = cell
         if name == "partition" and value not in PARTITIONS:
-            raise ValueError(f"partition is {cell!r}; give one of {', '.join(PARTITIONS)}")
+            raise ValueError(f"partition is {cell!r}; valid values are {', '.join(PARTITIONS)}")
         if name in RANGES:
             low, high = RANGES[name]
             if not isinstance(value, float) or not low <= value <= high:
-                raise ValueError(f"{name} is {cell!r}; give a number from {low:g} to {high:.3g}")
+                raise ValueError(f"{name} is {cell!r}; expected a number from {low:g} to {high:.3g}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} is {cell!r}; give a finite number")
+            raise ValueError(f"{name} is {cell!r}; expected a finite number")
         row[name] = value
     return row

@@ -1,6 +1,6 @@
-"""What a source holds: pictures with what is known of them, and the files that cannot be used, each with its reason.
+"""The content of a source: pictures with their attributes, and rejected files with reasons.
 
-Files of a source are not trusted: symbolic links and paths that lead out of its folder are never opened.
+Files of a source are not trusted: symbolic links and paths that lead outside its folder are never opened.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from editgan.data.archive import Classes
 from editgan.errors import UserError
 
-MAX_BYTES = 64 * 2**20  # of one file
+MAX_BYTES = 64 * 2**20  # limit for one file
 
 
 class Rejected(NamedTuple):
-    """A file that is not used, its path as the source names it."""
+    """A file that is not used; its path is relative to the source."""
 
     file: str
     reason: str
@@ -26,19 +26,19 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True)
 class Item:
-    """One picture. Paths are relative to the source's folder, with forward slashes."""
+    """One picture. Paths are relative to the source's folder and use forward slashes."""
 
     file: str
-    masks: tuple[tuple[str, int | None], ...] = ()  # (file, label of what is not black in it); None: its pixel values
-    mask_side: int | None = None  # side of the masks in pixels; None: they have the picture's size
+    masks: tuple[tuple[str, int | None], ...] = ()  # (file, label where not black); None: pixel values are labels
+    mask_side: int | None = None  # side of the masks in pixels; None: same as the picture
     person: str | None = None
-    partition: str | None = None  # train, val or test, where the source says
+    partition: str | None = None  # train, val or test, if the source defines it
     attributes: dict = field(default_factory=dict)  # JSON values by name
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures in a fixed order, before any is opened."""
+    """Pictures in a fixed order, not yet opened."""
 
     items: list[Item]
     rejected: list[Rejected]
@@ -46,7 +46,7 @@ class Listing:
 
 
 def refusal(root: Path, file: str) -> str | None:
-    """Why a file of the source must not be opened; None where it may be."""
+    """The reason why a file of the source must not be opened; None if it may be opened."""
     parts = PurePosixPath(file).parts
     if not parts or file.startswith("/") or ".." in parts or "\\" in file or "\0" in file:
         return "its path leads out of the folder"
@@ -58,22 +58,22 @@ def refusal(root: Path, file: str) -> str | None:
         except OSError:
             return "no such file"
         if stat.S_ISLNK(found.st_mode):
-            return "is a symbolic link" if part == parts[-1] else f"lies behind the symbolic link {part}"
+            return "is a symbolic link" if part == parts[-1] else f"is behind the symbolic link {part}"
     if not stat.S_ISREG(found.st_mode):
-        return "is no regular file"
+        return "is not a regular file"
     if found.st_size > MAX_BYTES:
-        return f"has {found.st_size / 2**20:.0f} MiB, at most {MAX_BYTES // 2**20} are read"
+        return f"has {found.st_size / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20} MiB"
     return None
 
 
 def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
-    """All files of a folder, sorted, and what is in it that cannot be read: linked or closed folders, bad names.
+    """All files of a folder, sorted, and the unreadable ones: links, inaccessible folders, invalid names.
 
     Raises:
-        UserError: there is no such folder, or it is a symbolic link.
+        UserError: the folder does not exist or is a symbolic link.
     """
     if (root / folder).is_symlink():
-        raise UserError(f"{root / folder}: is a symbolic link; put the folder itself there")
+        raise UserError(f"{root / folder}: is a symbolic link; use the folder itself")
     if not (root / folder).is_dir():
         raise UserError(f"{root / folder}: no such folder; docs/data.md describes the layout")
     files: list[str] = []
@@ -95,12 +95,12 @@ def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
             if printable(file) == file:
                 files.append(file)
             else:
-                rejected.append(Rejected(printable(file), "its name is no UTF-8"))
+                rejected.append(Rejected(printable(file), "its name is not valid UTF-8"))
     return sorted(files), sorted(rejected)
 
 
 def printable(path: str) -> str:
-    """A name as text, with a mark for each byte that is no UTF-8."""
+    """A name as text, with a replacement character for each byte that is not valid UTF-8."""
     return os.fsencode(path).decode(errors="replace")
 
 
@@ -108,7 +108,7 @@ def read_text(root: Path, file: str) -> str:
     """A text file of the source.
 
     Raises:
-        UserError: it must not be opened (`refusal`) or is no UTF-8.
+        UserError: it must not be opened (`refusal`) or is not valid UTF-8.
     """
     reason = refusal(root, file)
     if reason is not None:
@@ -116,4 +116,4 @@ def read_text(root: Path, file: str) -> str:
     try:
         return (root / file).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{root / file}: is no UTF-8 text ({error})") from None
+        raise UserError(f"{root / file}: is not UTF-8 text ({error})") from None
