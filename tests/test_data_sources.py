@@ -269,8 +269,8 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
         "001.png": "cannot be decoded", "002.png": "cannot be decoded", "003.png": "", "005.png": "not square",
         "006.png": "smaller than the resolution 32", "007.png": "mode I;16", "009.png": "transparent",
         "010.png": "masks/010.png is 39x40, expected 40x40", "011.png": "unknown label 7", "013.png": "mode RGB",
-        "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "no picture",
-        "015.png": "cannot be decoded", "gone.png": "no such file", "018.png": "a second row for this file",
+        "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "not a picture",
+        "015.png": "cannot be decoded", "gone.png": "does not exist", "018.png": "a second row for this file",
     }  # fmt: skip
     for name, reason in expected.items():
         assert reason in reasons[f"images/{name}"], (name, reasons[f"images/{name}"])

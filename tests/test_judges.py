@@ -292,7 +292,7 @@ def test_photographs_are_judged_on_validation_alone(context):
     assert metrics["identity"] == {} and "test_heads" not in metrics and metrics["val_heads"] == 39
     assert all(row.keys() == {"val"} for row in metrics["smile"].values())
     table = (context.out / "quality.md").read_text()
-    assert "nothing is said of the identity networks" in table and "| judge | judges |" in table
+    assert "the identity networks are not measured" in table and "| judge | judges |" in table
 
 
 def test_labels_that_do_not_fit_the_images_are_refused(context):

@@ -1,4 +1,4 @@
-"""Smile classifiers trained here and pretrained networks, behind one small interface: who judges, and who guides."""
+"""Smile classifiers trained here and pretrained networks, behind one interface: the judges and the guides."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ SMILE_JUDGES = ("judge", "face_api_expression", "fer")
 
 @dataclass(frozen=True)
 class Judges:
-    """Networks that judge and have no part in training, guiding or selecting. All take float images in [-1, 1].
+    """Networks that only judge: they train, guide and select nothing. All take float images in [-1, 1].
 
-    smile: name -> network with `.smile(images) -> [N]`; reported apart, never averaged
-    identity: name -> images -> [N, D], face features for cosines
+    smile: name -> network with `.smile(images) -> [N]`; each is reported separately, never averaged
+    identity: name -> images -> [N, D], face features to compare by cosine
     features: name -> images -> [N, D], for FID and KID
     lpips: (images, images) -> [N], LPIPS with AlexNet
 
-    A network's name is part of its metrics' names, so that two networks never share a column.
+    A network's name is part of its metrics' names, so two networks never share a column.
     """
 
     smile: dict[str, nn.Module]
@@ -31,17 +31,17 @@ class Judges:
     lpips: nn.Module
 
     def smile_probabilities(self, images: Tensor) -> Tensor:
-        """Probability of a smile by each judge, [N, 3] in the order of SMILE_JUDGES."""
+        """Probability of a smile from each judge, [N, 3] in the order of SMILE_JUDGES."""
         return torch.stack([self.smile[name].smile(images) for name in SMILE_JUDGES], dim=1)
 
 
 def load_guide(judges_dir: str | Path) -> SmileConvNet:
-    """The smile classifier that may guide, label and select; it never judges."""
+    """The smile classifier that may guide, label and select; it is never a judge."""
     return load_module(Path(judges_dir) / "guide.safetensors", SmileConvNet)
 
 
 def load_judge(judges_dir: str | Path) -> SmileResNet:
-    """The smile classifier that only judges."""
+    """The smile classifier that is only a judge."""
     return load_module(Path(judges_dir) / "judge.safetensors", SmileResNet)
 
 
@@ -54,12 +54,12 @@ def load_judges(
     """All judges, frozen, in eval mode, on `device`.
 
     Args:
-        reference: names the files of the published reference networks, where the user has them; they judge, too.
+        reference: the published reference networks; if their files are configured, they are added to the judges.
     Raises:
-        UserError: a network's file is missing or damaged; the message says which and what restores it.
+        UserError: a network's file is missing or damaged; the message names it and how to restore it.
     """
     from editgan.assets.inference import for_inference
-    from editgan.assets.load import load_network  # here, so that reading params imports no pretrained network
+    from editgan.assets.load import load_network  # imported here so that reading params imports no pretrained network
     from editgan.assets.reference import load_ir_se50, load_reference_inception
 
     assets_dir = Path(assets_dir)

@@ -1,7 +1,7 @@
-"""Two smile classifiers of different layouts: ResNet-18 (He et al., CVPR 2016) and a small plain network.
+"""Two smile classifiers with different architectures: ResNet-18 (He et al., CVPR 2016) and a small plain network.
 
-Both look at the lower face alone, where a smile is: in the framing that all heads share it is a fixed square. At the
-same cost the mouth then gets twice the pixels, which decides whether a small network learns to see it.
+Both use only the lower face, where a smile is visible; in the common framing it is a fixed square. At equal cost the
+mouth then has twice the resolution, which a small network needs to learn smiles.
 """
 
 import torch
@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
-LOWER_FACE_CENTRE = (EYE_CENTRE[0], EYE_CENTRE[1] + EYE_DISTANCE)  # x, y: the mouth lies as deep as the eyes are apart
-LOWER_FACE_SIDE = 0.5  # of the picture's: room for turned heads and for cheeks and chin
+LOWER_FACE_CENTRE = (EYE_CENTRE[0], EYE_CENTRE[1] + EYE_DISTANCE)  # x, y: the mouth is one eye distance below the eyes
+LOWER_FACE_SIDE = 0.5  # relative to the picture: leaves room for turned heads, cheeks and chin
 
 
 def lower_face(images: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def resize_to(x: Tensor, resolution: int) -> Tensor:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; a 1x1 convolution where the shortcut changes its shape."""
+    """Two 3x3 convolutions with a shortcut; a 1x1 convolution where the shortcut changes its shape."""
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class BasicBlock(nn.Module):
 
 
 class SmileClassifier(nn.Module):
-    """What the guide and the judge share: `forward` gives logits, `smile` probabilities, both [N].
+    """Base of guide and judge: `forward` returns logits, `smile` probabilities, both [N].
 
-    Images are float [N, 3, H, H] in [-1, 1] of any size; their lower face is brought to `input_resolution`.
+    Images are float [N, 3, H, H] in [-1, 1] of any size; their lower face is resized to `input_resolution`.
     """
 
     input_resolution: int
@@ -115,7 +115,7 @@ class SmileConvNet(SmileClassifier):
 
 
 def initialise(net: SmileClassifier, generator: torch.Generator) -> SmileClassifier:
-    """He initialisation of every convolution (He et al., ICCV 2015) and a zero last layer, from one generator."""
+    """He initialisation of every convolution (He et al., ICCV 2015) and a zero last layer, seeded by one generator."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)

@@ -1,4 +1,4 @@
-"""How good the judges are on our heads: the table that stands above every table they make."""
+"""Quality of the judges on our data: the table printed above every table of their results."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import binary_accuracy, binary_auroc
 
 from editgan.images import to_float
 
-SMILE_THRESHOLD = 0.5  # a head counts as smiling from this probability on
+SMILE_THRESHOLD = 0.5  # a picture counts as smiling from this probability on
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def measure(
 ) -> Tensor:
     """Apply a network to uint8 images [N, 3, H, W] batch by batch -> float64 [N, ...] on the CPU.
 
-    `function` gets float [-1, 1]; `on_batch` the number of images done.
+    `function` gets float images in [-1, 1]; `on_batch` gets the number of images done.
     """
     parts = []
     for start in range(0, len(images), batch):
@@ -40,21 +40,21 @@ def cosines(first: Tensor, second: Tensor) -> Tensor:
 
 
 def identity_quality(neutral: Tensor, smiling: Tensor, identities: list[int]) -> dict[str, float]:
-    """Does a face feature tell people apart across a smile?
+    """Measure how well a face feature identifies people across a smile.
 
     Args:
         neutral, smiling: features [N, D] of the same N heads, without and with a smile.
-        identities: who is on picture i.
+        identities: person of picture i.
 
     Returns:
         Mean cosine of the N same-person pairs and of all different-person pairs, their gap, the area under the ROC
-        curve of "same person" by cosine, and both counts.
+        curve for "same person" by cosine, and both counts.
     """
     cosine = cosines(neutral, smiling)  # [N, N]
     people = torch.tensor(identities)
     different = people[:, None] != people[None, :]  # [N, N]
     same_pairs, different_pairs = cosine.diagonal(), cosine[different]
-    scores = (torch.cat([same_pairs, different_pairs]) + 1) / 2  # torchmetrics wants scores in 0..1
+    scores = (torch.cat([same_pairs, different_pairs]) + 1) / 2  # torchmetrics expects scores in 0..1
     target = torch.cat([torch.ones(len(same_pairs)), torch.zeros(len(different_pairs))]).long()
     return {
         "auc": float(binary_auroc(scores.clamp(0, 1), target)),
@@ -67,10 +67,10 @@ def identity_quality(neutral: Tensor, smiling: Tensor, identities: list[int]) ->
 
 
 def smile_quality(probability: Tensor, smiling: Tensor) -> dict[str, float]:
-    """Does a probability of a smile [N] agree with what was rendered, bool [N]?
+    """Compare the probability of a smile [N] with the true label, bool [N].
 
     Returns:
-        Area under the ROC curve, and what SMILE_THRESHOLD makes of it: accuracy and shares called smiling.
+        Area under the ROC curve; accuracy and shares called smiling at SMILE_THRESHOLD.
     """
     called = probability >= SMILE_THRESHOLD
     return {
@@ -83,22 +83,22 @@ def smile_quality(probability: Tensor, smiling: Tensor) -> dict[str, float]:
 
 
 def agreement(probabilities: dict[str, Tensor]) -> dict[str, float]:
-    """Share of the heads on which each pair of smile networks says the same: {"fer/judge": 0.97, ...}."""
+    """Share of pictures on which each pair of smile networks agrees: {"fer/judge": 0.97, ...}."""
     called = {name: probability >= SMILE_THRESHOLD for name, probability in sorted(probabilities.items())}
     return {f"{a}/{b}": float((called[a] == called[b]).double().mean()) for a, b in combinations(called, 2)}
 
 
 def quality_table(metrics: dict, *, rendered: bool) -> str:
-    """The metrics of stage `judges` as Markdown; the pairs are rendered heads, or photographs of people."""
-    pair = "each rendered neutral and smiling with all else equal"
+    """The metrics of stage `judges` as Markdown. Pairs are rendered heads, or photographs of people."""
+    pair = "each rendered neutral and smiling and otherwise identical"
     if not rendered:
-        pair = "each a person photographed neutral and smiling"
+        pair = "each person photographed neutral and smiling"
     if not metrics["identity"]:
         return unpaired_table(metrics)
     lines = [
         f"Judges measured on {metrics['test_heads']} test heads, {pair},"
-        f" and on {metrics['val_heads']} clearly labelled validation heads"
-        f" (smile of at least {metrics['smile_threshold']:g} against none; the grades between are left out).",
+        f" and on {metrics['val_heads']} validation heads with clear labels"
+        f" (smile of at least {metrics['smile_threshold']:g}, or 0; intermediate values are left out).",
         "",
         "| identity network | role | same person, neutral to smiling | different people | gap | AUC | pairs |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -110,7 +110,7 @@ def quality_table(metrics: dict, *, rendered: bool) -> str:
         )
     lines += [
         "",
-        f"Mean cosines. Smile networks call a head smiling from P >= {SMILE_THRESHOLD:g} on:",
+        f"Mean cosines. Smile networks call a head smiling if P >= {SMILE_THRESHOLD:g}:",
         "",
         "| smile network | role | AUC test | accuracy test | neutral heads called smiling |"
         " smiling heads called smiling | AUC validation | accuracy validation |",
@@ -124,18 +124,18 @@ def quality_table(metrics: dict, *, rendered: bool) -> str:
             f" {val['auc']:.4f} | {100 * val['accuracy']:.1f} % |"
         )
     if rendered:
-        lines += ["", f"Asked of the rendered heads: {'; '.join(goals(metrics))}."]
+        lines += ["", f"Requirements for rendered heads: {'; '.join(goals(metrics))}."]
     pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
-    lines += ["", f"The smile networks agree on the test heads, both kinds together: {pairs}."]
+    lines += ["", f"Pairwise agreement of the smile networks on the test heads, neutral and smiling: {pairs}."]
     return "\n".join(lines) + "\n"
 
 
 def unpaired_table(metrics: dict) -> str:
-    """The same of photographs, which do not come neutral and smiling with all else equal."""
+    """The same table for photographs without pairs of the same person neutral and smiling."""
     lines = [
-        f"Judges measured on {metrics['val_heads']} labelled validation pictures. There are no pictures of the same"
-        " person neutral and smiling with all else equal, so that nothing is said of the identity networks. Smile"
-        f" networks call a picture smiling from P >= {SMILE_THRESHOLD:g} on:",
+        f"Judges measured on {metrics['val_heads']} labelled validation pictures. There are no pairs of the same person"
+        " neutral and smiling and otherwise identical, so the identity networks are not measured. Smile networks call a"
+        f" picture smiling if P >= {SMILE_THRESHOLD:g}:",
         "",
         "| smile network | role | AUC | accuracy | neutral ones called smiling | smiling ones called smiling |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -147,11 +147,11 @@ def unpaired_table(metrics: dict) -> str:
             f" {100 * val['called_smiling_of_neutral']:.1f} % | {100 * val['called_smiling_of_smiling']:.1f} % |"
         )
     pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
-    return "\n".join([*lines, "", f"The smile networks agree on them: {pairs}."]) + "\n"
+    return "\n".join([*lines, "", f"Pairwise agreement of the smile networks: {pairs}."]) + "\n"
 
 
 def goals(metrics: dict) -> list[str]:
-    """What the real judges must find in the heads for the benchmark to mean something, and whether they do."""
+    """Requirements that the pretrained judges must meet on the heads for a meaningful benchmark, with results."""
     identity, smile = metrics["identity"]["mobilefacenet"], metrics["smile"]
     different = identity["different_mean"]
     at_least = {

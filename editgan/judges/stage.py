@@ -1,4 +1,4 @@
-"""Stage `judges`: trains the guide and the judge, measures every judge, writes the table of their quality."""
+"""Stage `judges`: train the guide and the judge, measure all judges, write the table of their quality."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from editgan.training import append_row, count_parameters, generator_for
 from editgan.weights import save_module, write_bytes, write_json
 
 IDENTITY_NETWORKS = ("mobilefacenet", "dlib_resnet")
-DIGITS = 6  # of what is written: fewer than rounding differences between runs reach
+DIGITS = 6  # written digits: rounding differences between runs stay below this precision
 
 
 def run(context: StageContext) -> None:
@@ -39,7 +39,7 @@ def run(context: StageContext) -> None:
 
 
 def training_halves(data: Path, threshold: float, seed: int) -> dict[str, LabelledHeads]:
-    """The clearly labelled training heads of half A of the people for the guide, those of half B for the judge."""
+    """Training heads with clear labels: half A of the people for the guide, half B for the judge."""
     attributes = load_attributes(data / "train_labels.zip")
     images = torch.as_tensor(load_images(data / "train.zip"))  # [N, 3, H, W]
     if len(images) != len(attributes):
@@ -55,8 +55,8 @@ def training_halves(data: Path, threshold: float, seed: int) -> dict[str, Labell
         mine = torch.tensor([identities[index] in people for index in clear.tolist()])
         if not 0 < int(smiling[mine].sum()) < int(mine.sum()):
             raise UserError(
-                f"judges.smile_threshold {threshold}: the half of {data / 'train.zip'} for the {name} lacks smiling"
-                " or neutral heads; lower the threshold or render more heads (data.train)"
+                f"judges.smile_threshold {threshold}: the half of {data / 'train.zip'} for the {name} has no smiling"
+                " or no neutral heads; lower the threshold or render more heads (data.train)"
             )
         heads[name] = LabelledHeads(images=images[clear[mine]], smiling=smiling[mine])
     return heads
@@ -100,16 +100,18 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
 
 
 def measure_judges(context: StageContext) -> dict:
-    """Quality of every judge and guide on test pairs (neutral, smiling) and on clearly labelled validation heads.
+    """Quality of every judge and guide on test pairs (neutral, smiling) and on validation heads with clear labels.
 
-    Photographs come in no such pairs: then nothing is said of identity, and of smiles on validation heads alone.
+    Photographs without such pairs: identity is not measured, and smiles only on validation pictures.
     """
     params, data, assets, device = context.params.judges, context.input("data"), context.input("assets"), context.device
     val_smile = [row["smile"] for row in load_attributes(data / "val.zip")]
     clear, val_smiling = select_clear(val_smile, params.smile_threshold)
     val = torch.as_tensor(load_images(data / "val.zip", clear.tolist()))
     if not 0 < int(val_smiling.sum()) < len(val_smiling):
-        raise UserError(f"{data / 'val.zip'}: lacks smiling or neutral heads to measure the judges on; raise data.val")
+        raise UserError(
+            f"{data / 'val.zip'}: has no smiling or no neutral heads to measure the judges on; raise data.val"
+        )
     shown, paired = {"val": (val, val_smiling)}, count(data / "test_smiling.zip") > 0
     if paired:
         neutral = torch.as_tensor(load_images(data / "test.zip"))
@@ -152,14 +154,14 @@ def _smile_network(name: str, context: StageContext) -> torch.nn.Module:
 
 
 def _rounded(content):
-    """Every float of nested dicts rounded to DIGITS."""
+    """Round every float of nested dicts to DIGITS."""
     if isinstance(content, dict):
         return {key: _rounded(value) for key, value in content.items()}
     return round(content, DIGITS) if isinstance(content, float) else content
 
 
 def flat_numbers(metrics: dict, prefix: str = "") -> dict[str, float]:
-    """Nested numbers as {"smile.judge.test.auc": ...}."""
+    """Flatten nested numbers to {"smile.judge.test.auc": ...}."""
     flat: dict[str, float] = {}
     for key, value in metrics.items():
         if isinstance(value, dict):

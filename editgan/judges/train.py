@@ -1,4 +1,4 @@
-"""Training of one smile classifier: labelled heads in, a network out; resumable, the same bits either way."""
+"""Train one smile classifier on labelled heads. A resumed run is bit-identical to an uninterrupted one."""
 
 import time
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from editgan.images import to_float
 from editgan.judges.classifier import SmileClassifier
 from editgan.training import batch_indices, check_finite, cosine_decay, due, generator_for, load_state, save_state
 
-MAX_SHIFT = 1 / 32  # of the image's side, either way
+MAX_SHIFT = 1 / 32  # relative to the image's side, in each direction
 
 
 @dataclass(frozen=True)
 class LabelledHeads:
-    """Heads that are clearly smiling or clearly not."""
+    """Heads with a clear label: smiling or not."""
 
     images: Tensor  # uint8 [N, 3, H, W]
     smiling: Tensor  # bool [N]
 
 
 def split_halves(identities: list[int], seed: int) -> tuple[set[int], set[int]]:
-    """Two disjoint halves, A and B, of the people in `identities`: all images of a person fall into one half."""
+    """Two disjoint halves, A and B, of the people in `identities`; all images of a person belong to one half."""
     people = torch.tensor(sorted(set(identities)))
     order = people[torch.randperm(len(people), generator=generator_for(seed, "judges", "halves"))].tolist()
     middle = len(order) // 2
@@ -35,8 +35,8 @@ def split_halves(identities: list[int], seed: int) -> tuple[set[int], set[int]]:
 def select_clear(smile: list[float], threshold: float) -> tuple[Tensor, Tensor]:
     """Indices [M] of the heads with a clear label, and their labels, bool [M].
 
-    Smiling means a strength of at least `threshold`, not smiling a strength of exactly 0; what lies between is
-    ambiguous to people too and is left out of training and of accuracy.
+    Smiling means a strength of at least `threshold`, not smiling a strength of exactly 0. Intermediate strengths are
+    ambiguous for people too and are left out of training and of accuracy.
     """
     strength = torch.tensor(smile, dtype=torch.float64)
     smiling = strength >= threshold
@@ -45,10 +45,10 @@ def select_clear(smile: list[float], threshold: float) -> tuple[Tensor, Tensor]:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror, shift, change contrast and brightness, blur and add noise, each image by its own draw.
+    """Randomly mirror, shift, change contrast and brightness, blur and add noise, independently per image.
 
-    A judge looks at pictures that a generator made: softer than rendered ones and with noise of their own. Neither may
-    change what it says about the mouth. Images are float [N, 3, H, W] in [-1, 1]; so is the result.
+    Judges see generated pictures, which are softer than rendered ones and have other noise. Neither should affect the
+    decision about the mouth. Input and output are float [N, 3, H, W] in [-1, 1].
     """
     count, _, height, width = images.shape
 
@@ -64,7 +64,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     x = x.permute(0, 3, 1, 2)  # [N, 3, H, W]
     x = x * uniform(0.8, 1.2) + uniform(-0.1, 0.1)
     blurred = F.interpolate(F.avg_pool2d(x, 2), size=(height, width), mode="bilinear", align_corners=False)
-    x = torch.lerp(x, blurred, uniform(-0.5, 0.5).clamp(min=0))  # half of the images stay sharp
+    x = torch.lerp(x, blurred, uniform(-0.5, 0.5).clamp(min=0))  # half of the images are not blurred
     noise = torch.randn(x.shape, generator=generator) * uniform(-0.05, 0.05).clamp(min=0)
     return (x + noise).clamp(-1, 1)
 
@@ -86,12 +86,12 @@ def train_classifier(
 ) -> SmileClassifier:
     """Train `net` with cross-entropy on `total_nimg` images and return it in eval mode, frozen.
 
-    The complete state is written to `work` every `state_kimg` and read back where there is one. Every random
-    draw depends on (seed, name, images seen) alone, so that a resumed run equals the unbroken one bit for bit.
+    The complete state is written to `work` every `state_kimg` and loaded from there if present. Every random draw
+    depends only on (seed, name, images seen), so a resumed run is bit-identical to an uninterrupted one.
 
     Args:
         on_status: gets (images seen, {"loss", "accuracy", "img_per_s"}) every `status_kimg`; the first two are
-            means since the last status.
+            means since the last call.
     """
     net = net.to(device).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)

@@ -1,1 +1,1 @@
-"""Stage `samples`: what the generator's own samples are worth, by networks that trained nothing."""
+"""Stage `samples`: quality of the generator's samples, measured by networks that are not used in training."""

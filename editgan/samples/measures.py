@@ -1,4 +1,4 @@
-"""Precision, recall, perceptual path length, nearest training images, and the two ways to spoil real images."""
+"""Precision, recall, perceptual path length, nearest training images, and two distortions of real images."""
 
 from collections.abc import Callable
 
@@ -11,20 +11,20 @@ from editgan.images import mean_squared_error, to_float
 
 BLUR_SIGMA = 1.0  # pixels
 NOISE_SIGMA = 8.0  # of 255 grey levels
-PATH_EPSILON = 1e-4  # step along the path, as a part of it
-PATH_TRIM = (0.01, 0.99)  # quantiles of the distances between which they are averaged
+PATH_EPSILON = 1e-4  # step along the path, as a fraction of it
+PATH_TRIM = (0.01, 0.99)  # distances outside these quantiles are left out of the mean
 ROWS = 500  # rows of a distance matrix at a time
 
 
 def blurred(images: Tensor) -> Tensor:
-    """uint8 [N, 3, H, W] -> the same after a Gaussian of BLUR_SIGMA pixels."""
+    """Gaussian blur with BLUR_SIGMA pixels: uint8 [N, 3, H, W] -> same shape."""
     sigma = (0, 0, BLUR_SIGMA, BLUR_SIGMA)
     parts = [gaussian_filter(part.numpy().astype(np.float32), sigma, mode="nearest") for part in images.split(ROWS)]
     return torch.from_numpy(np.concatenate(parts)).round().clamp(0, 255).to(torch.uint8)
 
 
 def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
-    """uint8 [N, 3, H, W] -> the same with Gaussian noise of NOISE_SIGMA grey levels."""
+    """Gaussian noise of NOISE_SIGMA grey levels: uint8 [N, 3, H, W] -> same shape."""
     noise = NOISE_SIGMA * torch.randn(images.shape, generator=generator)
     return (images + noise).round().clamp(0, 255).to(torch.uint8)
 
@@ -41,11 +41,11 @@ def perceptual_path_length(
 ) -> float:
     """Perceptual path length in W, full path (Karras et al., CVPR 2019, equation 3), on whole images.
 
-    The mean of distance(G(w(t)), G(w(t + epsilon))) / epsilon^2, where w(t) lies between two random w; the lowest and
-    the highest hundredth are left out, as the released code does.
+    Mean of distance(G(w(t)), G(w(t + epsilon))) / epsilon^2, where w(t) interpolates between two random w. The lowest
+    and the highest hundredth are left out, as in the released code.
 
     Args:
-        distance: float images in [-1, 1] [N, 3, H, W] twice -> [N].
+        distance: takes two batches of float images [N, 3, H, W] in [-1, 1], returns [N].
     """
     found = []
     for start in range(0, pairs, batch):
@@ -62,10 +62,10 @@ def perceptual_path_length(
 
 
 def nearest_images(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """For samples uint8 [N, 3, H, W] the nearest of images [M, 3, H, W] or of their mirror images, by squared error.
+    """Nearest of images [M, 3, H, W] or of their mirror images to samples uint8 [N, 3, H, W], by squared error.
 
     Returns:
-        (those images uint8 [N, 3, H, W], mirrored where that is nearer; mean squared errors [N] in [-1, 1]).
+        (these images uint8 [N, 3, H, W], mirrored if that is nearer; mean squared errors [N] in [-1, 1]).
     """
     nearest, errors = [], []
     for sample in samples:

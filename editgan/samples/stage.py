@@ -1,4 +1,4 @@
-"""Stage `samples`: measures what the generator makes of random z, beside real images, whole and spoilt a little."""
+"""Stage `samples`: compare samples of the generator with real images, unchanged and slightly distorted."""
 
 from collections.abc import Callable
 
@@ -21,10 +21,10 @@ from editgan.training import generator_for
 from editgan.weights import write_bytes, write_json
 
 FEATURES, DISTANCE, DETECTOR = "efflite0", "lpips_alex", "blazeface"
-SECOND_FEATURES = "alexnet"  # AlexNet of `lpips`: mean and deviation of its last map, standardised by the reference
-LEAST_DEVIATION = 1e-3  # of the largest: a feature with less is constant
+SECOND_FEATURES = "alexnet"  # AlexNet of `lpips`: mean and standard deviation of its last map, standardised
+LEAST_DEVIATION = 1e-3  # relative to the largest; features below this are constant
 SMILE_NETWORKS = ("face_api_expression", "fer")
-DETECTED = 0.5  # score from which on the detector has found a face
+DETECTED = 0.5  # score from which on a face counts as detected
 DIGITS = 6
 Features = Callable[[Tensor], Tensor]
 SAMPLES, REAL, NEUTRAL_TO_SMILING = "samples", "real", "neutral_to_smiling"
@@ -36,7 +36,7 @@ def run(context: StageContext) -> None:
     images = torch.from_numpy(load_images(data / "train.zip"))  # uint8 [N, 3, H, W]
     if len(images) < 2 * params.images:
         raise UserError(
-            f"samples.images {params.images}: two sets of so many real images are compared, and"
+            f"samples.images {params.images}: two sets of this many real images are compared, but"
             f" {data / 'train.zip'} holds {len(images)}; lower it or raise data.train"
         )
     G = load_generator(context.input("generator") / "G_ema.safetensors", device)
@@ -77,7 +77,7 @@ def draw(G: Generator, count: int, context: StageContext) -> Tensor:
 
 
 def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -> dict[str, dict[str, float]]:
-    """FID, KID, precision and recall of each row against the reference images, by both judging feature networks."""
+    """FID, KID, precision and recall of each row against the reference images, with both feature networks."""
     params = context.params.samples
     total, done = 2 * len(reference) * (len(rows) + 1), 0
     figures: dict[str, dict[str, float]] = {name: {} for name in rows}
@@ -113,10 +113,10 @@ def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -
 
 
 def feature_functions(context: StageContext) -> dict[str, Features]:
-    """The networks behind FID, KID, precision and recall: float images [N, 3, H, W] in [-1, 1] -> [N, D].
+    """Feature networks for FID, KID, precision and recall: float images [N, 3, H, W] in [-1, 1] -> [N, D].
 
-    The generator's projected discriminator uses EfficientNet-Lite1, a relative of the first. The second, AlexNet, has
-    no relative in training: where the two disagree, it counts.
+    The generator's projected discriminator uses EfficientNet-Lite1, which is related to the first network. The second,
+    AlexNet, is unrelated to all training networks: if the two disagree, trust AlexNet.
     """
     assets = context.input("assets")
     return {
@@ -126,14 +126,14 @@ def feature_functions(context: StageContext) -> dict[str, Features]:
 
 
 def standardised_by(reference: Tensor) -> Features:
-    """Shift and scale each feature as the reference [N, D] needs for mean 0 and deviation 1; drop constant ones."""
+    """Shift and scale each feature so the reference [N, D] has mean 0 and deviation 1; drop constant features."""
     mean, deviation = reference.mean(0), reference.std(0)
     kept = deviation > LEAST_DEVIATION * deviation.max()
     return lambda found: ((found - mean) / deviation)[:, kept]
 
 
 def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
-    """Percent of images in which the detector finds a face, and which the expression networks call smiling."""
+    """Percent of images in which the detector finds a face, and which each expression network calls smiling."""
     batch, device, assets = context.params.samples.batch, context.device, context.input("assets")
     detector, count = for_inference(load_network(DETECTOR, assets)).to(device), thousands(len(images))
 
@@ -150,7 +150,7 @@ def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
 
 
 def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
-    """KID between the test heads neutral and smiling: a distance that a person sees at once. {} of photographs."""
+    """KID between neutral and smiling test heads, for comparison: a clearly visible difference; {} if unpaired."""
     params, data = context.params.samples, context.input("data")
     if count(data / "test_smiling.zip") == 0:
         return {}
@@ -164,7 +164,7 @@ def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
 
 
 def nearest(samples: Tensor, images: Tensor, context: StageContext) -> dict[str, dict[str, float]]:
-    """Save samples beside their nearest training images; say how near those of unseen real heads are."""
+    """Save samples next to their nearest training images; compare with the distances of unseen real heads."""
     unseen = torch.from_numpy(load_images(context.input("data") / "test.zip", range(len(samples))))
     found, errors = nearest_images(samples, images)
     save_png(context.out / "nearest.png", labelled_grid({"sample": samples, "nearest in training": found}))
@@ -186,7 +186,7 @@ def write(context: StageContext, metrics: dict[str, dict[str, float]]) -> None:
 
 
 def thousands(count: int) -> str:
-    """5000 -> "5k", 400 -> "400", as in the names of metrics."""
+    """5000 -> "5k", 400 -> "400", as used in metric names."""
     return f"{count // 1000}k" if count % 1000 == 0 else str(count)
 
 

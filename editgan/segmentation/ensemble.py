@@ -1,7 +1,7 @@
-"""S: ten pixel classifiers on generator features, evaluated together.
+"""S: an ensemble of pixel classifiers on generator features, evaluated together.
 
-Architecture of DatasetGAN and EditGAN (released code): Linear - ReLU - BatchNorm, twice, then Linear; the members
-differ in initialisation and data order and their logits are averaged.
+Architecture of DatasetGAN and EditGAN (released code): Linear - ReLU - BatchNorm, twice, then Linear. The members
+differ in initialisation and data order; their logits are averaged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from editgan.errors import UserError
 from editgan.segmentation.pixels import PixelSampler, bilinear_matrix, by_resolution
 from editgan.weights import load_module, save_module
 
-MATRIX_SIDE = 32  # the largest maps that are up-sampled by matrix products
+MATRIX_SIDE = 32  # largest maps that are upsampled by matrix products
 INIT_STD = 0.02  # released code: N(0, 0.02) weights, zero biases
 
 
 def hidden_widths(num_classes: int) -> tuple[int, int]:
-    """Widths of the two hidden layers: (128, 32), and (256, 128) from 32 classes on (released code)."""
+    """Widths of the two hidden layers: (128, 32), or (256, 128) for 32 or more classes (released code)."""
     return (128, 32) if num_classes < 32 else (256, 128)
 
 
@@ -31,7 +31,7 @@ class SegmentationEnsemble(nn.Module):
         feature_channels: channels of each generator feature map, in `G.synthesis_features` order
         num_classes: number of part labels K
         members: number of classifiers M
-        class_names: names of the K labels, for looking parts up by name; empty where nobody does
+        class_names: names of the K labels, for lookup by name; may be empty
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SegmentationEnsemble(nn.Module):
         channels, (first, second) = sum(feature_channels), hidden_widths(num_classes)
         self.weight1 = nn.Parameter(torch.randn(members, first, channels) * INIT_STD)
         self.bias1 = nn.Parameter(torch.zeros(members, first))
-        self.norm1 = nn.BatchNorm1d(members * first)  # every member's channels are normalised on their own
+        self.norm1 = nn.BatchNorm1d(members * first)  # separate statistics for each member's channels
         self.weight2 = nn.Parameter(torch.randn(members, second, first) * INIT_STD)
         self.bias2 = nn.Parameter(torch.zeros(members, second))
         self.norm2 = nn.BatchNorm1d(members * second)
@@ -72,13 +72,13 @@ class SegmentationEnsemble(nn.Module):
     def forward(self, features: Sequence[Tensor], size: int) -> Tensor:
         """Logits of all pixels, in eval mode.  # [N, M, K, size, size]
 
-        The first layer is linear and so is bilinear up-sampling: each map is projected at its own resolution, only
-        the M * 128 projected channels are up-sampled, and the sum gets the bias once. Equal to the classifier on
+        The first layer and bilinear upsampling are both linear, so each map is projected at its own resolution, only
+        the M * 128 projected channels are upsampled, and the bias is added once to the sum. Equal to the classifier on
         the full feature stack up to rounding.
 
         Args:
             features: maps of `G.synthesis_features`  # [N, C_k, h_k, h_k]
-            size: side of the wanted logits in pixels
+            size: side of the output in pixels
         """
         self._check(features)
         maps = [(torch.cat(group, 1).permute(0, 2, 3, 1), weight) for group, weight in self._projections(features)]
@@ -86,7 +86,7 @@ class SegmentationEnsemble(nn.Module):
         return torch.stack(logits, 1)
 
     def pixel_logits(self, features: Sequence[Tensor], sampler: PixelSampler) -> Tensor:
-        """Logits at chosen pixels only, for a fraction of the work: maps [N, C_k, h_k, h_k] -> [P, M, K]"""
+        """Logits at selected pixels only, at a fraction of the cost: maps [N, C_k, h_k, h_k] -> [P, M, K]"""
         self._check(features)
         projected = sum(
             sampler.interpolate(F.linear(sampler.rows(maps), weight), maps[0].shape[-1])
@@ -95,16 +95,16 @@ class SegmentationEnsemble(nn.Module):
         return self._read_out(projected.unflatten(1, (self.members, -1)).transpose(0, 1)).transpose(0, 1)
 
     def member_logits(self, pixels: Tensor) -> Tensor:
-        """Every member on pixels of its own, as in training: [M, P, sum C_k] -> logits  # [M, P, K]"""
+        """Each member on its own set of pixels, as in training: [M, P, sum C_k] -> logits  # [M, P, K]"""
         return self._read_out(torch.bmm(pixels, self.weight1.transpose(1, 2)))
 
     def mean_logits(self, features: Sequence[Tensor], size: int) -> Tensor:
-        """Logits averaged over the members, as EditGAN's editing loss and masks use them.  # [N, K, size, size]"""
+        """Logits averaged over the members, as used for EditGAN's editing loss and masks.  # [N, K, size, size]"""
         return self(features, size).mean(1)
 
     @torch.no_grad()
     def predict(self, features: Sequence[Tensor], size: int) -> Tensor:
-        """Part labels, uint8; works image by image, which bounds the memory and is the fastest.  # [N, size, size]"""
+        """Part labels, uint8; processes one image at a time, which bounds memory and is fastest.  # [N, size, size]"""
         images = zip(*(feature.split(1) for feature in features), strict=True)
         return torch.cat([self.mean_logits(maps, size).argmax(1).to(torch.uint8) for maps in images])
 
@@ -112,21 +112,21 @@ class SegmentationEnsemble(nn.Module):
         """Label numbers of part names.
 
         Raises:
-            UserError: a name that this ensemble was not trained on.
+            UserError: a name that is not a label of this ensemble.
         """
         unknown = [name for name in names if name not in self.class_names]
         if unknown:
-            raise UserError(f"no part called {unknown}; this segmentation knows {self.class_names}")
+            raise UserError(f"no part called {unknown}; the parts of this segmentation are {self.class_names}")
         return [self.class_names.index(name) for name in names]
 
     def _member_logits(self, member: int, maps: list[tuple[Tensor, Tensor]], size: int) -> Tensor:
-        """Logits of one member, whose maps fit into the processor's cache where those of all do not.
+        """Logits of one member: its maps fit into the CPU cache, those of all members do not.
 
-        Small maps are up-sampled by two matrix products, along their rows each and then all of them down the columns,
-        which adds them up as well. For larger ones that would be more work than interpolation.
+        Small maps are upsampled by two matrix products: each along its rows, then all together along the columns, which
+        also adds them up. For larger maps this would cost more than interpolation.
 
         Args:
-            maps: of each resolution, with the first layer's weights of all members  # ([N, h, h, C], [M * H1, C])
+            maps: one entry per resolution, with the first layer's weights of all members  # ([N, h, h, C], [M * H1, C])
         Returns:
             [N, K, size, size]
         """
@@ -152,7 +152,7 @@ class SegmentationEnsemble(nn.Module):
         return logits.view(count, size, size, -1).permute(0, 3, 1, 2)
 
     def _projections(self, features: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Maps of each resolution with their slice of the first layer, all members stacked.  # [M * H1, C]"""
+        """Maps of each resolution with their slice of the first layer, members stacked.  # [M * H1, C]"""
         weight = self.weight1.flatten(0, 1)  # [M * H1, sum C_k]
         offset = 0
         for maps in by_resolution(features):
@@ -161,7 +161,7 @@ class SegmentationEnsemble(nn.Module):
             offset += channels
 
     def _read_out(self, hidden: Tensor, members: slice = slice(None)) -> Tensor:
-        """First-layer sums without bias [M, P, H1] -> logits, of all members or some  # [M, P, K]"""
+        """First-layer sums without bias [M, P, H1] -> logits of all or some members  # [M, P, K]"""
         hidden = hidden.add_(self.bias1[members, None]).relu_()  # [M, P, H1]
         second, third = (self.weight2[members], self.bias2[members]), (self.weight3[members], self.bias3[members])
         hidden = self._normalise_then_linear(hidden, self.norm1, *second, members).relu_()  # [M, P, H2]
@@ -170,7 +170,7 @@ class SegmentationEnsemble(nn.Module):
     def _normalise_then_linear(
         self, hidden: Tensor, norm: nn.BatchNorm1d, weight: Tensor, bias: Tensor, members: slice
     ) -> Tensor:
-        """[M, P, H] -> [M, P, H']; with fixed statistics the normalisation is folded into the linear layer."""
+        """[M, P, H] -> [M, P, H']; in eval mode the normalisation is folded into the linear layer."""
         if self.training:
             columns = norm(hidden.transpose(0, 1).flatten(1))  # [P, M * H]
             hidden = columns.unflatten(1, (self.members, -1)).transpose(0, 1)  # [M, P, H]
@@ -189,14 +189,14 @@ class SegmentationEnsemble(nn.Module):
 
 
 def save_segmentation(path: str | Path, ensemble: SegmentationEnsemble) -> Path:
-    """Write S.safetensors in float16, with the constructor arguments inside."""
+    """Write S.safetensors in float16; the constructor arguments are stored in the file."""
     return save_module(path, ensemble, ensemble.config)
 
 
 def load_segmentation(path: str | Path, device: str | torch.device = "cpu") -> SegmentationEnsemble:
-    """Read S.safetensors: in eval mode, frozen.
+    """Read S.safetensors; the network is in eval mode and frozen.
 
     Raises:
-        UserError: missing or damaged file, or another network inside.
+        UserError: the file is missing, damaged, or holds another network.
     """
     return load_module(path, SegmentationEnsemble).to(device)

@@ -1,4 +1,4 @@
-"""Labelled data without end: samples with their predicted masks, the most uncertain left out (DatasetGAN, 3.2)."""
+"""Unlimited labelled data: samples with predicted masks, without the most uncertain ones (DatasetGAN, 3.2)."""
 
 import math
 from collections.abc import Callable
@@ -16,28 +16,28 @@ from editgan.segmentation.uncertainty import image_uncertainty
 
 @dataclass(frozen=True)
 class LabelledSamples:
-    """Samples in order of their seeds."""
+    """Samples in the order of their seeds."""
 
     seeds: list[int]
     images: Tensor  # uint8 [N, 3, H, W]
     masks: Tensor  # part labels, uint8 [N, H, W]
     uncertainty: Tensor  # mean Jensen-Shannon divergence of the most uncertain tenth of pixels, in nats  # [N]
-    dropped: int  # samples more uncertain than all of these
+    dropped: int  # number of discarded samples, which are more uncertain than all of these
 
     def attributes(self) -> list[dict]:
-        """As an image archive keeps them."""
+        """Attributes in the form of an image archive."""
         pairs = zip(self.seeds, self.uncertainty.tolist(), strict=True)
         return [{"seed": seed, "uncertainty": round(value, 6)} for seed, value in pairs]
 
 
 def sampled_latents(G: Generator, seeds: list[int], truncation_psi: float) -> Tensor:
-    """One latent a seed; `truncation_psi` < 1 draws them to the mean latent.  # w_plus [N, num_ws, w_dim]
+    """One latent per seed; `truncation_psi` < 1 moves them towards the mean latent.  # w_plus [N, num_ws, w_dim]
 
     Raises:
-        UserError: `truncation_psi` is no finite number.
+        UserError: `truncation_psi` is not finite.
     """
     if not math.isfinite(truncation_psi):
-        raise UserError(f"truncation_psi is {truncation_psi}; give a finite number, e.g. 0.7")
+        raise UserError(f"truncation_psi is {truncation_psi}; expected a finite number, e.g. 0.7")
     z = torch.stack([torch.randn(G.z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     with torch.no_grad():
         return G.mapping(z.to(G.w_avg.device), truncation_psi)
@@ -53,13 +53,13 @@ def labelled_samples(
     truncation_psi: float = 0.7,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabelledSamples:
-    """Draw count / (1 - drop) samples, one a seed, and keep the `count` on which the ensemble disagrees least.
+    """Draw count / (1 - drop) samples, one per seed, and keep the `count` with the least disagreement of the ensemble.
 
     Raises:
-        UserError: a share that leaves nothing.
+        UserError: `drop` is not in [0, 1).
     """
     if not 0 <= drop < 1:
-        raise UserError(f"the share to drop is {drop}; give one from 0 to below 1")
+        raise UserError(f"the share to drop is {drop}; expected 0 or more and less than 1")
     drawn = math.ceil(round(count / (1 - drop), 6))
     seeds, parts = list(range(seed, seed + drawn)), []
     for start in range(0, drawn, BATCH):

@@ -6,12 +6,12 @@ from editgan.section import Section
 
 
 class SegmentationParams(Section):
-    """How S is trained."""
+    """Training of S."""
 
     recipe: int = Field(ge=1)  # raise by hand when a code change should retrain S
-    labelled_images: int = Field(ge=1)  # first heads of the pool whose masks are used; the paper's 16
+    labelled_images: int = Field(ge=1)  # number of labelled images, from the start of the pool; 16 in the paper
     members: int = Field(ge=1)  # classifiers in the ensemble
-    epochs: int = Field(ge=1)  # passes over all labelled pixels, each member in an order of its own
+    epochs: int = Field(ge=1)  # passes over all labelled pixels, in a separate order per member
     batch: int = Field(ge=2)  # pixels per step and member
     learning_rate: float = Field(gt=0)  # Adam
     min_label_pixels: int = Field(ge=0)  # smaller labels become background; used from 256 px on

@@ -1,7 +1,7 @@
-"""Generator features at chosen pixels, without ever building the full-resolution feature stack.
+"""Generator features at selected pixels, without building the full-resolution feature stack.
 
-EditGAN's features are all maps of the synthesis network brought to the working resolution by bilinear interpolation
-and concatenated. Most uses need only some pixels of that stack: the sampled training pixels, the region of an edit.
+EditGAN's features are all maps of the synthesis network, upsampled to the working resolution by bilinear interpolation
+and concatenated. Most uses need only some pixels of that stack: sampled training pixels, or the region of an edit.
 """
 
 import functools
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def bilinear_taps(coordinates: Tensor, native: int, size: int) -> tuple[Tensor, Tensor]:
-    """The two native rows (or columns) that a full-size one is interpolated from, and their weights.
+    """The two native rows (or columns) from which a full-size one is interpolated, and their weights.
 
     Same rule as `F.interpolate(mode="bilinear", align_corners=False)`.
 
@@ -34,7 +34,7 @@ def bilinear_taps(coordinates: Tensor, native: int, size: int) -> tuple[Tensor, 
 
 @functools.cache
 def bilinear_matrix(native: int, size: int) -> Tensor:
-    """What brings `native` rows (or columns) to `size` by bilinear interpolation.  # [size, native]"""
+    """Matrix that upsamples `native` rows (or columns) to `size` by bilinear interpolation.  # [size, native]"""
     taps, weights = bilinear_taps(torch.arange(size), native, size)  # [size, 2]
     return torch.zeros(size, native, dtype=torch.float64).scatter_add_(1, taps, weights).float()
 
@@ -43,23 +43,23 @@ def bilinear_matrix(native: int, size: int) -> Tensor:
 class PixelSampler:
     """Reads maps at fixed pixels of a batch of images; computed once, used at every step.
 
-    A map of side h is a table of N * h * h rows. Of each pixel we keep its four neighbours and their weights, and of
-    all pixels together the rows that any of them touches: a small region touches few, the fewer the coarser the map,
-    so a linear layer is best applied to those rows before they are interpolated.
+    A map of side h is a table of N * h * h rows. For each pixel we keep its four neighbours and their weights, and for
+    all pixels together the set of rows that they use. A small region uses few rows, the fewer the coarser the map, so
+    linear layers are best applied to these rows before interpolation.
     """
 
-    used: dict[int, Tensor]  # side -> rows that are touched  # [U]
-    taps: dict[int, Tensor]  # side -> the four neighbours, as numbers into `used`  # [P, 4]
+    used: dict[int, Tensor]  # side -> rows that are used  # [U]
+    taps: dict[int, Tensor]  # side -> the four neighbours, as indices into `used`  # [P, 4]
     weights: dict[int, Tensor]  # side -> their weights, float64  # [P, 4]
 
     def rows(self, maps: Sequence[Tensor]) -> Tensor:
-        """The touched rows of maps of one resolution, channels concatenated: [N, C_k, h, h] -> [U, sum C_k]"""
+        """The used rows of maps of one resolution, channels concatenated: [N, C_k, h, h] -> [U, sum C_k]"""
         used = self.used[maps[0].shape[-1]]
         tables = (one.permute(0, 2, 3, 1).flatten(0, 2) for one in maps)  # [N * h * h, C_k], a view if channels last
         return torch.cat([table.index_select(0, used) for table in tables], 1)
 
     def interpolate(self, rows: Tensor, side: int) -> Tensor:
-        """Rows of maps of one resolution, or linear functions of them, at the pixels: [U, C] -> [P, C]"""
+        """Interpolate rows of maps of one resolution, or linear functions of them, at the pixels: [U, C] -> [P, C]"""
         weights = self.weights[side].to(rows.dtype)
         return F.embedding_bag(self.taps[side], rows, per_sample_weights=weights, mode="sum")
 
@@ -69,7 +69,7 @@ class PixelSampler:
 
 
 def pixel_sampler(pixels: Tensor, size: int, sides: Sequence[int]) -> PixelSampler:
-    """Prepare reading at `pixels`: numbers into a batch of masks [N, size, size] flattened.  # [P]"""
+    """Prepare a sampler for `pixels`, indices into a flattened batch of masks [N, size, size].  # [P]"""
     image, inside = pixels // (size * size), pixels % (size * size)  # [P]
     used, taps, weights = {}, {}, {}
     for side in sorted(set(sides)):
@@ -82,7 +82,7 @@ def pixel_sampler(pixels: Tensor, size: int, sides: Sequence[int]) -> PixelSampl
 
 
 def by_resolution(features: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Neighbouring maps of equal side together, order kept: one gather or one projection serves them all."""
+    """Group consecutive maps of equal side, in order, so one gather or one projection handles each group."""
     groups: list[list[Tensor]] = []
     for feature in features:
         if groups and groups[-1][0].shape[-1] == feature.shape[-1]:
@@ -93,8 +93,8 @@ def by_resolution(features: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def full_feature_stack(features: Sequence[Tensor], size: int) -> Tensor:
-    """The definition the fast ways are held against: every map up-sampled, concatenated.  # [N, sum C_k, size, size]
+    """Reference implementation for tests: every map upsampled and concatenated.  # [N, sum C_k, size, size]
 
-    5.9 GiB an image for the 512 px generator of the paper: for tests and small sizes only.
+    Takes 5.9 GiB per image for the paper's 512 px generator; use it for tests and small sizes only.
     """
     return torch.cat([F.interpolate(f, size=(size, size), mode="bilinear", align_corners=False) for f in features], 1)

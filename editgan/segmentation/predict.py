@@ -1,4 +1,4 @@
-"""Latents -> images, features, masks and the disagreement of the ensemble, a batch at a time."""
+"""Latents -> images, features, masks and ensemble disagreement, batch by batch."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from editgan.images import to_uint8
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.uncertainty import js_divergence
 
-BATCH = 16  # images that G makes at a time
+BATCH = 16  # images per batch of G
 
 
 def batches(w_plus: Tensor, device: torch.device) -> Iterator[Tensor]:
@@ -28,7 +28,7 @@ def features_of(generator: Generator, w_plus: Tensor, device: torch.device) -> t
 
 @torch.no_grad()
 def predict_masks(generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor) -> Tensor:
-    """What the ensemble sees on the images of latents [N, num_ws, w_dim], on the CPU.  # labels, uint8 [N, H, W]"""
+    """Predicted masks for the images of latents [N, num_ws, w_dim], on the CPU.  # labels, uint8 [N, H, W]"""
     found = []
     for chunk in batches(w_plus, generator.w_avg.device):
         images, features = generator.synthesis_features(chunk, noise_mode="const")
@@ -40,8 +40,12 @@ def predict_masks(generator: Generator, ensemble: SegmentationEnsemble, w_plus: 
 def segment(
     generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of latents, on the CPU: predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8, and
-    what each member predicts alone, uint8 [N, M, H, W]."""
+    """Segment the images of latents; all results are on the CPU.
+
+    Returns:
+        predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8 [N, 3, H, W], and the masks
+        predicted by each member, uint8 [N, M, H, W].
+    """
     rows = []
     for chunk in batches(w_plus, device):
         images, features = generator.synthesis_features(chunk)

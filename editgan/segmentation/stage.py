@@ -1,7 +1,7 @@
-"""Stage `segmentation`: train S on the labelled heads and measure it on exact masks of validation and test heads.
+"""Stage `segmentation`: train S on the labelled heads and evaluate it on exact masks of validation and test heads.
 
-The labelled images are embedded ones (encoder stage), so the features seen in training are of the kind that editing
-real images meets.
+The labelled images are the embedded ones of stage `encoder`, so training sees the same kind of features as editing real
+images.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from editgan.segmentation.training import drop_small_labels, train_ensemble
 from editgan.segmentation.uncertainty import image_uncertainty, uncertainty_auroc
 from editgan.weights import write_json
 
-SHOWN = 8  # heads in a picture
+SHOWN = 8  # heads per picture
 
 
 def run(context: StageContext) -> None:
@@ -64,11 +64,11 @@ def run(context: StageContext) -> None:
 
     trained, *_ = segment(generator, ensemble, few_shot, context.device)
     validation = {}
-    if holds_masks(data / "val.zip"):  # of photographs often none
+    if holds_masks(data / "val.zip"):  # photographs often have none
         val_masks = torch.as_tensor(load_masks(data / "val.zip", range(len(latents["val"]))))  # [N, H, W]
         val_predicted, *_ = segment(generator, ensemble, latents["val"], context.device)
         scores = segmentation_scores(val_predicted, val_masks, classes.names)
-        validation = named_scores(scores, f"val{len(val_masks)}")  # the figure to choose by
+        validation = named_scores(scores, f"val{len(val_masks)}")  # the metric for choosing settings
     predicted, divergence, images, members = segment(generator, ensemble, test, context.device)
     truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))  # [N, H, W]
     scores = segmentation_scores(predicted, truth, classes.names)
@@ -105,13 +105,13 @@ def run(context: StageContext) -> None:
 
 
 def one_member_miou(members: Tensor, truth: Tensor, class_names: Sequence[str]) -> float:
-    """What one classifier reaches on average, without the others: masks [N, M, H, W], truth [N, H, W]."""
+    """Mean mIoU of single members: masks [N, M, H, W], truth [N, H, W]."""
     scores = [segmentation_scores(alone, truth, class_names).miou for alone in members.unbind(1)]
     return sum(scores) / len(scores)
 
 
 def named_scores(scores: SegmentationScores, suffix: str) -> dict:
-    """Scores as they stand in metrics.json; a class absent from the truth has no entry under `iou_`."""
+    """Scores as named in metrics.json; a class absent from the ground truth has no entry under `iou_`."""
     return {
         f"miou_{suffix}": scores.miou,
         f"pixel_accuracy_{suffix}": scores.pixel_accuracy,

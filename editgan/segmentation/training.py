@@ -1,4 +1,4 @@
-"""Trains the ensemble on a few labelled images: random pixels, all members at once."""
+"""Train the ensemble on a few labelled images: random pixels, all members at once."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.pixels import pixel_sampler
 from editgan.training import check_finite, generator_for, seed_everything
 
-SMALL_LABELS_FROM = 256  # pixels; below this side 30 pixels are a whole eye, not a slip of the brush
+SMALL_LABELS_FROM = 256  # pixels; below this side, 30 pixels are a whole eye rather than a labelling error
 
 
 def drop_small_labels(masks: Tensor, min_pixels: int) -> Tensor:
@@ -42,9 +42,9 @@ def train_ensemble(
 ) -> SegmentationEnsemble:
     """Cross-entropy on `batch` random pixels per step and member, Adam (EditGAN supplement; DatasetGAN section 3).
 
-    The released code stops once a mini-batch loss has not improved for 50 steps, in practice after 4-5 passes; here
-    the number of passes is given, so that equal parameters mean equal work. Members see every pixel once per pass,
-    each in an order of its own, and are independent of each other: one loss is the sum of theirs.
+    The released code stops when the mini-batch loss has not improved for 50 steps, in practice after 4-5 passes. Here
+    the number of passes is fixed, so equal parameters mean equal work. Each member sees every pixel once per pass, in
+    its own order, and members are independent: the loss is the sum of their losses.
 
     Args:
         features: maps of `G.synthesis_features` at the latents of the labelled images  # [N, C_k, h_k, h_k]
@@ -86,6 +86,6 @@ def train_ensemble(
 
 
 def pixel_orders(pixels: int, members: int, seed: int, epoch: int) -> Tensor:
-    """One seeded shuffle of all pixels per member.  # [M, pixels]"""
+    """One seeded permutation of all pixels per member.  # [M, pixels]"""
     generators = (generator_for(seed, "segmentation", "order", epoch, member) for member in range(members))
     return torch.stack([torch.randperm(pixels, generator=generator) for generator in generators])

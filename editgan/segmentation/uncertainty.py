@@ -1,10 +1,10 @@
-"""Where the members of the ensemble disagree (DatasetGAN, section 3.2)."""
+"""Disagreement of the ensemble's members (DatasetGAN, section 3.2)."""
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
-TOP_SHARE = 0.1  # an image is as uncertain as its most uncertain tenth of pixels
+TOP_SHARE = 0.1  # the uncertainty of an image is that of its most uncertain tenth of pixels
 
 
 def entropy(probabilities: Tensor, dim: int) -> Tensor:
@@ -28,9 +28,9 @@ def image_uncertainty(divergence: Tensor) -> Tensor:
 
 
 def uncertainty_auroc(divergence: Tensor, wrong: Tensor) -> float | None:
-    """How well disagreement predicts error: the chance that a wrong pixel is more uncertain than a right one.
+    """How well disagreement predicts errors: the probability that a wrong pixel is more uncertain than a correct one.
 
-    divergence [N, H, W], wrong bool [N, H, W] -> 0.5 (not at all) to 1; None where no pixel, or every one, is wrong.
+    divergence [N, H, W], wrong bool [N, H, W] -> 0.5 (not at all) to 1; None if no pixel or every pixel is wrong.
     """
     if wrong.all() or not wrong.any():
         return None
