@@ -132,7 +132,7 @@ def test_damaged_figures_are_named(project, tmp_path):
 
 @pytest.mark.parametrize("name", ["nothing", "0123456789ab", "params", "--upload-pack=x"])
 def test_unknown_runs_are_refused(project, name):
-    with pytest.raises(UserError, match=f"{name}: no folder of results here, and no commit or DVC experiment"):
+    with pytest.raises(UserError, match=f"{name}: not a folder with results, and not a commit or DVC experiment"):
         find_run(name, project)
 
 

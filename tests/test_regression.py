@@ -184,7 +184,7 @@ def test_other_heads_and_lost_figures_are_refused():
         changes(accepted, Figures(accepted.heads, accepted.at_once, {"renderer": 2}), PARAMS, seed=0)
     lost = key("editgan_plus", "lpips", "alex")
     heads = {what: said for what, said in accepted.heads.items() if what != lost}
-    with pytest.raises(UserError, match="lacks what the baseline has: lpips alex of editgan_plus"):
+    with pytest.raises(UserError, match="lacks metrics of the baseline: lpips alex of editgan_plus"):
         changes(accepted, Figures(heads, accepted.at_once, accepted.data), PARAMS, seed=0)
 
 
@@ -258,7 +258,7 @@ def test_a_judge_in_the_place_of_another_is_refused(tmp_path):
     accept(outputs, tmp_path)
     assert not any(one.regressed for one in judged(tmp_path, PARAMS, seed=0))
     save_tensors(outputs / "judges" / "judge.safetensors", {"weight": torch.ones(2)})
-    with pytest.raises(UserError, match=r"not what judged the baseline \(judges/judge\)"):
+    with pytest.raises(UserError, match=r"judges of this run are not those of the baseline \(judges/judge\)"):
         judged(tmp_path, PARAMS, seed=0)
 
 

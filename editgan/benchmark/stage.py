@@ -1,4 +1,4 @@
-"""Stage `benchmark`: edits the test heads by every method, lets the judges look, writes the table."""
+"""Stage `benchmark`: edit the test heads with every method, apply the judges, write the tables."""
 
 import contextlib
 import json
@@ -41,12 +41,12 @@ from editgan.scoring.scores import Heads, load_heads, save_heads
 from editgan.scoring.table import Column, Figure, Row, Table, merged, metrics_of, only, parse_table, table_csv
 from editgan.weights import load_tensors, write_bytes, write_json
 
-OTHERS = (INTERFACEGAN, LOCALEDITING, DISTILLATION, MASKGAN)  # methods with a stage of their own
-VALIDATED = {DISTILLATION: "val_l1", MASKGAN: "val_lpips"}  # what the report draws of their training
+OTHERS = (INTERFACEGAN, LOCALEDITING, DISTILLATION, MASKGAN)  # methods with their own stage
+VALIDATED = {DISTILLATION: "val_l1", MASKGAN: "val_lpips"}  # validation metric drawn in the report
 
 
 def run(context: StageContext) -> None:
-    """Make the rows of the table, score them, write figures, tables, pictures and the report."""
+    """Make the rows of the table, score them, write metrics, tables, pictures and the report."""
     outputs = context.root / "outputs"
     refined = refined_name(context.params.editing.refine.steps)
     choice = json.loads((context.input("scoring") / "metrics.json").read_text())
@@ -70,7 +70,7 @@ def run(context: StageContext) -> None:
             rows |= {one.row: one for one in scored}
     milliseconds = {row.method: one.ms_per_head for row, one in rows.items() if one.ms_per_head is not None}
     context.run.log_metrics({f"{name}.ms_per_head": spent for name, spent in milliseconds.items()})
-    print("ms a head: " + ", ".join(f"{name} {spent:.1f}" for name, spent in milliseconds.items()), flush=True)
+    print("ms per head: " + ", ".join(f"{name} {spent:.1f}" for name, spent in milliseconds.items()), flush=True)
 
     results = {row: one.scores.figures for row, one in rows.items()}
     strangers = {
@@ -127,7 +127,7 @@ DIFFERENT = "different_people"
 
 
 def load_rows(outputs: Path, params: Params, device: torch.device) -> Rows:
-    """What scores the rows of the table: EditGAN's refined latents are those of stage scoring."""
+    """The scorer of the table's rows; it uses EditGAN's refined latents from stage scoring."""
     rows = Rows(outputs, params, device)
     refined = refined_name(params.editing.refine.steps)
     latents = load_tensors(outputs / "scoring" / "refined.safetensors")[0]["w_plus"].float()  # [N, num_ws, w_dim]
@@ -141,27 +141,27 @@ def load_rows(outputs: Path, params: Params, device: torch.device) -> Rows:
 
 
 def networks_of(results: Table, metric: str) -> tuple[str, ...]:
-    """The networks that a metric was measured by, in the order of the table."""
+    """The networks that measured a metric, in the order of the table."""
     found = (column.network for figures in results.values() for column in figures if column.metric == metric)
     return tuple(dict.fromkeys(found))
 
 
 def pictures_of(rows: dict[Row, Scored], heads: Tensor) -> dict[str, Tensor]:
-    """Pictures of some heads by method, uint8 [len(heads), 3, H, W]."""
+    """Pictures of selected heads by method, uint8 [len(heads), 3, H, W]."""
     return {row.method: one.pictures[heads] for row, one in rows.items()}
 
 
 def measured_training(context: StageContext) -> dict[str, dict[str, float]]:
-    """What the stages of the methods with a network of their own measured; of MaskGAN nothing where it is left out."""
+    """Metrics of the stages of methods with their own network; without MaskGAN if it is left out."""
     found = {name: json.loads((context.input(name) / "metrics.json").read_text()) for name in FROM_PHOTOS}
     return {name: values for name, values in found.items() if values.get("train_masks") != 0}
 
 
 def sweep_areas(context: StageContext, stranger: float) -> Areas:
-    """By method and smile judge the area under accuracy over identity, in percent  # [1 + resamples]
+    """Area under accuracy over identity by method and smile judge, in percent.  # [1 + resamples]
 
     Args:
-        stranger: identity of different people, the lower end; the reconstruction's is the upper one
+        stranger: identity of different people, the lower bound; that of the reconstruction is the upper bound
     """
     heads, _ = load_heads(context.input("scoring") / "heads.safetensors")
     rows = list(dict.fromkeys(row for row, _ in heads))
@@ -192,7 +192,7 @@ def sweep_areas(context: StageContext, stranger: float) -> Areas:
 
 
 def areas_table(areas: Areas, heads: int) -> Table:
-    """The areas as results."""
+    """The areas as a results table."""
     return {
         row: {
             Column("area", judge): Figure(heads, float(values[0]), *percentile_interval(values[1:]))
@@ -211,16 +211,16 @@ def write_outputs(
     setting: Setting,
     pictures: dict[str, Image.Image],
 ) -> None:
-    """Figures, tables and pictures, and report.html, which shows them all; mirrored to the run.
+    """Write metrics, tables, pictures, and report.html, which shows them all; mirrored to the run.
 
-    The run's copy of the report also says what made it, commit and versions, which are no part of the result.
+    The run's copy of the report also lists commit and versions, which are not part of the result.
     """
     whole = merged([results, embedding, areas_table(areas, setting.heads)])
     write_bytes(context.out / "results.csv", table_csv(whole))
     metrics = metrics_of(whole)
     write_json(context.out / "metrics.json", metrics)
     recipe = (context.input("data") / "recipe.json").read_text()
-    save_heads(context.out / "heads.safetensors", heads, {"data": json.loads(recipe)})  # and of which heads
+    save_heads(context.out / "heads.safetensors", heads, {"data": json.loads(recipe)})  # with the recipe of the heads
     quality = (context.input("judges") / "quality.md").read_text()
     path = context.input("scoring") / "results.csv"
     sweep = parse_table(path.read_bytes(), str(path))
@@ -245,15 +245,15 @@ def write_outputs(
         "curves_pasted": "Over all strengths, pasted back",
         "grid": "The first test heads",
         "pasted": "The first test heads, pasted back",
-        "training": "Training of the methods with a network of their own",
-        "worst": f"Where {title_of(refined_name(setting.refine_steps))} smiles least, by the judge",
+        "training": "Training of the methods with their own network",
+        "worst": f"Heads that smile least with {title_of(refined_name(setting.refine_steps))}, by the judge",
     }
     shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
     params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime", "nightly"}), sort_keys=False)
     facts = {
         "data": recipe.strip(),
         "hash of all inputs": context.work.name,
-        "commit and versions": "in the copy of this page that MLflow keeps",
+        "commit and versions": "see the copy of this page in MLflow",
     }
     write_bytes(context.out / "report.html", html_report(text, shown, facts, params).encode())
     page = html_report(text, shown, facts | made_by(context), params)
@@ -277,7 +277,7 @@ def latex_columns(setting: Setting) -> list[Column]:
 
 
 def made_by(context: StageContext) -> dict[str, str]:
-    """Commit and versions."""
+    """Commit and versions of the run."""
     tags = git_tags(context.root)
     changed = " and changes on top" if tags["git_dirty"] == "true" else ""
     return {

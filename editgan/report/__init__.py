@@ -1,1 +1,1 @@
-"""Tables, curves and pages; comparison of runs; regression against the baseline."""
+"""Tables, curves and report pages; comparison of runs; regression check against the baseline."""

@@ -1,7 +1,7 @@
-"""Runs side by side: eight headline metrics with a verdict and, if asked for, everything that differs.
+"""Compare runs: eight headline metrics with a verdict and, on request, everything that differs.
 
 A run is the working tree, another folder of outputs (a checkout in runs/, the baseline of nightly runs), a commit, or a
-DVC experiment. The first one is the reference.
+DVC experiment. The first run is the reference.
 """
 
 import json
@@ -26,13 +26,13 @@ WORKING_TREE = "."
 
 @dataclass(frozen=True)
 class Headline:
-    """One of the metrics that say whether a run is good."""
+    """One of the metrics that summarise the quality of a run."""
 
     title: str
     stage: str
     pattern: str  # regular expression of the dotted name in the stage's metrics
-    better: int  # 1: more, -1: less
-    tolerance: float  # differences up to this are not called better or worse
+    better: int  # 1: higher is better, -1: lower is better
+    tolerance: float  # smaller differences count as the same
 
 
 REFINED, EMBEDDED = r"smile_test\d+\.editgan_\d+\.", r"embedding_val\d+\.encoder_and_optimisation\.embedding_"
@@ -50,30 +50,30 @@ HEADLINES = (
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run."""
+    """Name, metrics and parameters of a run."""
 
     name: str
     metrics: Mapping[str, Mapping[str, Any]]  # by stage, then by dotted name
-    params: Mapping[str, Any] = field(default_factory=dict)  # by dotted key; empty where they are not known
+    params: Mapping[str, Any] = field(default_factory=dict)  # by dotted key; empty if unknown
 
     def headline(self, wanted: Headline) -> float | None:
-        """None where the run does not have it."""
+        """The value, or None if the run lacks this metric."""
         found = self.metrics.get(wanted.stage, {})
         return next((value for name, value in found.items() if re.fullmatch(wanted.pattern, name)), None)
 
 
 def find_run(name: str, root: Path) -> Run:
-    """What a name means: a folder with results in it, else a commit or a DVC experiment.
+    """Resolve a name: a folder with results, else a commit or a DVC experiment.
 
     Raises:
-        UserError: it is none of these, or a file of it is damaged.
+        UserError: the name is none of these, or one of its files is damaged.
     """
     for folder in (root / name / "outputs", root / name):
         if any(folder.glob("*/metrics.json")) or any(folder.glob("*/results.csv")):
             params = folder.parent / "params.yaml"
             files = {stage: folder / stage for stage in STAGES}
             return _run("working tree" if name == WORKING_TREE else name, params, files)
-    from dvc.api import DVCFileSystem  # takes a second
+    from dvc.api import DVCFileSystem  # importing takes a second
     from dvc.exceptions import DvcException
 
     try:
@@ -81,7 +81,7 @@ def find_run(name: str, root: Path) -> Run:
         files.read_bytes("params.yaml")
     except (DvcException, OSError) as error:
         raise UserError(
-            f"{name}: no folder of results here, and no commit or DVC experiment ({error}); see `git log` and"
+            f"{name}: not a folder with results, and not a commit or DVC experiment ({error}); see `git log` and"
             " `dvc exp list`"
         ) from None
     return _run(name, DvcPath(files, "params.yaml"), {stage: DvcPath(files, f"outputs/{stage}") for stage in STAGES})
@@ -89,7 +89,7 @@ def find_run(name: str, root: Path) -> Run:
 
 @dataclass(frozen=True)
 class DvcPath:
-    """A path in a commit: what of pathlib is needed to read it, in git, DVC's cache or the store."""
+    """A path in a commit, with the part of pathlib's interface needed to read it from git, DVC's cache or the store."""
 
     files: Any
     path: str
@@ -134,7 +134,7 @@ def _read(path: Path | DvcPath) -> bytes | None:
 
 
 def verdict(headline: Headline, before: float | None, after: float | None) -> str:
-    """`better`, `worse`, `same` within the tolerance, or `-` where one of the two is missing."""
+    """`better`, `worse`, `same` within the tolerance, or `-` if a value is missing."""
     if before is None or after is None:
         return "-"
     gain = headline.better * (after - before)
@@ -142,8 +142,10 @@ def verdict(headline: Headline, before: float | None, after: float | None) -> st
 
 
 def show(runs: Sequence[Run], console: Console, *, everything: bool = False) -> None:
-    """Headlines of every run, each but the first with its verdict; with `everything` all metrics and parameters that
-    differ."""
+    """Print the headlines of every run, with verdicts for all but the first.
+
+    With `everything`, print all metrics and parameters that differ.
+    """
     first, *others = runs
     table = RichTable("metric", title="headlines", title_justify="left")
     table.add_column(first.name, justify="right")

@@ -1,4 +1,4 @@
-"""The benchmark as a table for a paper."""
+"""The benchmark as a LaTeX table."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,7 +7,7 @@ from editgan.scoring.table import Column, Table
 
 
 def latex_table(table: Table, columns: Sequence[Column], unfinished: Collection[str] = ()) -> str:
-    """Some columns of the table, without intervals; a dagger beside the `unfinished` methods."""
+    """Selected columns of the table, without intervals; a dagger marks the `unfinished` methods."""
     samples = next(iter(next(iter(table.values())).values())).samples
     lines = [
         r"\begin{tabular}{l" + "r" * len(columns) + "}",

@@ -1,4 +1,4 @@
-"""report.html: the benchmark on one page that needs no server and no other file; and the curves as a picture."""
+"""report.html: the benchmark as one self-contained page; and its curves as pictures."""
 
 import base64
 import html
@@ -13,7 +13,7 @@ from editgan.report.titles import IDENTITY, METRICS, SMILING, column_title, titl
 from editgan.scoring.table import Column, Table
 from editgan.scoring.table import Figure as Cell
 
-DRAWN = ("kid", "leak_to_input", "leak_to_reconstruction")  # metrics drawn beside the smiles
+DRAWN = ("kid", "leak_to_input", "leak_to_reconstruction")  # metrics drawn in addition to smiles
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -35,7 +35,7 @@ pre { overflow-x: auto; font-size: 0.8rem; }
 
 
 def html_report(table: str, pictures: Mapping[str, bytes], facts: Mapping[str, str], params: str) -> str:
-    """One page: the Markdown of table.md, PNG pictures by caption, facts of the run, the parameters it was given."""
+    """One page: table.md as Markdown, PNG pictures by caption, facts about the run, and its parameters."""
     body = MarkdownIt().enable("table").render(table)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     figures = "".join(
@@ -53,11 +53,11 @@ def html_report(table: str, pictures: Mapping[str, bytes], facts: Mapping[str, s
 
 
 def curves_png(sweep: Table, points: Table) -> bytes:
-    """Smiles, leak and KID of every method against the identity that its strengths keep, as PNG.
+    """Smiles, leak and KID of every method against identity, over strengths, as PNG.
 
     Args:
         sweep: every method at every strength, all rows pasted back or none; the reconstruction is strength 0 of all
-        points: methods without a strength, each a cross
+        points: methods without a strength, each drawn as a cross
     """
     (start,) = (figures for row, figures in sweep.items() if row.method == RECONSTRUCTION)
     methods = sorted({row.method for row in sweep} - {RECONSTRUCTION}, key=title_of)
@@ -70,7 +70,7 @@ def curves_png(sweep: Table, points: Table) -> bytes:
         def point(figures: dict[Column, Cell], column: Column = column, factor: float = factor) -> tuple[float, float]:
             return figures[IDENTITY].value, factor * figures[column].value
 
-        for name in methods:  # one colour a method, pasted back or not
+        for name in methods:  # one colour per method, pasted back or not
             rows = [start, *(figures for row, figures in sweep.items() if row.method == name)]
             line = [point(figures) for figures in rows if column in figures]
             axes.plot(*zip(*line, strict=True), "-o", markersize=3, label=title_of(name))
@@ -85,10 +85,10 @@ def curves_png(sweep: Table, points: Table) -> bytes:
 
 
 def training_png(curves: Mapping[str, tuple[str, list[dict[str, float]]]]) -> bytes:
-    """Validation curves of the networks that methods train for themselves, as PNG.
+    """Validation curves of the networks that methods train, as PNG.
 
     Args:
-        curves: by row, what is drawn over kimg, and the contents of its curves/val.json
+        curves: by row: the column to draw over kimg, and the contents of its curves/val.json
     """
     figure = Figure(figsize=(5 * len(curves), 3.2), layout="constrained")
     for index, (name, (column, rows)) in enumerate(curves.items()):

@@ -1,11 +1,10 @@
-"""Is a benchmark worse than the accepted one? What is accepted is kept in git, in baseline/benchmark.
+"""Check whether a benchmark is worse than the accepted baseline, which is kept in git in baseline/benchmark.
 
-What is measured head by head is compared on the same heads: the interval of the mean difference is that of a bootstrap
-over heads, both sides of a resample having the same ones. A figure has become worse where the whole interval lies
-beyond a tolerance on the bad side. With M figures watched each interval holds 1 - 0.05 / M of the resamples
-(Bonferroni), so that all of them cover the truth at once in 95 % of cases, and a night with nothing beyond a tolerance
-is called worse in 2.5 % of cases at the most. Figures of all heads at once have no interval: their difference itself
-must lie beyond the tolerance.
+Per-head metrics are compared on the same heads: the interval of the mean difference is a paired bootstrap over heads. A
+metric counts as worse if its whole interval is beyond a tolerance on the worse side. With M watched metrics, each
+interval covers 1 - 0.05 / M of the resamples (Bonferroni), so all intervals together cover the true differences with
+95 % probability. If no metric is truly beyond its tolerance, the check fails in at most 2.5 % of cases. Metrics of the
+whole set of heads have no interval: their difference itself must exceed the tolerance.
 """
 
 import json
@@ -29,13 +28,13 @@ from editgan.scoring.table import Column, Row, Table, parse_table
 from editgan.weights import sha256, write_bytes, write_json
 
 BASELINE = Path("baseline/benchmark")
-JUDGES = "judges.json"  # beside these: the hash of each network that judged, by its file below outputs/
+JUDGES = "judges.json"  # kept with the baseline: hash of each judging network, by its file below outputs/
 JUDGED_BY = (
     "judges/judge",
     *(f"assets/{name}" for name in (*SMILE_JUDGES[1:], "mobilefacenet", "efflite0", "lpips_alex")),
 )
 FILES = ("results.csv", "heads.safetensors")
-# Of each watched metric the tolerance that it is held to (a field of `MethodTolerance`), and which way is better.
+# For each watched metric: its tolerance (a field of `MethodTolerance`), and which direction is better.
 WATCHED = {
     "smiling": ("smiling", 1),
     "identity": ("identity", 1),
@@ -50,30 +49,30 @@ WATCHED = {
     "fid": ("fid", -1),
     "kid": ("kid", -1),
 }
-AT_ONCE = ("mouth_iou", "area", "fid", "kid")  # of all heads at once: no figure of a head, no paired interval
-NO_METHOD = (INPUT, TRULY_SMILING)  # rows without an edit or an embedding in them
-ROUNDING = 2e-6  # of results.csv, and of float32
-Key = tuple[Row, Column]  # the row without its strength: the strength is part of what is judged
+AT_ONCE = ("mouth_iou", "area", "fid", "kid")  # of the whole set of heads: no paired interval
+NO_METHOD = (INPUT, TRULY_SMILING)  # rows without an edit or an embedding
+ROUNDING = 2e-6  # of results.csv and of float32
+Key = tuple[Row, Column]  # the row without its strength, since the choice of the strength is also evaluated
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a benchmark measured."""
+    """The metrics of a benchmark."""
 
-    heads: Mapping[Key, Tensor]  # of each head  # float32 [N]
+    heads: Mapping[Key, Tensor]  # one value per head  # float32 [N]
     at_once: Mapping[Key, float]
-    data: Mapping[str, Any]  # the recipe of the heads
+    data: Mapping[str, Any]  # recipe of the heads
 
 
 @dataclass(frozen=True)
 class Change:
-    """One watched figure, accepted and tonight."""
+    """One watched metric: accepted and current value."""
 
     row: Row
     column: Column
     accepted: float
     tonight: float
-    interval: tuple[float, float] | None  # of the difference; None: it has none
+    interval: tuple[float, float] | None  # of the difference; None if there is none
     tolerance: float
 
     @property
@@ -82,8 +81,10 @@ class Change:
 
     @property
     def worsening(self) -> float:
-        """By how much it has become worse at least, as far as the interval says; of rows without a method in them, by
-        how much it has changed: another judge, or other pictures."""
+        """Lower bound of the deterioration, according to the interval.
+
+        For rows without a method: lower bound of the absolute change, which means other judges or other pictures.
+        """
         low, high = self.interval or (self.difference, self.difference)
         if self.row.method in NO_METHOD and not math.isnan(low):
             return max(low, -high)
@@ -91,14 +92,14 @@ class Change:
 
     @property
     def regressed(self) -> bool:
-        return not self.worsening <= self.tolerance  # what is no number is worse, too
+        return not self.worsening <= self.tolerance  # NaN counts as worse
 
     def __str__(self) -> str:
         interval = "" if self.interval is None else f" [{self.interval[0]:+.4g}, {self.interval[1]:+.4g}]"
         return f"{named(self.row, self.column)} {self.difference:+.4g}{interval}, tolerated {self.tolerance:g}"
 
     def cells(self) -> dict[str, str]:
-        """As a row of a table."""
+        """As one row of a table."""
         better = "more" if WATCHED[self.column.metric][1] > 0 else "less"
         return {
             "row": self.row.method + (", pasted back" if self.row.pasted else ""),
@@ -118,26 +119,26 @@ def named(row: Row, column: Column) -> str:
 
 
 def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed: int) -> list[Change]:
-    """Every watched figure, the worst in proportion to its tolerance first. Those with `regressed` are regressions.
+    """Every watched metric, ordered by deterioration relative to its tolerance. Those with `regressed` are regressions.
 
-    Watched is what was accepted, but for the smiles of reconstructions, which nobody asked for. Photos and truly
-    smiling heads, in which no method has a part, are to stay as they are: a change either way is a regression.
+    All accepted metrics are watched, except smiles of reconstructions, which are not a goal. Photos and truly smiling
+    heads do not depend on any method, so a change in either direction is a regression.
 
     Raises:
-        UserError: other heads were measured, or something accepted was not measured tonight.
+        UserError: other heads were measured, or an accepted metric was not measured in this run.
     """
     if accepted.data != tonight.data:
         raise UserError(
-            f"the heads of tonight ({json.dumps(tonight.data)}) are not those of the baseline"
-            f" ({json.dumps(accepted.data)}), so that figures cannot be compared; `editgan accept` makes another one"
+            f"the heads of this run ({json.dumps(tonight.data)}) are not those of the baseline"
+            f" ({json.dumps(accepted.data)}), so metrics cannot be compared; `editgan accept` replaces the baseline"
         )
     watched = [key for key in accepted.heads if is_watched(key)]
     bounded = [key for key in accepted.at_once if is_watched(key)]
     lost = [key for key in watched if key not in tonight.heads] + [key for key in bounded if key not in tonight.at_once]
     if lost:
         raise UserError(
-            f"tonight's benchmark lacks what the baseline has: {', '.join(named(*key) for key in lost)}; if that is"
-            " meant, `editgan accept` makes another one"
+            f"this benchmark lacks metrics of the baseline: {', '.join(named(*key) for key in lost)}; if this is"
+            " intended, replace the baseline with `editgan accept`"
         )
 
     def change(key: Key, before: float, after: float, interval: tuple[float, float] | None) -> Change:
@@ -158,14 +159,17 @@ def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed:
 
 
 def is_watched(key: Key) -> bool:
-    """Whether a figure can become worse. Nobody asked reconstructions to smile."""
+    """Whether a metric is checked for regressions. Smiles of reconstructions are not."""
     row, column = key
     return column.metric in WATCHED and not (row.method == RECONSTRUCTION and column.metric == "smiling")
 
 
 def tolerances_of(row: Row, params: NightlyParams) -> MethodTolerance:
-    """Those of EditGAN's rows, refined or not, are wider: what one head teaches depends on the seed of the
-    segmentation. The mean of several heads, EditGAN+, hardly does."""
+    """Tolerances of a row.
+
+    EditGAN's rows, with or without refinement, have wider ones: a vector learned from one head depends on the seed of
+    the segmentation. EditGAN+, the mean of several heads, hardly does.
+    """
     of_one = row.method == EDITGAN or (row.method.startswith(f"{EDITGAN}_") and row.method != PLUS)
     return params.single_vector if of_one else params.tolerance
 
@@ -176,9 +180,9 @@ def paired_intervals(
     """Percentile intervals of mean differences over heads (Efron & Tibshirani 1993, chapter 13).
 
     Args:
-        differences: of the same heads, a column a figure  # [N, M]
+        differences: on the same heads, one column per metric  # [N, M]
     Returns:
-        lower and upper ends, M each
+        lower and upper bounds, M each
     """
     times = resampled(len(differences), resamples, seed)  # [R, N]
     means = times @ differences.double() / len(differences)  # [R, M]
@@ -188,10 +192,10 @@ def paired_intervals(
 
 
 def load_figures(folder: Path) -> Figures:
-    """The figures that stage benchmark left in a folder, or that were accepted.
+    """The metrics that stage benchmark left in a folder, or the accepted ones.
 
     Raises:
-        UserError: a file is missing or damaged, or the two are not of one run.
+        UserError: a file is missing or damaged, or the two files are not from the same run.
     """
     heads, about = load_heads(folder / "heads.safetensors")
     table = load_results(folder / "results.csv")
@@ -215,16 +219,16 @@ def load_results(path: Path) -> Table:
     """Read a results.csv.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     return parse_table(_read(path), str(path))
 
 
 def accept(outputs: Path, root: Path) -> Path:
-    """Make the benchmark in a folder of outputs the accepted one; returns where it is kept.
+    """Make the benchmark in a folder of outputs the accepted baseline; returns the folder of the baseline.
 
     Raises:
-        UserError: it is not complete, or not of one run.
+        UserError: the benchmark is incomplete, or its files are not from one run.
     """
     folder = outputs / "benchmark"
     load_figures(folder)
@@ -236,24 +240,24 @@ def accept(outputs: Path, root: Path) -> Path:
 
 
 def judges_of(outputs: Path) -> dict[str, str]:
-    """SHA-256 of the networks that judge, as far as they are there."""
+    """SHA-256 of the judging networks that are present."""
     files = {name: outputs / f"{name}.safetensors" for name in JUDGED_BY}
     return {name: sha256(path) for name, path in files.items() if path.is_file()}
 
 
 def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
-    """The benchmark in outputs/ against the accepted one, worst first.
+    """Compare the benchmark in outputs/ with the accepted baseline, largest deterioration first.
 
     Raises:
-        UserError: one of the two is missing or damaged, or they are not of the same heads or by the same judges.
+        UserError: one of the two is missing or damaged, or they used different heads or judges.
     """
     path = root / BASELINE / JUDGES
     before, now = json.loads(path.read_text()) if path.exists() else {}, judges_of(root / "outputs")
     others = sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
     if others:
         raise UserError(
-            f"what judges tonight is not what judged the baseline ({', '.join(others)}), so that figures cannot be"
-            " compared; `editgan accept` makes another one"
+            f"the judges of this run are not those of the baseline ({', '.join(others)}), so metrics cannot be"
+            " compared; `editgan accept` replaces the baseline"
         )
     return changes(load_figures(root / BASELINE), load_figures(root / "outputs" / "benchmark"), params, seed=seed)
 

@@ -1,4 +1,4 @@
-"""The benchmark as a Markdown table with what a reader must know beside it, and as a picture."""
+"""The benchmark as a Markdown table with explanations, and as a picture."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -24,63 +24,65 @@ SWEPT = ("smiling", "kid", "identity", "leak_to_input", "leak_to_reconstruction"
 RUNGS = {
     "encoder": "encoder alone",
     "encoder_and_optimisation": "encoder and optimisation",
-    MASKGAN: "MaskGAN, drawn from the exact masks",
+    MASKGAN: "MaskGAN, generated from the exact masks",
 }
-UNFINISHED = "\u2020"  # beside methods that were still improving when their training ended
+UNFINISHED = "\u2020"  # marks methods that were still improving when training ended
 TRUTH_NOTES = (
     "**LPIPS-Alex, L2 to truth**: distance to the same head truly smiling, rendered with everything else equal. The row"
-    " *input* is the distance of doing nothing. **Mouth IoU**: overlap of the parts of the mouth, as the segmentation"
-    " sees them on the edit, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and"
-    " is no judge: this tells how far they came in their own terms.",
+    " *input* is the distance of the unedited photo. **Mouth IoU**: overlap of the mouth parts, as segmented on the"
+    " edited head, with the exact masks of the truly smiling head. The segmentation guides both EditGANs and is not an"
+    " independent judge; the column only shows how well they reach their own goal.",
     "**Leak**: mean squared error outside the mouth (exact masks: lips and mouth interior, neutral or smiling,"
-    " dilated), against the input photo (contains the error of reconstruction) and against the reconstruction (the"
-    " edit alone). A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
+    " dilated), to the input photo (includes the reconstruction error) and to the reconstruction (the edit only)."
+    " A true smile also moves cheeks and eyes, hence the leak of the row *truly smiling*.",
 )
 PAIRED_NOTE = (
-    "**LPIPS-Alex, L2 to truth**: distance to a photo of the same person truly smiling, taken at another moment: pose"
-    " and light differ a little, too, and smiles are of many kinds. The row *input* is the distance of doing nothing."
-)  # of photographs of people who come neutral and smiling
+    "**LPIPS-Alex, L2 to truth**: distance to a photo of the same person truly smiling. It was taken at another moment,"
+    " so pose and light also differ slightly, and smiles vary. The row *input* is the distance of the unedited photo."
+)  # for photographs of the same people neutral and smiling
 LEAK_NOTE = (
-    "**Leak**: mean squared error outside the mouth (labelled mask: lips and mouth interior of the photo, with a"
-    f" {ROOM}th of the picture's side around them), against the input photo (contains the error of reconstruction) and"
-    " against the reconstruction (the edit alone)."
-)  # of photographs, whose smiles have no masks
-UNPAIRED_NOTE = "Nobody is seen truly smiling with all else equal: there is no distance to the truth and no ceiling."
+    "**Leak**: mean squared error outside the mouth (labelled mask: lips and mouth interior of the photo, dilated by"
+    f" 1/{ROOM} of the picture's side), to the input photo (includes the reconstruction error) and to the"
+    " reconstruction (the edit only)."
+)  # for photographs, which have no masks of the smiling face
+UNPAIRED_NOTE = "No head is available truly smiling with all else equal: no distance to the truth and no ceiling."
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the table must say about how it was made."""
+    """What the table states about the experiment."""
 
     heads: int
-    val_heads: int  # whose embedding is measured
+    val_heads: int  # number of heads for the embedding metrics
     reference_heads: int
     vector: str
     source: str
-    plus_source: str  # heads that the vector of EditGAN+ was learned from
-    masks: int  # labelled masks
+    plus_source: str  # heads from which the vector of EditGAN+ was learned
+    masks: int  # number of labelled masks
     edit_steps: int
-    strengths: dict[str, float]  # of each method, chosen on ...
-    chosen_on: int  # so many validation heads
+    strengths: dict[str, float]  # of each method
+    chosen_on: int  # number of validation heads on which the strengths were chosen
     refine_steps: int
     feature_networks: tuple[str, ...]
     identity_networks: tuple[str, ...]
-    given: dict[str, dict]  # the params of the stages that made the other methods
-    trained: dict[str, dict[str, float]]  # what the stages of the methods without embedding measured
-    different_people: dict[str, float]  # mean cosine of different people by identity network
-    rendered: bool = True  # heads, not photographs
-    truth: bool = True  # every head exists truly smiling, too, as rendered ones do
+    given: dict[str, dict]  # parameters of the stages of the other methods
+    trained: dict[str, dict[str, float]]  # metrics of the stages of the methods without embedding
+    different_people: dict[str, float]  # mean cosine of different people, by identity network
+    rendered: bool = True  # rendered heads rather than photographs
+    truth: bool = True  # every head also exists truly smiling, as for rendered heads
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are figures."""
+    """A table with text in the first column and numbers in the others."""
     lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def table(results: Table, unfinished: Collection[str] = ()) -> str:
-    """The results as Markdown: a row a method, a column a figure, 95 % intervals in brackets, a dash where none
-    applies; a dagger beside the `unfinished` methods."""
+    """The results as Markdown: one row per method, one column per metric, 95 % intervals in brackets.
+
+    A dash marks values that do not exist, a dagger the `unfinished` methods.
+    """
     samples = {column: figure.samples for figures in results.values() for column, figure in figures.items()}
     columns = sorted((column for column in samples if column.metric in METRICS), key=_column_order)
     rows = [
@@ -94,7 +96,7 @@ def table(results: Table, unfinished: Collection[str] = ()) -> str:
 
 
 def embedding_table(embedding: Table) -> str:
-    """How near the reconstructions of each rung come to their photos, as Markdown."""
+    """Reconstruction metrics of each embedding method, as Markdown."""
     columns = {column: figure.samples for column, figure in next(iter(embedding.values())).items()}
     rows = [
         [RUNGS[row.method], *(cell(figures[column], column) for column in columns)]
@@ -104,9 +106,9 @@ def embedding_table(embedding: Table) -> str:
 
 
 def area_table(areas: Areas, against: str) -> str:
-    """Area under accuracy over identity by smile judge, and the paired difference of `against` to each, as Markdown."""
+    """Area under accuracy over identity by smile judge, and the paired differences `against` - method, as Markdown."""
     ours = next(by_judge for row, by_judge in areas.items() if row.method == against)
-    titles = [f"area, {judge}" for judge in ours] + [f"{title_of(against)} less this, {judge}" for judge in ours]
+    titles = [f"area, {judge}" for judge in ours] + [f"{title_of(against)} minus row, {judge}" for judge in ours]
     rows = []
     for row, by_judge in areas.items():
         cells = []
@@ -142,8 +144,10 @@ def at_unit_strength(sweep: Table) -> Table:
 
 
 def matched_identity(results: Table, sweep: Table) -> str:
-    """How many each swept method makes smile, by the judge, where it keeps as much identity as each method that has no
-    strength, as Markdown; all rows of the sweep pasted back, or none. A dash where no strength keeps so much."""
+    """Smiles (by the judge) of each swept method at the identity of each method without a strength, as Markdown.
+
+    All rows of the sweep are pasted back, or none. A dash: no strength keeps this identity.
+    """
     start = next(figures for row, figures in sweep.items() if row.method == RECONSTRUCTION)
     names = list(dict.fromkeys(row.method for row in sweep if row.method != RECONSTRUCTION))
     rows = []
@@ -163,42 +167,42 @@ def matched_identity(results: Table, sweep: Table) -> str:
 
 
 def report(results: Table, embedding: Table, areas: Areas, sweep: Table, setting: Setting, quality: str) -> str:
-    """table.md: the judges' own quality, the embedding, the table of edits, the sweep, and how to read them."""
+    """table.md: quality of the judges, the embedding, the table of edits, the sweep, and explanations."""
     strengths = ", ".join(f"{title_of(name)} {value:g}" for name, value in setting.strengths.items())
     refined, truth = refined_name(setting.refine_steps), setting.truth
     people = "heads of other people, half of them smiling" if setting.rendered else "pictures of other people"
-    ceiling = "*truly smiling* shows what each judge can see at all, the row " if truth else ""
+    ceiling = "*truly smiling* shows the maximum that each judge can detect, the row " if truth else ""
     ends = "*input*, *truly smiling*" if truth else "*input*"
     measured = "the mIoU of the segmentation is"
     if truth:
-        measured = "the judges' own quality and the mIoU of the segmentation are"
+        measured = "the quality of the judges and the mIoU of the segmentation are"
     strangers = ", ".join(f"{value:.3f} ({name})" for name, value in setting.different_people.items())
     improving = [name for name, found in setting.trained.items() if found["still_improving"]]
     unfinished = ", ".join(map(title_of, improving))
     unfinished = f" {UNFINISHED} Still improving when training ended: {unfinished}." if unfinished else ""
     notes = [
-        "All methods but those named at the end of this note edit the same embeddings by the same generator, each at"
-        f" the strength that was chosen for it on {setting.chosen_on}"
-        f" validation heads at rest by the guide: {strengths}; EditGAN+{setting.refine_steps}, which adds"
-        f" {setting.refine_steps} steps of self-supervised refinement, takes EditGAN's. EditGAN's vector"
+        "All methods except those named at the end of this note edit the same embeddings with the same generator, each"
+        f" at the strength that the guide chose for it on {setting.chosen_on}"
+        f" neutral validation heads: {strengths}; EditGAN+{setting.refine_steps} uses EditGAN's strength and adds"
+        f" {setting.refine_steps} steps of self-supervised refinement. EditGAN's vector"
         f" `{setting.vector}` was learned from validation heads ({setting.source}). Nothing was trained and no setting"
         f" of an edit was chosen on the heads and people of this table; {measured} measured on the same heads. "
         + from_photos(setting.trained)
         + unfinished,
-        f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, by each judge on its"
-        f" own. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
+        f"**% smiling**: share of the {setting.heads} heads with P(smile) >= {SMILE_THRESHOLD:g}, for each judge"
+        f" separately. The row {ceiling}*input* {'' if truth else 'shows '}its false alarms.",
         f"**KID, FID** compare {setting.heads} heads with {setting.reference_heads} reference {people};"
         f" features: {', '.join(setting.feature_networks)}, resized inside the network."
         + _inception_note(setting)
-        + f" At {setting.heads} samples FID is biased upwards by much of its value (Chong & Forsyth 2020): compare it"
-        f" down the column, with the rows of real heads ({ends}) as its floor. KID is unbiased and may be negative;"
-        f" mean over {KID_SUBSETS} subsets, its interval over the heads of the row alone. Neither rewards a"
-        f" smile as such: the reference is {'half' if setting.rendered else 'partly'} neutral. Package clean-fid"
+        + f" With {setting.heads} samples FID has a large upward bias (Chong & Forsyth 2020): compare it only within"
+        f" the column; the rows of real heads ({ends}) are its floor. KID is unbiased and may be negative; it is the"
+        f" mean over {KID_SUBSETS} subsets, and its interval resamples only the heads of the row. Neither rewards"
+        f" smiles as such: the reference is {'half' if setting.rendered else 'partly'} neutral. Package clean-fid"
         " computes both, torchmetrics confirms each KID.",
         f"**Identity**: mean cosine of {', '.join(setting.identity_networks)} features to the input photo."
-        f" Different people have a mean of {strangers}; *relative* puts that at 0 and the photo itself at 1.",
+        f" Different people have a mean of {strangers}; *relative* maps this to 0 and the photo itself to 1.",
         *(TRUTH_NOTES if setting.rendered else (LEAK_NOTE, PAIRED_NOTE if truth else UNPAIRED_NOTE)),
-        "Squared errors are of pixel values in [-1, 1]. Brackets: 95 % bootstrap intervals of the mean over heads"
+        "Squared errors use pixel values in [-1, 1]. Brackets: 95 % bootstrap intervals of the mean over heads"
         f" ({RESAMPLES} resamples).",
     ]
     return "\n".join(
@@ -211,8 +215,8 @@ def report(results: Table, embedding: Table, areas: Areas, sweep: Table, setting
             "",
             "## The embedding",
             "",
-            f"Reconstructions of {setting.val_heads} validation heads against the photos; what measures trained none of"
-            " them:",
+            f"Reconstructions of {setting.val_heads} validation heads compared with the photos. The measuring networks"
+            " were not used in training:",
             "",
             embedding_table(embedding),
             "## The edits",
@@ -220,35 +224,34 @@ def report(results: Table, embedding: Table, areas: Areas, sweep: Table, setting
             table(only(results, pasted=False), improving),
             *[f"- {note}" for note in notes],
             "",
-            "## What wins",
+            "## Verdict",
             "",
             *verdict(results, areas, sweep, refined),
             "",
-            "## What each method was given",
+            "## Budget of each method",
             "",
             *[f"- {title_of(name)}: {words}" for name, words in budgets(setting).items()],
             "",
-            "## What the networks of their own learned",
+            "## Networks trained by the methods",
             "",
             *[f"- {title_of(name)}: {words}" for name, words in proofs(setting.trained).items()],
             "",
             "## Over all strengths",
             "",
-            "Area under the best accuracy that a method's strengths, or mixtures of two, reach at a mean identity (to"
-            " the photo) of at least x, x from that of different people to that of the reconstruction, in percent:"
-            " 100 is a smile on every head at no loss of identity. Strength 0 counts for every method. Differences are"
-            " paired over heads.",
+            "Area under the upper envelope of accuracy over identity, in percent. The envelope at x is the highest"
+            " accuracy of a method's strengths, or of mixtures of two, with a mean identity (to the photo) of at least"
+            " x; x runs from the identity of different people to that of the reconstruction. 100 is a smile on every"
+            " head at no loss of identity. Strength 0 is included for every method. Differences are paired over heads.",
             "",
             area_table(only(areas, pasted=False), refined),
             f"The same areas, with the differences to {title_of(INTERFACEGAN)}:",
             "",
             area_table(only(areas, pasted=False), INTERFACEGAN),
-            "At the identity that methods without a strength keep, the others reach, at their best strength or mixture"
-            " of two:",
+            "Smiles of the other methods, at their best strength or mixture of two, at the identity of each method"
+            " without a strength:",
             "",
             matched_identity(results, only(sweep, pasted=False)),
-            "At unit strength: the vector as its heads learned it, refined or not, a step of 1 in W, styles swapped"
-            " whole.",
+            "At unit strength: the learned vector, with or without refinement; a step of 1 in W; styles fully swapped.",
             "",
             sweep_table(at_unit_strength(only(sweep, pasted=False))),
             "At every strength:",
@@ -256,13 +259,13 @@ def report(results: Table, embedding: Table, areas: Areas, sweep: Table, setting
             sweep_table(only(sweep, pasted=False)),
             "## Pasted back",
             "",
-            "The same edits on the photos: outside the edited parts, as the segmentation sees them before or after,"
-            " and a seam around them, the photo's own pixels. What the reconstruction loses there is given back to"
-            " every method alike, so that these figures compare among themselves only.",
+            "The same edits pasted onto the photos: pixels outside the edited parts (as segmented before or after the"
+            " edit) and outside a seam around them are the photo's own. This removes the reconstruction error there for"
+            " every method, so compare these values only with each other.",
             "",
             table(only(results, pasted=True)),
-            "At the identity that methods without a strength keep, the others reach, pasted back and at their best"
-            " strength or mixture of two:",
+            "Smiles of the other methods, pasted back and at their best strength or mixture of two, at the identity of"
+            " each method without a strength:",
             "",
             matched_identity(results, only(sweep, pasted=True)),
             "Area, pasted back:",
@@ -276,22 +279,22 @@ def report(results: Table, embedding: Table, areas: Areas, sweep: Table, setting
 
 
 def from_photos(trained: Collection[str]) -> str:
-    """What the methods do that edit without an embedding."""
+    """Note about the methods that edit without an embedding."""
     if MASKGAN not in trained:
         return (
-            f"{title_of(DISTILLATION)} takes the photo itself, which spares it the error of the embedding, and has no"
-            f" strength: none was chosen for it. {title_of(MASKGAN)} is left out: it learns from masks of all training"
-            " pictures, which these do not have."
+            f"{title_of(DISTILLATION)} takes the photo itself, so it has no embedding error. It has no strength to"
+            f" choose. {title_of(MASKGAN)} is left out: it needs masks of all training"
+            " pictures, which these data do not have."
         )
     return (
         " and ".join(map(title_of, FROM_PHOTOS))
-        + f" take the photo itself, {title_of(MASKGAN)} with its exact mask, which spares them the error of the"
-        " embedding, and have no strength: none was chosen for them."
+        + f" take the photo itself, {title_of(MASKGAN)} with its exact mask, so they have no embedding error."
+        " They have no strength to choose."
     )
 
 
 def grid(rows: dict[str, Tensor], masks: dict[str, Tensor]) -> Image.Image:
-    """Heads down the rows, one captioned column a row of the table, masks beside what they are of.
+    """A grid with one row per head and one captioned column per method, masks next to their pictures.
 
     Args:
         rows: method -> the heads to show, uint8 [N, 3, H, W]
@@ -308,8 +311,8 @@ def grid(rows: dict[str, Tensor], masks: dict[str, Tensor]) -> Image.Image:
 
 def _inception_note(setting: Setting) -> str:
     if "inception" in setting.feature_networks:
-        return " Only the columns of inception are comparable with published figures, at equal sample counts."
-    return " None is the Inception of published figures, so no figure here compares with those."
+        return " Only the inception columns are comparable with published values, at equal sample counts."
+    return " No feature network is the Inception of published values, so no value is comparable with those."
 
 
 def _column_order(column: Column) -> int:

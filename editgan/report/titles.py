@@ -1,4 +1,4 @@
-"""What rows and columns of the benchmark are called where people read them, and how figures are printed."""
+"""Names of rows and columns of the benchmark for readers, and formatting of values."""
 
 from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.methods.smile import (
@@ -45,18 +45,18 @@ NO_FIGURE = "\u2013"
 
 
 def title_of(method: str) -> str:
-    """Name of a method as the papers write it: editgan_30 -> EditGAN+30."""
+    """Name of a method as in the papers: editgan_30 -> EditGAN+30."""
     return TITLES.get(method) or method.replace(f"{EDITGAN}_", "EditGAN+")
 
 
 def column_title(column: Column, samples: int) -> str:
-    """Heading of a column, with the network and, where it matters, the sample count."""
+    """Heading of a column, with the network and, if relevant, the sample count."""
     title, factor, _ = METRICS[column.metric]
     return title.format(network=column.network, samples=samples) + (" x1e3" if factor == 1000 else "")
 
 
 def cell(figure: Figure | None, column: Column, *, interval: bool = True) -> str:
-    """A figure as it is printed, with its interval where it has one; a dash where there is none."""
+    """A formatted value, with its interval if it has one; a dash if there is no value."""
     if figure is None:
         return NO_FIGURE
     _, factor, digits = METRICS[column.metric]

@@ -1,4 +1,4 @@
-"""The benchmark in sentences: who wins by each judge, and whether what EditGAN aims at is reached."""
+"""The benchmark in sentences: the best method by each judge, and whether EditGAN reaches its goals."""
 
 from torch import Tensor
 
@@ -8,15 +8,15 @@ from editgan.metrics import percentile_interval
 from editgan.report.titles import IDENTITY, SMILING, title_of
 from editgan.scoring.table import Column, Row, Table, of_method, only
 
-AIM = 95.0  # percent smiling, by the judge, that EditGAN+ aims at
+AIM = 95.0  # goal of EditGAN+: percent smiling by the judge
 LEAK, DISTANCE = Column("leak_to_reconstruction"), Column("lpips", "alex")
 
 
 def verdict(results: Table, areas: dict[Row, dict[str, Tensor]], sweep: Table, refined: str) -> list[str]:
-    """Sentences, each an item of a Markdown list.
+    """Sentences, as items of a Markdown list.
 
     Args:
-        areas: by row, without its strength, and judge, the area itself and its resamples  # [1 + resamples]
+        areas: by row (without its strength) and judge: the area itself and its resamples  # [1 + resamples]
         sweep: every method at every strength
         refined: name of the refined method
     """
@@ -30,28 +30,28 @@ def verdict(results: Table, areas: dict[Row, dict[str, Tensor]], sweep: Table, r
 
 
 def largest_area(areas: dict[Row, dict[str, Tensor]], where: str, judge: str) -> str:
-    """Who has the largest area by a judge, and whose is within the interval of the paired difference."""
+    """The method with the largest area by a judge, and the methods that do not differ significantly from it."""
     block = {row.method: by_judge[judge] for row, by_judge in areas.items()}
     best = max(block, key=lambda name: float(block[name][0]))
     near = [name for name in block if name != best and percentile_interval((block[best] - block[name])[1:])[0] <= 0]
-    with_it = f"not told apart from it: {', '.join(map(title_of, near))}" if near else "by more than every interval"
-    return f"Area, {where}, by {judge}: {title_of(best)} is largest with {block[best][0]:.1f}; {with_it}."
+    with_it = f"no significant difference to {', '.join(map(title_of, near))}" if near else "others significantly lower"
+    return f"Area, {where}, by {judge}: {title_of(best)} has the largest, {block[best][0]:.1f}; {with_it}."
 
 
 def beats(areas: dict[Row, dict[str, Tensor]], ours: str, other: str) -> str:
-    """Whether a method beats another in area, with intervals that do not touch, by each judge."""
+    """Whether a method has a larger area than another, with disjoint intervals, by each judge."""
     found = []
     for judge in areas[Row(ours)]:
         mine, theirs = (areas[Row(name)][judge] for name in (ours, other))
         (low, high), (lowest, highest) = percentile_interval(mine[1:]), percentile_interval(theirs[1:])
-        outcome = "ahead" if low > highest else "behind" if high < lowest else "intervals touch"
+        outcome = "ahead" if low > highest else "behind" if high < lowest else "intervals overlap"
         bounds = percentile_interval((mine - theirs)[1:])
         found.append(f"{judge} {outcome} ({mine[0] - theirs[0]:+.1f} [{bounds[0]:+.1f}, {bounds[1]:+.1f}], paired)")
     return f"{title_of(ours)} against {title_of(other)}, as generated: {'; '.join(found)}."
 
 
 def aim_of_plus(results: Table, sweep: Table) -> str:
-    """EditGAN+ aims at AIM percent smiling at one strength with the highest identity, least leak and distance.
+    """The goal of EditGAN+: AIM percent smiling at one strength with the highest identity, lowest leak and distance.
 
     Args:
         results: as generated
@@ -69,10 +69,10 @@ def aim_of_plus(results: Table, sweep: Table) -> str:
         if figures[SMILING].value >= AIM:
             reached[name] = max(reached.get(name, -1.0), figures[IDENTITY].value)
     sentence = f"{title_of(PLUS)} makes at most {best[SMILING].value:.1f} % smile by the judge, at an identity of"
-    sentence += f" {best[IDENTITY].value:.3f} ({AIM:g} % were aimed at, at the highest identity of all)."
+    sentence += f" {best[IDENTITY].value:.3f} (goal: {AIM:g} % at the highest identity of all methods)."
     if reached:
         first = max(reached, key=reached.__getitem__)
-        sentence += f" Of those that reach {AIM:g} %, {title_of(first)} keeps most identity, {reached[first]:.3f}."
+        sentence += f" Of those that reach {AIM:g} %, {title_of(first)} has the highest identity, {reached[first]:.3f}."
     edits = {
         row.method: figures
         for row, figures in results.items()
@@ -82,7 +82,7 @@ def aim_of_plus(results: Table, sweep: Table) -> str:
         min((name for name in edits if column in edits[name]), key=lambda name: edits[name][column].value, default=None)
         for column in (LEAK, DISTANCE)
     )
-    sentence += f" At the strengths of the table {title_of(least)} leaks least"
+    sentence += f" At the strengths of the table, {title_of(least)} has the lowest leak"
     if nearest is not None:
-        sentence += f" and {title_of(nearest)} comes nearest to the truth (LPIPS-Alex)"
+        sentence += f" and {title_of(nearest)} is nearest to the truth (LPIPS-Alex)"
     return sentence + "."

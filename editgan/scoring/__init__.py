@@ -1,1 +1,1 @@
-"""One way to measure edited pictures, and one table for the results."""
+"""Metrics of edited pictures, and one table for the results."""

@@ -1,11 +1,11 @@
-"""Accuracy against identity over a sweep of strengths: what a method reaches at all, whatever its strengths mean.
+"""Accuracy against identity over a sweep of strengths: compares methods whose strengths have different meanings.
 
 A method's upper envelope at identity x is the best accuracy among its strengths, and among mixtures of two of them,
-that keep a mean identity of at least x. A mixture, one strength for some of the heads and another for the rest, has
-the means in between, so that the envelope is the concave hull and methods with fewer strengths lose little. Its area
-between two identities, divided by their distance, is one number for a whole sweep, which no choice of a strength
-decides. Nothing is extrapolated: where no strength keeps that much, the envelope is 0. The reconstruction is strength 0
-of every method.
+with a mean identity of at least x. A mixture uses one strength for some heads and another for the rest. Its means are
+interpolated, so the envelope is the concave hull, and methods with fewer strengths lose little. The area of the
+envelope between two identities, divided by their distance, summarises a whole sweep without choosing a strength.
+Nothing is extrapolated: where no strength keeps that identity, the envelope is 0. The reconstruction is strength 0 of
+every method.
 """
 
 import torch
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from editgan.metrics import resampled
 
-POINTS = 200  # identities at which the envelope is looked up
-RESAMPLES = 200  # whose envelopes are computed at once, which is a matter of memory
+POINTS = 200  # number of identities at which the envelope is evaluated
+RESAMPLES = 200  # resamples computed at once; limits memory
 
 
 def envelope_at(accuracy: Tensor, identity: Tensor, x: Tensor) -> Tensor:
     """The upper envelope.
 
-    A concave hull lies below each of its supporting lines and touches one of them everywhere: the least of the lines
-    through pairs of strengths that have no strength above them.
+    A concave hull is the minimum of its supporting lines: the lines through pairs of strengths with no strength above
+    them.
 
     Args:
         accuracy, identity: of each strength, means over heads  # [..., S]
-        x: identities to look it up at  # [..., X]
+        x: identities at which to evaluate it  # [..., X]
     Returns:
         [..., X], in the unit of accuracy
     """
@@ -40,11 +40,11 @@ def envelope_at(accuracy: Tensor, identity: Tensor, x: Tensor) -> Tensor:
 
 
 def envelope_area(accuracy: Tensor, identity: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Mean of the upper envelope over low..high, by the midpoints of equal steps.
+    """Mean of the upper envelope over low..high, by the midpoint rule.
 
     Args:
         accuracy, identity: of each strength, means over heads  # [..., S]
-        low, high: the ends  # [...]
+        low, high: bounds of the interval  # [...]
     Returns:
         [...], in the unit of accuracy
     """
@@ -61,12 +61,12 @@ def bootstrap_areas(
     resamples: int,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Areas of every method on the same resamples of heads, the first being the heads themselves.
+    """Areas of all methods on the same bootstrap resamples of heads; the first entry uses the heads themselves.
 
     Args:
-        smiling, identity: by method: called smiling, 0 or 1, and cosine to the photo  # [S, N]
-        stranger: mean cosine of different people, the lower end
-        kept: cosine of the reconstructions to the photos, whose mean is the upper end  # [N]
+        smiling, identity: by method: smiling (0 or 1), and cosine to the photo  # [S, N]
+        stranger: mean cosine of different people, the lower bound
+        kept: cosine of the reconstructions to the photos; its mean is the upper bound  # [N]
     Returns:
         by method, in percent  # [1 + resamples]
     """

@@ -10,23 +10,23 @@ Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class ScoringParams(Section):
-    """Strengths of each method. One of them is chosen for the table, on validation heads by the guide."""
+    """Strengths of each method. One is chosen for the table, by the guide on validation heads."""
 
-    recipe: int = Field(ge=1)  # raise when a code change should change the result
-    vector: str  # editing vector of EditGAN, a file of outputs/editing/vectors
+    recipe: int = Field(ge=1)  # raise by hand when a code change should change the result
+    vector: str  # editing vector of EditGAN: a file in outputs/editing/vectors
     plus_vector: str  # of EditGAN+
-    asked: float = Field(gt=0, le=1)  # share of smiles that the chosen strength is the least to reach
-    editgan: Strengths  # 1 is what the vector's heads learned
-    refined: Strengths  # of the vector before its refinement; the chosen one comes in any case
-    editgan_plus: Strengths  # 1 is what the vector's heads learned, in the mean
+    asked: float = Field(gt=0, le=1)  # the smallest strength with at least this share of smiles is chosen
+    editgan: Strengths  # 1 is the learned vector
+    refined: Strengths  # strengths before refinement; the chosen one is always added
+    editgan_plus: Strengths  # 1 is the mean of the learned vectors
     interfacegan: Strengths  # in units of W
-    localediting: Strengths  # 1 swaps the styles whole
-    batch: int = Field(ge=1)  # images at a time; changes speed, not results
+    localediting: Strengths  # 1 swaps the styles fully
+    batch: int = Field(ge=1)  # images per batch; changes speed, not results
 
     @model_validator(mode="after")
     def _positive_and_rising(self) -> "ScoringParams":
         for name in ("editgan", "refined", "editgan_plus", "interfacegan", "localediting"):
             values = getattr(self, name)
             if values[0] <= 0 or list(values) != sorted(set(values)):
-                raise ValueError(f"{name} {list(values)}: give rising strengths above 0")
+                raise ValueError(f"{name} {list(values)}: expected increasing strengths above 0")
         return self

@@ -1,4 +1,4 @@
-"""Makes every row of the smile benchmark and scores it, in one process a core: on CPUs faster than threads."""
+"""Make and score every row of the smile benchmark, with one process per core: faster than threads on CPUs."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ RUNGS = {"encoder": "val_encoder", "encoder_and_optimisation": "val"}  # row -> 
 
 @dataclass(frozen=True)
 class Scored:
-    """A row, its pictures and its figures."""
+    """A row, its pictures and its metrics."""
 
     row: Row
     scores: Scores
     pictures: Tensor | None = None  # uint8 [N, 3, H, W]
-    smile: Tensor | None = None  # P(smile) by each smile judge  # [N, 3]
-    masks: Tensor | None = None  # what the segmentation sees, labels  # uint8 [N, H, W]
-    ms_per_head: float | None = None  # to make the pictures, plain and pasted together
+    smile: Tensor | None = None  # P(smile) for each smile judge  # [N, 3]
+    masks: Tensor | None = None  # labels predicted by the segmentation  # uint8 [N, H, W]
+    ms_per_head: float | None = None  # time for making the pictures, with and without paste-back
 
 
 class Rows:
-    """The test heads, the methods and the judges: what a process needs to make and score rows."""
+    """Test heads, methods and judges: what a process needs to make and score rows."""
 
     def __init__(self, outputs: Path, params: Params, device: torch.device) -> None:
-        """Raises UserError where a stage's output is missing, damaged or of another generator."""
+        """Raises UserError if a stage's output is missing, damaged or belongs to another generator."""
         self.outputs, self.device, self.seed, self.batch = outputs, device, params.seed, params.scoring.batch
         self.vectors, methods, self.renderer = load_methods(
             outputs, vector=params.scoring.vector, plus=params.scoring.plus_vector, batch=self.batch, device=device
@@ -82,7 +82,7 @@ class Rows:
         self.judges = load_judges(outputs / "assets", outputs / "judges", device, params.assets)
 
     def score(self, method: str, strength: float | None) -> list[Scored]:
-        """Make and score what a method makes of the test heads at a strength: as generated, and pasted back."""
+        """Edit the test heads with a method at a strength and score them: as generated, and pasted back."""
         if method == EMBEDDING:
             return self.embedding()
         start = time.monotonic()
@@ -113,9 +113,9 @@ class Rows:
         return scored
 
     def make(self, method: str, strength: float | None) -> tuple[dict[Row, Tensor], Tensor | None]:
-        """Pictures by row, uint8 [N, 3, H, W], and where a method edits latents what the segmentation sees, [N, H, W].
+        """Pictures by row, uint8 [N, 3, H, W]; for methods that edit latents also the predicted masks, [N, H, W].
 
-        MaskGAN gets the exact masks of the photos, as in its paper, and no mask of a truly smiling test head.
+        MaskGAN gets the exact masks of the photos, as in its paper, but no mask of a truly smiling test head.
         """
         photos = self.heads.photos
         if method in self.methods:
@@ -135,7 +135,7 @@ class Rows:
         return {Row(method): pictures}, None
 
     def add_segmentation(self, scores: Scores, row: Row, masks: Tensor) -> None:
-        """What the segmentation sees against the exact masks: the mouth of the truly smiling heads; all of the photos.
+        """Compare predicted with exact masks: the mouth with the truly smiling heads, all parts with the photo.
 
         Args:
             masks: labels  # uint8 [N, H, W]
@@ -149,7 +149,7 @@ class Rows:
             scores.add(Column("segmentation_accuracy"), right, seed=self.seed)
 
     def embedding(self) -> list[Scored]:
-        """How near reconstructions of validation heads come: by the encoder, after optimisation, drawn by MaskGAN."""
+        """Reconstruction metrics of validation heads: by the encoder, after optimisation, and by MaskGAN."""
         path, some = self.outputs / "data" / "val.zip", range(len(self.latents["val"]))
         photos = torch.as_tensor(load_images(path, some))
         made = {
@@ -174,7 +174,7 @@ class Rows:
 
     @functools.cached_property
     def masks(self) -> Tensor:
-        """What the segmentation sees on the unedited heads, labels, uint8 [N, H, W]."""
+        """Predicted masks of the unedited heads, labels, uint8 [N, H, W]."""
         return predict_masks(self.renderer.G, self.renderer.S, self.w_plus)
 
     @functools.cached_property
@@ -193,17 +193,17 @@ class Rows:
 
 
 def has_maskgan(outputs: Path) -> bool:
-    """Whether MaskGAN was trained: it is left out where training pictures have no masks."""
+    """Whether MaskGAN was trained; it is left out if training pictures have no masks."""
     return json.loads((outputs / MASKGAN / "metrics.json").read_text()).get("train_masks") != 0
 
 
 def score_rows(
     load: Callable[[], Any], jobs: Sequence[tuple[str, float | None]], *, device: torch.device
 ) -> Iterator[list[Scored]]:
-    """Score every job, (method, strength), in one process a core; yields in the order of `jobs`.
+    """Score every job, (method, strength), with one process per core; yields in the order of `jobs`.
 
     Args:
-        load: makes what has a method `score`, in each process; can be pickled
+        load: called in each process; returns an object with a method `score`; must be picklable
     """
     processes = min(processes_on(device), len(jobs))
     if processes == 1:
@@ -216,15 +216,15 @@ def score_rows(
 
 
 def processes_on(device: torch.device) -> int:
-    """One a CPU core; one for a GPU."""
+    """One per CPU core; one for a GPU."""
     return len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
 
 
-_here: dict[str, Any] = {}  # of a worker process
+_here: dict[str, Any] = {}  # state of a worker process
 
 
 def _start(load: Callable[[], Any]) -> None:
-    """Once a worker."""
+    """Initialise a worker."""
     die_with_stage()
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -233,7 +233,7 @@ def _start(load: Callable[[], Any]) -> None:
 
 
 def _score(job: tuple[str, float | None]) -> list[tuple]:
-    """Arrays in place of tensors, which would travel through shared memory, which not every machine has."""
+    """Return arrays, since tensors would use shared memory, which is not available everywhere."""
     return [
         (
             one.row,

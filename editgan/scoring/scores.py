@@ -1,4 +1,4 @@
-"""From pictures to figures in two steps: what every judge says of each picture, then the metrics of a row."""
+"""From pictures to metrics in two steps: outputs of every judge for each picture, then the metrics of a row."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,29 +21,29 @@ from editgan.metrics import (
 from editgan.scoring.table import Column, Figure, Row
 from editgan.weights import load_tensors, save_halves, save_tensors
 
-Heads = dict[tuple[Row, Column], Tensor]  # what a figure is the mean of: one number a head  # [N]
+Heads = dict[tuple[Row, Column], Tensor]  # the values that a metric averages, one per head  # [N]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One row of pictures and what the judges say of each of them."""
+    """A set of pictures and the outputs of the judges for each of them."""
 
     pictures: Tensor  # uint8 [N, 3, H, W]
     smile: Tensor  # [N, 3], in the order of SMILE_JUDGES
     identity: dict[str, Tensor]  # [N, D] by network
     features: dict[str, Tensor]  # [N, D] by network
-    lpips_alex: Tensor | None  # [N], to the truly smiling heads, where these exist
+    lpips_alex: Tensor | None  # [N], to the truly smiling heads, if these exist
 
 
 @dataclass
 class Scores:
-    """Figures of one row. What does not apply to a row is absent."""
+    """Metrics of one row. Metrics that do not apply to the row are absent."""
 
     figures: dict[Column, Figure] = field(default_factory=dict)
-    heads: dict[Column, Tensor] = field(default_factory=dict)  # of those that are means over heads  # float32 [N]
+    heads: dict[Column, Tensor] = field(default_factory=dict)  # values of means over heads  # float32 [N]
 
     def add(self, column: Column, of_heads: Tensor, *, seed: int) -> None:
-        """A column that is a mean over heads, [N], with its bootstrap interval."""
+        """Add a column that is a mean over heads, [N], with its bootstrap interval."""
         interval = bootstrap_interval(of_heads, resamples=RESAMPLES, seed=seed)
         self.figures[column] = Figure(len(of_heads), float(of_heads.double().mean()), *interval)
         self.heads[column] = of_heads.float()
@@ -55,7 +55,7 @@ class Scores:
 def measure_row(
     pictures: Tensor, smiling: Tensor | None, judges: Judges, *, batch: int, device: torch.device
 ) -> Measured:
-    """Show pictures, uint8 [N, 3, H, W], and the same heads truly smiling, where these exist, to every judge."""
+    """Apply every judge to pictures, uint8 [N, 3, H, W], and to the same heads truly smiling, if these exist."""
 
     def seen_by(function) -> Tensor:
         return measure(function, pictures, device=device, batch=batch)
@@ -79,11 +79,11 @@ def score_row(
     references: dict[str, Reference],
     seed: int,
 ) -> Scores:
-    """All metrics of a row; what a row is decides which apply to it.
+    """All metrics of a row; the kind of row determines which apply.
 
     Args:
-        photo, reconstruction: the unedited heads, and what the generator makes of them
-        references: by feature network
+        photo, reconstruction: the unedited heads, and their reconstructions
+        references: reference statistics by feature network
     Returns:
         smiling in percent; identity as cosine to the photo, identity_to_reconstruction as cosine to the reconstruction,
         identity_relative with different people at 0 and the photo at 1; lpips and l2 to the truly smiling head;
@@ -130,7 +130,7 @@ def score_row(
 def score_embedding(
     photos: Tensor, reconstructions: dict[str, Tensor], judges: Judges, *, batch: int, device: torch.device
 ) -> dict[Row, dict[Column, Figure]]:
-    """How near reconstructions come to their photos, uint8 [N, 3, H, W] both: means over the N heads.
+    """Compare reconstructions with their photos, uint8 [N, 3, H, W] both: means over the N heads.
 
     Returns:
         for each set of reconstructions embedding_lpips, embedding_l2 (mean squared error of images in [-1, 1]) and
@@ -157,17 +157,17 @@ def score_embedding(
 
 
 def different_people_cosine(features: Tensor, identities: list[int]) -> float:
-    """Mean cosine between pictures of different people, features [N, D]: where "another person" lies."""
+    """Mean cosine between pictures of different people, features [N, D]: the level of unrelated faces."""
     people = torch.tensor(identities)
     different = people[:, None] != people[None, :]  # [N, N]
     return float(cosines(features, features)[different].mean())
 
 
 def save_heads(path: Path, heads: Heads, about: dict, *, half: bool = False) -> None:
-    """Write what each figure is the mean of, one number a head, in the order given.
+    """Write the values that each metric averages, one per head, in the given order.
 
     Args:
-        about: is kept beside it and comes back from `load_heads`
+        about: metadata that is stored too and returned by `load_heads`
         half: round to float16
     """
     index = [[*row, *column] for row, column in heads]
@@ -179,7 +179,7 @@ def save_heads(path: Path, heads: Heads, about: dict, *, half: bool = False) -> 
 
 
 def load_heads(path: Path) -> tuple[Heads, dict]:
-    """Read what `save_heads` wrote: (numbers of each head as float32, what was kept beside them).
+    """Read what `save_heads` wrote: (values per head as float32, metadata).
 
     Raises:
         UserError: the file is missing, damaged, or of another layout.
@@ -192,7 +192,7 @@ def load_heads(path: Path) -> tuple[Heads, dict]:
         ]
         return dict(zip(keys, tensors["values"].float(), strict=True)), metadata["about"]
     except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path}: holds no figures of heads; run the stage that makes it again") from None
+        raise UserError(f"{path}: holds no values per head; run the stage that makes it again") from None
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Stage `scoring`: scores every method at every strength on the test heads, and chooses the strengths of the table."""
+"""Stage `scoring`: score every method at every strength on the test heads, and choose the strengths of the table."""
 
 import contextlib
 from functools import partial
@@ -34,12 +34,15 @@ from editgan.scoring.table import Table, parse_table, table_csv
 from editgan.weights import save_halves, write_bytes, write_json
 
 REFINE_AGAIN = "lower editing.refine.learning_rate and run stage scoring again"
-PER_HEAD = ("smiling", "identity")  # metrics kept of each head: areas and their intervals are computed from them
+PER_HEAD = ("smiling", "identity")  # metrics stored per head, from which areas and their intervals are computed
 
 
 def run(context: StageContext) -> None:
-    """Write results.csv (every row at every strength), heads.safetensors (of each head what areas are computed from),
-    metrics.json (the chosen strengths) and refined.safetensors (latents at EditGAN's chosen strength, refined)."""
+    """Write the outputs of the stage.
+
+    results.csv (every row at every strength), heads.safetensors (values per head, from which areas are computed),
+    metrics.json (the chosen strengths) and refined.safetensors (refined latents at EditGAN's chosen strength).
+    """
     params, device = context.params.scoring, context.device
     vectors, methods, renderer = load_methods(
         context.root / "outputs",
@@ -86,8 +89,11 @@ def choose(
     strengths: dict[str, tuple[float, ...]],
     vectors: dict[str, EditingVector],
 ) -> dict:
-    """For each method the least strength at which the guide calls the share `asked` of validation heads at rest
-    smiling, or the one with the most where none does. Heads that a vector was learned from stay out, of all methods."""
+    """Choose the strength of each method on neutral validation heads, by the guide.
+
+    It is the smallest strength with a share of smiles of at least `asked`; if there is none, the strength with the
+    largest share. Heads from which any vector was learned are left out for all methods.
+    """
     params, data = context.params.scoring, context.input("data")
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"]
     attributes = load_attributes(data / "val.zip")[: len(val)]
@@ -95,7 +101,7 @@ def choose(
     learners = {int(source.removeprefix("val/")) for source in sources}
     neutral = [i for i, head in enumerate(attributes) if at_rest(head) and i not in learners]
     if not neutral:
-        raise UserError("scoring: no embedded validation head at rest is left to choose on; raise encoder.val_images")
+        raise UserError("scoring: no embedded neutral validation head is left for choosing; raise encoder.val_images")
     guide, chosen = load_guide(context.input("judges")).to(context.device), {}
     for done, (name, method) in enumerate(methods.items()):
         context.run.progress(done, len(methods), "methods", f"choosing the strength of {name}")
@@ -112,7 +118,7 @@ def choose(
 
 
 class Sweep(Rows):
-    """Rows that include the refined vector at every strength, and that take up what a killed run has finished."""
+    """Rows including the refined vector at every strength; resumes from the finished rows of a killed run."""
 
     def __init__(self, outputs: Path, params: Params, device: torch.device, work: Path, chosen: float) -> None:
         super().__init__(outputs, params, device)
@@ -120,14 +126,14 @@ class Sweep(Rows):
         self.methods[refined_name(self.refinement.steps)] = lambda w_plus: self.refined_edit
 
     def score(self, method: str, strength: float | None) -> list[Scored]:
-        """Figures alone, without pictures; those that are in the work folder are read."""
+        """Metrics only, without pictures; those already in the work folder are read."""
         path = self.work / "scored" / f"{method}_{strength:g}.csv"
         numbers = path.with_suffix(".safetensors")
         if not path.exists():
             scored = super().score(method, strength)
             of_heads = {(one.row, column): said for one in scored for column, said in one.scores.heads.items()}
             save_heads(numbers, of_heads, {})
-            write_bytes(path, table_csv({one.row: one.scores.figures for one in scored}))  # the last: it is finished
+            write_bytes(path, table_csv({one.row: one.scores.figures for one in scored}))  # last: marks the job as done
         table, (of_heads, _) = parse_table(path.read_bytes(), str(path)), load_heads(numbers)
         return [
             Scored(row, Scores(figures, {column: said for (of, column), said in of_heads.items() if of == row}))
@@ -135,12 +141,12 @@ class Sweep(Rows):
         ]
 
     def refined_edit(self, strength: float) -> contextlib.AbstractContextManager[Tensor]:
-        """At the chosen strength rounded to float16, as the latents are kept."""
+        """The refined latents, at the chosen strength rounded to float16, as they are stored."""
         latents = self.refined(strength)
         return contextlib.nullcontext(latents.half().float() if strength == self.chosen else latents)
 
     def refined(self, strength: float) -> Tensor:
-        """Latents of the vector at a strength after refinement; finished batches are in the work folder."""
+        """Latents of the vector at a strength after refinement; finished batches are read from the work folder."""
         assets = self.outputs / "assets"
         identity = load_network("dlib_resnet", assets).to(self.device) if self.refinement.weights.identity else None
         return refine_resumably(

@@ -1,16 +1,16 @@
-"""The results of the smile benchmark as one long table: one line a figure, kept as CSV.
+"""The results of the smile benchmark as one long table: one line per value, stored as CSV.
 
 | column | meaning |
 | --- | --- |
-| method | what made the pictures: `editgan`, `interfacegan`, `input`, ... |
+| method | source of the pictures: `editgan`, `interfacegan`, `input`, ... |
 | strength | of the edit; empty for methods without one |
-| pasted | `true` where the pictures keep the photo's own pixels outside the edited region |
+| pasted | `true` if pixels outside the edited region are the photo's own |
 | metric | what was measured: `smiling`, `identity`, `kid`, `area`, ... |
-| network | which network measured it; empty where none did |
-| samples | how many pictures the figure is computed from |
-| value, low, high | the figure and its 95 % interval; the interval may be empty |
+| network | the measuring network; empty if there is none |
+| samples | number of pictures behind the value |
+| value, low, high | the value and its 95 % interval; the interval may be empty |
 
-`metrics.json`, which DVC shows, is derived from the table and never read back.
+`metrics.json`, which DVC shows, is derived from this table and never read.
 """
 
 import csv
@@ -22,14 +22,14 @@ from typing import Any, NamedTuple, TypeVar
 from editgan.errors import UserError
 
 FIELDS = ("method", "strength", "pasted", "metric", "network", "samples", "value", "low", "high")
-DIGITS = {"fid": 3}  # decimals kept: beyond them is the rounding error of a matrix square root
+DIGITS = {"fid": 3}  # decimals kept; further ones are rounding errors of a matrix square root
 OTHER_DIGITS = 6
-COUNTED = ("fid", "kid")  # metrics whose names carry their sample count
+COUNTED = ("fid", "kid")  # metrics whose names include the sample count
 Value = TypeVar("Value")
 
 
 class Row(NamedTuple):
-    """A set of pictures: what made them."""
+    """A set of pictures, identified by how they were made."""
 
     method: str
     strength: float | None = None
@@ -45,7 +45,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table, without the columns that say what it is."""
+    """One line of the table, without the columns that identify it."""
 
     samples: int
     value: float
@@ -57,17 +57,17 @@ Table = dict[Row, dict[Column, Figure]]
 
 
 def only(table: Mapping[Row, Value], *, pasted: bool) -> dict[Row, Value]:
-    """The rows that are pasted back, or the others."""
+    """The rows that are pasted back, or the other rows."""
     return {row: value for row, value in table.items() if row.pasted is pasted}
 
 
 def of_method(table: Mapping[Row, Value], method: str, *, pasted: bool = False) -> dict[Row, Value]:
-    """The rows of one method, at all strengths."""
+    """The rows of one method at all strengths."""
     return {row: value for row, value in table.items() if row.method == method and row.pasted is pasted}
 
 
 def table_csv(table: Table) -> bytes:
-    """The table as CSV, rounded, in its own order."""
+    """The table as CSV, with rounded values, in its own order."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -83,15 +83,15 @@ def parse_table(content: bytes, name: str) -> Table:
     """Read what `table_csv` wrote.
 
     Args:
-        name: of the file, for errors
+        name: file name for error messages
     Raises:
-        UserError: it is no such table.
+        UserError: not a valid table.
     """
     table: Table = {}
     try:
         lines = csv.DictReader(io.StringIO(content.decode()))
         if tuple(lines.fieldnames or ()) != FIELDS:
-            raise ValueError(f"its columns are {lines.fieldnames}, not {', '.join(FIELDS)}")
+            raise ValueError(f"its columns are {lines.fieldnames}, expected {', '.join(FIELDS)}")
         for line in lines:
             row = Row(line["method"], _float(line["strength"]), {"true": True, "false": False}[line["pasted"]])
             figure = Figure(int(line["samples"]), float(line["value"]), _float(line["low"]), _float(line["high"]))
@@ -102,7 +102,7 @@ def parse_table(content: bytes, name: str) -> Table:
 
 
 def metrics_of(table: Table) -> dict[str, dict[str, dict[str, float]]]:
-    """The table as DVC shows it: GROUP + sample count, row, column. Of a method at several strengths, the last."""
+    """The table as shown by DVC: GROUP + sample count, row, column. For a method at several strengths, the last one."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row, figures in table.items():
         for column, figure in figures.items():
@@ -128,7 +128,7 @@ GROUPS = {
 
 
 def merged(tables: Iterable[Table]) -> Table:
-    """Tables one after the other; rows that several have get the columns of all."""
+    """Concatenate tables; rows that occur in several get the columns of all."""
     whole: Table = {}
     for table in tables:
         for row, figures in table.items():
