@@ -1,17 +1,17 @@
-"""What each ingredient of EditGAN+ gives to the smile, on validation heads, with the trained models.
+"""Effect of each ingredient of EditGAN+ on the smile, on validation heads, with the trained models.
 
     python benchmarks/ablations.py [--outputs outputs] [--heads 200] [--tuned 100] [--strengths 1.5 2.5 4]
 
-Every row is EditGAN (the vector of one head, in the embedding of stage `encoder`) with one thing changed, or several
-where it says so. EditGAN+ is the mean of eight heads. Where the segmentation finds a strength for each head, the
-least at which it sees a share of the head's own edited mask, shares stand in place of strengths. Tuning takes a copy
-of the generator for each head, hence fewer heads and one strength: EditGAN's second, and what stage `scoring` chose for
-InterFaceGAN and LocalEditing, which get it, too.
+Every row is EditGAN (the vector of one head, in the embedding of stage `encoder`) with one change, or with several
+where stated. EditGAN+ is the mean of eight heads. In rows where the segmentation determines the strength per head (the
+smallest one at which it predicts a given share of the head's edited mask), the columns are shares instead of strengths.
+Tuning needs a copy of the generator for each head, so it uses fewer heads and one strength: EditGAN's second one, and
+for InterFaceGAN and LocalEditing, which are tuned too, the one chosen by stage `scoring`.
 
 smiling: share that the guide calls smiling (the judges of the benchmark choose nothing). identity: cosine of
-MobileFaceNet's ArcFace features to the photo. leak: squared error outside the mouth against the reconstruction, against
-the photo where pasted back. Heads at rest that no vector was learned from; those that stage `encoder` did not embed are
-embedded first, with its settings.
+MobileFaceNet's ArcFace features to the photo. leak: squared error outside the mouth, to the reconstruction, or to the
+photo for pasted pictures. The heads are neutral and no vector was learned from them; heads that stage `encoder` did not
+embed are embedded first with its settings.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Kills processes of the pipeline at random moments and starts it again: what is lost, left behind and different?
+"""Kill processes of the pipeline at random moments and restart it: what is lost, left behind or different afterwards?
 
     python benchmarks/chaos.py [--kills 5] [--seed 0] [--fake]
 
-Runs params/ci.yaml from scratch twice: once undisturbed, in runs/chaos-unbroken, and once in runs/chaos, where flow,
-Prefect server, DVC or stage get `kill -9`; both folders are made anew. A pipeline that ends by that is started again as
-it was. Work is the time in which a stage's process lived: what the broken run has more of was done twice. --fake takes
-the small project of the tests, whose stages only count: some minutes.
+Runs params/ci.yaml from scratch twice: undisturbed in runs/chaos-unbroken, and in runs/chaos, where the flow, the
+Prefect server, DVC or a stage is killed with `kill -9`. Both folders are created anew. If a kill ends the pipeline, it
+is restarted with the same command. Work is the time in which stage processes existed; the extra work of the killed run
+was done twice. --fake uses the small project of the tests, whose stages only count, and takes a few minutes.
 """
 
 import argparse

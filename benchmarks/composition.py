@@ -1,10 +1,11 @@
-"""What one edit does to another on test heads: the share of an edit's mask that survives when a second one is added.
+"""How edits interact on test heads: the share of an edit's mask that survives when a second edit is added.
 
     python benchmarks/composition.py [--outputs outputs] [--edits smile wide_eyes ...] [--heads 40]
 
-Rows are edits, columns those that are added, both at strength 1; a cell is `followed` of the row's edit with the
-column's divided by `followed` without, the share of repainted pixels that are segmented as painted. The diagonal is
-`followed` of the edit alone. Vectors are added, so that their order makes no difference; the last line measures that.
+Rows are edits, columns are the added edits, both at strength 1. *followed* is the share of repainted pixels that are
+segmented as painted. A cell is `followed` of the row's edit with the column's edit, divided by `followed` without it.
+The diagonal is `followed` of the edit alone. Vectors are added, so the order should not matter; the last line measures
+that.
 """
 
 import argparse

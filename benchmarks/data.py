@@ -1,10 +1,10 @@
-"""Images a second of rendering, reading and batching, and what part of a training step waits for data.
+"""Images per second of rendering, reading and batching, and the share of a training step spent waiting for data.
 
     python benchmarks/data.py [--heads 320] [--batches 200]
 
-Rendering is measured against one process, batching against the usual way: a torch DataLoader that decodes every image
-each time it is used, with one worker a core. The last line sets the time of a batch against the full training step of
-benchmarks/plain_path.py at the same resolution and batch, measured in the same run.
+The baseline of rendering is one process. The baseline of batching is a torch DataLoader that decodes every image each
+time it is used, with one worker per core. The last line compares the time of a batch with the full training step of
+benchmarks/plain_path.py at the same resolution and batch size, measured in the same run.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Faces by another generator, a domain for `domains.py --folder`: a DCGAN at 64 px that learned from DigiFace-1M.
+"""Faces from another generator as a domain for `domains.py --folder`: a DCGAN at 64 px trained on DigiFace-1M.
 
     python benchmarks/dcgan_faces.py faces [--count 24]
 
-The network comes out of the PyPI package gan-face-generate (MIT; DigiFace-1M, its data, is rendered people, for
-research), which is downloaded and verified like those of stage `assets`; nothing of it is installed or executed.
+The network comes from the PyPI package gan-face-generate (MIT; its data, DigiFace-1M, are rendered people, for research
+only). It is downloaded and verified like those of stage `assets`; nothing from it is installed or executed.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Out of domain: embed by 100 steps, apply a vector, refine by 30, as EditGAN does with MetFaces.
+"""Out-of-domain editing: embed with 100 steps, apply a vector, refine with 30 steps, as EditGAN does with MetFaces.
 
     python benchmarks/domains.py [--outputs outputs] [--heads 24] [--edit smile] [--folder PICTURES]
 
-Domains: samples of the generator (their latents are known and nothing is embedded), test heads as they are (the
-reference), *painted* (few colours, each pixel taking the commonest around it) and *drawn* (dark outlines on flat
-colours), both made here by Pillow, and any folder of pictures, e.g. of `dcgan_faces.py`. LPIPS-Alex and L2 are of the
-embedding against the picture; smiling is the share that the face-api network calls smiling, before and after; leak is
-the squared error outside the parts under edit, against the embedding. The picture that is written shows for each domain
-the best embedded, the middle and the worst of its heads.
+Domains: samples of the generator (their latents are known, so nothing is embedded), unchanged test heads (the
+reference), *painted* (few colours; each pixel takes the most common one around it) and *drawn* (dark outlines on flat
+colours), both made with Pillow, and any folder of pictures, e.g. from `dcgan_faces.py`. LPIPS-Alex and L2 compare the
+embedding with the picture. smiling is the share that the face-api network calls smiling, before and after the edit.
+leak is the squared error to the embedding outside the edited parts. The output picture shows the best, the median and
+the worst embedding of each domain.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""Milliseconds an image of the three ways to edit, one image at a time and in a batch, with the trained models.
+"""Milliseconds per image of the three editing modes, one image at a time and in a batch, with the trained models.
 
     python benchmarks/editing.py [--outputs outputs] [--images 16]
 
-The reference is one image at a time; the last column says how far the pictures of the batch are from it.
+The reference is one image at a time. The last column is the difference between the pictures of the batch and of the
+reference.
 """
 
 import argparse

@@ -1,23 +1,22 @@
-"""What every editing vector does to test heads: does the mask follow, what leaks, who stays, with the trained models.
+"""Quality of every editing vector on test heads (does the mask follow, leak, identity), with the trained models.
 
     python benchmarks/edits.py [--outputs outputs] [--heads 200] [--refined 0] [--optimised 0] [--scales -2 -1.5 ... 2]
         [--edits edits.yaml] [--only smile ...] [--steps 0 10 30 60] [--strips strips.png]
 
-For each edit of `edits.yaml` the target mask of each head is made from the mask that the segmentation sees on its
-reconstruction, as when the vector was learned.
+For each edit of `edits.yaml`, each head's target mask is made from the mask predicted on its reconstruction, as when
+the vector was learned.
 
-followed: share of the repainted pixels that the edited head is segmented as painted, at each scale; at scale 0 what
-happens to be so before. monotone: Spearman's correlation of scale and followed, mean over heads. At scale 1, against
-the reconstruction: leak (squared error outside the region, images in [-1, 1]), LPIPS-Alex of the outside, identity
-(cosine of MobileFaceNet's ArcFace features). "+30" after 30 steps of refinement, on the first `--refined` heads; "100
-steps" after optimisation towards each head's own mask, without the vector, on the first `--optimised` heads. KID is of
-EfficientNet-Lite0 features, which judge and train nothing, against the reference heads; at scale 0 it is what embedding
-alone costs. Truth: the same head rendered with the edit in full, where the renderer knows it; IoU of the parts that the
-segmentation sees on the edited head with those of the truth, and LPIPS-Alex to it, each for the embedded head and at
-scales 1 and 2. Other side: of an edit of one side, mean change at scale 2 within its own part and within the same part
-of the other side, in grey levels. A last table, asked for by `--steps`, shows the first edit at strength 1 after so
-many steps of refinement, on its first `--refined` heads. `--strips` keeps a picture with a row an edit: the first head
-that it fits.
+followed: share of the repainted pixels that are segmented as painted, at each scale; scale 0 is the share before the
+edit. monotone: Spearman's correlation of scale and followed, mean over heads. At scale 1, compared with the
+reconstruction: leak (squared error outside the region, images in [-1, 1]), LPIPS-Alex outside the region, identity
+(cosine of MobileFaceNet's ArcFace features). "+30": after 30 steps of refinement, on the first `--refined` heads. "100
+steps": after optimisation towards each head's own mask, without the vector, on the first `--optimised` heads. KID uses
+EfficientNet-Lite0 features, which are not used in training, and the reference heads; at scale 0 it is the cost of the
+embedding. Truth: the same head rendered with the full edit, if the renderer supports it: IoU of the predicted parts of
+the edited head with those of the truth, and LPIPS-Alex to it, each for the embedded head and at scales 1 and 2. Other
+side: for one-sided edits, mean change at scale 2 within the edited part and within the same part of the other side, in
+grey levels. `--steps` adds a table of the first edit at strength 1 after each number of refinement steps, on its first
+`--refined` heads. `--strips` writes a picture with one row per edit: the first head that it fits.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""How near each rung of embedding comes to its photo, and what it costs, with the trained models.
+"""Reconstruction quality and cost of each embedding method, with the trained models.
 
     python benchmarks/embedding.py [--outputs outputs] [--heads 100] [--tuned 10] [--rates 0.05 0.1]
         [--steps 0 10 30 100] [--consistency 1] [--identity 4]
 
-The first row is what stage `encoder` left of these heads, so that `--split test --heads 400 --steps 0 --rates 0.05
---tuned 0` measures all test heads without embedding one anew. Rungs: the encoder alone (the reference), 10, 30 and
-100 steps in W+ after it at each peak of the learning rate, 100 with the released code's encoder-consistency term and
-100 with an identity loss (dlib's face network) at the last one, and pivotal tuning after the 100 without either. L2 is
-of images in [-1, 1]; LPIPS has the AlexNet trunk and identity is the cosine of MobileFaceNet's ArcFace features: both
-judge and train nothing. Tuning takes a copy of the generator for each head, hence fewer of them, with the other rungs
-on the same heads beside it.
+The first row is the stored result of stage `encoder` for these heads, so `--split test --heads 400 --steps 0 --rates
+0.05 --tuned 0` measures all test heads without embedding any. Methods: the encoder alone (the reference); 10, 30 and
+100 steps in W+ after it for each peak learning rate; 100 steps with the released code's encoder-consistency term, and
+100 steps with an identity loss (dlib's face network), at the last learning rate; and pivotal tuning after the 100 steps
+without either. L2 is of images in [-1, 1]. LPIPS uses AlexNet, identity is the cosine of MobileFaceNet's ArcFace
+features; neither network is used in training. Tuning needs a copy of the generator for each head, so it uses fewer
+heads; the other methods are also listed for these heads.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""The segmentation of photographs: mIoU on FASSEG's test faces by the number of labelled ones, and beside London's.
+"""Segmentation of photographs: mIoU on FASSEG's test faces by number of labelled faces, compared with London's labels.
 
     editgan import fasseg FASSEG --into data/pictures/fasseg
     python benchmarks/fasseg.py data/pictures/fasseg [--outputs outputs] [--labels 4 8 16 20] [--draws 5]
 
-Faces of the test half who are in the training half, too (MobileFaceNet cosine of 0.5 or more), are left out and
-counted. All faces are embedded as stage `encoder` does it. A draw takes so many faces of the training half at random, a
-smaller set of a draw being the beginning of a larger one; ensemble and training are those of the params. Hair and brows
-are one class of FASSEG, mouth and eyes one each.
+Test faces of people who are also in the training half (MobileFaceNet cosine of 0.5 or more) are left out and counted.
+All faces are embedded as in stage `encoder`. A draw takes random faces of the training half; a smaller set of a draw is
+the start of a larger one. Ensemble and training use the params. In FASSEG, hair and brows are one class; mouth and eyes
+are one class each.
 
-The second table sets the two kinds of labels against each other, on the classes that both know: nose, mouth (lips and
-what is between them) and eyes. "London" is the segmentation in OUTPUTS, judged on the faces of OUTPUTS/data/test.zip
-and on FASSEG's; "FASSEG" is the first draw of 16.
+The second table compares both kinds of labels on the classes that both have: nose, mouth (lips and interior) and eyes.
+"London" is the segmentation in OUTPUTS, evaluated on the faces of OUTPUTS/data/test.zip and on FASSEG's; "FASSEG" is
+the first draw of 16.
 """
 
 import argparse

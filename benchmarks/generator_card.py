@@ -1,13 +1,14 @@
-"""What the model card of a generator says beyond stage `samples`: truncation, and what a line in W can read.
+"""Data for a generator's model card beyond stage `samples`: truncation, and attributes that are linear in W.
 
     python benchmarks/generator_card.py outputs/generator/G_ema.safetensors [other/G_ema.safetensors] [--samples 1000]
 
-Truncation: KID, precision and recall (k = 3) of samples at falling truncation_psi by both judging feature networks.
+Truncation: KID, precision and recall (k = 3) of samples at decreasing truncation_psi, with both feature networks.
 
-Reading W: a small network learns from the training heads' true attributes whether a picture smiles, wears glasses, has
-long hair, looks to the left. It reads samples; those it is sure of (above .9 or below .1) are labels for a logistic
-regression on w, whose balanced accuracy on samples that it did not see stands in the table (.5 is chance). Attributes
-that a line in W reads are attributes that a vector in W can edit. Two generators are compared by one reader.
+Linearity: a small network learns from the true attributes of the training heads whether a picture smiles, wears
+glasses, has long hair, or looks to the left. It classifies samples; the confident ones (above .9 or below .1) are
+labels for a logistic regression on w. The table shows the balanced accuracy of that regression on held-out samples (.5
+is chance). An attribute that is linear in W can be edited by a vector in W. Two generators are compared with the same
+classifier.
 """
 
 import argparse

@@ -3,11 +3,11 @@
     python benchmarks/labels.py [--outputs outputs] [--labels 1 2 4 8 16 32 64] [--draws 5] [--table FILE.json]
         [--picture labels.png]
 
-The labelled heads of a draw are random ones of the pool, embedded as for stage `segmentation` (the embeddings are kept
-beside the table); a smaller set of a draw is the beginning of a larger one. Ensemble and training are those of
-`params.yaml`. Measured on the exact masks of all test heads, on which nothing is chosen; classes that a set of labels
-does not hold count with what they get, which is 0. Finished rows are kept in the table, so that an interrupted run goes
-on; a table of other models or parameters is refused.
+A draw takes random heads of the pool, embedded as for stage `segmentation` (embeddings are stored next to the table); a
+smaller set of a draw is the start of a larger one. Ensemble and training use `params.yaml`. mIoU is measured on the
+exact masks of all test heads, which are used to choose nothing. Classes missing from a set of labels count with their
+IoU of 0. Finished rows are stored in the table, so an interrupted run resumes; a table of other models or parameters is
+rejected.
 """
 
 import argparse

@@ -1,13 +1,14 @@
-"""The smile on many people seen only once: accuracy, identity, KID and FID on neutral pictures of the reference split.
+"""The smile on many people with one picture each: accuracy, identity, KID and FID on the reference split.
 
     python benchmarks/neutral_people.py [--outputs outputs] [--heads 400] [--latents FILE.safetensors]
 
-For photographs whose test split is too small for KID and FID (`params/photos64.yaml`: 46 people). The first `--heads`
-people of outputs/data/reference.zip who have a neutral picture (smile 0 by label) give one each: they are embedded as
-stage `encoder` does it, edited by every method at the strength that stage `scoring` chose on validation pictures, and
-judged; nothing was trained or chosen on them. `--latents` keeps the embeddings, so that an interrupted run goes on. All
-pictures of the other people are the reference of KID and FID (EfficientNet-Lite0 features). Brackets: 95 % bootstrap
-intervals over people. There is no truth: nobody here is seen smiling with all else equal.
+For photographs whose test split is too small for KID and FID (`params/photos64.yaml`: 46 people). Each of the first
+`--heads` people of outputs/data/reference.zip with a neutral picture (smile 0 by label) contributes one. The pictures
+are embedded as in stage `encoder`, edited with every method at the strength that stage `scoring` chose on validation
+pictures, and judged. They were not used for training or for any choice. `--latents` stores the embeddings, so an
+interrupted run resumes. All pictures of the other people are the reference of KID and FID (EfficientNet-Lite0
+features). Brackets: 95 % bootstrap intervals over people. There is no ground truth, since no one is pictured smiling
+with all else equal.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""How often the nightly decision is wrong: false alarms on quiet nights, and planted regressions that it catches.
+"""Error rates of the nightly regression check: false alarms, and detection of simulated regressions.
 
     python benchmarks/nightly.py [--figures baseline/benchmark] [--nights 40] [--churn 0 0.02 0.05 0.1]
 
-Takes minutes; benchmarks/nights.py trains nights, and breaks them for real. A night is drawn from recorded figures of
-heads: as many heads are drawn anew, with replacement, and tonight a share of them (the churn) has the figures of
-another head, which changes no mean on the average: a quiet night. A regression is planted in one row, in the first
-column of each tolerance at once, and given in multiples of its tolerance: so many more heads that do not smile, or that
-much worse on the average, between nothing and twice as much on each head. FID, KID, areas and mouth IoU are not figures
-of heads and stay as they are.
+Takes minutes; benchmarks/nights.py retrains and breaks actual models. A night is simulated from recorded per-head
+metrics: heads are resampled with replacement, and a share of them (the churn) gets the metrics of another head, which
+leaves the expected mean unchanged: a quiet night. A regression is added to one row, in the first column of each
+tolerance at once, in multiples of its tolerance: this many more heads that do not smile, or a mean deterioration of
+this size, with between zero and twice this value per head. FID, KID, areas and mouth IoU have no values per head and
+are not changed.
 """
 
 import argparse

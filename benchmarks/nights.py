@@ -1,13 +1,13 @@
-"""Nights of the trained models: other seeds behind segmentation and vectors, and something really broken.
+"""Seed-to-seed variance of the nightly check: retrain with other seeds, and break models on purpose.
 
     python benchmarks/nights.py [--seeds 1 2 3 4] [--plant 5] [--folder runs/nights]
 
 A quiet night trains the segmentation and learns both smiles again with another seed, and measures EditGAN and EditGAN+
-on the test heads at the strengths of the shipped sweep. All else stays as accepted: what no seed touches, and, for it
-takes long, EditGAN after refinement and the areas of the sweep.
-Every ordered pair of these nights and the accepted one says what a tolerance must stand. A broken night is held to the
-accepted one: --plant N takes N vectors with noise of each size, N ensembles of one member with the vectors learned
-through them, and every judge of smiles in place of every other. Figures of finished nights are kept in the folder.
+on the test heads at the strengths of the shipped sweep. Everything else keeps its accepted value: what does not depend
+on the seed, and, because it takes long, EditGAN after refinement and the areas of the sweep. Every ordered pair of
+these nights and the accepted one shows how large a tolerance must be. A broken night is compared with the accepted one:
+--plant N uses N vectors with noise of each size, N ensembles of one member with the vectors learned with them, and each
+smile judge replaced by each other one. Metrics of finished nights are stored in the folder.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Images a second of StyleGAN2's full training step, against the same step on a plain path, in one run.
+"""Images per second of StyleGAN2's full training step, compared with a plain implementation in the same run.
 
     python benchmarks/plain_path.py [--resolutions 32 64 128] [--steps 32]
 
-Both are the loop of the adversarial phase (G, D, lazy R1 and path length, EMA) on the same images and random streams.
-The plain path is how the published PyTorch implementations compute on a CPU: float32, contiguous layout, one kernel a
-sample in a grouped convolution, zero insertion, filter and subsampling as operations of their own. Each measurement has
-a process of its own, so that its peak memory is its own. The last columns set the arithmetic against the rate of a
-single convolution, measured in the same run.
+Both run the loop of the adversarial phase (G, D, lazy R1 and path length, EMA) on the same images and random streams.
+The plain path computes like the published PyTorch implementations on a CPU: float32, contiguous layout, a grouped
+convolution with one kernel per sample, and separate operations for zero insertion, filtering and subsampling. Each
+measurement uses a separate process, so peak memory is per measurement. The last columns compare the arithmetic rate
+with that of a single convolution, measured in the same run.
 """
 
 import argparse

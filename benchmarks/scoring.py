@@ -1,11 +1,11 @@
-"""Seconds behind the benchmark's table: judging networks and statistics, against the plain way, in one run.
+"""Seconds per benchmark table for judging networks and statistics, compared with plain implementations in the same run.
 
     python benchmarks/scoring.py
 
-Networks: milliseconds a picture on one thread, as loaded (batch of 50, contiguous, batch norms apart) and as the
-benchmark uses them (batch of 16, channels last, batch norms folded). Statistics, one row of 400 pictures against 2,000
-references with 1,280 features, 2,000 resamples: clean-fid and torchmetrics, or a gather for each resample, against
-matrix products.
+Networks: milliseconds per picture on one thread, as loaded (batch of 50, contiguous, separate batch norms) and as used
+by the benchmark (batch of 16, channels last, folded batch norms). Statistics of one row of 400 pictures against 2,000
+references with 1,280 features and 2,000 resamples: clean-fid and torchmetrics, or one gather per resample, compared
+with matrix products.
 """
 
 import argparse

@@ -1,12 +1,13 @@
-"""Time and memory of the segmentation's read-out and of its part in an edit step, against the full feature stack.
+"""Time and memory of the segmentation's readout and of its part in an edit step, compared with the full feature stack.
 
     python benchmarks/segmentation.py [--sizes 64 256 512] [--repeats 3]
 
-The reference is how the released code reads features out: every map brought to full resolution, all channels stacked,
-each member's three layers on every pixel. *projected* applies the first layer at each map's own resolution; *region*
-does that only for the pixels of a region, which is what an edit needs. The sizes: the 64 px default (960 channels), 256
-px with the channels of StyleGAN2's paper256 (4,992), 512 px with those of config-f (6,016, forward only), 10 members
-and 20 classes. Features are random. Each measurement has a process of its own, so that its peak memory is its own.
+The reference reads features like the released code: every map is upsampled to full resolution, all channels are
+stacked, and each member's three layers run on every pixel. *projected* applies the first layer at each map's own
+resolution. *region* does so only for the pixels of a region, as needed for an edit. Sizes: the 64 px default (960
+channels), 256 px with the channels of StyleGAN2's paper256 (4,992), 512 px with those of config-f (6,016, forward
+only), each with 10 members and 20 classes. Features are random. Each measurement uses a separate process, so peak
+memory is per measurement.
 """
 
 import argparse

@@ -2,14 +2,14 @@
 
     python benchmarks/smile4k.py [--outputs outputs] [--heads 4000] [--refined 4000]
 
-Neutral heads of the training set, the first so many, are embedded as stage `encoder` embeds (its guess and then the
-optimisation of `params.yaml`; kept in --work, so that an interrupted run goes on), and every method edits them at the
-strength that stage `scoring` chose for it on validation heads. Generator, encoder and MaskGAN have learned from these
-very heads: an advantage that the paper gives to MaskGAN and here to all. Half of them have trained the classifier that
-judges elsewhere, so that only the two pretrained networks judge smiles here. KID is of EfficientNet-Lite0 features,
-against the reference heads, which are of other people; identity is MobileFaceNet's cosine to the photo.
+The first neutral heads of the training set are embedded as in stage `encoder` (encoder, then optimisation with
+`params.yaml`; stored in --work, so an interrupted run resumes). Every method edits them at the strength that stage
+`scoring` chose on validation heads. Generator, encoder and MaskGAN were trained on these heads; in the paper only
+MaskGAN has this advantage. Half of the heads were used to train the smile judge of the main benchmark, so only the two
+pretrained networks judge smiles here. KID uses EfficientNet-Lite0 features and the reference heads, which are other
+people; identity is MobileFaceNet's cosine to the photo.
 
-400 heads take about ten minutes on two cores without refinement, most of them for embedding; 4,000 want a GPU.
+400 heads take about ten minutes on two cores without refinement, mostly for embedding; 4,000 heads need a GPU.
 """
 
 import argparse

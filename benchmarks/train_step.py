@@ -1,12 +1,12 @@
-"""Images a second of the generator's training step, against the same recipe written plainly, in one run.
+"""Images per second of the generator's training step, compared with a plain implementation in the same run.
 
     python benchmarks/train_step.py [--steps 24]
 
-The plain step is the recipe as one would write it down: every loss has forward passes of its own, in one process whose
-threads are as many as the cores, with memory allocated anew for every tensor. Ours computes the same losses with one
-forward pass of each discriminator, keeps freed memory, and runs one process a core with one thread each. Rows change
-one thing at a time; every row has processes of its own. Networks, batch and parameters are those of params/heads64.yaml
-after the projected discriminator has set in; images are random numbers.
+The plain step follows the same recipe: it computes every loss with separate forward passes, in one process with as many
+threads as cores, and allocates memory anew for every tensor. Ours computes the same losses with one forward pass of
+each discriminator, keeps freed memory, and runs one process per core with one thread each. Successive rows change one
+thing at a time; every row uses separate processes. Networks, batch size and parameters are those of params/heads64.yaml
+after the projected discriminator is added; images are random numbers.
 """
 
 import argparse

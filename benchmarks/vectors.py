@@ -1,11 +1,11 @@
-"""Editing vectors learned from one head against the mean of those learned from several, on other validation heads.
+"""Editing vectors learned from one head compared with the mean of several, on other validation heads.
 
     python benchmarks/vectors.py [--outputs outputs] [--edits smile big_nose long_hair] [--heads 1 2 4 8] [--tried 60]
 
-Each head's delta_w_plus is learned with the settings of stage `editing`, from heads at rest that fit the edit, the most
-frontal first. They are tried on others that fit, for which further validation heads are embedded. At each strength:
-followed, the share of the repainted pixels that are segmented as painted; smiling, the share that the guide calls
-smiling; leak, the squared error outside the region, all against the embedding.
+Each head's delta_w_plus is learned with the settings of stage `editing`, from neutral heads that fit the edit, the most
+frontal first. The vectors are tested on other heads that fit; further validation heads are embedded for this. At each
+strength: followed, the share of the repainted pixels that are segmented as painted; smiling, the share that the guide
+calls smiling; leak, the squared error outside the region. All are relative to the embedding.
 """
 
 import argparse
