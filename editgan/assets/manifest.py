@@ -126,7 +126,7 @@ NETWORKS = {
             )
         },
         converter="mobilefacenet",
-        licence="package: MIT; no licence is stated for the weights, so treat them as research only",
+        licence="package: MIT; nothing is said of the weights, take them for research only",
         trained_on="not stated; by its layout MS1M-refine-v2 (sirius-ai/MobileFaceNet_TF), which was withdrawn",
         needed_for="the identity judge of the data table and the benchmark",
     ),
