@@ -45,7 +45,7 @@ LEAK_NOTE = (
     f" 1/{ROOM} of the picture's side), to the input photo (includes the reconstruction error) and to the"
     " reconstruction (the edit only)."
 )  # for photographs, which have no masks of the smiling face
-UNPAIRED_NOTE = "No head is available truly smiling with all else equal: no distance to the truth and no ceiling."
+UNPAIRED_NOTE = "No one is pictured truly smiling with all else equal: no distance to the truth and no ceiling."
 
 
 @dataclass(frozen=True)
