@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import UUID
 
@@ -30,9 +31,9 @@ from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project, running_servers, store_uri
 from editgan.runtime.graph import ancestors, load_graph
+from editgan.runtime.locks import held
 from flows import servers, stages
 from flows.checkout import prepare_checkout
-from flows.lock import Lock, sole_pipeline
 from flows.side_by_side import side_by_side, threads_each
 from flows.summary import markdown_table, run_record, stage_rows, summary
 
@@ -213,9 +214,8 @@ def pipeline(
     follow = against_baseline and (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / DEFAULT_PARAMS and not scratch
     needs = {stage: ancestors(graph, stage) for stage in chosen}
     stages.HALT.clear()
-    with sole_pipeline(PROJECT_ROOT, name) as lock:
-        close_left_behind(lock)
-        lock.note(flow_run=str(get_run_context().flow_run.id))
+    with sole_pipeline(PROJECT_ROOT, name, str(get_run_context().flow_run.id)) as left_behind:
+        close_flow_run(left_behind.get("flow_run"))
         root = PROJECT_ROOT if name is None else checkout(params, name, scratch, follow, overrides or {})
         if not scratch:
             restore(root)
@@ -311,15 +311,29 @@ def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Seque
     return chosen
 
 
-def close_left_behind(lock: Lock) -> None:
+def sole_pipeline(project: Path, name: str | None, flow_run: str) -> AbstractContextManager[dict[str, str]]:
+    """Hold the lock of a checkout: `work/pipeline.lock` of the project itself, `runs/NAME.lock` of runs/NAME.
+
+    It lies beside the checkout and not in it, to be held before the checkout is made or brought up to date.
+
+    Raises:
+        UserError: another pipeline holds it; names its process and since when.
+    """
+    path = project / "work" / "pipeline.lock" if name is None else project / "runs" / f"{name}.lock"
+    fault = "another pipeline runs in this checkout (process {pid}, since {started}); stop it with `kill {pid}`, wait"
+    return held(path, f"{fault} for it, or run in another one with --name", flow_run=flow_run)
+
+
+def close_flow_run(flow_run: str | None) -> None:
     """Mark the flow run of a pipeline that was killed here as crashed; it would show as running for ever."""
-    flow_run = (lock.left_behind or {}).get("flow_run")
     if flow_run is None:
         return
     log = get_run_logger()
     try:
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(flow_run, Crashed(message="its process was killed"), force=True)
+            if client.read_flow_run(UUID(flow_run)).state.is_final():
+                return
+            client.set_flow_run_state(UUID(flow_run), Crashed(message="its process was killed"), force=True)
         log.info("closed the flow run %s, whose process was killed", flow_run)
     except Exception as error:  # another server's run, or one deleted since
         log.info("could not close the flow run %s: %s", flow_run, error)

@@ -18,8 +18,8 @@ import psutil
 
 from editgan.errors import UserError
 from editgan.runtime.environment import HEALTH, PROJECT_ROOT, home_project, store_uri
+from editgan.runtime.locks import held
 from flows import processes, servers
-from flows.lock import sole
 
 POOL = "local"
 ENGINE = "prefect.engine"  # in the command line of a flow that a worker runs
@@ -160,7 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         lock = home_project(PROJECT_ROOT) / ".cache" / "serve.lock"
-        with sole(lock, "the servers of this project run already", "or use them: .cache/servers.json names them"):
+        fault = "the servers of this project run already (process {pid}, since {started}); stop it with `kill {pid}`,"
+        with held(lock, f"{fault} or use them: .cache/servers.json names them"):
             serve(PROJECT_ROOT, worker=not options.pages)
     except KeyboardInterrupt:
         return 0

@@ -1,7 +1,6 @@
 """Servers on localhost: starting them and writing down where they are."""
 
 import atexit
-import fcntl
 import json
 import os
 import socket
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 from editgan.runtime.environment import (
     HEALTH,
@@ -42,8 +42,7 @@ def record(root: Path, addresses: Mapping[str, str]) -> None:
 @contextmanager
 def choosing_ports() -> Iterator[None]:
     """One project of a user at a time: a port that is free when it is chosen is taken only seconds later."""
-    with (Path(tempfile.gettempdir()) / f"editgan-ports-{os.getuid()}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(Path(tempfile.gettempdir()) / f"editgan-ports-{os.getuid()}.lock"):
         yield
 
 
@@ -88,8 +87,7 @@ def start_prefect(root: Path, port: int, *, scheduler: bool = True) -> subproces
         flags["PREFECT__SERVER_EPHEMERAL"] = "1"
     turn = home_project(root) / ".cache" / "prefect-start.lock"
     turn.parent.mkdir(parents=True, exist_ok=True)
-    with turn.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(turn):
         process = processes.start(command, root=root, environment=flags, stdin=subprocess.DEVNULL)
         try:
             wait_until_up(process, port, HEALTH["prefect"])

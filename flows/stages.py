@@ -1,6 +1,5 @@
 """One stage through DVC: `dvc repro --single-item STAGE` as a process whose output is followed line by line."""
 
-import fcntl
 import json
 import queue
 import re
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 from editgan.runtime.graph import load_graph
 from editgan.runtime.process import has_gpu
@@ -257,10 +257,13 @@ def gpu_slot(home: Path, say: Callable[[str], None] = print) -> Iterator[None]:
         return
     path = home / ".cache" / "gpu.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for the GPU, which another pipeline uses")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say("waiting for the GPU, which another pipeline uses")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

@@ -25,8 +25,8 @@ from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project, tracking_uri
 from editgan.runtime.graph import flat_keys
+from editgan.runtime.locks import held
 from flows import processes, servers, stages
-from flows.lock import sole
 
 MAX_NAME = 80  # characters
 PAGE_COLUMNS = 160  # of the table in the artifact
@@ -92,7 +92,8 @@ def sweep(combinations: list[Overrides]) -> str:
     """
     failed: dict[str, str] = {}
     named = experiment_names(combinations)
-    with sole(PROJECT_ROOT / "work" / "sweep.lock", "another sweep runs here", "or wait for it"):
+    fault = "another sweep runs here (process {pid}, since {started}); stop it with `kill {pid}`, or wait for it"
+    with held(PROJECT_ROOT / "work" / "sweep.lock", fault):
         stages.fetch_missing(PROJECT_ROOT, say=get_run_logger().info)
         for name, overrides in named.items():
             state = run_experiment.with_options(name=name)(name, overrides, PROJECT_ROOT, return_state=True)

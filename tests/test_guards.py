@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,9 @@ def test_killed_flow_takes_everything_along_and_is_closed_by_the_next(project):
     third = run_pipeline(project, "--stages", "first")
     assert third.returncode == 0, third.stdout + third.stderr
     assert "closed the flow run" in third.stdout + third.stderr
+    with sqlite3.connect(project / ".cache" / "prefect" / "prefect.db") as database:
+        states = database.execute("SELECT state_type FROM flow_run ORDER BY start_time").fetchall()
+    assert states == [("CRASHED",), ("FAILED",), ("COMPLETED",)], "killed, refused, gone on"
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
