@@ -1,49 +1,20 @@
-"""Servers on localhost: starting them and writing down where they are."""
+"""Servers on localhost: starting them and finding one."""
 
 import atexit
-import json
 import os
 import socket
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 from filelock import FileLock
 
-from editgan.runtime.environment import (
-    HEALTH,
-    answers,
-    artifact_folder,
-    home_project,
-    running_servers,
-    servers_file,
-    store_uri,
-)
+from editgan.runtime.environment import HEALTH, answers, artifact_folder, home_project, running_servers, store_uri
 from flows import processes
 
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 START_SECONDS = 180.0  # a loaded machine and a first database migration; normally 5 to 15
-
-
-def record(root: Path, addresses: Mapping[str, str]) -> None:
-    """Write down the running servers for flows and commands to find; none removes the file."""
-    path = servers_file(root)
-    if addresses:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(addresses))
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def choosing_ports() -> Iterator[None]:
-    """One project of a user at a time: a port that is free when it is chosen is taken only seconds later."""
-    with FileLock(Path(tempfile.gettempdir()) / f"editgan-ports-{os.getuid()}.lock"):
-        yield
 
 
 def free_port(first: int) -> int:
@@ -77,18 +48,18 @@ def start_prefect(root: Path, port: int, *, scheduler: bool = True) -> subproces
     """
     command = ["python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--log-level", "error", "--lifespan", "on", "--timeout-keep-alive", "5"]
-    flags = {"PREFECT__SERVER_FINAL": "1"}
+    settings = {"PREFECT__SERVER_FINAL": "1"}
     if not os.environ.get("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"):
-        # In memory a restarted server would know no lease: it ends running deployments and never frees their slots.
-        flags["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = LEASES
+        # In memory, the next server would know no lease: it would never free the slot of a flow that was killed.
+        settings["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = LEASES
     if not any(map(os.environ.get, ("PREFECT_UI_API_URL", "PREFECT_SERVER_UI_API_URL"))):
-        flags["PREFECT_SERVER_UI_API_URL"] = f"{local(port)}/api"  # its page would ask port 4200 otherwise
+        settings["PREFECT_SERVER_UI_API_URL"] = f"{local(port)}/api"  # its page would ask port 4200 otherwise
     if not scheduler:
-        flags["PREFECT__SERVER_EPHEMERAL"] = "1"
+        settings["PREFECT__SERVER_EPHEMERAL"] = "1"
     turn = home_project(root) / ".cache" / "prefect-start.lock"
     turn.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(turn):
-        process = processes.start(command, root=root, environment=flags, stdin=subprocess.DEVNULL)
+        process = processes.start(command, root=root, environment=settings)
         try:
             wait_until_up(process, port, HEALTH["prefect"])
         except BaseException:
@@ -108,7 +79,7 @@ def start_mlflow(root: Path, port: int) -> subprocess.Popen:
         settings["MLFLOW_BACKEND_STORE_URI"] = store_uri(root)
     if not any(map(os.environ.get, ("MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_ARTIFACTS_DESTINATION"))):
         settings["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifact_folder(root).as_uri()
-    return processes.start(command, root=root, environment=settings, whole_tree=True, stdin=subprocess.DEVNULL)
+    return processes.start(command, root=root, environment=settings)
 
 
 def wait_until_up(process: subprocess.Popen, port: int, path: str) -> None:

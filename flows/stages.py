@@ -106,7 +106,7 @@ def reproduce(
         lines = []
         process = processes.start(
             command, root=root, environment=environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         progress = _ProgressFile(root / "work" / stage / "progress.json")
         deadline = None if limit_seconds is None else start + limit_seconds
@@ -159,7 +159,7 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
         say(f"{stage}: fetching what the store has of it")
         process = processes.start(
             ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", stage],
-            root=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace",
         )  # fmt: skip
         try:
@@ -176,7 +176,7 @@ def take_over(root: Path) -> None:
     """Bring the outputs that dvc.lock names into a checkout, as far as the cache has them; the others are made anew."""
     process = processes.start(
         ["python", "-m", "dvc", "checkout", "--force", "--quiet"],
-        root=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        root=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         process.wait()

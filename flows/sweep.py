@@ -59,7 +59,7 @@ def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
             process = processes.start(
                 ["python", "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings],
                 root=root, environment=environment,
-                whole_tree=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 errors="replace",
             )  # fmt: skip
             try:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_project import environment, make_project, processes_in, run_pipeline, start_pipeline, wait_for
+from fake_project import environment, make_project, named, processes_in, run_pipeline, start_pipeline, wait_for
 
 SECONDS = 600  # for what takes a few on a machine with nothing else to do
 
@@ -27,11 +27,6 @@ def nothing_left(tmp_path):
     yield
     for process in processes_in(tmp_path):
         process.kill()
-
-
-def named(root: Path, *words: str) -> list:
-    """The project's processes with all these words in their command line."""
-    return [process for process in processes_in(root) if all(word in process.cmdline() for word in words)]
 
 
 def dvc(root: Path) -> list:
