@@ -20,23 +20,19 @@ def start(
 
     Args:
         command: program and arguments; "python" is this interpreter.
-        root: working directory; its project's environment is given to the command.
+        root: working directory; the command gets its project's environment, with this interpreter first on PATH.
         options: further arguments of `subprocess.Popen`.
     """
     program = [sys.executable if part == "python" else part for part in command]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    own = {**project_environment(root), "PATH": path, "PWD": str(root), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-I", str(LEASH), str(os.getpid()), *program],
         cwd=root,
-        env=child_environment(root) | dict(environment or {}),
+        env={**os.environ, **own, **(environment or {})},
         start_new_session=True,
         **{"stdin": subprocess.DEVNULL, **options},
     )
-
-
-def child_environment(root: Path) -> dict[str, str]:
-    """This process's environment with the project's settings, and with this interpreter first on PATH."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, **project_environment(root), "PATH": path, "PWD": str(root), "PYTHONUNBUFFERED": "1"}
 
 
 def stop(process: subprocess.Popen, grace: float = GRACE_SECONDS) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import psutil
 from filelock import FileLock
 
 from editgan.runtime.environment import HEALTH, answers, artifact_folder, home_project, running_servers, store_uri
@@ -83,31 +82,18 @@ def start_mlflow(root: Path, port: int) -> subprocess.Popen:
 
 
 def wait_until_up(process: subprocess.Popen, port: int, path: str) -> None:
-    """Wait until a server answers, and it is this one: another project's may have taken the port meanwhile.
+    """Wait until a server answers.
 
     Raises:
         RuntimeError: it ended, or it did not answer in time.
     """
     url, end = f"{local(port)}{path}", time.monotonic() + START_SECONDS
-    while not (listens(process, port) and answers(url)):
+    while not answers(url):
         if process.poll() is not None:
-            raise RuntimeError(
-                f"{url}: the server ended with status {process.returncode}; see its messages above (start again if"
-                " another took its port at the same moment)"
-            )
+            raise RuntimeError(f"{url}: the server ended with status {process.returncode}; see its messages above")
         if time.monotonic() > end:
             raise RuntimeError(f"{url}: no answer after {START_SECONDS:g} s")
         time.sleep(0.2)
-
-
-def listens(process: subprocess.Popen, port: int) -> bool:
-    """Whether a process or one that it has started listens on a port."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        sockets = [socket for each in family for socket in each.net_connections("tcp")]
-    except psutil.Error:
-        return False  # one has just ended
-    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
 
 def prefect_api(root: Path) -> str:

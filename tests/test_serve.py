@@ -100,20 +100,11 @@ def test_servers_that_the_environment_names_are_used_and_none_started_beside_the
     assert asked == ["http://prefect.example/api"] * 2
 
 
-HTTP_SERVER = (
-    "import http.server, sys; server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler);"
-    "print(server.server_port, flush=True); server.serve_forever()"
-)
-
-
-def test_server_of_another_project_on_the_same_port_is_none_of_ours(tmp_path):
-    other = processes.start(["python", "-c", HTTP_SERVER], root=tmp_path, stdout=subprocess.PIPE, text=True)
-    port = int(other.stdout.readline())
-    servers.wait_until_up(other, port, "/")
-    late = processes.start(["python", "-c", "import sys, time; time.sleep(1); sys.exit(3)"], root=tmp_path)
-    with pytest.raises(RuntimeError, match=f"127.0.0.1:{port}/: the server ended with status 3.*took its port"):
-        servers.wait_until_up(late, port, "/")
-    processes.stop(other, grace=5)
+def test_server_that_ends_before_it_answers_is_said_with_its_status(tmp_path):
+    port = servers.free_port(0)
+    ends = processes.start(["python", "-c", "import sys, time; time.sleep(1); sys.exit(3)"], root=tmp_path)
+    with pytest.raises(RuntimeError, match=f"127.0.0.1:{port}/: the server ended with status 3"):
+        servers.wait_until_up(ends, port, "/")
 
 
 def test_page_of_prefect_asks_the_port_that_its_server_has(tmp_path, monkeypatch):
