@@ -1,9 +1,7 @@
-"""`python leash.py PARENT PROGRAM ARGUMENTS...`: become PROGRAM, and be killed when process PARENT ends (Linux).
+"""`python leash.py PARENT PROGRAM ARGUMENTS...`: run PROGRAM; when it or process PARENT ends, end all that it started.
 
-The kernel keeps a death signal across exec, so programs that know nothing of it (DVC, servers) are held by it too.
-Not so the processes that they start: for programs that leave theirs behind there is `leash.py --whole-tree PARENT
-PROGRAM ...`, which stays, as a process that inherits every orphan below it, and ends with them when either PARENT or
-PROGRAM has ended. Nothing of the project is imported, which keeps the detour at a few hundredths of a second.
+It inherits every orphan below it (Linux), so that nothing escapes, also not a process with a session of its own.
+Nothing of the project is imported, which keeps the detour short.
 """
 
 import ctypes
@@ -11,82 +9,46 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-GRACE_SECONDS = 20.0  # for a flow to end its stage and close its runs
+GRACE_SECONDS = 15.0  # for a stage to close its run
 
 
-def main() -> None:
-    whole_tree = sys.argv[1] == "--whole-tree"
-    parent, *program = sys.argv[1 + whole_tree :]
-    if whole_tree:
-        signal.signal(signal.SIGUSR1, _parent_ended)
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    _prctl(PR_SET_PDEATHSIG, signal.SIGUSR1 if whole_tree else signal.SIGKILL)
-    if os.getppid() != int(parent):  # it ended before the signal was set
-        sys.exit(1)
-    if not whole_tree:
-        os.execvp(program[0], program)
-    for signum in (signal.SIGTERM, signal.SIGINT):  # the program gets them too, and this one ends with it
+def main() -> int:
+    parent, *program = sys.argv[1:]
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))  # PARENT has ended
+    for signum in (signal.SIGTERM, signal.SIGINT):  # PROGRAM gets them too, and this one ends with it
         signal.signal(signum, lambda *_: None)
-    status = _wait(subprocess.Popen(program).pid)
-    _end_tree()
-    sys.exit(status if status >= 0 else 128 - status)
-
-
-def _wait(program: int) -> int:
-    """Until the program ends. Orphans that end meanwhile are collected: whoever waits for their group would wait on."""
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == program:
-            return os.waitstatus_to_exitcode(status)
-
-
-def _parent_ended(*_) -> None:
-    _end_tree()
-    os._exit(1)
-
-
-def _end_tree() -> None:
-    """SIGTERM to all that is left of the tree, SIGKILL to what is there after `GRACE_SECONDS`."""
-    told, end = set(), time.monotonic() + GRACE_SECONDS
-    while left := _descendants():
-        late = time.monotonic() > end
-        for pid in left if late else left - told:
-            try:
-                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-            except ProcessLookupError:
-                pass
-        told |= left
-        time.sleep(0.1)
-
-
-def _descendants() -> set[int]:
-    """Processes below this one; orphans among them have become its children. Collects those that have ended."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() != int(parent):  # it ended before the signal was set
+        return 1
     try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return set()
-    found, new = set(), {os.getpid()}
-    parents = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat") as file:
-                parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    while new:
-        new = {pid for pid, parent in parents.items() if parent in new} - found
-        found |= new
-    return found
+        status = subprocess.Popen(program, preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL)).wait()
+        return status if status >= 0 else 128 - status
+    finally:
+        end_tree()
 
 
-def _prctl(option: int, value: int) -> None:
+def end_tree() -> None:
+    """SIGTERM to all that is left below this process, SIGKILL to what is there after `GRACE_SECONDS`."""
+    import psutil
+
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        left = psutil.Process().children(recursive=True)
+        for process in left:
+            try:
+                process.send_signal(signum)
+            except psutil.NoSuchProcess:
+                pass
+        psutil.wait_procs(left, GRACE_SECONDS)
+
+
+def prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,15 +4,16 @@ The order of the stages is read from dvc.yaml and DVC decides what is stale; Pre
 limit, progress and artifacts; the stages record themselves in MLflow under one parent run.
 """
 
-import argparse
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 
+import typer
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -30,10 +31,11 @@ from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project, running_servers, store_uri
 from editgan.runtime.graph import ancestors, load_graph
+from editgan.runtime.locks import held
 from flows import servers, stages
 from flows.checkout import prepare_checkout
+from flows.command import run
 from flows.dry import dry
-from flows.lock import Lock, sole_pipeline
 from flows.side_by_side import side_by_side, threads_each
 from flows.summary import headlines, markdown_table, run_record, stage_rows, summary
 
@@ -214,9 +216,8 @@ def pipeline(
     follow = against_baseline and (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / DEFAULT_PARAMS and not scratch
     needs = {stage: ancestors(graph, stage) for stage in chosen}
     stages.HALT.clear()
-    with sole_pipeline(PROJECT_ROOT, name) as lock:
-        close_left_behind(lock)
-        lock.note(flow_run=str(get_run_context().flow_run.id))
+    with sole_pipeline(PROJECT_ROOT, name, str(get_run_context().flow_run.id)) as left_behind:
+        close_flow_run(left_behind.get("flow_run"))
         root = PROJECT_ROOT if name is None else checkout(params, name, scratch, follow, overrides or {})
         if not scratch:
             restore(root)
@@ -313,86 +314,82 @@ def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Seque
     return chosen
 
 
-def close_left_behind(lock: Lock) -> None:
+def sole_pipeline(project: Path, name: str | None, flow_run: str) -> AbstractContextManager[dict[str, str]]:
+    """Hold the lock of a checkout: `work/pipeline.lock` of the project itself, `runs/NAME.lock` of runs/NAME.
+
+    It lies beside the checkout and not in it, to be held before the checkout is made or brought up to date.
+
+    Raises:
+        UserError: another pipeline holds it; names its process and since when.
+    """
+    path = project / "work" / "pipeline.lock" if name is None else project / "runs" / f"{name}.lock"
+    fault = "another pipeline runs in this checkout (process {pid}, since {started}); stop it with `kill {pid}`, wait"
+    return held(path, f"{fault} for it, or run in another one with --name", flow_run=flow_run)
+
+
+def close_flow_run(flow_run: str | None) -> None:
     """Mark the flow run of a pipeline that was killed here as crashed; it would show as running for ever."""
-    flow_run = (lock.left_behind or {}).get("flow_run")
     if flow_run is None:
         return
     log = get_run_logger()
     try:
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(flow_run, Crashed(message="its process was killed"), force=True)
+            if client.read_flow_run(UUID(flow_run)).state.is_final():
+                return
+            client.set_flow_run_state(UUID(flow_run), Crashed(message="its process was killed"), force=True)
         log.info("closed the flow run %s, whose process was killed", flow_run)
     except Exception as error:  # another server's run, or one deleted since
         log.info("could not close the flow run %s: %s", flow_run, error)
 
 
+def command(
+    params: Annotated[str, typer.Option(help="Params file; another one runs under runs/NAME.")] = DEFAULT_PARAMS,
+    name: Annotated[
+        str | None, typer.Option(help="Of the checkout under runs/, by default the params file's own.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--stages", metavar="STAGE...", help="Run only these.")] = None,
+    force: Annotated[
+        list[str] | None, typer.Option(metavar="[STAGE]...", help="Run these, or all, even if nothing changed.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry", help="List what would run, and why; run nothing.")] = False,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help=f"Take nothing over: work in runs/{SCRATCH} (or --name).")
+    ] = False,
+    against_baseline: Annotated[
+        bool, typer.Option("--against-baseline", help="Fail if the benchmark is worse than baseline/.")
+    ] = False,
+    limit_hours: Annotated[float, typer.Option(help="Time limit of each stage.")] = STAGE_HOURS,
+    at_a_time: Annotated[
+        int, typer.Option(metavar="N", help="Run so many stages side by side where none needs the other.")
+    ] = 1,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value in the checkout's params; may be repeated."),
+    ] = None,
+) -> None:
+    """Run the pipeline through Prefect."""
+    if only == [""]:
+        raise UserError("--stages: name at least one stage")
+    only = [stage for stage in only or () if stage] or None
+    force = [stage for stage in force if stage] if force else None
+    chosen = choose_stages(list(load_graph(PROJECT_ROOT / "dvc.yaml")), only, force)
+    if wrong := [text for text in settings or () if "=" not in text]:
+        raise UserError(f"--set {wrong[0]}: write KEY=VALUE")
+    overrides = dict(text.split("=", 1) for text in settings or ())
+    folder = checkout_name(params, SCRATCH if scratch and name is None else name)
+    check_options(params, folder, only, limit_hours, against_baseline, at_a_time, overrides)
+    if dry_run:
+        print(dry(PROJECT_ROOT / "runs" / folder if folder else PROJECT_ROOT, chosen, force), flush=True)
+        return
+    with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
+        page = pipeline(params, name, only, force, limit_hours, scratch, against_baseline, at_a_time, overrides)
+    print(f"\n{page}", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 failed, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the pipeline through Prefect.")
-    parser.add_argument("--params", default=DEFAULT_PARAMS, help="params file; another one runs under runs/NAME")
-    parser.add_argument("--name", help="name of the checkout under runs/ (default: the params file's own)")
-    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="run only these")
-    parser.add_argument("--force", nargs="*", metavar="STAGE", help="run these, or all, even if nothing changed")
-    parser.add_argument("--dry", action="store_true", help="list what would run, and why; run nothing")
-    parser.add_argument("--scratch", action="store_true", help=f"take nothing over: work in runs/{SCRATCH} (or --name)")
-    parser.add_argument("--against-baseline", action="store_true", help="fail if the benchmark is worse than baseline/")
-    parser.add_argument("--limit-hours", type=float, default=STAGE_HOURS, help="time limit of each stage")
-    parser.add_argument(
-        "--at-a-time",
-        type=int,
-        default=1,
-        metavar="N",
-        help="run so many stages side by side where none needs the other, such as the methods of the benchmark",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="another value in the checkout's params file, by its dotted key; may be repeated",
-    )
-    options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        known = list(load_graph(PROJECT_ROOT / "dvc.yaml"))
-        chosen = choose_stages(known, options.stages, options.force)
-        if wrong := [text for text in options.set if "=" not in text]:
-            raise UserError(f"--set {wrong[0]}: write KEY=VALUE")
-        overrides = dict(text.split("=", 1) for text in options.set)
-        name = checkout_name(options.params, SCRATCH if options.scratch and options.name is None else options.name)
-        check_options(
-            options.params,
-            name,
-            options.stages,
-            options.limit_hours,
-            options.against_baseline,
-            options.at_a_time,
-            overrides,
-        )
-        if options.dry:
-            print(dry(PROJECT_ROOT / "runs" / name if name else PROJECT_ROOT, chosen, options.force), flush=True)
-            return 0
-        with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
-            page = pipeline(
-                options.params,
-                options.name,
-                options.stages,
-                options.force,
-                options.limit_hours,
-                options.scratch,
-                options.against_baseline,
-                options.at_a_time,
-                overrides,
-            )
-    except (UserError, stages.StageFailed, Regressed) as error:
-        print(error, file=sys.stderr, flush=True)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run again to go on where it was", file=sys.stderr, flush=True)
-        return 130
-    print(f"\n{page}", flush=True)
-    return 0
+    failures, last_words = (stages.StageFailed, Regressed), "stopped; run again to go on where it was"
+    return run(command, arguments, lists=("--stages", "--force"), failures=failures, last_words=last_words)
 
 
 if __name__ == "__main__":

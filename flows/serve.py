@@ -1,118 +1,75 @@
 """`python -m flows.serve`: Prefect's server, MLflow's server and a worker on this machine, until Ctrl-C.
 
-The worker runs the deployments of prefect.yaml when they are due. What ends by itself is started again, on the same
-port. A server that the environment names (PREFECT_API_URL, MLFLOW_TRACKING_URI) is used, and none started beside it.
+The worker runs the deployments of prefect.yaml when they are due. If one of the three ends, all do. A server that the
+environment names (PREFECT_API_URL, MLFLOW_TRACKING_URI) is used, and none started beside it.
 """
 
-import argparse
+import json
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import psutil
+import typer
+from filelock import FileLock
 
-from editgan.errors import UserError
-from editgan.runtime.environment import HEALTH, PROJECT_ROOT, home_project, store_uri
+from editgan.runtime.environment import HEALTH, PROJECT_ROOT, home_project, servers_file, store_uri
+from editgan.runtime.locks import held
 from flows import processes, servers
-from flows.lock import sole
+from flows.command import run
 
 POOL = "local"
 ENGINE = "prefect.engine"  # in the command line of a flow that a worker runs
 PREFECT = ("python", "-m", "prefect", "--no-prompt")
-POLL_SECONDS = 0.5
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 60.0  # before another start; doubled each time
-STEADY_SECONDS = 60.0  # after which a start has been a success
-STOP_SECONDS = 40.0  # for the worker: its flow is given half of it to stop its stage
-
-
-class Service:
-    """A child process that is to be there."""
-
-    def __init__(self, name: str, start: Callable[[], subprocess.Popen]) -> None:
-        self.name, self._start = name, start
-        self.process: subprocess.Popen | None = None
-        self._pause, self._due, self._started = PAUSE_SECONDS, 0.0, 0.0
-
-    def start(self) -> None:
-        """Start it for the first time.
-
-        Raises:
-            RuntimeError: it does not come up.
-        """
-        self._started = time.monotonic()
-        self.process = self._start()
-
-    def look(self) -> None:
-        """If it has ended, say so, end what it has left and start it again after a pause."""
-        if self.process is None:
-            if time.monotonic() >= self._due:
-                try:
-                    self.start()
-                    say(f"{self.name}: started again")
-                except (RuntimeError, OSError) as error:
-                    self._put_off(str(error))
-        elif self.process.poll() is not None:
-            status = self.process.returncode
-            self.stop()
-            if time.monotonic() - self._started > STEADY_SECONDS:
-                self._pause = PAUSE_SECONDS
-            self._put_off(f"ended with status {status}")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            processes.stop(self.process, grace=STOP_SECONDS)
-            self.process = None
-
-    def _put_off(self, reason: str) -> None:
-        say(f"{self.name}: {reason}; it is started again in {self._pause:g} s")
-        self._due = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, MAX_PAUSE_SECONDS)
+STOP_SECONDS = 40.0  # for each part; a flow is given half of it to stop its stage
 
 
 def serve(root: Path, worker: bool) -> None:
-    """Start everything and look after it until a KeyboardInterrupt.
+    """Start everything and wait until a KeyboardInterrupt or until a part ends; then stop everything.
 
     Raises:
-        RuntimeError: something did not come up at the first time; the reason is among the messages above.
+        RuntimeError: a part did not come up, or it has ended; the reason is among the messages above.
     """
-    ports, services = {}, {}
     api, store = os.environ.get("PREFECT_API_URL"), store_uri(root)
+    parts: dict[str, subprocess.Popen] = {}
+    own: dict[str, str] = {}
     try:
-        with servers.choosing_ports():
-            for name, given, start, first in (
-                ("mlflow", store.startswith("http"), servers.start_mlflow, 5000),
-                ("prefect", api, servers.start_prefect, 4200),
-            ):
-                if not given:
-                    port = servers.free_port(first)
-                    ports[name], services[name] = port, Service(name, partial(start, root, port))
-                    services[name].start()
-            for name, port in ports.items():
-                servers.wait_until_up(services[name].process, port, HEALTH[name])
-        own = {name: servers.local(port) for name, port in ports.items()}
+        # One project of a user at a time: a port that is free when it is chosen is taken only seconds later.
+        with FileLock(Path(tempfile.gettempdir()) / f"editgan-ports-{os.getuid()}.lock"):
+            if not store.startswith("http"):
+                port = servers.free_port(5000)
+                parts["mlflow"], own["mlflow"] = servers.start_mlflow(root, port), servers.local(port)
+            if not api:
+                number = servers.free_port(4200)
+                parts["prefect"], own["prefect"] = servers.start_prefect(root, number), servers.local(number)
+            if "mlflow" in parts:
+                servers.wait_until_up(parts["mlflow"], port, HEALTH["mlflow"])
         api = api or f"{own['prefect']}/api"
-        servers.record(root, own)
+        servers_file(root).parent.mkdir(parents=True, exist_ok=True)
+        servers_file(root).write_text(json.dumps(own))
         if worker:
             declare_deployments(root, api)
-            services["worker"] = Service("worker", partial(start_worker, root, api))
-            services["worker"].start()
-        say(f"MLflow   {own.get('mlflow', store)}\nPrefect  {own.get('prefect', api)}")
-        say(f"{'The deployments of prefect.yaml run when they are due. ' * worker}Ctrl-C stops everything.")
-        while True:
-            for service in services.values():
-                service.look()
-            time.sleep(POLL_SECONDS)
+            parts["worker"] = start_worker(root, api)
+        print(f"MLflow   {own.get('mlflow', store)}\nPrefect  {own.get('prefect', api)}")
+        print(
+            f"{'The deployments of prefect.yaml run when they are due. ' * worker}Ctrl-C stops everything.", flush=True
+        )
+        while all(process.poll() is None for process in parts.values()):
+            time.sleep(0.5)
+        ended = [
+            f"{name} ended with status {part.returncode}" for name, part in parts.items() if part.poll() is not None
+        ]
+        raise RuntimeError(f"{', '.join(ended)}; everything is stopped")
     finally:
-        servers.record(root, {})
-        if "worker" in services:
-            end_flows(services["worker"].process)
-        for service in reversed(services.values()):
-            service.stop()
+        servers_file(root).unlink(missing_ok=True)
+        end_flows(parts.get("worker"))
+        for process in reversed(parts.values()):
+            processes.stop(process, grace=STOP_SECONDS)
 
 
 def declare_deployments(root: Path, api: str) -> None:
@@ -122,9 +79,7 @@ def declare_deployments(root: Path, api: str) -> None:
         RuntimeError: one of them was refused; the reason is among the messages above.
     """
     for command in (["work-pool", "create", POOL, "--type", "process", "--overwrite"], ["deploy", "--all"]):
-        process = processes.start(
-            [*PREFECT, *command], root=root, environment={"PREFECT_API_URL": api}, stdin=subprocess.DEVNULL
-        )
+        process = processes.start([*PREFECT, *command], root=root, environment={"PREFECT_API_URL": api})
         if process.wait():
             raise RuntimeError(f"`prefect {' '.join(command)}` ended with status {process.returncode}")
 
@@ -132,8 +87,7 @@ def declare_deployments(root: Path, api: str) -> None:
 def start_worker(root: Path, api: str) -> subprocess.Popen:
     """Start the worker that runs what is due in processes of their own, which end with it."""
     command = [*PREFECT, "worker", "start", "--pool", POOL, "--name", "local"]
-    environment = {"PREFECT_API_URL": api}
-    return processes.start(command, root=root, environment=environment, whole_tree=True, stdin=subprocess.DEVNULL)
+    return processes.start(command, root=root, environment={"PREFECT_API_URL": api})
 
 
 def end_flows(worker: subprocess.Popen | None) -> None:
@@ -148,25 +102,19 @@ def end_flows(worker: subprocess.Popen | None) -> None:
         return
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
+def command(
+    pages: Annotated[bool, typer.Option("--pages", help="The servers alone: nothing is run when it is due.")] = False,
+) -> None:
+    """Servers and worker on this machine, until Ctrl-C."""
+    fault = "the servers of this project run already (process {pid}, since {started}); stop it with `kill {pid}`,"
+    lock = home_project(PROJECT_ROOT) / ".cache" / "serve.lock"
+    with held(lock, f"{fault} or use them: .cache/servers.json names them"):
+        serve(PROJECT_ROOT, worker=not pages)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 after Ctrl-C or SIGTERM, 1 when something did not come up or runs already."""
-    parser = argparse.ArgumentParser(prog="python -m flows.serve", description="Servers and worker, until Ctrl-C.")
-    parser.add_argument("--pages", action="store_true", help="the servers alone: nothing is run when it is due")
-    options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        lock = home_project(PROJECT_ROOT) / ".cache" / "serve.lock"
-        with sole(lock, "the servers of this project run already", "or use them: .cache/servers.json names them"):
-            serve(PROJECT_ROOT, worker=not options.pages)
-    except KeyboardInterrupt:
-        return 0
-    except (UserError, RuntimeError, OSError) as error:
-        print(error, file=sys.stderr, flush=True)
-        return 1
+    """Returns the exit status: 0 after Ctrl-C or SIGTERM, 1 when something ended, did not come up or runs already."""
+    return run(command, arguments, failures=(RuntimeError, OSError), stopped=0)
 
 
 if __name__ == "__main__":

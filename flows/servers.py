@@ -1,50 +1,19 @@
-"""Servers on localhost: starting them and writing down where they are."""
+"""Servers on localhost: starting them and finding one."""
 
 import atexit
-import fcntl
-import json
 import os
 import socket
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+from filelock import FileLock
 
-from editgan.runtime.environment import (
-    HEALTH,
-    answers,
-    artifact_folder,
-    home_project,
-    running_servers,
-    servers_file,
-    store_uri,
-)
+from editgan.runtime.environment import HEALTH, answers, artifact_folder, home_project, running_servers, store_uri
 from flows import processes
 
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 START_SECONDS = 180.0  # a loaded machine and a first database migration; normally 5 to 15
-
-
-def record(root: Path, addresses: Mapping[str, str]) -> None:
-    """Write down the running servers for flows and commands to find; none removes the file."""
-    path = servers_file(root)
-    if addresses:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(addresses))
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def choosing_ports() -> Iterator[None]:
-    """One project of a user at a time: a port that is free when it is chosen is taken only seconds later."""
-    with (Path(tempfile.gettempdir()) / f"editgan-ports-{os.getuid()}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def free_port(first: int) -> int:
@@ -78,19 +47,18 @@ def start_prefect(root: Path, port: int, *, scheduler: bool = True) -> subproces
     """
     command = ["python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--log-level", "error", "--lifespan", "on", "--timeout-keep-alive", "5"]
-    flags = {"PREFECT__SERVER_FINAL": "1"}
+    settings = {"PREFECT__SERVER_FINAL": "1"}
     if not os.environ.get("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"):
-        # In memory a restarted server would know no lease: it ends running deployments and never frees their slots.
-        flags["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = LEASES
+        # In memory, the next server would know no lease: it would never free the slot of a flow that was killed.
+        settings["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = LEASES
     if not any(map(os.environ.get, ("PREFECT_UI_API_URL", "PREFECT_SERVER_UI_API_URL"))):
-        flags["PREFECT_SERVER_UI_API_URL"] = f"{local(port)}/api"  # its page would ask port 4200 otherwise
+        settings["PREFECT_SERVER_UI_API_URL"] = f"{local(port)}/api"  # its page would ask port 4200 otherwise
     if not scheduler:
-        flags["PREFECT__SERVER_EPHEMERAL"] = "1"
+        settings["PREFECT__SERVER_EPHEMERAL"] = "1"
     turn = home_project(root) / ".cache" / "prefect-start.lock"
     turn.parent.mkdir(parents=True, exist_ok=True)
-    with turn.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        process = processes.start(command, root=root, environment=flags, stdin=subprocess.DEVNULL)
+    with FileLock(turn):
+        process = processes.start(command, root=root, environment=settings)
         try:
             wait_until_up(process, port, HEALTH["prefect"])
         except BaseException:
@@ -110,35 +78,22 @@ def start_mlflow(root: Path, port: int) -> subprocess.Popen:
         settings["MLFLOW_BACKEND_STORE_URI"] = store_uri(root)
     if not any(map(os.environ.get, ("MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_ARTIFACTS_DESTINATION"))):
         settings["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifact_folder(root).as_uri()
-    return processes.start(command, root=root, environment=settings, whole_tree=True, stdin=subprocess.DEVNULL)
+    return processes.start(command, root=root, environment=settings)
 
 
 def wait_until_up(process: subprocess.Popen, port: int, path: str) -> None:
-    """Wait until a server answers, and it is this one: another project's may have taken the port meanwhile.
+    """Wait until a server answers.
 
     Raises:
         RuntimeError: it ended, or it did not answer in time.
     """
     url, end = f"{local(port)}{path}", time.monotonic() + START_SECONDS
-    while not (listens(process, port) and answers(url)):
+    while not answers(url):
         if process.poll() is not None:
-            raise RuntimeError(
-                f"{url}: the server ended with status {process.returncode}; see its messages above (start again if"
-                " another took its port at the same moment)"
-            )
+            raise RuntimeError(f"{url}: the server ended with status {process.returncode}; see its messages above")
         if time.monotonic() > end:
             raise RuntimeError(f"{url}: no answer after {START_SECONDS:g} s")
         time.sleep(0.2)
-
-
-def listens(process: subprocess.Popen, port: int) -> bool:
-    """Whether a process or one that it has started listens on a port."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        sockets = [socket for each in family for socket in each.net_connections("tcp")]
-    except psutil.Error:
-        return False  # one has just ended
-    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
 
 def prefect_api(root: Path) -> str:

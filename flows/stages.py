@@ -1,6 +1,5 @@
 """One stage through DVC: `dvc repro --single-item STAGE` as a process whose output is followed line by line."""
 
-import fcntl
 import json
 import queue
 import re
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 from editgan.runtime.graph import load_graph
 from editgan.runtime.process import has_gpu
@@ -106,7 +106,7 @@ def reproduce(
         lines = []
         process = processes.start(
             command, root=root, environment=environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         progress = _ProgressFile(root / "work" / stage / "progress.json")
         deadline = None if limit_seconds is None else start + limit_seconds
@@ -159,7 +159,7 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
         say(f"{stage}: fetching what the store has of it")
         process = processes.start(
             ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", stage],
-            root=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace",
         )  # fmt: skip
         try:
@@ -176,7 +176,7 @@ def take_over(root: Path) -> None:
     """Bring the outputs that dvc.lock names into a checkout, as far as the cache has them; the others are made anew."""
     process = processes.start(
         ["python", "-m", "dvc", "checkout", "--force", "--quiet"],
-        root=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        root=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         process.wait()
@@ -257,10 +257,13 @@ def gpu_slot(home: Path, say: Callable[[str], None] = print) -> Iterator[None]:
         return
     path = home / ".cache" / "gpu.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for the GPU, which another pipeline uses")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say("waiting for the GPU, which another pipeline uses")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

@@ -5,16 +5,16 @@ end they are compared with it. An experiment keeps its name: `editgan compare`, 
 it.
 """
 
-import argparse
 import itertools
 import json
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 import yaml
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -25,8 +25,9 @@ from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project, tracking_uri
 from editgan.runtime.graph import flat_keys
+from editgan.runtime.locks import held
 from flows import processes, servers, stages
-from flows.lock import sole
+from flows.command import run
 
 MAX_NAME = 80  # characters
 PAGE_COLUMNS = 160  # of the table in the artifact
@@ -59,7 +60,7 @@ def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
             process = processes.start(
                 ["python", "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings],
                 root=root, environment=environment,
-                whole_tree=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 errors="replace",
             )  # fmt: skip
             try:
@@ -92,7 +93,8 @@ def sweep(combinations: list[Overrides]) -> str:
     """
     failed: dict[str, str] = {}
     named = experiment_names(combinations)
-    with sole(PROJECT_ROOT / "work" / "sweep.lock", "another sweep runs here", "or wait for it"):
+    fault = "another sweep runs here (process {pid}, since {started}); stop it with `kill {pid}`, or wait for it"
+    with held(PROJECT_ROOT / "work" / "sweep.lock", fault):
         stages.fetch_missing(PROJECT_ROOT, say=get_run_logger().info)
         for name, overrides in named.items():
             state = run_experiment.with_options(name=name)(name, overrides, PROJECT_ROOT, return_state=True)
@@ -190,27 +192,29 @@ def experiment_names(combinations: Sequence[Overrides]) -> dict[str, Overrides]:
     return named
 
 
+def command(
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE,...", help="With several, every combination.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--list", metavar="FILE", help="YAML, e.g. `- {editing.edit.steps: 50, seed: 1}`."),
+    ] = None,
+) -> None:
+    """Try combinations of parameters."""
+    if bool(settings) == bool(file):
+        raise typer.BadParameter("give either --set or --list")
+    combinations = grid(settings) if settings else listed(file)
+    check_keys(combinations, PROJECT_ROOT / "params.yaml")
+    with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
+        page = sweep(combinations)
+    print(f"\n{page}", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 a combination failed or was refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m flows.sweep", description="Try combinations of parameters.")
-    wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument("--set", action="append", metavar="KEY=VALUE,...", help="with several, every combination")
-    wanted.add_argument("--list", type=Path, metavar="FILE", help="YAML, e.g. `- {editing.edit.steps: 50, seed: 1}`")
-    options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        combinations = grid(options.set) if options.set else listed(options.list)
-        check_keys(combinations, PROJECT_ROOT / "params.yaml")
-        with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
-            page = sweep(combinations)
-    except (UserError, ExperimentsFailed) as error:
-        print(error, file=sys.stderr, flush=True)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the experiments that had ended are kept", file=sys.stderr, flush=True)
-        return 130
-    print(f"\n{page}", flush=True)
-    return 0
+    last_words = "stopped; the experiments that had ended are kept"
+    return run(command, arguments, failures=(ExperimentsFailed,), last_words=last_words)
 
 
 if __name__ == "__main__":

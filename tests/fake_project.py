@@ -144,6 +144,16 @@ def processes_in(root: Path) -> list[psutil.Process]:
     return found
 
 
+def named(root: Path, *words: str) -> list[psutil.Process]:
+    """The processes in a project with all these words in their command line, without the leashes that hold them."""
+    found = []
+    for process in processes_in(root):
+        command = process.cmdline()
+        if all(word in command for word in words) and not any(word.endswith("leash.py") for word in command):
+            found.append(process)
+    return found
+
+
 def wait_for(condition: Callable[[], object], seconds: float, what: str):
     """The first true value of `condition()`; fails after `seconds`."""
     end = time.monotonic() + seconds

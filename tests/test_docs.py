@@ -1,9 +1,12 @@
 """What the pages name exists: commands with their options, files, links. `make test-all` runs the commands, too."""
 
+import importlib
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from documents import FENCED, PAGES, SPAN, documented_commands
 from typer.main import get_command
@@ -40,6 +43,14 @@ def script_options(source: Path) -> set[str]:
     return set(OPTION.findall(source.read_text())) | {"--help"}
 
 
+@cache
+def flow_options(module: str) -> set[str]:
+    """Options of a flow's command line."""
+    app_of_flow = typer.Typer()
+    app_of_flow.command()(importlib.import_module(module).command)
+    return {option for parameter in get_command(app_of_flow).params for option in parameter.opts} | {"--help"}
+
+
 def fault_of(words: list[str]) -> str:
     """What of a documented command does not exist; empty if all of it does."""
     program, *rest = words
@@ -57,7 +68,8 @@ def fault_of(words: list[str]) -> str:
         source = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
         if not source.exists():
             return f"no module {rest[1]}"
-        unknown = options_of(rest) - script_options(source) | stages_in(rest) - {*STAGES, "STAGE"}
+        known = flow_options(rest[1]) if rest[1].startswith("flows") else script_options(source)
+        unknown = options_of(rest) - known | stages_in(rest) - {*STAGES, "STAGE"}
     elif program == "python" and rest[0].endswith(".py"):
         source = PROJECT_ROOT / rest[0]
         if not source.exists():

@@ -1,6 +1,5 @@
 """What the doctor finds: each fault is made for real, named and mended, and what is healthy stays as it is."""
 
-import fcntl
 import http.server
 import json
 import os
@@ -27,10 +26,11 @@ from editgan.config import load_params
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.graph import input_hash, load_graph
+from editgan.runtime.locks import at_work, note_beside, note_in
 from editgan.runtime.process import exclusive
 from editgan.training import save_state
 from editgan.weights import save_tensors
-from flows.lock import sole_pipeline
+from flows.pipeline import sole_pipeline
 
 PLACES = ("EDITGAN_TRACKING_URI", "MLFLOW_TRACKING_URI", "PREFECT_HOME", "EDITGAN_ASSET_CACHE")
 
@@ -126,82 +126,49 @@ def test_mlflow_run_of_a_killed_process_is_ended(root):
     living.close()
 
 
-def plant_flow_run(root: Path, run: str, state: str = "RUNNING") -> None:
-    with sqlite3.connect(root / ".cache/prefect/prefect.db") as database:
-        database.execute("INSERT OR IGNORE INTO flow (id, name) VALUES ('f', 'pipeline')")
-        database.execute(
-            "INSERT INTO flow_run (id, name, flow_id, state_type, state_name, start_time)"
-            " VALUES (?, ?, 'f', ?, ?, strftime('%Y-%m-%d %H:%M:%f000', 'now'))",
-            (run, f"named-{run}", state, state.title()),
-        )
-
-
-def flow_states(root: Path) -> dict[str, str]:
-    with sqlite3.connect(root / ".cache/prefect/prefect.db") as database:
-        return dict(
-            database.execute("SELECT r.id, coalesce(s.name, r.state_name) FROM flow_run r LEFT JOIN flow_run_state s"
-                             " ON s.id = r.state_id")
-        )  # fmt: skip
-
-
-def test_flow_run_of_a_killed_pipeline_is_crashed_and_its_lock_emptied(root):
-    code = "import os, sys; from pathlib import Path; from flows.lock import sole_pipeline;"
-    code += "held = sole_pipeline(Path(sys.argv[1]), None); held.__enter__().note(flow_run='dead');"
-    code += "os.kill(os.getpid(), 9)"
+def test_note_of_a_killed_pipeline_is_left_to_the_next_one(root):
+    """It names the flow run that the next pipeline closes."""
+    code = "import os, sys; from pathlib import Path; from flows.pipeline import sole_pipeline;"
+    code += "held = sole_pipeline(Path(sys.argv[1]), None, 'dead'); held.__enter__(); os.kill(os.getpid(), 9)"
     pid = killed(code, root)
-    for run, state in (("dead", "RUNNING"), ("alive", "RUNNING"), ("done", "COMPLETED")):
-        plant_flow_run(root, run, state)
-    with sole_pipeline(root, "other") as lock:
-        lock.note(flow_run="alive")
-        run, left = faults(root)
-        assert "named-dead" in run and f"work/pipeline.lock: left by process {pid}" in left
-        assert fixed(root) == []
-        assert flow_states(root) == {"dead": "Crashed", "alive": "RUNNING", "done": "Completed"} | {"alive": "Running"}
-        assert json.loads((root / "runs" / "other.lock").read_text())["flow_run"] == "alive"
+    assert fixed(root) == []
+    with sole_pipeline(root, None, "alive") as left_behind:
+        assert left_behind["flow_run"] == "dead" and left_behind["pid"] == str(pid)
+    with sole_pipeline(root, None, "next") as left_behind:
+        assert left_behind == {}, "a clean end leaves nothing"
 
 
-def test_flow_that_is_just_starting_is_no_dead_one(root):
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "flows.pipeline"], cwd=root)
-    plant_flow_run(root, "new")
-    assert faults(root) == []
-    process.kill()
-    process.wait()
-    assert len(faults(root)) == 1
-
-
-def test_lock_of_a_killed_stage_is_emptied_and_that_of_a_living_one_stays(root):
+def test_lock_of_a_killed_stage_hinders_nobody(root):
     code = "import os, sys; from pathlib import Path; from editgan.runtime.process import exclusive;"
     code += "held = exclusive(Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
     pid = killed(code, root / "work" / "first")
-    with exclusive(root / "work" / "second"):
-        (what,) = faults(root)
-        assert f"work/first/lock: left by process {pid}" in what
-        assert fixed(root) == []
-        assert (root / "work" / "second" / "lock").read_text() == f"{os.getpid()}\n"
-    assert faults(root) == [], "a clean end leaves nothing"
+    note = note_beside(root / "work" / "first" / "lock")
+    assert note_in(note)["pid"] == str(pid) and not at_work(root, "first")
+    assert faults(root) == []
+    with exclusive(root / "work" / "first"):
+        assert note_in(note)["pid"] == str(os.getpid()) and at_work(root, "first")
+    assert not note.exists(), "a clean end leaves nothing"
 
 
-def test_lock_that_is_taken_after_all_is_not_emptied(root):
-    lock = root / "work" / "first" / "lock"
-    lock.write_text("999999999\n")
-    with lock.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert len(fixed(root)) == 1
-    assert lock.read_text() == "999999999\n"
-
-
-def test_dvc_list_of_files_in_use_loses_its_dead(root, sleeper):
+def test_dvc_list_of_files_in_use_is_named_and_left_to_dvc(root, sleeper):
     path = root / ".dvc" / "tmp" / "rwlock"
     dead = {"pid": killed("import os; os.kill(os.getpid(), 9)"), "cmd": "dvc repro"}
     other = {"pid": os.getpid(), "cmd": "dvc repro"}  # the id of a dead DVC, in use again
     living = {"pid": sleeper.pid, "cmd": "dvc repro"}
-    path.write_text(json.dumps({"read": {"a": [dead, living], "b": [other]}, "write": {"c": dead, "d": living}}))
-    (what,) = faults(root)
-    assert set(what.rpartition(": ")[2].split(", ")) == {str(dead["pid"]), str(os.getpid())}
-    assert fixed(root) == []
-    assert json.loads(path.read_text()) == {"read": {"a": [living]}, "write": {"d": living}}
-    path.write_text('{"read": {')
-    assert "damaged" in faults(root)[0] and fixed(root) == []
+    for content in (
+        json.dumps({"read": {"a": [dead, living], "b": [other]}, "write": {"c": dead, "d": living}}),
+        '{"read": {',
+    ):
+        path.write_text(content)
+        (finding,) = doctor.examine(root)
+        assert f"`rm {path}`" in finding.remedy
+        if content.endswith("}}"):
+            assert finding.what.rpartition(": ")[2] == str(os.getpid()), "of a process that is gone DVC takes care"
+        else:
+            assert "damaged" in finding.what
+        assert len(fixed(root)) == 1 and path.read_text() == content
+    path.write_text(json.dumps({"read": {"a": [living]}, "write": {"d": living}}))
+    assert faults(root) == []
 
 
 def test_record_of_servers_loses_those_that_are_gone(root):
@@ -390,13 +357,14 @@ def test_records_of_another_shape_are_damaged_and_no_traceback(root, place, cont
     (root / place).write_text(content)
     (what,) = faults(root)
     assert place in what and "damaged" in what
-    assert fixed(root) == []
+    assert len(fixed(root)) == (place == ".dvc/tmp/rwlock"), "which is DVC's"
 
 
-def test_lock_of_another_shape_names_nobody(root):
-    (root / "work" / "first").mkdir(parents=True, exist_ok=True)
-    (root / "work" / "first" / "lock").write_text("[]")
-    assert faults(root) == []
+def test_note_of_another_shape_names_nobody(root):
+    note = note_beside(root / "work" / "first" / "lock")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text("[]")
+    assert not at_work(root, "first") and faults(root) == []
 
 
 def test_faulty_params_are_named(root):

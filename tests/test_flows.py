@@ -1,6 +1,7 @@
 """The flow around DVC: order, skipping, failing, checkouts, and what it says at its end."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,8 +23,7 @@ from editgan.scoring.table import Column, Figure, Row, metrics_of, table_csv
 from editgan.weights import write_bytes, write_json
 from flows import stages
 from flows.checkout import prepare_checkout
-from flows.lock import sole_pipeline
-from flows.pipeline import checkout_name, main
+from flows.pipeline import checkout_name, main, sole_pipeline
 from flows.summary import headlines, markdown_table, summary
 
 
@@ -220,14 +220,14 @@ def test_a_params_file_names_its_checkout():
 @pytest.mark.parametrize("name", [None, "mine"])
 def test_second_pipeline_in_the_same_checkout_is_refused(tmp_path, name):
     with (
-        sole_pipeline(tmp_path, name),
-        pytest.raises(UserError, match=r"process \d+, since .*--name"),
-        sole_pipeline(tmp_path, name),
+        sole_pipeline(tmp_path, name, "a"),
+        pytest.raises(UserError, match=rf"process {os.getpid()}, since \d.*--name"),
+        sole_pipeline(tmp_path, name, "b"),
     ):
         pass
-    with sole_pipeline(tmp_path, name) as lock:
-        assert lock.left_behind is None
-    with sole_pipeline(tmp_path, name), sole_pipeline(tmp_path, "another"):
+    with sole_pipeline(tmp_path, name, "c") as left_behind:
+        assert left_behind == {}
+    with sole_pipeline(tmp_path, name, "d"), sole_pipeline(tmp_path, "another", "e"):
         pass
 
 

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from fake_project import environment, make_project, processes_in, run_pipeline, start_pipeline, wait_for
+from fake_project import environment, make_project, named, processes_in, run_pipeline, start_pipeline, wait_for
 
 SECONDS = 600  # for what takes a few on a machine with nothing else to do
 
@@ -26,11 +27,6 @@ def nothing_left(tmp_path):
     yield
     for process in processes_in(tmp_path):
         process.kill()
-
-
-def named(root: Path, *words: str) -> list:
-    """The project's processes with all these words in their command line."""
-    return [process for process in processes_in(root) if all(word in process.cmdline() for word in words)]
 
 
 def dvc(root: Path) -> list:
@@ -90,6 +86,9 @@ def test_killed_flow_takes_everything_along_and_is_closed_by_the_next(project):
     third = run_pipeline(project, "--stages", "first")
     assert third.returncode == 0, third.stdout + third.stderr
     assert "closed the flow run" in third.stdout + third.stderr
+    with sqlite3.connect(project / ".cache" / "prefect" / "prefect.db") as database:
+        states = database.execute("SELECT state_type FROM flow_run ORDER BY start_time").fetchall()
+    assert states == [("CRASHED",), ("FAILED",), ("COMPLETED",)], "killed, refused, gone on"
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")

@@ -1,9 +1,8 @@
-"""Processes that are looked after: started again when they end, and ended with all that they have started."""
+"""Processes that are ended with all that they have started, and the servers of `make serve`."""
 
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -23,7 +22,7 @@ FORKING = (
 def started(root: Path, seconds: float) -> tuple[subprocess.Popen, psutil.Process]:
     """A process that lasts some seconds under the leash, and the one that it leaves behind."""
     command = ["python", "-c", FORKING, str(seconds)]
-    process = processes.start(command, root=root, whole_tree=True, stdout=subprocess.PIPE, text=True)
+    process = processes.start(command, root=root, stdout=subprocess.PIPE, text=True)
     return process, psutil.Process(int(process.stdout.readline()))
 
 
@@ -31,7 +30,7 @@ def gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-def test_whole_tree_ends_with_its_program(tmp_path):
+def test_what_a_program_has_started_ends_with_it(tmp_path):
     process, left = started(tmp_path, 0.0)
     assert process.wait(20) == 0 and gone(left)
     process, left = started(tmp_path, 600.0)
@@ -39,10 +38,10 @@ def test_whole_tree_ends_with_its_program(tmp_path):
     assert process.returncode == 128 + 15 and gone(left)
 
 
-def test_whole_tree_ends_with_a_parent_that_is_killed(tmp_path):
+def test_program_and_what_it_has_started_end_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from flows import processes;"
-        "processes.start(['python', '-c', sys.argv[2], '600'], root=Path.cwd(), whole_tree=True); time.sleep(600)"
+        "processes.start(['python', '-c', sys.argv[2], '600'], root=Path.cwd()); time.sleep(600)"
     )
     command = [sys.executable, "-c", code, str(environment.PROJECT_ROOT), FORKING]
     parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -54,33 +53,34 @@ def test_whole_tree_ends_with_a_parent_that_is_killed(tmp_path):
     wait_for(lambda: all(map(gone, tree)), 10, "leash, program and what it has started are gone")
 
 
-def test_service_that_ends_is_started_again_after_longer_and_longer_pauses(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(serve, "PAUSE_SECONDS", 0.1)
-    ends = partial(processes.start, ["python", "-c", "import sys; sys.exit(3)"], root=tmp_path)
-    service, said = serve.Service("short", ends), ""
-    service.start()
-
-    def third_pause() -> bool:
-        nonlocal said
-        service.look()
-        said += capsys.readouterr().out
-        return "0.4 s" in said
-
-    wait_for(third_pause, 20, "three ends")
-    service.stop()
-    pauses = [f"short: ended with status 3; it is started again in {pause} s" for pause in (0.1, 0.2, 0.4)]
-    assert said.splitlines() == [pauses[0], "short: started again", pauses[1], "short: started again", pauses[2]]
+def test_program_ends_with_its_leash(tmp_path):
+    process, left = started(tmp_path, 600.0)
+    (program,) = psutil.Process(process.pid).children()
+    process.kill()
+    wait_for(lambda: gone(program), 10, "the program is gone")
+    left.kill()
 
 
-def test_service_that_cannot_be_started_is_tried_again(capsys):
-    def refuse() -> subprocess.Popen:
-        raise RuntimeError("the port is taken")
+def test_part_that_ends_takes_the_others_along(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    parts = []
 
-    service = serve.Service("prefect", refuse)
-    service.look()
-    assert capsys.readouterr().out == "prefect: the port is taken; it is started again in 1 s\n"
-    service.look()
-    assert capsys.readouterr().out == "", "not before it is due"
+    def start(seconds: int, status: int) -> subprocess.Popen:
+        code = f"import sys, time; time.sleep({seconds}); sys.exit({status})"
+        parts.append(processes.start(["python", "-c", code], root=tmp_path))
+        return parts[-1]
+
+    monkeypatch.setattr(serve, "store_uri", lambda root: "sqlite:///mlflow.db")
+    monkeypatch.setattr(servers, "start_mlflow", lambda root, port: start(600, 0))
+    monkeypatch.setattr(servers, "start_prefect", lambda root, port: start(600, 0))
+    monkeypatch.setattr(servers, "wait_until_up", lambda *arguments: None)
+    monkeypatch.setattr(serve, "declare_deployments", lambda root, api: None)
+    monkeypatch.setattr(serve, "start_worker", lambda root, api: start(2, 3))
+    with pytest.raises(RuntimeError, match="^worker ended with status 3; everything is stopped$"):
+        serve.serve(tmp_path, worker=True)
+    assert [process.poll() for process in parts] == [143, 143, 3]
+    assert not environment.servers_file(tmp_path).exists()
+    assert "Ctrl-C stops everything" in capsys.readouterr().out
 
 
 def test_servers_that_the_environment_names_are_used_and_none_started_beside_them(tmp_path, monkeypatch):
@@ -100,20 +100,11 @@ def test_servers_that_the_environment_names_are_used_and_none_started_beside_the
     assert asked == ["http://prefect.example/api"] * 2
 
 
-HTTP_SERVER = (
-    "import http.server, sys; server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler);"
-    "print(server.server_port, flush=True); server.serve_forever()"
-)
-
-
-def test_server_of_another_project_on_the_same_port_is_none_of_ours(tmp_path):
-    other = processes.start(["python", "-c", HTTP_SERVER], root=tmp_path, stdout=subprocess.PIPE, text=True)
-    port = int(other.stdout.readline())
-    servers.wait_until_up(other, port, "/")
-    late = processes.start(["python", "-c", "import sys, time; time.sleep(1); sys.exit(3)"], root=tmp_path)
-    with pytest.raises(RuntimeError, match=f"127.0.0.1:{port}/: the server ended with status 3.*took its port"):
-        servers.wait_until_up(late, port, "/")
-    processes.stop(other, grace=5)
+def test_server_that_ends_before_it_answers_is_said_with_its_status(tmp_path):
+    port = servers.free_port(0)
+    ends = processes.start(["python", "-c", "import sys, time; time.sleep(1); sys.exit(3)"], root=tmp_path)
+    with pytest.raises(RuntimeError, match=f"127.0.0.1:{port}/: the server ended with status 3"):
+        servers.wait_until_up(ends, port, "/")
 
 
 def test_page_of_prefect_asks_the_port_that_its_server_has(tmp_path, monkeypatch):

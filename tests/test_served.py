@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -139,9 +138,7 @@ def test_version_is_served_over_http(root, uri, version):
     command = ["python", "-m", "mlflow", "models", "serve", "--model-uri", f"models:/editgan/{version}"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     environment = {"MLFLOW_TRACKING_URI": uri}
-    process = processes.start(
-        command, root=root.parent, environment=environment, whole_tree=True, stdin=subprocess.DEVNULL
-    )
+    process = processes.start(command, root=root.parent, environment=environment)
     try:
         wait_for(lambda: answers(f"{url}/ping") or process.poll() is not None, 200, "the model is served")
         pixels = torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8)

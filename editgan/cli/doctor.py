@@ -6,7 +6,6 @@ run could still take up, nor what belongs to a process that lives.
 
 import hashlib
 import json
-import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,7 +20,6 @@ from editgan.runtime import locks as holders
 from editgan.runtime import tracking
 from editgan.runtime.damage import database_fault, dvc_hash, file_fault
 from editgan.runtime.environment import HEALTH, home_project, project_environment, servers_file, store_uri
-from editgan.runtime.flow_record import crash_flow_run, flow_run_ids, open_flow_runs, prefect_file
 from editgan.runtime.graph import input_hash, load_graph
 from editgan.runtime.process import has_gpu
 
@@ -53,7 +51,7 @@ def examine(root: Path) -> Iterator[Finding]:
     """
     load_graph(root / "dvc.yaml")
     for check in (
-        databases, mlflow_runs, flow_runs, locks, dvc_locks, servers, orphans, archives, outputs, shipped, unfinished,
+        databases, mlflow_runs, dvc_locks, servers, orphans, archives, outputs, shipped, unfinished,
         states, versions, gpu, disk, parameters,
     ):  # fmt: skip
         yield from check(root)
@@ -82,7 +80,8 @@ def treat(root: Path, *, fix: bool, say: Callable[[str], None] = print) -> int:
 def databases(root: Path) -> Iterator[Finding]:
     """sqlite files that cannot be read."""
     caches = (home_project(root) / ".cache" / "dvc-site").rglob("cache.db")
-    for path in (*_mlflow_file(root), prefect_file(root), *caches):
+    prefect = Path(project_environment(root)["PREFECT_HOME"]) / "prefect.db"
+    for path in (*_mlflow_file(root), prefect, *caches):
         fault = database_fault(path)
         if fault is None:
             continue
@@ -110,60 +109,25 @@ def mlflow_runs(root: Path) -> Iterator[Finding]:
         yield Finding(what, remedy, lambda: tracking.left_running(root, close=True))
 
 
-def flow_runs(root: Path) -> Iterator[Finding]:
-    """Prefect flow runs that stay Running without a process."""
-    path = prefect_file(root)
-    living = [
-        note
-        for lock in holders.pipeline_locks(root)
-        if (note := holders.note_in(lock)).get("flow_run") and holders.holder_lives(lock)
-    ]
-    known, accounted = {note["flow_run"] for note in living}, {int(note["pid"]) for note in living}
-    starting = [  # a flow that has not written down its run yet
-        process.create_time()
-        for process, command in holders.processes_in(home_project(root))
-        if process.pid not in accounted and ("flows.pipeline" in command or "prefect.engine" in command)
-    ]
-    for run, name, begun in open_flow_runs(path):
-        if run not in known and begun < min(starting, default=math.inf):
-            yield Finding(
-                f"Prefect: the flow run {name} ({run}) is Running without a process",
-                "mark it as Crashed on Prefect's page",
-                lambda run=run: crash_flow_run(path, run),
-            )
-
-
-def locks(root: Path) -> Iterator[Finding]:
-    """Lock files that still name a process that was killed; a clean end empties them."""
-    served = home_project(root) / ".cache" / "serve.lock"
-    for lock in (*root.glob("work/*/lock"), *holders.pipeline_locks(root), served):
-        note = holders.note_in(lock)
-        if "pid" in note and not holders.holder_lives(lock):
-            what = f"{lock}: left by process {note['pid']}, which was killed"
-            # a run on another Prefect server is closed by the next pipeline, which has to find its name here
-            mendable = "flow_run" not in note or note["flow_run"] in flow_run_ids(prefect_file(root))
-            yield Finding(
-                what, "the next run here takes it over", (lambda lock=lock: holders.empty(lock)) if mendable else None
-            )
-
-
 def dvc_locks(root: Path) -> Iterator[Finding]:
-    """DVC's list of files in use: entries of dead processes, or no JSON at all, on which DVC refuses every command."""
+    """DVC's list of files in use, which is DVC's to change: damaged, or naming a process that is another program.
+
+    DVC drops entries of processes that are gone; it waits for one whose number another program has got since.
+    """
     path = root / ".dvc" / "tmp" / "rwlock"
+    remedy = f"`rm {path}`, once no DVC command runs here"
     try:
         content = json.loads(path.read_text())
-        whole, dead = holders.without_dead(content)
+        readers = [entry["pid"] for entries in content.get("read", {}).values() for entry in entries]
+        writers = [entry["pid"] for entry in content.get("write", {}).values() if entry]
+        others = sorted(filter(holders.other_program, {*readers, *writers}))
     except FileNotFoundError:
         return
     except (ValueError, AttributeError, KeyError, TypeError):  # no JSON, or of another shape
-        what = f"{path}: damaged, so DVC refuses every command"
-        yield Finding(what, f"`rm {path}`", lambda: holders.rewrite(path, {}))
+        yield Finding(f"{path}: damaged, so DVC refuses every command", remedy)
         return
-    if dead:
-        what = f"{path}: names processes that are no DVC command any more: {', '.join(map(str, sorted(dead)))}"
-        yield Finding(
-            what, "DVC drops them by itself, unless their ids are in use again", lambda: holders.rewrite(path, whole)
-        )
+    if others:
+        yield Finding(f"{path}: names processes that are no DVC command: {', '.join(map(str, others))}", remedy)
 
 
 def servers(root: Path) -> Iterator[Finding]:

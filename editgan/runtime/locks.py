@@ -1,50 +1,75 @@
-"""Who holds what: the processes that lock files and records name, and whether they still live."""
+"""Who holds what: locks with a note of their holder, and whether the processes that notes name still live."""
 
-import fcntl
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
+from editgan.errors import UserError
 from editgan.runtime.environment import home_project
 
 
-def checkouts(root: Path) -> list[Path]:
-    """The home project and the checkouts under runs/, which share its caches and records."""
-    home = home_project(root)
-    return [home, *(path for path in home.glob("runs/*") if path.is_dir())]
+@contextmanager
+def held(path: Path, fault: str, **facts: str) -> Iterator[dict[str, str]]:
+    """Hold a lock file; a note beside it says who holds it. Yields the note of a holder that was killed, {} of none.
 
+    The kernel drops the lock when its holder ends in whatever way. A clean end deletes the note.
 
-def pipeline_locks(root: Path) -> list[Path]:
-    inside = [path for one in checkouts(root) for path in one.glob("work/pipeline.lock")]
-    return [*inside, *home_project(root).glob("runs/*.lock")]
+    Args:
+        fault: what to say of another process that holds it; {pid} and {started} stand for its number and its start.
+        facts: what else the note says.
 
-
-def note_in(lock: Path) -> dict[str, str]:
-    """What a lock file says of its holder: a process id, or the note of a pipeline; empty where it says nothing."""
+    Raises:
+        UserError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, note = FileLock(path), note_beside(path)
     try:
-        text = lock.read_text().strip()
-        note = {"pid": str(int(text))} if text.isdigit() else json.loads(text or "{}")
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = {"pid": "unknown", "started": "unknown"} | note_in(note)
+        raise UserError(f"{path}: {fault.format(**holder)}") from None
+    try:
+        left = note_in(note)
+        note.write_text(json.dumps({"pid": str(os.getpid()), "started": time.strftime("%Y-%m-%d %H:%M:%S"), **facts}))
+        yield left
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def note_beside(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}.json")
+
+
+def note_in(file: Path) -> dict[str, str]:
+    """What a file says of a holder: a note, or a process number alone as DVC writes it; {} where it says nothing."""
+    try:
+        text = file.read_text().strip()
+        note = {"pid": text} if text.isdigit() else json.loads(text or "{}")
         return note if isinstance(note, dict) else {}
     except (OSError, ValueError):
         return {}
 
 
-def holder_lives(lock: Path) -> bool:
-    """Whether the process that a lock file names still runs; one that is younger than the file is another one."""
+def holder_lives(file: Path) -> bool:
+    """Whether the process that a file names still runs; one that is younger than the file is another one."""
     try:
-        process = psutil.Process(int(note_in(lock)["pid"]))
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < lock.stat().st_mtime + 2
+        process = psutil.Process(int(note_in(file)["pid"]))
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < file.stat().st_mtime + 2
     except (psutil.NoSuchProcess, KeyError, ValueError, OSError):
         return False
 
 
 def at_work(root: Path, stage: str) -> bool:
-    return holder_lives(root / "work" / stage / "lock")
+    return holder_lives(note_beside(root / "work" / stage / "lock"))
 
 
 def dvc_at_work(root: Path) -> bool:
@@ -52,38 +77,18 @@ def dvc_at_work(root: Path) -> bool:
     return holder_lives(root / ".dvc" / "tmp" / "lock")
 
 
-def empty(lock: Path) -> None:
-    """Empty a lock file, unless a process has taken the lock since."""
-    with lock.open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
+def other_program(number: int) -> bool:
+    """Whether a process of this number runs and is no DVC command."""
+    try:
+        return not any("dvc" in word for word in psutil.Process(number).cmdline())
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return False
 
 
-def without_dead(content: dict) -> tuple[dict, set[int]]:
-    """DVC's list of files in use without entries of dead processes, and the ids of these."""
-    dead: set[int] = set()
-
-    def holds(entry: dict) -> bool:
-        try:
-            alive = any("dvc" in word for word in psutil.Process(entry["pid"]).cmdline())
-        except psutil.AccessDenied:
-            alive = True
-        except psutil.NoSuchProcess:
-            alive = False
-        if not alive:
-            dead.add(entry["pid"])
-        return alive
-
-    read = {path: kept for path, entries in content.get("read", {}).items() if (kept := list(filter(holds, entries)))}
-    write = {path: entry for path, entry in content.get("write", {}).items() if entry and holds(entry)}
-    return {"read": read, "write": write}, dead
-
-
-def rewrite(path: Path, content: dict) -> None:
-    """Write DVC's list while holding the lock under which DVC itself changes it."""
-    with path.with_name("rwlock.lock").open("a") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.write_text(json.dumps(content))
+def checkouts(root: Path) -> list[Path]:
+    """The home project and the checkouts under runs/, which share its caches and records."""
+    home = home_project(root)
+    return [home, *(path for path in home.glob("runs/*") if path.is_dir())]
 
 
 def processes_in(root: Path) -> Iterator[tuple[psutil.Process, list[str]]]:

@@ -1,7 +1,6 @@
 """Care of a stage process: it dies with its parent, none works beside it in its folder, and it keeps its memory."""
 
 import ctypes
-import fcntl
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from editgan.errors import UserError
+from editgan.runtime.locks import held
 
 PR_SET_PDEATHSIG = 1
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
@@ -75,29 +74,14 @@ def end_children() -> None:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the lock of a stage's work folder; the kernel drops it when the process ends in whatever way.
+    """Hold the lock of a stage's work folder.
 
     Raises:
-        UserError: another process holds it; names its id.
+        UserError: another process holds it; names its number.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"{path}: process {holder} already runs the stage {folder.name} here; wait for it or stop it first"
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)  # the id of a process stays in the file only where it was killed
+    fault = f"process {{pid}} already runs the stage {folder.name} here; wait for it or stop it first"
+    with held(folder / "lock", fault):
+        yield
 
 
 def has_gpu() -> bool:

@@ -1,0 +1,61 @@
+"""The command lines of this package: a Typer function each, what users can mend as one line, SIGTERM as Ctrl-C."""
+
+import functools
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+
+from editgan.errors import UserError
+
+
+def run(
+    command: Callable[..., None],
+    arguments: Sequence[str] | None,
+    *,
+    lists: Sequence[str] = (),
+    failures: tuple[type[Exception], ...] = (),
+    stopped: int = 130,
+    last_words: str | None = None,
+) -> int:
+    """Run a Typer function as the whole command; returns the exit status, 1 after a UserError.
+
+    Args:
+        arguments: the command line, by default this process's own.
+        lists: options that take several values: `--stages A B`.
+        failures: further errors that are one message and status 1.
+        stopped, last_words: exit status and message after Ctrl-C or SIGTERM.
+    """
+
+    @functools.wraps(command)
+    def wrapped(**options) -> None:
+        try:
+            command(**options)
+        except (UserError, *failures) as error:
+            print(error, file=sys.stderr, flush=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            if last_words:
+                print(last_words, file=sys.stderr, flush=True)
+            raise typer.Exit(stopped) from None
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(wrapped)
+    try:
+        app(one_each(sys.argv[1:] if arguments is None else arguments, lists))
+    except SystemExit as ended:
+        return ended.code or 0
+
+
+def one_each(arguments: Sequence[str], lists: Sequence[str]) -> list[str]:
+    """Each value of an option that takes several with the option before it, after an empty one: `--stages` alone."""
+    words, option = [], None
+    for word in arguments:
+        if word.startswith("-"):
+            option = word if word in lists else None
+            words += [word, ""] if option else [word]
+        else:
+            words += [option, word] if option else [word]
+    return words
