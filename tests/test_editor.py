@@ -244,10 +244,10 @@ def test_pasting_back_changes_nothing_beyond_the_seam(editor):
     assert torch.equal(paste_back(photos(), edited.images, torch.zeros_like(region)), photos())
     assert editor.paste(edited).shape == photos().shape
     editor.set_image(photos(), steps=0)
-    with pytest.raises(UserError, match="of other images"):
+    with pytest.raises(UserError, match="belongs to images set earlier"):
         editor.paste(edited)
     editor.sample([1])
-    with pytest.raises(UserError, match="no photo to paste on"):
+    with pytest.raises(UserError, match="no photo to paste into"):
         editor.paste(editor.apply({"bigger_nose": 1.0}))
 
 
@@ -262,22 +262,22 @@ def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
         (lambda: editor.set_image(photos().float()), "torch.float32"),
         (lambda: editor.set_latents(torch.zeros(1, 8, 15)), r"takes \[N, 8, 16\]"),
         (lambda: editor.set_latents(nan), "NaN"),
-        (lambda: editor.apply({"smil": 1.0}), "unknown edit 'smil'; there are bigger_nose, red_hair"),
+        (lambda: editor.apply({"smil": 1.0}), "unknown edit 'smil'; available: bigger_nose, red_hair"),
         (lambda: editor.apply({}), "at least one edit"),
         (lambda: editor.apply({"red_hair": float("nan")}), "strength of red_hair is nan"),
-        (lambda: editor.edit(editor.segment(), torch.zeros(2, 3, dtype=torch.bool)), "the region is"),
+        (lambda: editor.edit(editor.segment(), torch.zeros(2, 3, dtype=torch.bool)), "the region has shape"),
         (lambda: editor.edit(editor.segment()), "paint a change"),
         (lambda: editor.edit(editor.segment() + 4), "there are 4"),
         (lambda: editor.edit(editor.segment().int() - 9), "the label -9; there are 4, from 0 on"),
-        (lambda: editor.edit(editor.segment(), torch.zeros(SIDE, SIDE, dtype=torch.bool)), "region holds no pixel"),
-        (lambda: editor.apply({"red_hair": 1e39}), "lead far out of what the generator knows"),
+        (lambda: editor.edit(editor.segment(), torch.zeros(SIDE, SIDE, dtype=torch.bool)), "the region is empty"),
+        (lambda: editor.apply({"red_hair": 1e39}), "move the latents far out of range"),
         (lambda: editor.apply({"red_hair": 1.0}, refine=-3), "refine is -3"),
         (lambda: editor.set_image(photos(), steps=-1), "steps is -1"),
         (lambda: editor.set_image(photos(), identity_weight=float("nan")), "identity_weight is nan"),
         (lambda: editor.set_image(photos().numpy()), "give a uint8 tensor"),
         (lambda: labelled_samples(editor.G, editor.S, count=1, truncation_psi=float("nan")), "truncation_psi is nan"),
-        (lambda: editor.edit(torch.zeros(3, 3)), "the images ask for"),
-        (lambda: Editor.load(tmp_path), "missing; it is made by stage assets"),
+        (lambda: editor.edit(torch.zeros(3, 3)), "the edited masks have shape"),
+        (lambda: Editor.load(tmp_path), "missing; it is written by stage assets"),
         (lambda: Editor.load(outputs, "tpu"), "no device"),
     ):
         with pytest.raises(UserError, match=match):
@@ -417,23 +417,23 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         save_png(tmp_path / name, to_pil(photos()[0]))
     for arguments, fault in (
         (("embed", "none.png"), "none.png: no such file or folder"),
-        (("embed", "empty"), "empty: holds neither pictures"),
+        (("embed", "empty"), "empty: has neither pictures"),
         (("embed", "broken.png"), "broken.png: cannot be read as an image"),
         (("embed", "small.png"), "blazeface.safetensors: missing; `python -m editgan assets` fetches"),
-        (("embed", "a.png", "more/a.png"), "several inputs are called a"),
+        (("embed", "a.png", "more/a.png"), "several inputs are named a"),
         (("embed", "a.png", "other.safetensors"), "cannot be mixed"),
-        (("segment", "other.safetensors"), "not latents that `embed` wrote"),
-        (("apply", "seven.safetensors", "--edit", "red_hair"), "is [1, 7, 16], this generator takes"),
+        (("segment", "other.safetensors"), "not latents written by `embed`"),
+        (("apply", "seven.safetensors", "--edit", "red_hair"), "has shape [1, 7, 16], this generator takes"),
         (("apply", "seven.safetensors", "--edit", "red_hair", "--paste-back"), "--paste-back needs photos"),
         (("edit", "a.png", "none.png"), "none.png: no such mask"),
-        (("apply", "a.png", "--edit", "smil"), "unknown edit 'smil'; there are bigger_nose, red_hair"),
+        (("apply", "a.png", "--edit", "smil"), "unknown edit 'smil'; available: bigger_nose, red_hair"),
         (("apply", "a.png", "--edit", "red_hair=much"), "'much' is no number"),
         (("apply", "a.png", "--edit", "red_hair", "--edit", "red_hair=1"), "given twice"),
         (("apply", "a.png", "--edit", "red_hair=nan"), "give a finite strength"),
         (("segment", "a.png", "--steps", "0", "--out", "broken.png"), "broken.png: is in the way, a file where"),
         (("edit", "more", "a.png"), "of no part"),
         (("edit", "both", "a.png"), "one mask for 2 pictures"),
-        (("edit", "both", "more"), "no such mask: more/a_mask.png, more/b_mask.png; `editgan segment` makes them"),
+        (("edit", "both", "more"), "no such mask: more/a_mask.png, more/b_mask.png; `editgan segment` writes masks"),
         (("edit", "both", "more", "--name", "mine"), "holds several pictures; --name takes one"),
         (("edit", "a.png", "a.png", "--name", "../x"), "use letters, digits and _"),
         (("edit", "a.png", "a.png", "--name", "red_hair"), "the pipeline has an edit of this name"),

@@ -298,7 +298,7 @@ def test_pictures_of_the_models_size_are_taken_as_they_are(run, outputs, tmp_pat
     status, said = run("apply", "a.png", "--steps", "0", "--edit", "red_hair")
     assert status == 0 and "LPIPS" not in said
     status, said = run("embed", "a.png", "--steps", "0", "--face", "2")
-    assert status == 1 and f"a.png: is {SIDE}x{SIDE}, an aligned face; --face 2 needs a whole photo" in said
+    assert status == 1 and f"a.png: is an aligned face ({SIDE}x{SIDE}); --face 2 needs a whole photo" in said
     assert read_image(tmp_path / "edited" / "a_edited.png", SIDE).shape == (3, SIDE, SIDE)
 
 
@@ -310,7 +310,7 @@ def test_the_editor_blends_only_its_own_edit(outputs):  # noqa: F811
     changed = (editor.blend(edited, photo, {0: face}).pixels != 99).any(0)
     assert changed.any() and not changed[:, 80:].any()
     editor.sample([1])
-    with pytest.raises(UserError, match="of other images"):
+    with pytest.raises(UserError, match="belongs to images set earlier"):
         editor.blend(edited, photo, {0: face})
 
 
@@ -341,7 +341,7 @@ def test_what_is_warned_of_is_what_the_models_own_kind_seldom_is(run, outputs, w
     assert inputs.usual_likeness(editor, outputs).lpips > 0.1
     said = run(*command)[1]
     (outputs / "data" / "val.zip").unlink()
-    assert "val.zip: missing; it is made by stage data" in run(*command)[1] and "val.zip" not in said
+    assert "val.zip: missing; it is written by stage data" in run(*command)[1] and "val.zip" not in said
 
 
 # --- photographs of people -------------------------------------------------------------------------------------------

@@ -107,10 +107,10 @@ def request(url: str, rows: list[dict]) -> list[dict]:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"image": None}, "no base64"),
-        ({"image": "####"}, "no base64"),
+        ({"image": None}, "not a base64-encoded PNG or JPEG"),
+        ({"image": "####"}, "not a base64-encoded PNG or JPEG"),
         ({"image": base64.b64encode(b"GIF89a").decode()}, "cannot be read as a PNG or JPEG"),
-        ({"edits": None}, "no object of strengths"),
+        ({"edits": None}, "not an object of strengths"),
         ({"steps": float("inf")}, "`steps` is inf; give a whole number"),
         ({"steps": 0.7}, "whole number"),
         ({"refine": 1e9}, "from 0 to 1000"),

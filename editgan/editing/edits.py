@@ -1,4 +1,4 @@
-"""Edits described in `edits.yaml`: which parts an edit is about, and how its target mask is made from a head's mask."""
+"""The edits of `edits.yaml`: which parts an edit changes, and how to derive its target mask from a head's mask."""
 
 import re
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ from editgan.section import Section
 
 RULE = re.compile(r"(\w+)\s*(>=|!=|=)\s*([^=\s].*)")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-CLOSED_EYES = 0.5  # of 0 open to 1 closed
+CLOSED_EYES = 0.5  # `blink` from which eyes count as closed; 0 is open, 1 closed
 
 
 class Step(Section):
-    """One operation on a mask; `parts` are part names. Lengths are fractions of the image's side."""
+    """One operation on a mask. `parts` are part names. Lengths are fractions of the image side."""
 
     parts: tuple[str, ...] = Field(min_length=1)
 
@@ -39,24 +39,24 @@ class Step(Section):
 
 
 class Covering(Step):
-    """An operation that may put parts where they were not before."""
+    """An operation that may extend parts onto pixels of other labels."""
 
-    over: tuple[str, ...] | None = None  # labels that they may cover there; null: any
+    over: tuple[str, ...] | None = None  # labels that the parts may overwrite; null: any
 
     def over_ids(self, names: Sequence[str]) -> list[int] | None:
         return None if self.over is None else [names.index(part) for part in self.over]
 
 
 class Transplant(Covering):
-    """The parts of a labelled head, with the size that they have there relative to the distance of the eyes."""
+    """Copy the parts of a labelled head (the donor), at their size relative to the distance between its eyes."""
 
-    donor: str  # a rule on its attributes, e.g. "smile >= 0.8"; of those that fit, the most frontal
-    at: Literal["parts", "eyes"] = "parts"  # where they were before, or where the donor has them relative to its eyes
-    add: bool = False  # to the parts that are there, which go otherwise
+    donor: str  # rule on the donor's attributes, e.g. "smile >= 0.8"; the most frontal match is used
+    at: Literal["parts", "eyes"] = "parts"  # position: where the parts were, or as on the donor relative to the eyes
+    add: bool = False  # keep the parts that are already there; otherwise they are erased first
 
 
 class Move(Step):
-    """Move, scale and turn each part about its own middle, or all about their common one."""
+    """Move, scale and rotate each part about its own centre, or all parts about their common centre (`together`)."""
 
     x: float = 0.0  # to the right
     y: float = 0.0  # down
@@ -66,26 +66,26 @@ class Move(Step):
 
 
 class Grow(Covering):
-    """Grow the parts, or shrink them where negative."""
+    """Grow the parts; negative values shrink them."""
 
     x: float
     y: float
 
 
 class Bend(Step):
-    """Raise the ends of the parts, taken together, while their middle stays: a smile drawn without a donor."""
+    """Raise the left and right ends of the parts and keep their middle: a smile without a donor."""
 
     y: float  # of the outermost columns, upwards; negative lowers them
 
 
 class Repaint(Step):
-    """Give the parts another label, or, with "nearest", that of the nearest pixel beside them."""
+    """Relabel the parts; "nearest" takes the label of the nearest pixel outside them."""
 
     to: str = Field(alias="as")
 
 
 class Open(Section):
-    """Move a lower part down and fill the gap."""
+    """Move the `lower` part down and fill the gap to `upper` with `inside`."""
 
     upper: str
     lower: str
@@ -94,13 +94,13 @@ class Open(Section):
 
 
 class Painted(Section):
-    """A mask painted by hand: a PNG of part labels, its path relative to the file of edits."""
+    """A mask painted by hand: a PNG of part labels. The path is relative to the edits file."""
 
     file: str
 
 
 class Operation(Section):
-    """Exactly one of these."""
+    """One list entry of an edit: exactly one of these operations."""
 
     transplant: Transplant | None = None
     move: Move | None = None
@@ -114,42 +114,42 @@ class Operation(Section):
     def _one(self) -> "Operation":
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"one operation a list entry, one of {', '.join(type(self).model_fields)}")
+            raise ValueError(f"give exactly one operation per list entry: {', '.join(type(self).model_fields)}")
         return self
 
 
 class Edit(Section):
-    """One entry of the file."""
+    """One entry of the edits file."""
 
-    about: str  # one line for people
+    about: str  # one-line description
     region: tuple[str, ...] = Field(min_length=1)  # Q_edit: the parts that the edit may change
-    mask: tuple[Operation, ...] = Field(min_length=1)  # one after the other
-    learn_from: tuple[str, ...] = ()  # rules on the attributes of the heads that it is learned from
-    heads: int | None = Field(None, ge=1)  # how many heads it is learned from; null: as in the params
-    adds: bool = False  # parts that are not there before, so that the segmentation need not see them first
-    strength: float = 1.0  # at which the vector is applied unless another is asked for; 1 is the learned one
-    rest: Literal["face", "any"] = "face"  # a head at rest (no smile, lips closed, eyes open), or any
+    mask: tuple[Operation, ...] = Field(min_length=1)  # applied in this order
+    learn_from: tuple[str, ...] = ()  # rules that the attributes of the training examples must satisfy
+    heads: int | None = Field(None, ge=1)  # number of heads to learn from; null: `editing.heads` of the params
+    adds: bool = False  # the edit adds parts, so the segmentation need not find them before the edit
+    strength: float = 1.0  # default strength of the vector; 1 is the learned one
+    rest: Literal["face", "any"] = "face"  # learn from neutral heads (no smile, lips closed, eyes open), or from any
 
 
 def load_edits(path: str | Path, class_names: Sequence[str]) -> dict[str, Edit]:
-    """Read a file of edits and check its part names.
+    """Read an edits file and check its part names.
 
     Raises:
-        UserError: missing or unreadable file, an unknown key, part or operation, or a bad name.
+        UserError: missing or unreadable file, an unknown key, part or operation, or an invalid edit name.
     """
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file of edits") from None
+        raise UserError(f"{path}: edits file not found") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML: {error}") from None
+        raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected edits by name, found {content!r}")
     edits = {}
     for name, entry in content.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise UserError(f"{path}: {name!r} is no name of an edit; use small letters, digits and _")
+            raise UserError(f"{path}: invalid edit name {name!r}; use lowercase letters, digits and _")
         try:
             edits[name] = Edit.model_validate(entry)
         except ValidationError as error:
@@ -163,7 +163,7 @@ def load_edits(path: str | Path, class_names: Sequence[str]) -> dict[str, Edit]:
 
 
 def named_parts(edit: Edit) -> list[str]:
-    """Every part that an edit names."""
+    """All parts that an edit refers to."""
     parts = list(edit.region)
     for operation in edit.mask:
         for step in (operation.transplant, operation.move, operation.grow, operation.bend, operation.repaint):
@@ -177,15 +177,15 @@ def named_parts(edit: Edit) -> list[str]:
 
 
 def fits(attributes: dict, rule: str) -> bool:
-    """Whether a head's attributes fit a rule: "beard != none", "hair_style = long", "smile >= 0.8".
+    """Whether a head's attributes satisfy a rule: "beard != none", "hair_style = long", "smile >= 0.8".
 
     Raises:
-        UserError: no rule, or an attribute that heads do not have.
+        UserError: an invalid rule, or an unknown attribute.
     """
     match = RULE.fullmatch(rule.strip())
     if match is None or match[1] not in attributes:
         raise UserError(
-            f"{rule!r} is no rule on the attributes of a head; write e.g. smile >= 0.8 or beard != none, with one of "
+            f"invalid rule {rule!r}; write e.g. smile >= 0.8 or beard != none, with one of the attributes "
             + ", ".join(attributes)
         )
     value, wanted = attributes[match[1]], match[3]
@@ -195,24 +195,24 @@ def fits(attributes: dict, rule: str) -> bool:
         except ValueError:
             raise UserError(f"{rule!r}: {match[1]} is a number") from None
     elif match[2] == ">=":
-        raise UserError(f"{rule!r}: {match[1]} is no number, it can be = or != a value")
+        raise UserError(f"{rule!r}: {match[1]} is not a number; use = or !=")
     if match[2] == ">=":
         return value >= wanted
     return (value == wanted) == (match[2] == "=")
 
 
 def turned(attributes: dict) -> float:
-    """How far a head is from looking straight at the camera, in radians."""
+    """How far a head is rotated away from frontal, in radians: |yaw| + |pitch| + |roll|."""
     return abs(attributes["yaw"]) + abs(attributes["pitch"]) + abs(attributes["roll"])
 
 
 def at_rest(head: dict) -> bool:
-    """Attributes of a head that neither smiles nor frowns, its lips closed and its eyes open."""
+    """Whether a head's attributes are neutral: no smile, no frown, lips closed, eyes open."""
     return all(head[unit] == 0 for unit in ("smile", "mouth_open", "frown")) and head["blink"] < CLOSED_EYES
 
 
 def suitable_heads(described: Edit, attributes: Sequence[dict]) -> list[int]:
-    """Heads that an edit can be learned from: those without beard first, then the most frontal."""
+    """Indices of heads to learn an edit from, sorted: beardless before bearded, then by how frontal they are."""
     found = [
         index
         for index, head in enumerate(attributes)
@@ -222,16 +222,16 @@ def suitable_heads(described: Edit, attributes: Sequence[dict]) -> list[int]:
 
 
 def choose_donor(rule: str, parts: Sequence[int], masks: np.ndarray, attributes: Sequence[dict]) -> int:
-    """Of the labelled heads that fit, one that shows all the parts, and of these the most frontal.
+    """Index of the labelled head that satisfies the rule and misses the fewest parts; ties go to the most frontal.
 
     Raises:
-        UserError: none fits or none of these shows any of the parts.
+        UserError: no head satisfies the rule and shows at least one of the parts.
     """
     candidates = [i for i, head in enumerate(attributes) if fits(head, rule) and np.isin(masks[i], parts).any()]
     if not candidates:
         raise UserError(
-            f"none of the {len(attributes)} labelled heads fits {rule!r}; label more heads (data.few_shot) or change "
-            "the rule in the file of edits"
+            f"none of the {len(attributes)} labelled heads satisfies {rule!r}; label more heads (data.few_shot) or "
+            "change the rule in the edits file"
         )
     return min(candidates, key=lambda i: (sum(not (masks[i] == part).any() for part in parts), turned(attributes[i])))
 
@@ -245,19 +245,19 @@ def target_mask(
     donor_attributes: Sequence[dict],
     folder: Path = Path(),
 ) -> tuple[np.ndarray, str]:
-    """Make the mask that an edit asks for, from the mask of a head.
+    """Apply an edit to the mask of a head.
 
     Args:
         mask: labels  # uint8 [H, W]
         donors: masks of the labelled heads  # uint8 [N, H, W]
-        folder: what paths of painted masks are relative to
+        folder: paths of painted masks are relative to this folder
     Returns:
-        (the edited mask  # uint8 [H, W], where parts of others came from, e.g. "pool/00003")
+        (the edited mask  # uint8 [H, W], the source of transplanted parts, e.g. "pool/00003")
     """
     side, origin = mask.shape[-1], ""
 
     def pixels(length: float) -> int:
-        """A length other than 0 is at least one pixel."""
+        """A fraction of the side in pixels; a nonzero length is at least one pixel."""
         return int(np.sign(length)) * max(1, round(abs(length) * side)) if length else 0
 
     for operation in edit.mask:
@@ -292,7 +292,7 @@ def target_mask(
 
 
 def transplanted(step: Transplant, mask: np.ndarray, donor: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """`masks.transplant_parts` as a step asks for it; masks [H, W]. Without eyes the parts stand for themselves."""
+    """Run a `Transplant` step on masks [H, W]. If a mask lacks an eye, the parts themselves give scale and position."""
     ids, over = step.class_ids(class_names), step.over_ids(class_names)
     eyes = [class_names.index(name) for name in EYES if name in class_names]
     scale = size_ratio(mask, donor, eyes) if len(eyes) == 2 else None

@@ -1,4 +1,4 @@
-"""Edits of part masks: their region; parts transplanted, moved, scaled, turned, grown, bent, erased, opened."""
+"""Operations on part masks: edit region; transplant, move, scale, rotate, grow, bend, erase and open parts."""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from editgan.data.paste import dilate
 from editgan.errors import UserError
 
 EYES = ("left_eye", "right_eye")
-SURROUNDINGS = ("background", "skin")  # what parts give way to is not edited itself, if anything else is
-MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # Q_edit of the smile: what it may change
-DILATION_AT_512 = 5  # pixels that the region of an edit grows by at 512 px (EditGAN 3.2)
-MOUTH_ENLARGEMENT = 1.1  # a transplanted mouth is this much wider than the one it replaces (released code)
+SURROUNDINGS = ("background", "skin")  # excluded from the edited parts, unless nothing else was painted
+MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # Q_edit of the smile: the parts it may change
+DILATION_AT_512 = 5  # dilation of the edit region in pixels, at 512 px (EditGAN 3.2)
+MOUTH_ENLARGEMENT = 1.1  # width of a transplanted mouth relative to the mouth it replaces (released code)
 
 
 def is_part(masks: Tensor, class_ids: Sequence[int]) -> Tensor:
-    """True where a mask [.., H, W] holds one of the classes.  # bool [.., H, W]"""
+    """True where a mask [.., H, W] has one of the classes.  # bool [.., H, W]"""
     return torch.isin(masks, torch.tensor(list(class_ids), dtype=masks.dtype, device=masks.device))
 
 
@@ -37,9 +37,9 @@ def edit_region(before: Tensor, after: Tensor, class_ids: Sequence[int]) -> Tens
 def painted_parts(
     before: Tensor, after: Tensor, where: Tensor, class_names: Sequence[str]
 ) -> tuple[tuple[str, ...], ...]:
-    """Q_edit of each image: the parts that pixels `where` belong to before or after, without what surrounds them.
+    """Q_edit of each image: the labels of pixels `where` before and after the edit, except skin and background.
 
-    Where nothing but skin and background is painted, as for the outline of a face, it is about the skin.
+    If only skin and background were painted, e.g. for the outline of a face, Q_edit is the skin.
 
     Args:
         before, after: labels  # [N, H, W]
@@ -54,15 +54,15 @@ def painted_parts(
 
 
 def erase_parts(mask: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
-    """Give every pixel of these classes the label of the nearest pixel of another class.  # [H, W]
+    """Replace the label of every pixel of these classes by the nearest other label.  # [H, W]
 
     Raises:
-        UserError: the mask holds nothing else.
+        UserError: the mask has no other label.
     """
     erased = np.isin(mask, class_ids)
     if erased.all():
         raise UserError(
-            f"the mask holds nothing but the classes {list(class_ids)} that are to be erased; give the mask of a head"
+            f"the mask has only the classes {list(class_ids)}, which are to be erased; give the mask of a head"
         )
     nearest = distance_transform_edt(erased, return_distances=False, return_indices=True)  # [2, H, W]
     return mask[tuple(nearest)]
@@ -80,15 +80,15 @@ def place_parts(
     over: Sequence[int] | None = None,
     erase: bool = True,
 ) -> np.ndarray:
-    """Erase parts of a mask and put those of a donor in their place: scaled, then turned, then moved.
+    """Erase parts of a mask and paste a donor's parts, which are scaled, then rotated, then moved.
 
     Args:
-        mask, donor: labels of one image each; the same mask moves its own parts  # uint8 [H, W]
-        start, end: the point of the donor that is to lie on that point of the mask, (x, y) in pixels
-        scale: along x and y, as the donor sees them
+        mask, donor: labels of one image each; pass the same mask twice to move its own parts  # uint8 [H, W]
+        start, end: the donor's point `start` is placed at the mask's point `end`, (x, y) in pixels
+        scale: along the donor's x and y axes
         degrees: clockwise
-        over: labels that the parts may cover where they were not before; None: any
-        erase: whether the mask's own parts go
+        over: labels that the pasted parts may overwrite; None: any
+        erase: whether to erase the mask's own parts first
     Returns:
         the edited mask  # uint8 [H, W]
     """
@@ -115,19 +115,19 @@ def transplant_parts(
     anchors: tuple[tuple[float, float], tuple[float, float]] | None = None,
     erase: bool = True,
 ) -> np.ndarray:
-    """Replace parts of a mask by those of a donor mask, as the released code makes its smile target.
+    """Replace parts of a mask by those of a donor mask, as in the released code's smile target.
 
-    The parts are erased, the donor's are scaled evenly, centred on where they were, and pasted. A mask without these
-    parts gets them in the place that they have on the donor.
+    The mask's parts are erased. The donor's parts are scaled uniformly, centred on the erased ones and pasted. If the
+    mask has none of these parts, they keep the donor's position.
 
     Args:
         mask, donor: labels of one image each, uint8  # [H, W]
-        class_ids: the parts taken together, e.g. both lips and the mouth interior
-        scale: size of the parts relative to the donor's (`size_ratio`); None: the released code's rule, which gives
-            them 1.1 times the width that they have on `mask`, whatever that is on the donor
-        over: labels that the parts may cover where they were not before; None: any
-        anchors: points (x, y) of the mask and of the donor that are to coincide; None: the middles of the parts
-        erase: whether the mask's own parts go
+        class_ids: the parts, handled as one, e.g. both lips and the mouth interior
+        scale: size of the parts relative to the donor's (`size_ratio`); None: the released code's rule, 1.1 times
+            their width on `mask`, independent of their width on the donor
+        over: labels that the pasted parts may overwrite; None: any
+        anchors: points (x, y) of the mask and of the donor to align; None: the centres of the parts
+        erase: whether to erase the mask's own parts first
     Returns:
         the edited mask, uint8  # [H, W]
     Raises:
@@ -135,7 +135,7 @@ def transplant_parts(
     """
     theirs = bounding_box(donor, class_ids)
     if theirs is None:
-        raise UserError(f"the donor mask holds no pixel of the classes {list(class_ids)}; choose another donor")
+        raise UserError(f"the donor mask has no pixel of the classes {list(class_ids)}; choose another donor")
     ours = bounding_box(mask, class_ids)
     if scale is None:
         scale = MOUTH_ENLARGEMENT * (ours[3] - ours[1]) / (theirs[3] - theirs[1]) if ours else 1.0
@@ -151,10 +151,10 @@ def move_parts(
     scale: tuple[float, float] = (1.0, 1.0),
     degrees: float = 0.0,
 ) -> np.ndarray:
-    """Scale parts about the middle of their common box, turn them clockwise, move them by (x, y) pixels.
+    """Scale parts about the centre of their common bounding box, rotate them clockwise, move them by (x, y) pixels.
 
     The new sides are whole pixels, at least one, so that a part two pixels high does not vanish between two rows. A
-    mask without the parts stays as it is.
+    mask without the parts is returned unchanged.
     """
     box = bounding_box(mask, class_ids)
     if box is None:
@@ -171,9 +171,9 @@ def move_parts(
 def grow_parts(
     mask: np.ndarray, class_ids: Sequence[int], pixels: tuple[int, int], over: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Let parts grow by so many pixels along x and y, each pixel taking the label of the nearest one of the parts.
+    """Dilate parts by `pixels` along x and y; each new pixel takes the label of the nearest pixel of the parts.
 
-    Negative numbers shrink them, and the nearest other label fills in. `over` are the labels that they may cover.
+    Negative values erode the parts, and the nearest other label fills the gap. `over`: labels they may overwrite.
     """
     reach_x, reach_y = (abs(one) for one in pixels)
     element = np.ones((2 * reach_y + 1, 2 * reach_x + 1), bool)
@@ -193,9 +193,9 @@ def grow_parts(
 
 
 def bend_parts(mask: np.ndarray, class_ids: Sequence[int], pixels: int) -> np.ndarray:
-    """Raise the left and right ends of parts by so many pixels, the columns between along a parabola.
+    """Raise the left and right ends of parts by `pixels`, and the columns between along a parabola.
 
-    The middle stays where it is; where the parts were, the nearest other label fills in.
+    The middle column does not move. The nearest other label fills the pixels that the parts leave.
     """
     box = bounding_box(mask, class_ids)
     if box is None:
@@ -211,7 +211,7 @@ def bend_parts(mask: np.ndarray, class_ids: Sequence[int], pixels: int) -> np.nd
 
 
 def open_parts(mask: np.ndarray, upper: int, lower: int, inside: int, pixels: int) -> np.ndarray:
-    """Move `lower` down by so many pixels and fill what lies between it and `upper`, column by column."""
+    """Move `lower` down by `pixels` and fill the gap between it and `upper` with `inside`, column by column."""
     if bounding_box(mask, [lower]) is None or bounding_box(mask, [upper]) is None:
         return mask.copy()
     opened = move_parts(mask, [lower], by=(0, pixels))
@@ -224,22 +224,22 @@ def open_parts(mask: np.ndarray, upper: int, lower: int, inside: int, pixels: in
 
 
 def middle(box: tuple[int, int, int, int]) -> tuple[float, float]:
-    """(x, y) of the middle of a `bounding_box`."""
+    """(x, y) of the centre of a `bounding_box`."""
     top, left, bottom, right = box
     return (left + right) / 2, (top + bottom) / 2
 
 
 def eye_centres(mask: np.ndarray, eyes: Sequence[int]) -> np.ndarray | None:
-    """(x, y) of the middle of each eye in pixels, None where the mask lacks one.  # [2, 2]"""
+    """(x, y) of the centre of each eye in pixels; None if the mask lacks an eye.  # [2, 2]"""
     places = [np.argwhere(mask == eye) for eye in eyes]
     return np.stack([place.mean(axis=0)[::-1] + 0.5 for place in places]) if all(map(len, places)) else None
 
 
 def size_ratio(mask: np.ndarray, donor: np.ndarray, eyes: Sequence[int]) -> float | None:
-    """How large the head of `mask` is in units of the donor's: the ratio of the distances between their eyes.
+    """Size of the head in `mask` relative to the donor's: the ratio of their eye distances.
 
-    A smile is wider than the closed mouth that it replaces, by half on the rendered heads: a donor's mouth must keep
-    its size relative to the face, not to the mouth. None where a mask lacks an eye.
+    A smile is wider than the closed mouth it replaces (by half on the rendered heads), so a donor's mouth must keep
+    its size relative to the face, not to the old mouth. None if a mask lacks an eye.
     """
     ours, theirs = eye_centres(mask, eyes), eye_centres(donor, eyes)
     if ours is None or theirs is None:
@@ -248,7 +248,7 @@ def size_ratio(mask: np.ndarray, donor: np.ndarray, eyes: Sequence[int]) -> floa
 
 
 def bounding_box(mask: np.ndarray, class_ids: Sequence[int]) -> tuple[int, int, int, int] | None:
-    """(top, left, bottom, right) of the pixels of these classes, the last two exclusive; None where there are none."""
+    """(top, left, bottom, right) of the pixels of these classes, the last two exclusive; None if there are none."""
     rows, columns = np.nonzero(np.isin(mask, class_ids))
     if rows.size == 0:
         return None

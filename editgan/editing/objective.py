@@ -1,10 +1,10 @@
-"""The editing objective (EditGAN, section 3.2): follow the edited mask inside a region, change nothing outside.
+"""The editing objective (EditGAN, section 3.2): match the edited mask inside a region, keep the image outside.
 
 L = l_lpips LPIPS(x' (1 - r), x (1 - r)) + l_mse MSE(same) + l_ce CE(S(w_plus), y_edited) on r + l_id (1 - cos)
 
-x' = G(w_plus), x the image to keep, r the region of the edit. The paper gives LPIPS and the squared error one common
-weight; the released code weighs them 10 : 5. Here both are free. Images are masked in [-1, 1], so the region is grey
-rather than black in both.
+x' = G(w_plus), x is the image to keep, r the edit region. The paper gives LPIPS and the squared error one common
+weight; the released code uses 10 : 5. Here the two weights are independent. Images are masked in [-1, 1], so the
+masked region is grey, not black, in both images.
 """
 
 from dataclasses import dataclass
@@ -26,26 +26,26 @@ class EditLoss:
     lpips: Tensor  # LPIPS-VGG outside the region
     mse: Tensor  # squared error outside the region, of images in [0, 1], averaged over all pixels
     ce: Tensor  # cross-entropy to the edited mask, averaged over the region
-    identity: Tensor  # 1 - cosine of the identity features; 0 where they are switched off
-    followed: Tensor  # share of the region's pixels whose predicted label is the wanted one; not minimised
+    identity: Tensor  # 1 - cosine of the identity features; 0 if the term is off
+    followed: Tensor  # share of the region's pixels with the target label as prediction; a metric, not minimised
 
 
 class EditObjective:
-    """What a batch of edits should reach; call it with latents to learn how far they are from it.
+    """The objective of a batch of edits; call it with latents to get their losses.
 
-    Every image has its own target and loss and is independent of the others in the batch. What does not depend on the
-    latents (features of the kept image, sampling of the region) is computed here, once. The segmentation is read out
-    only at the pixels of the region.
+    Every image has its own target and loss and is independent of the others in the batch. The constructor computes
+    everything that does not depend on the latents (features of the kept image, sampling of the region). The
+    segmentation is evaluated only at the pixels of the region.
 
     Args:
         generator: G, frozen
         segmentation: S, frozen
         lpips: LPIPS-VGG with `features` and `distance`
         weights: of the terms
-        images: what must stay outside the region, normally G's own reconstruction, in [-1, 1]  # [N, 3, H, W]
+        images: the images to keep outside the region, normally G's reconstructions, in [-1, 1]  # [N, 3, H, W]
         masks: the edited masks y_edited, labels  # [N, H, W]
-        region: r, where the masks are to be followed; may be empty for an image  # bool [N, H, W]
-        identity: face features [N, D] of images in [-1, 1]; needed where weights.identity > 0
+        region: r, where the edited masks apply; may be empty for an image  # bool [N, H, W]
+        identity: face features [N, D] of images in [-1, 1]; required if weights.identity > 0
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class EditObjective:
     ) -> None:
         if masks.shape != region.shape or images.shape[2:] != masks.shape[1:] or len(images) != len(masks):
             raise ValueError(
-                f"images {images.shape}, masks {masks.shape} and region {region.shape} do not fit together"
+                f"shapes of images {images.shape}, masks {masks.shape} and region {region.shape} do not match"
             )
         if weights.identity > 0 and identity is None:
             raise ValueError(f"the identity term has weight {weights.identity} but no identity network was given")
@@ -99,7 +99,7 @@ class EditObjective:
         return EditLoss(total=total, lpips=lpips, mse=mse, ce=ce, identity=identity, followed=followed)
 
     def _per_image(self, values: Tensor) -> Tensor:
-        """Mean over each image's region; 0 where it is empty: [P] -> [N]"""
+        """Mean over each image's region, 0 for an empty region: [P] -> [N]"""
         return torch.zeros(len(self.keep), dtype=values.dtype, device=values.device).index_add(
             0, self.image_of, values * self.share
         )

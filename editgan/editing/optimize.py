@@ -1,4 +1,4 @@
-"""Optimisation of latents towards an edited mask, a whole batch of images at once."""
+"""Optimisation of latents towards edited masks, batched over images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -18,7 +18,7 @@ Report = Callable[[int, int, EditLoss], None]  # (step, steps, losses)
 class Optimized:
     """Result of an optimisation."""
 
-    w_plus: Tensor  # the iterate of least total loss, chosen for each image alone  # [N, num_ws, w_dim]
+    w_plus: Tensor  # the iterate with the lowest total loss, chosen per image  # [N, num_ws, w_dim]
     start: EditLoss  # losses at the start, detached
     best: EditLoss  # losses at `w_plus`, detached
 
@@ -31,19 +31,19 @@ def optimize(
     learning_rate: float = 0.02,
     report: Report | None = None,
 ) -> Optimized:
-    """Adam with a constant rate on all rows of w_plus; the best of the steps + 1 iterates is kept (released code).
+    """Run Adam at a constant rate on all rows of w_plus and keep the best of the steps + 1 iterates (released code).
 
-    The loss is the sum over the batch and Adam works element by element, so an image moves as if it were alone,
-    whatever the batch size, and has its own best iterate.
+    The loss is summed over the batch and Adam works elementwise, so the result of an image does not depend on the
+    batch. Each image keeps its own best iterate.
 
     Args:
         objective: an `EditObjective` for the batch
-        w_start: where to start  # [N, num_ws, w_dim]
+        w_start: initial latents  # [N, num_ws, w_dim]
         steps: Adam updates
         report: called after each evaluation with (step, steps, losses)
 
     Raises:
-        UserError: the loss is no number from the start.
+        UserError: the initial loss is not finite.
     """
     w_plus = w_start.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([w_plus], lr=learning_rate)
@@ -55,7 +55,7 @@ def optimize(
         if best is None:
             if not now.total.isfinite().all():
                 raise UserError(
-                    f"the loss of an edit starts at {now.total.tolist()}; its latents or networks are damaged: run "
+                    f"the initial loss of an edit is {now.total.tolist()}: its latents or networks are damaged; run "
                     "the stages encoder and segmentation again"
                 )
             start = best = now
@@ -86,19 +86,19 @@ def edit(
     identity: nn.Module | None = None,
     report: Report | None = None,
 ) -> Optimized:
-    """Edit images by their masks: optimise W+ from each image's own latent towards its edited mask.
+    """Edit images by their masks: optimise W+, starting at each image's latent, towards its edited mask.
 
-    With `shared_rows` all rows move alike, by one delta of [w_dim]. The paper's rows are free. With a generator that
-    was trained for an hour, free rows find ways to change what the segmentation sees and hardly the image.
+    With `shared_rows` all rows of W+ share one delta [w_dim]. In the paper every row has its own. With a generator
+    trained for an hour, independent rows fool the segmentation: its output changes while the image hardly does.
 
     Args:
         w_plus: latents of the images  # [N, num_ws, w_dim]
         target_masks: edited masks, labels  # [N, H, W]
-        region: where the masks are to be followed (`masks.edit_region`)  # bool [N, H, W]
-        identity: face features for the identity term, where weights.identity > 0
+        region: where the edited masks apply (`masks.edit_region`)  # bool [N, H, W]
+        identity: face features for the identity term; required if weights.identity > 0
     """
     with torch.no_grad():
-        images = G.synthesis(w_plus, noise_mode="const")  # the paper's x: G's own reconstruction
+        images = G.synthesis(w_plus, noise_mode="const")  # the paper's x: G's reconstruction
     objective = EditObjective(
         generator=G,
         segmentation=S,
@@ -129,10 +129,10 @@ def edit_in_batches(
     progress: Callable[[int, int], None] | None = None,
     **options,
 ) -> Tensor:
-    """`edit` of so many images at a time, which changes memory and speed only.  # w_plus [N, num_ws, w_dim]
+    """Run `edit` on `batch` images at a time, which affects memory and speed only.  # w_plus [N, num_ws, w_dim]
 
     Args:
-        progress: called with (steps done, steps in all), counting those of every batch
+        progress: called with (steps done, total steps), both counted over all batches
     """
     starts, parts = range(0, len(w_plus), batch), []
     for start in starts:
@@ -150,12 +150,12 @@ def edit_in_batches(
 
 
 def detached(loss: EditLoss) -> EditLoss:
-    """The same numbers without their graph."""
+    """The losses detached from the autograd graph."""
     return EditLoss(**{field.name: getattr(loss, field.name).detach() for field in fields(EditLoss)})
 
 
 def choose(where: Tensor, first: EditLoss, second: EditLoss) -> EditLoss:
-    """For each image the losses of `first` where True, else of `second`; where: bool [N]"""
+    """Per image, the losses of `first` where `where` (bool [N]) is True, else those of `second`."""
     return EditLoss(
         **{f.name: torch.where(where, getattr(first, f.name), getattr(second, f.name)) for f in fields(EditLoss)}
     )

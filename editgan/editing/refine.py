@@ -1,4 +1,4 @@
-"""Self-supervised refinement of an applied editing vector (EditGAN, section 3.3): remove what leaked elsewhere."""
+"""Self-supervised refinement of an applied editing vector (EditGAN, section 3.3): undo changes outside the region."""
 
 from collections.abc import Callable, Sequence
 
@@ -34,8 +34,8 @@ def refine(
 
     Args:
         w_plus: latents of the unedited images  # [N, num_ws, w_dim]
-        scale: strength; default: the vector's own
-        progress: called after each batch with (images done, images)
+        scale: strength; None: the vector's default
+        progress: called after each batch with (images done, total images)
     Returns:
         refined latents  # [N, num_ws, w_dim]
     """
@@ -70,16 +70,16 @@ def refine_edit(
     batch: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Refine any edit of W+, made by one vector or several.
+    """Refine an edit of W+ made by one or several vectors.
 
-    The edit is trusted to have moved the segmentation as wanted: S's labels of the edited image are the target, the
-    region is where the edited parts are before or after, and everything else is pulled back to the unedited image.
+    The target is S's segmentation of the edited image. The region covers the edited parts before and after the edit.
+    Outside the region the image is pulled back to the unedited one.
 
     Args:
         w_plus, w_edited: latents before and after the edit  # [N, num_ws, w_dim]
-        class_ids: labels of the parts that the edit is about (Q_edit)
+        class_ids: labels of the edited parts (Q_edit)
     Returns:
-        refined latents, each image independent of the batch it is in  # [N, num_ws, w_dim]
+        refined latents; each image is independent of its batch  # [N, num_ws, w_dim]
     """
     refined = []
     for before, after in zip(w_plus.split(batch), w_edited.split(batch), strict=True):
@@ -102,7 +102,7 @@ def refinement_objective(
     weights: ObjectiveWeights = REFINE_WEIGHTS,
     identity: nn.Module | None = None,
 ) -> EditObjective:
-    """What refinement strives for: the masks of `w_edited` inside the region, the images of `w_plus` outside."""
+    """The objective of refinement: the masks of `w_edited` inside the region, the images of `w_plus` outside."""
     images, features = G.synthesis_features(w_plus, noise_mode="const")
     masks = S.predict(features, images.shape[-1])  # [N, H, W]
     _, features = G.synthesis_features(w_edited, noise_mode="const")

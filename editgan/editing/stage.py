@@ -1,9 +1,9 @@
-"""Stage `editing`: learn the editing vectors of `edits.yaml`, each from a few validation heads, and try them on others.
+"""Stage `editing`: learn each editing vector of `edits.yaml` on a few validation heads and test it on others.
 
-The predicted mask of a head is changed as an edit describes, with parts of labelled heads where it needs a donor: these
-are the few whose masks are paid for anyway (masks of the training split belong to the judges). delta_w_plus is then
-optimised towards that mask, as for a user who paints it by hand. The vector is the mean of what its heads learned: what
-is a head's own is averaged away (params: `heads`; 1 is the paper's way).
+The edit is applied to the predicted mask of a head. A donor, where the edit needs one, is one of the labelled heads:
+their masks are available anyway, while masks of the training split are reserved for the judges. delta_w_plus is then
+optimised towards the edited mask, as for a mask painted by hand. The vector is the mean of the deltas over its heads,
+which averages out what is specific to one head (params: `heads`; the paper uses 1).
 """
 
 from collections.abc import Sequence
@@ -33,25 +33,25 @@ from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentatio
 from editgan.segmentation.predict import predict_masks
 from editgan.weights import write_json
 
-PICTURE_ROWS = 2  # of a picture: a head that the vector was learned from, and the first other that it is tried on
-SEEN = 0.25  # the parts cover at least this share of the pixels that they have on a typical labelled head
+PICTURE_ROWS = 2  # a head that the vector was learned from, and the first held-out head
+SEEN = 0.25  # a head is used if its parts have at least this share of their median area on the labelled heads
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What one vector is learned from."""
+    """The training data of one vector."""
 
     name: str
     edit: Edit
-    sources: list[int]  # validation heads, K of them
-    others: list[int]  # validation heads to try it on
-    before: np.ndarray  # what S sees on the sources  # uint8 [K, H, W]
-    targets: np.ndarray  # the same, edited  # uint8 [K, H, W]
-    origin: str  # where parts of the target came from
+    sources: list[int]  # indices of K validation heads to learn from
+    others: list[int]  # indices of held-out validation heads to test on
+    before: np.ndarray  # S's masks of the sources  # uint8 [K, H, W]
+    targets: np.ndarray  # these masks after the edit  # uint8 [K, H, W]
+    origin: str  # source of the transplanted parts
 
 
 def run(context: StageContext) -> None:
-    """outputs/editing: vectors/EDIT.safetensors and pictures/EDIT.png for every edit, metrics.json."""
+    """Write vectors/EDIT.safetensors and pictures/EDIT.png for every edit, and metrics.json."""
     params, device, data = context.params.editing, context.device, context.input("data")
     G = load_generator(context.input("generator") / "G_ema.safetensors", device)
     S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
@@ -78,7 +78,7 @@ def run(context: StageContext) -> None:
     if not lessons:
         raise UserError(
             f"none of the {len(edits)} edits changes the mask of any of the {len(val)} embedded validation heads: the "
-            "segmentation sees no parts; run the stages encoder and segmentation again"
+            "segmentation finds no parts; run the stages encoder and segmentation again"
         )
     metrics = {}
     for index, lesson in enumerate(lessons):
@@ -102,11 +102,12 @@ def run(context: StageContext) -> None:
         shown = {caption: images[:PICTURE_ROWS] for caption, images in columns.items()}
         path = save_png(context.out / "pictures" / f"{lesson.name}.png", labelled_grid(shown))
         context.run.log_image(path, f"edits/{lesson.name}.png")
-        context.run.progress(index + 1, len(lessons), "edits", f"learned and tried {lesson.name}")
+        context.run.progress(index + 1, len(lessons), "edits", f"learned and tested {lesson.name}")
         row = metrics[lesson.name]
         print(
-            f"{lesson.name}: from {vector.source}; of their regions {row['followed_start']:.0%} are as painted before, "
-            f"{row['followed_best']:.0%} after optimising each head, {row['followed_vector']:.0%} with the vector"
+            f"{lesson.name}: learned from {vector.source}; region pixels with the target label: "
+            f"{row['followed_start']:.0%} before, {row['followed_best']:.0%} after optimising each head, "
+            f"{row['followed_vector']:.0%} with the vector"
         )
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({f"{name}/{key}": value for name, row in metrics.items() for key, value in row.items()})
@@ -124,16 +125,16 @@ def plan(
     heads: int,
     preview_heads: int,
 ) -> list[Lesson]:
-    """Which heads each edit is learned from, and what their masks should become.
+    """Choose the heads to learn each edit from, and compute their target masks.
 
-    Of the heads that fit the edit, the first `heads` (or what the edit says) on which S sees enough of the parts (which
-    have enough of them afterwards, where the edit adds them), and at most half of those that fit, so that others are
-    left to try it on; where there is none (networks trained for minutes), the one with the most. An edit that changes
-    no head's mask is left out, and a line says so.
+    Takes the first `heads` heads (or the edit's own number) that satisfy the edit's rules and on which S finds enough
+    pixels of the parts; if the edit adds parts, they are counted on the target mask. At most half of the suitable heads
+    are used, so that the others remain for testing. If no head has enough pixels (networks trained for minutes), the
+    one with the most is used. An edit that changes no mask is skipped with a message.
 
     Args:
-        masks: predicted, of the embedded validation heads  # uint8 [N, H, W]
-        attributes: of these heads
+        masks: predicted masks of the embedded validation heads  # uint8 [N, H, W]
+        attributes: of the same heads
     """
     lessons = []
     for name, described in edits.items():
@@ -156,10 +157,10 @@ def plan(
             if len(taken) == wanted:
                 break
         if best is None:
-            print(f"{name}: no vector, since it changes the mask of none of the {len(suited)} heads that fit it")
+            print(f"{name}: skipped, because it changes the mask of none of its {len(suited)} suitable heads")
             continue
         if not taken:
-            print(f"{name}: S sees {best[0]} pixels of its parts at the most; expect little from this vector")
+            print(f"{name}: S finds at most {best[0]} pixels of its parts on any head; expect a weak vector")
             taken = [best]
         _, sources, targets, origins = zip(*taken, strict=True)
         others = [head for head in suited if head not in sources][:preview_heads]
@@ -177,7 +178,7 @@ def learn(
     lesson: Lesson,
     identity: nn.Module | None,
 ) -> tuple[Optimized, Tensor]:
-    """The heads of a lesson, latents [K, num_ws, w_dim], each optimised as if alone; the regions, bool [K, H, W]."""
+    """Optimise each head of a lesson independently: latents [K, num_ws, w_dim] and regions, bool [K, H, W]."""
     params = context.params.editing
     before, targets = (torch.as_tensor(masks, device=w_plus.device) for masks in (lesson.before, lesson.targets))
     region = edit_region(before, targets, S.class_ids(lesson.edit.region))  # [K, H, W]
@@ -204,12 +205,12 @@ def learn(
 
 
 def agreement(masks: Tensor, targets: Tensor, region: Tensor) -> float:
-    """Share of each region's pixels that have the wanted label, mean over heads; masks [K, H, W], region bool."""
+    """Share of the region's pixels with the target label, mean over heads; masks [K, H, W], region bool."""
     return float((((masks == targets) & region).sum((1, 2)) / region.sum((1, 2)).clamp(min=1)).double().mean())
 
 
 def learning_metrics(learned: Optimized, vector: EditingVector, region: Tensor) -> dict[str, float]:
-    """How the optimisation went for each head that a vector is learned from, alone: means over these heads."""
+    """Losses at the start and at the best iterate of each head that a vector is learned from: means over heads."""
     names = ("total", "ce", "followed", "lpips", "mse")
     return {
         **{f"{name}_start": float(getattr(learned.start, name).mean()) for name in names},
@@ -231,10 +232,11 @@ def preview(
     identity: nn.Module | None,
     palette: Tensor,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Try a vector on heads, of which the first is one that it was learned from: (metrics of the others, columns).
+    """Test a vector on heads: (metrics on held-out heads, picture columns).
 
-    Where there are no others, there are no metrics. Leaks are differences outside the region between an edited image
-    and the unedited one; LPIPS-VGG guides the edits itself, so these numbers serve development and are no verdict.
+    The first head is one that the vector was learned from; the metrics leave it out. Without held-out heads there are
+    no metrics. Leak is the difference between the edited and the unedited image outside the region. LPIPS-VGG is part
+    of the training objective, so these metrics are for development only.
     """
     class_ids, count = S.class_ids(vector.region_classes), len(w_plus) - 1
     edited = apply_vector(w_plus, vector)
@@ -257,7 +259,7 @@ def preview(
         if count:
             metrics[f"{name}_leak_lpips_vgg_val{count}"] = float(loss.lpips[1:].mean())
             metrics[f"{name}_leak_mse_val{count}"] = float(loss.mse[1:].mean())
-            if name == "refined":  # of what the vector alone changes, which is the target here
+            if name == "refined":  # agreement with the mask after the plain vector, which is the target here
                 metrics[f"refined_followed_val{count}"] = float(loss.followed[1:].mean())
 
     def image(latents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Editing vectors: a learned delta_w_plus with everything needed to apply, refine and explain it (EditGAN 3.3)."""
+"""Editing vectors: a learned delta_w_plus with the metadata to apply, refine and explain it (EditGAN 3.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,36 +15,36 @@ KIND = "editing_vector"
 
 @dataclass(frozen=True)
 class EditingVector:
-    """What was learned from one edit of one image, or the mean of several.
+    """The latent offset learned from one edited image, or the mean over several images.
 
-    The vector is not normalised: scale 1 is what its heads learned on average, negative scales give the reverse edit.
+    The vector is not normalised: scale 1 is the mean learned offset, negative scales reverse the edit.
     """
 
     name: str
-    region_classes: tuple[str, ...]  # Q_edit: the parts that the edit is about
+    region_classes: tuple[str, ...]  # Q_edit: the parts that the edit changes
     source: str  # the images it was learned from, e.g. "val/00012, val/00033"
     delta_w_plus: Tensor  # [num_ws, w_dim]
-    scale: float = 1.0  # strength at which to apply it unless another is asked for
-    target: str = ""  # where the edited mask came from, e.g. "mouth of pool/00003"
+    scale: float = 1.0  # default strength
+    target: str = ""  # source of the edited mask, e.g. "mouth of pool/00003"
 
 
 def apply_vector(w_plus: Tensor, vector: EditingVector, scale: float | None = None) -> Tensor:
-    """w_plus + scale * delta_w_plus, for latents [N, num_ws, w_dim]; edits compose by applying one after the other.
+    """w_plus + scale * delta_w_plus, for latents [N, num_ws, w_dim]. Edits compose by addition.
 
     Raises:
-        UserError: the vector belongs to a generator of another shape.
+        UserError: the vector belongs to a generator with latents of another shape.
     """
     delta = vector.delta_w_plus
     if w_plus.shape[1:] != delta.shape:
         raise UserError(
-            f"editing vector {vector.name!r} is {list(delta.shape)}, the latents are {list(w_plus.shape[1:])}: "
+            f"editing vector {vector.name!r} has shape {list(delta.shape)}, the latents {list(w_plus.shape[1:])}: "
             "it was learned with another generator; learn it again with this one"
         )
     return w_plus + (vector.scale if scale is None else scale) * delta.to(w_plus)
 
 
 def combined(vectors: Sequence[EditingVector], scales: Sequence[float]) -> EditingVector:
-    """Several edits as one: the sum of scale * delta_w_plus, about the parts of all of them, to be refined once.
+    """Combine edits into one vector: the sum of scale * delta_w_plus and the union of the parts.
 
     Raises:
         UserError: vectors of different generators.
@@ -81,12 +81,12 @@ def load_vector(path: str | Path) -> EditingVector:
     """Read what `save_vector` wrote.
 
     Raises:
-        UserError: missing or damaged file, or no editing vector inside.
+        UserError: missing or damaged file, or a file without an editing vector.
     """
     tensors, metadata = load_tensors(path)
     if metadata.get("kind") != KIND or "delta_w_plus" not in tensors:
         raise UserError(
-            f"{path}: holds no editing vector (kind {metadata.get('kind')!r}, expected {KIND!r}); name a file of "
+            f"{path}: not an editing vector (kind {metadata.get('kind')!r}, expected {KIND!r}); give a file from "
             "outputs/editing/vectors"
         )
     return EditingVector(
@@ -100,6 +100,6 @@ def load_vector(path: str | Path) -> EditingVector:
 
 
 def load_vectors(*folders: str | Path | None) -> dict[str, EditingVector]:
-    """The vectors of folders by name, those of later folders over those of earlier ones; missing folders are empty."""
+    """Load the vectors of several folders by name. Later folders override earlier ones; missing folders are ignored."""
     paths = [path for folder in folders if folder is not None for path in sorted(Path(folder).glob("*.safetensors"))]
     return {path.stem: load_vector(path) for path in paths}

@@ -1,1 +1,1 @@
-"""The Editor API and what serves it."""
+"""The Editor API and the code that serves it."""

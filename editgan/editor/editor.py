@@ -1,4 +1,4 @@
-"""The editor: load the trained networks once, then embed images, segment them and edit them (EditGAN, section 3)."""
+"""The editor: load the trained networks once, then embed, segment and edit images (EditGAN, section 3)."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -39,39 +39,39 @@ MODELS = {
     "encoder/E.safetensors": "encoder",
     "segmentation/S.safetensors": "segmentation",
 }
-BATCH = 16  # images at a time; changes speed and memory only
-LARGEST_LATENT = 1e4  # entries of w_plus are of the size of 1
-Progress = Callable[[int, int], None]  # (done, all)
+BATCH = 16  # images at a time; affects speed and memory only
+LARGEST_LATENT = 1e4  # limit of |w_plus|; typical entries are of order 1
+Progress = Callable[[int, int], None]  # (done, total)
 
 
 @dataclass(frozen=True)
 class Edited:
-    """What an edit made of the images that were set."""
+    """The result of an edit of the images that were set."""
 
     images: Tensor  # uint8 [N, 3, H, W]
-    masks: Tensor  # what the segmentation sees on them, labels  # uint8 [N, H, W]
-    start: Tensor  # their latents before the edit  # [N, num_ws, w_dim]
-    w_plus: Tensor  # ... and after it  # [N, num_ws, w_dim]
-    region: Tensor  # what the edit was about, asked for, before and after, dilated  # bool [N, H, W]
-    parts: tuple[tuple[str, ...], ...]  # Q_edit: the parts that it was about, for each image
+    masks: Tensor  # predicted part labels of the edited images  # uint8 [N, H, W]
+    start: Tensor  # latents before the edit  # [N, num_ws, w_dim]
+    w_plus: Tensor  # latents after the edit  # [N, num_ws, w_dim]
+    region: Tensor  # requested region and edited parts before and after the edit, dilated  # bool [N, H, W]
+    parts: tuple[tuple[str, ...], ...]  # Q_edit: the edited parts of each image
 
 
 @dataclass
 class Editor:
-    """One or several images under edit; every call works on all of them, each as if alone.
+    """One or several images to edit. Every call works on all of them, each independently.
 
         editor = Editor.load("outputs")
         editor.set_image(read_image("head.png"))
         mask = editor.segment()[0]                          # paint on it, then
         edited = editor.edit(mask)                          # mode 3: optimisation, 100 steps
         editor.save_vector("mine", edited)
-        editor.apply({"smile": 1.2, "raise_brows": 0.5})    # mode 1: vectors alone, added
+        editor.apply({"smile": 1.2, "raise_brows": 0.5})    # mode 1: sum of vectors
         editor.apply({"mine": 1.0}, refine=30)              # mode 2: vectors, then self-supervised refinement
 
     Attributes:
         vectors: editing vectors by name.
-        class_names, palette: the parts, and a colour for each, uint8 [K, 3].
-        photos: the images as they were set, uint8 [N, 3, H, W]; None for latents.
+        class_names, palette: names of the parts and their colours, uint8 [K, 3].
+        photos: the images as given, uint8 [N, 3, H, W]; None if latents were set.
         w_plus: their latents, [N, num_ws, w_dim].
     """
 
@@ -82,30 +82,30 @@ class Editor:
     palette: Tensor
     vectors: dict[str, EditingVector] = field(default_factory=dict)
     device: torch.device = torch.device("cpu")
-    assets: Path | None = None  # where the identity network is read from, once a loss asks for it
+    assets: Path | None = None  # folder of the identity network, which is loaded when a loss first needs it
     photos: Tensor | None = field(default=None, init=False)
     _w_plus: Tensor | None = field(default=None, init=False)
-    _trained: Generator | None = field(default=None, init=False)  # where G is a tuned copy
+    _trained: Generator | None = field(default=None, init=False)  # the trained generator while G is a tuned copy
     _identity_net: nn.Module | None = field(default=None, init=False)
 
     @classmethod
     def load(
         cls, outputs: str | Path = "outputs", device: str = "auto", *, vectors: str | Path | None = None
     ) -> "Editor":
-        """Read what the stages left in a folder of outputs, and editing vectors of your own in the folder `vectors`.
+        """Load the networks and vectors from a folder of stage outputs, and your own vectors from folder `vectors`.
 
-        On a CPU the process keeps freed memory from now on (`keep_freed_memory`), which makes optimisation up to twice
+        On a CPU the process stops returning freed memory (`keep_freed_memory`), which makes optimisation up to twice
         as fast.
 
         Raises:
-            UserError: a model is missing or damaged; the message says which stage makes it.
+            UserError: a model is missing or damaged; the message names the stage that writes it.
         """
         outputs, chosen = Path(outputs), device_named(device)
         for name, stage in MODELS.items():
             if not (outputs / name).is_file():
                 raise UserError(
-                    f"{outputs / name}: missing; it is made by stage {stage}: run `make demo`, or name another folder "
-                    "of outputs"
+                    f"{outputs / name}: missing; it is written by stage {stage}: run `make demo`, or give another "
+                    "folder of outputs"
                 )
         if chosen.type == "cpu":
             keep_freed_memory()
@@ -127,7 +127,7 @@ class Editor:
 
     @property
     def w_plus(self) -> Tensor:
-        """Latents of the images under edit.  # [N, num_ws, w_dim]
+        """Latents of the images that were set.  # [N, num_ws, w_dim]
 
         Raises:
             UserError: no image was set.
@@ -146,21 +146,21 @@ class Editor:
         identity_weight: float = 0.0,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Embed images: the encoder's guess, then `steps` of optimisation in W+ (0: the guess alone).
+        """Embed images: the encoder's estimate, then `steps` of optimisation in W+ (0: encoder only).
 
         Args:
             images: uint8 [3, H, W] or [N, 3, H, W], H = W = G.img_resolution
-            steps, learning_rate: as stage `encoder` takes them by default; more steps want a lower rate
-            consistency_weight: of a term that keeps latents where the encoder knows images (`invert`)
-            identity_weight: of 1 - cosine of dlib's face features; 4 at a rate of 0.1 keeps people most alike
+            steps, learning_rate: the defaults are those of stage `encoder`; more steps need a lower rate
+            consistency_weight: weight of the encoder-consistency term (`invert`)
+            identity_weight: weight of 1 - cosine of dlib's face features; best identity: 4 at a learning rate of 0.1
         Returns:
-            their reconstructions  # uint8 [N, 3, H, W]
+            the reconstructions  # uint8 [N, 3, H, W]
         Raises:
             UserError: images of another size or type.
         """
         side, given = self.G.img_resolution, (getattr(images, "dtype", None), *getattr(images, "shape", ()))
         if not isinstance(images, Tensor) or given[0] != torch.uint8 or given[-3:] != (3, side, side):
-            raise UserError(f"images are {type(images).__name__} {given}; give a uint8 tensor [N, 3, {side}, {side}]")
+            raise UserError(f"got images {type(images).__name__} {given}; give a uint8 tensor [N, 3, {side}, {side}]")
         _check_counts(steps=steps, identity_weight=identity_weight, consistency_weight=consistency_weight)
         images = images.reshape(-1, 3, side, side)
         floats, trained = to_float(images).to(self.device), self._trained or self.G
@@ -171,31 +171,31 @@ class Editor:
         return self.render(self.w_plus)
 
     def set_latents(self, w_plus: Tensor) -> None:
-        """Take latents [N, num_ws, w_dim] in the place of images, e.g. sampled ones.
+        """Set latents [N, num_ws, w_dim] instead of images, e.g. sampled latents.
 
         Raises:
-            UserError: they are of another generator, or hold values that are no numbers.
+            UserError: latents of another generator, or NaN or infinite values.
         """
         if w_plus.ndim != 3 or w_plus.shape[1:] != (self.G.num_ws, self.G.w_dim):
             raise UserError(
-                f"latents are {list(w_plus.shape)}, this generator takes [N, {self.G.num_ws}, {self.G.w_dim}]"
+                f"latents have shape {list(w_plus.shape)}, this generator takes [N, {self.G.num_ws}, {self.G.w_dim}]"
             )
         if not w_plus.isfinite().all():
-            raise UserError("latents hold NaN or infinite values; embed the image again")
+            raise UserError("latents contain NaN or infinite values; embed the image again")
         if self._trained is not None:
             self.G, self._trained = self._trained, None
         self._w_plus, self.photos = w_plus.detach().to(self.device, torch.float32), None
 
     def tune(self, *, steps: int = 100, learning_rate: float = 0.001, progress: Progress | None = None) -> Tensor:
-        """Bend a copy of the generator until it makes the photos that were set (pivotal tuning, Roich et al. 2021).
+        """Fine-tune a copy of the generator on the photos that were set (pivotal tuning, Roich et al. 2021).
 
-        All later edits of these photos use the copy; the next `set_image` or `set_latents` goes back to the trained
-        generator. Best for one photo at a time: several share the copy.
+        All later edits of these photos use the copy. The next `set_image` or `set_latents` restores the trained
+        generator. Works best with one photo at a time, because several photos share the copy.
 
         Returns:
             the new reconstructions  # uint8 [N, 3, H, W]
         Raises:
-            UserError: latents were set, so that there is no photo.
+            UserError: latents were set, so there is no photo.
         """
         if self.photos is None:
             raise UserError("there is no photo to tune the generator to: latents were set, not images")
@@ -203,16 +203,16 @@ class Editor:
         self.G = tune_generator(
             self.G, self.lpips_vgg, self.w_plus, images, steps=steps, learning_rate=learning_rate, progress=progress
         )
-        self._trained, self._w_plus = trained, self.w_plus.clone()  # edits made before are of another generator
+        self._trained, self._w_plus = trained, self.w_plus.clone()  # a new tensor invalidates edits made before
         return self.render(self.w_plus)
 
     def sample(self, seeds: list[int], truncation_psi: float = 0.7) -> Tensor:
-        """Set sampled images, one a seed, uint8 [N, 3, H, W]; `truncation_psi` < 1 draws them to the mean latent."""
+        """Sample one image per seed and set them, uint8 [N, 3, H, W]; `truncation_psi` < 1 truncates towards w_avg."""
         self.set_latents(sampled_latents(self._trained or self.G, seeds, truncation_psi))
         return self.render(self.w_plus)
 
     def segment(self) -> Tensor:
-        """Masks of the images under edit, part labels.  # uint8 [N, H, W]"""
+        """Predicted part labels of the images that were set.  # uint8 [N, H, W]"""
         return predict_masks(self.G, self.S, self.w_plus)
 
     def edit(
@@ -226,13 +226,13 @@ class Editor:
         shared_rows: bool = True,
         progress: Progress | None = None,
     ) -> Edited:
-        """Optimise the latents until the segmentation follows edited masks (EditGAN 3.2).
+        """Optimise the latents until the segmentation matches edited masks (EditGAN 3.2).
 
         Args:
             masks: edited masks, labels  # [H, W] or [N, H, W]
-            roi: where to follow them, bool, shaped as masks; None: what differs from `segment()` and `painted_parts`
-            shared_rows: move all rows of W+ alike; False: the paper's free rows, which fool a segmentation of a
-                generator that was trained for an hour
+            roi: bool region where the masks apply, same shape; None: changed pixels and their `painted_parts`
+            shared_rows: all rows of W+ share one offset; False: independent rows as in the paper, which fool the
+                segmentation of a generator that was trained for an hour
         Raises:
             UserError: masks of another size, with unknown labels, or without any change.
         """
@@ -240,24 +240,24 @@ class Editor:
         before, after = self.segment(), torch.as_tensor(masks).cpu()
         after = after[None] if after.ndim == 2 else after
         if after.shape != before.shape:
-            raise UserError(f"the edited masks are {list(after.shape)}, the images ask for {list(before.shape)}")
+            raise UserError(f"the edited masks have shape {list(after.shape)}, expected {list(before.shape)}")
         if int(after.max()) >= len(self.class_names) or int(after.min()) < 0:
             wrong = int(after.max()) if int(after.min()) >= 0 else int(after.min())
-            raise UserError(f"the edited masks hold the label {wrong}; there are {len(self.class_names)}, from 0 on")
+            raise UserError(f"the edited masks have the label {wrong}; there are {len(self.class_names)}, from 0 on")
         after = after.to(torch.uint8)
         changed = before != after
         if roi is None:
             if not changed.any():
-                raise UserError("the edited masks equal what the segmentation sees; paint a change, or name a region")
+                raise UserError("the edited masks equal the predicted masks; paint a change, or give a region")
             parts = painted_parts(before, after, changed, self.class_names)
             region = self._around(before, after, parts) | dilate(changed, dilation_radius(after.shape[-1]))
-            region &= changed.flatten(1).any(1)[:, None, None]  # nothing painted: nothing to follow
+            region &= changed.flatten(1).any(1)[:, None, None]  # empty region for an unchanged mask
         else:
             region = (roi[None] if roi.ndim == 2 else roi).bool().cpu()
             if region.shape != before.shape:
-                raise UserError(f"the region is {list(region.shape)}, the images ask for {list(before.shape)}")
+                raise UserError(f"the region has shape {list(region.shape)}, expected {list(before.shape)}")
             if not region.any():
-                raise UserError("the region holds no pixel; mark where the masks are to be followed")
+                raise UserError("the region is empty; mark the pixels where the edited masks apply")
             parts = painted_parts(before, after, region, self.class_names)
         w_plus = edit_in_batches(
             self.G,
@@ -285,21 +285,21 @@ class Editor:
         weights: ObjectiveWeights = REFINE_WEIGHTS,
         progress: Progress | None = None,
     ) -> Edited:
-        """Add editing vectors, each at its strength, then refine all at once by so many steps (EditGAN 3.3).
+        """Add editing vectors, each at its strength, then refine the sum for `refine` steps (EditGAN 3.3).
 
         Args:
-            edits: strengths by name; 1 is what the heads of a vector learned on average, negative ones are the reverse,
-                None is the vector's own
+            edits: strengths by name; 1 is the mean learned edit, negative strengths reverse it, None is the vector's
+                default
         Raises:
-            UserError: an unknown vector, or none.
+            UserError: an unknown vector, no vector, or an invalid strength.
         """
         if not edits:
-            raise UserError(f"name at least one edit; there are {', '.join(self.vectors) or 'none'}")
+            raise UserError(f"give at least one edit; available: {', '.join(self.vectors) or 'none'}")
         for name in edits:
             if name not in self.vectors:
-                raise UserError(f"unknown edit {name!r}; there are {', '.join(self.vectors) or 'none'}")
+                raise UserError(f"unknown edit {name!r}; available: {', '.join(self.vectors) or 'none'}")
             if edits[name] is not None and not math.isfinite(edits[name]):
-                raise UserError(f"the strength of {name} is {edits[name]}; give a number")
+                raise UserError(f"the strength of {name} is {edits[name]}; give a finite number")
         vectors = [self.vectors[name] for name in edits]
         pairs = zip(vectors, edits.values(), strict=True)
         strengths = [vector.scale if strength is None else strength for vector, strength in pairs]
@@ -307,7 +307,7 @@ class Editor:
         vector = combined(vectors, strengths)
         w_edited = apply_vector(self.w_plus, vector)
         if not w_edited.abs().max() < LARGEST_LATENT:
-            raise UserError(f"strengths {strengths} lead far out of what the generator knows; give smaller ones")
+            raise UserError(f"strengths {strengths} move the latents far out of range; give smaller ones")
         if refine:
             w_edited = refine_edit(
                 self.G,
@@ -326,41 +326,41 @@ class Editor:
         return self._edited(w_edited, (vector.region_classes,) * len(w_edited))
 
     def paste(self, edited: Edited) -> Tensor:
-        """The edited regions on the photos that were set, everything else as it was.  # uint8 [N, 3, H, W]
+        """Paste the edited regions into the photos that were set.  # uint8 [N, 3, H, W]
 
         Raises:
-            UserError: latents were set, so that there is no photo, or other photos than those of the edit.
+            UserError: latents were set, so there is no photo, or the edit belongs to other photos.
         """
         if self.photos is None:
-            raise UserError("there is no photo to paste on: latents were set, not images")
+            raise UserError("there is no photo to paste into: latents were set, not images")
         if edited.start is not self.w_plus:
-            raise UserError("this edit is of other images than those that are set; paste it before setting new ones")
+            raise UserError("this edit belongs to images set earlier; paste it before setting new images")
         return paste_back(self.photos, edited.images, edited.region)
 
     def blend(self, edited: Edited, photo: Photo, faces: Mapping[int, Face]) -> Photo:
-        """The edit of images that were cropped from one photo, on that photo (`editgan.data.photo`).
+        """Blend the edits of faces that were cropped from one photo back into it (`editgan.data.photo`).
 
         Args:
-            faces: by the index of the image that each was cropped to
+            faces: by the index of the image that each face was cropped to
         Raises:
-            UserError: the edit is of other images than those that are set.
+            UserError: the edit belongs to other images than those that are set.
         """
         if edited.start is not self.w_plus:
-            raise UserError("this edit is of other images than those that are set; blend it before setting new ones")
+            raise UserError("this edit belongs to images set earlier; blend it before setting new images")
         for index, face in faces.items():
             before = self.render(edited.start[index : index + 1])[0]
             photo = blend(photo, face, before, edited.images[index], edited.region[index])
         return photo
 
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
-        """What `edited` did to image `index`, as an editing vector for other images; also kept in `vectors`."""
+        """The latent offset of image `index` as an editing vector for other images; also added to `vectors`."""
         delta = (edited.w_plus[index] - edited.start[index]).cpu()  # [num_ws, w_dim]
         parts = edited.parts[index]
         self.vectors[name] = EditingVector(name=name, region_classes=parts, source=source, delta_w_plus=delta)
         return self.vectors[name]
 
     def save_vector(self, path: str | Path, edited: Edited, *, index: int = 0, source: str = "") -> Path:
-        """`vector_of` under the name of a file, written there: NAME.safetensors."""
+        """Write the `vector_of` the edit to NAME.safetensors; the vector takes the file's name."""
         path = Path(path)
         name = path.name.removesuffix(".safetensors")
         vector = self.vector_of(name, edited, index=index, source=source)
@@ -373,15 +373,15 @@ class Editor:
         return torch.cat([to_uint8(self.G.synthesis(part, noise_mode="const")).cpu() for part in parts])
 
     def _identity(self, weight: float) -> nn.Module | None:
-        """The network behind L_ID, the one that guides training; None where its weight is 0."""
+        """The network of L_ID, which also guides training; None if the weight is 0."""
         if weight > 0 and self._identity_net is None:
             if self.assets is None:
-                raise UserError("the identity loss needs its pretrained network; make the editor by Editor.load")
+                raise UserError("the identity loss needs its pretrained network; create the editor with Editor.load")
             self._identity_net = load_network("dlib_resnet", self.assets).to(self.device)
         return self._identity_net if weight > 0 else None
 
     def _around(self, before: Tensor, after: Tensor, parts: tuple[tuple[str, ...], ...]) -> Tensor:
-        """`edit_region` of each image's own parts.  # bool [N, H, W]"""
+        """`edit_region` of each image for its parts.  # bool [N, H, W]"""
         triples = zip(before.split(1), after.split(1), parts, strict=True)
         return torch.cat([edit_region(one, other, self.S.class_ids(names)) for one, other, names in triples])
 
@@ -397,4 +397,4 @@ class Editor:
 def _check_counts(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < math.inf:
-            raise UserError(f"{name} is {value}; give a number from 0 on")
+            raise UserError(f"{name} is {value}; give a finite number >= 0")

@@ -1,7 +1,7 @@
-"""What the commands are given: pictures of any size, folders of them, or latents; read before anything is computed.
+"""Inputs of the commands: pictures of any size, folders of pictures, or latents. All are read before any computation.
 
-A picture of exactly the model's size is an aligned one and is taken as it is. Any other is a photo: its faces are found
-and brought into the framing of the heads (`editgan.data.photo`).
+A picture of exactly the model's size is treated as aligned and used as it is. Any other picture is a photo: its faces
+are detected and aligned to the framing of the heads (`editgan.data.photo`).
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from editgan.weights import load_tensors
 
 PICTURES = {".png", ".jpg", ".jpeg"}
 LATENTS = ".safetensors"
-OWN_KIND = 80  # validation pictures, at most, that say how near a model comes to its own kind
-USUAL = 0.95  # share of them that are nearer than what is warned of
+OWN_KIND = 80  # at most this many validation pictures give the usual reconstruction quality of a model
+USUAL = 0.95  # a warning is printed for reconstructions worse than those of this share of them
 
 
 @dataclass(frozen=True)
 class Input:
-    """One image under edit: the name of its results, its file, and which face of it, where it is a photo."""
+    """One image to edit: the name for its results, its file, and for a photo the face in it."""
 
     name: str
     path: Path
@@ -36,16 +36,16 @@ class Input:
 
 
 def read_pictures(paths: Sequence[Path], side: int, assets: Path, number: int | None = 1) -> tuple[list[Input], Tensor]:
-    """Read pictures as images of the model's size, photos as the faces that they show.
+    """Read pictures as images of the model's size; photos are cropped to their faces.
 
     Args:
         side: the model's size
         assets: folder of the pretrained networks
-        number: which face of a photo, the largest being 1; None: all of them
+        number: which face of a photo, 1 being the largest; None: all faces
     Returns:
-        the inputs and, one each, their images, uint8 [N, 3, side, side]
+        the inputs and one image for each, uint8 [N, 3, side, side]
     Raises:
-        UserError: pictures cannot be read or show no such face; names all of them.
+        UserError: pictures cannot be read or do not show the requested face; the message lists all of them.
     """
     inputs, images, faults, detector = [], [], [], None
     for path in paths:
@@ -53,7 +53,7 @@ def read_pictures(paths: Sequence[Path], side: int, assets: Path, number: int | 
             photo = read_photo(path)
             if photo.pixels.shape[1:] == (side, side):
                 if number not in (None, 1):
-                    raise UserError(f"{path}: is {side}x{side}, an aligned face; --face {number} needs a whole photo")
+                    raise UserError(f"{path}: is an aligned face ({side}x{side}); --face {number} needs a whole photo")
                 inputs.append(Input(path.stem, path))
                 images.append(photo.pixels)
                 continue
@@ -74,36 +74,36 @@ def read_pictures(paths: Sequence[Path], side: int, assets: Path, number: int | 
 
 
 def read_latents(paths: Sequence[Path], editor: Editor) -> Tensor:
-    """Latents that `embed` wrote.  # [N, num_ws, w_dim]
+    """Read latents written by `embed`.  # [N, num_ws, w_dim]
 
     Raises:
-        UserError: a file holds something else, or latents of another generator.
+        UserError: a file does not contain latents, or latents of another generator.
     """
     latents, shape = [], (1, editor.G.num_ws, editor.G.w_dim)
     for path in paths:
         tensors, _ = load_tensors(path)
         if set(tensors) != {"w_plus"}:
-            raise UserError(f"{path}: holds {', '.join(sorted(tensors))}, not latents that `embed` wrote")
+            raise UserError(f"{path}: contains {', '.join(sorted(tensors))}, not latents written by `embed`")
         if tensors["w_plus"].shape != shape:
-            raise UserError(f"{path}: is {list(tensors['w_plus'].shape)}, this generator takes {list(shape)}")
+            raise UserError(f"{path}: has shape {list(tensors['w_plus'].shape)}, this generator takes {list(shape)}")
         latents.append(tensors["w_plus"])
     return torch.cat(latents)
 
 
 def files_in(path: Path) -> list[Path]:
-    """A file itself, or the pictures of a folder in order; its latents where it holds no picture.
+    """The file itself, or the sorted pictures of a folder; the latents if the folder has no pictures.
 
-    In a folder of results, pictures that belong to latents (NAME_mask.png to NAME.safetensors) are no faces.
+    In a folder of results, pictures that belong to latents (NAME_mask.png to NAME.safetensors) are skipped.
 
     Raises:
-        UserError: nothing there.
+        UserError: the path does not exist, or the folder has neither pictures nor latents.
     """
     if path.is_dir():
         latents = sorted(path.glob(f"*{LATENTS}"))
         found = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
         found = [one for one in found if not any(one.stem.startswith(f"{made.stem}_") for made in latents)] or latents
         if not found:
-            raise UserError(f"{path}: holds neither pictures ({', '.join(sorted(PICTURES))}) nor latents ({LATENTS})")
+            raise UserError(f"{path}: has neither pictures ({', '.join(sorted(PICTURES))}) nor latents ({LATENTS})")
         return found
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
@@ -111,18 +111,18 @@ def files_in(path: Path) -> list[Path]:
 
 
 def masks_of(pictures: Sequence[Path], mask: Path) -> tuple[list[Path], list[Path] | None]:
-    """The mask of each picture, NAME_mask.png where `mask` is a folder; and the latents beside them, if all have some.
+    """The mask of each picture (NAME_mask.png if `mask` is a folder), and the latents next to them, if all exist.
 
     Raises:
-        UserError: masks are missing, or there is one mask for several pictures.
+        UserError: masks are missing, or one mask is given for several pictures.
     """
     if mask.is_dir():
         masks = [mask / f"{picture.stem}_mask.png" for picture in pictures]
         missing = [str(one) for one in masks if not one.exists()]
         if missing:
-            raise UserError(f"no such mask: {', '.join(missing)}; `editgan segment` makes them")
+            raise UserError(f"no such mask: {', '.join(missing)}; `editgan segment` writes masks")
     elif len(pictures) > 1:
-        raise UserError(f"{mask}: one mask for {len(pictures)} pictures; name the folder of their masks")
+        raise UserError(f"{mask}: one mask for {len(pictures)} pictures; give the folder of their masks")
     else:
         masks = [mask]
     latents = [one.with_name(one.stem.removesuffix("_mask") + LATENTS) for one in masks]
@@ -130,31 +130,31 @@ def masks_of(pictures: Sequence[Path], mask: Path) -> tuple[list[Path], list[Pat
 
 
 def read_masks(paths: Sequence[Path], editor: Editor) -> Tensor:
-    """Painted masks as part labels.  # uint8 [N, H, W]
+    """Read painted masks as part labels.  # uint8 [N, H, W]
 
     Raises:
-        UserError: one is missing, no mask, or of another size.
+        UserError: a mask is missing, invalid, or of another size.
     """
     options = dict(resolution=editor.G.img_resolution, classes=len(editor.class_names))
     return torch.stack([read_mask(path, palette=editor.palette.numpy(), **options) for path in paths])
 
 
 def checked(inputs: list[Input]) -> list[Input]:
-    """The inputs themselves.
+    """Return the inputs.
 
     Raises:
-        UserError: the results of two of them would have the same name.
+        UserError: two inputs have the same name, so their results would collide.
     """
     names = [one.name for one in inputs]
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
-        raise UserError(f"several inputs are called {doubles[0]}; results are named after them, so rename one")
+        raise UserError(f"several inputs are named {doubles[0]}; results are named after the inputs, so rename one")
     return inputs
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """How near a reconstruction comes to its image, by networks that took no part in embedding."""
+    """Similarity of a reconstruction to its image, by networks that are not used for embedding."""
 
     lpips: float  # LPIPS-Alex
     identity: float  # cosine of MobileFaceNet's features
@@ -162,7 +162,7 @@ class Likeness:
 
 @torch.no_grad()
 def likenesses(images: Tensor, reconstructions: Tensor, assets: Path) -> list[Likeness]:
-    """Of aligned images and their reconstructions, uint8 [N, 3, H, W], one each."""
+    """Similarities of aligned images and their reconstructions, uint8 [N, 3, H, W] each."""
     x, y = to_float(images), to_float(reconstructions)
     lpips, face = load_network("lpips_alex", assets), load_network("mobilefacenet", assets)
     cosines = (face(x) * face(y)).sum(1)
@@ -170,14 +170,14 @@ def likenesses(images: Tensor, reconstructions: Tensor, assets: Path) -> list[Li
 
 
 def usual_likeness(editor: Editor, outputs: Path) -> Likeness:
-    """What 19 of 20 pictures of the model's own kind, its validation pictures, are at least as near to, on each count.
+    """The similarity that 95 % of the model's validation pictures reach, separately for each measure.
 
     Raises:
         UserError: the pictures or their latents are missing.
     """
     w_plus, pictures = load_latents(outputs / "encoder" / "latents.safetensors")["val"], outputs / "data" / "val.zip"
     if not pictures.exists():
-        raise UserError(f"{pictures}: missing; it is made by stage data")
+        raise UserError(f"{pictures}: missing; it is written by stage data")
     images = torch.as_tensor(load_images(pictures, range(min(OWN_KIND, len(w_plus)))))
     found = likenesses(images, editor.render(w_plus[: len(images)]), outputs / "assets")
     lpips, identity = torch.tensor([[one.lpips, one.identity] for one in found]).T

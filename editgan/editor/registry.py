@@ -1,4 +1,4 @@
-"""The editor among MLflow's registered models; beside `tracking` the only importer of mlflow."""
+"""Registers the editor as an MLflow model. Only this module and `tracking` import mlflow."""
 
 import tempfile
 from pathlib import Path
@@ -8,14 +8,14 @@ from editgan.runtime import tracking
 
 
 def register_editor(root: Path, name: str, run_id: str) -> str | None:
-    """Log the editor of a folder of outputs with a run and register it, unless the newest version has the same files.
+    """Log the editor of a folder of outputs to a run and register it, unless the newest version has the same files.
 
-    The source of the package goes with the weights; nothing is pickled.
+    The model contains the package's source code and the weights; nothing is pickled.
 
     Returns:
-        the new version; None where there is none, or no whole editor.
+        the new version; None if nothing was registered: no change, or files are missing.
     Raises:
-        whatever the store raises.
+        the exceptions of the MLflow store.
     """
     outputs = root / "outputs"
     files = served.model_files(outputs)
@@ -52,7 +52,7 @@ def register_editor(root: Path, name: str, run_id: str) -> str | None:
         client.log_artifacts(run_id, str(model), "model")
     try:
         client.create_registered_model(name)
-    except MlflowException:  # there is one
+    except MlflowException:  # already exists
         pass
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
     return str(client.create_model_version(name, source, run_id, tags=tags).version)

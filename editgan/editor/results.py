@@ -1,4 +1,4 @@
-"""What the commands leave behind: latents, pictures and strips, named after the inputs."""
+"""Result files of the commands: latents, pictures and comparison strips, named after the inputs."""
 
 from collections.abc import Sequence
 from math import ceil, sqrt
@@ -14,17 +14,17 @@ from editgan.errors import UserError
 from editgan.images import colourize, image_grid, labelled_grid, overlay, save_png, to_pil
 from editgan.weights import save_tensors
 
-STRIP = 256  # side of a face of a photo in its strip
+STRIP = 256  # side of each image in the strip of a photo's face, in pixels
 
 
 def write_latents(w_plus: Tensor, names: Sequence[str], out: Path, suffix: str = "") -> None:
-    """NAME.safetensors, or NAME_SUFFIX.safetensors."""
+    """Write NAME.safetensors, or NAME_SUFFIX.safetensors."""
     for name, one in zip(names, w_plus.cpu(), strict=True):
         save_tensors(out / f"{name}{suffix and '_'}{suffix}{LATENTS}", {"w_plus": one[None]})
 
 
 def write_pictures(images: Tensor, names: Sequence[str], out: Path, suffix: str = "") -> None:
-    """NAME.png, or NAME_SUFFIX.png."""
+    """Write NAME.png, or NAME_SUFFIX.png."""
     for name, image in zip(names, images, strict=True):
         save_png(out / f"{name}{suffix and '_'}{suffix}.png", to_pil(image))
 
@@ -38,10 +38,10 @@ def write_sheet(images: Tensor, names: Sequence[str], out: Path) -> Path:
 
 
 def write_edit(editor: Editor, edited: Edited, inputs: Sequence[Input], out: Path, paste_back: bool) -> None:
-    """NAME_edited.png, NAME_edited.safetensors, NAME_edited_overlay.png (the edited mask over the edited picture), and
+    """Write NAME_edited.png, NAME_edited.safetensors, NAME_edited_overlay.png (edited mask over edited picture), and
     NAME_strip.png: photo, embedded, its mask, edited, its mask, result.
 
-    Of a photo the edited picture is the whole photo, with all faces that were edited.
+    For a photo, the edited picture is the whole photo with all edited faces.
     """
     before, masks = editor.render(editor.w_plus), editor.segment()
     columns = {} if editor.photos is None else {"photo": editor.photos}
@@ -73,10 +73,10 @@ def write_edit(editor: Editor, edited: Edited, inputs: Sequence[Input], out: Pat
 def show_faces(
     editor: Editor, inputs: Sequence[Input], images: Tensor, reconstructions: Tensor, outputs: Path, out: Path
 ) -> list[tuple[str, str | None]]:
-    """Write what the model makes of the faces of photos: NAME_aligned.png, NAME_embedded.png.
+    """Write the aligned faces of photos and their reconstructions: NAME_aligned.png, NAME_embedded.png.
 
     Returns:
-        for each face a line that says how near its reconstruction comes, and a warning where the model does not hold it
+        for each face a line with the quality of its reconstruction, and a warning if the model cannot represent it
     """
     faces = [index for index, one in enumerate(inputs) if one.face is not None]
     if not faces:
@@ -87,14 +87,14 @@ def show_faces(
     try:
         usual, unknown = usual_likeness(editor, outputs), ""
     except UserError as fault:
-        usual, unknown = None, f"whether that is near for this model cannot be said ({fault})"
+        usual, unknown = None, f"cannot compare this with the model's usual reconstructions ({fault})"
     lines = []
     for index, found in zip(faces, likenesses(images[faces], reconstructions[faces], outputs / "assets"), strict=True):
         one, warning = inputs[index], unknown
         nearness = f"LPIPS-Alex {found.lpips:.3f}, identity {found.identity:.2f}"
         if usual is not None and (found.lpips > usual.lpips or found.identity < usual.identity):
-            least = f"19 of 20 of its own kind reach {usual.lpips:.3f} and {usual.identity:.2f}"
-            warning = f"the model cannot represent this face ({nearness}; {least}); expect little of edits"
+            least = f"95 % of its validation pictures reach {usual.lpips:.3f} and {usual.identity:.2f}"
+            warning = f"the model cannot represent this face ({nearness}; {least}); edits will not work well"
         where = f"aligned from {one.face.side:.0f} px of {one.path.name}"
         line = f"{one.name}: {where}; reconstruction {out / one.name}_embedded.png: {nearness}"
         lines.append((line, f"{one.name}: {warning}" if warning else None))

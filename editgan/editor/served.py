@@ -1,7 +1,7 @@
-"""The whole editor as a model of MLflow: pictures and edit strengths in, edited pictures out.
+"""The editor as an MLflow model: pictures and edit strengths in, edited pictures out.
 
-MLflow finds it by the name of this module and gives it a folder as the stages leave it; weights are safetensors, and
-nothing is unpickled. The module's own source goes with the model.
+MLflow loads it by the name of this module and passes a folder of stage outputs. Weights are safetensors; nothing is
+unpickled. The model includes the source of this module.
 """
 
 import base64
@@ -18,7 +18,7 @@ from editgan.errors import UserError
 from editgan.runtime.graph import content_hash
 
 VECTORS = "editing/vectors"
-MOST_STEPS = 1000  # of embedding and of refinement: one request at a time is answered
+MOST_STEPS = 1000  # limit for embedding and for refinement, because requests are answered one at a time
 PACKAGES = (
     "torch", "torchvision", "torch-fidelity", "torchmetrics", "matplotlib", "numpy", "pillow", "psutil", "pydantic",
     "pyyaml", "safetensors", "scipy",
@@ -26,22 +26,22 @@ PACKAGES = (
 
 
 class ServedEditor:
-    """What `mlflow.pyfunc.load_model` wraps."""
+    """The object that `mlflow.pyfunc.load_model` wraps."""
 
     def __init__(self, outputs: str | Path, device: str = "auto") -> None:
         from editgan.editor.editor import Editor
 
         self.editor = Editor.load(outputs, device)
-        self._turn = threading.Lock()  # an editor holds the images that it works on; servers ask from several threads
+        self._turn = threading.Lock()  # the editor is stateful, and servers call it from several threads
 
     def predict(self, table: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
-        """One edited picture a row, as base64 PNG.
+        """Return one edited picture per row, as base64 PNG.
 
         Args:
-            table: data frame with the columns image (a PNG or JPEG as base64), edits (strengths by name), refine and
-                steps (of refinement, 0, and of embedding, 100; either may be left out)
+            table: data frame with the columns image (a PNG or JPEG as base64), edits (strengths by name), refine
+                (steps of refinement, default 0) and steps (steps of embedding, default 100)
         Raises:
-            UserError: no picture, one of another size, unknown edits or none.
+            UserError: an invalid picture, one of another size, unknown edits or no edits.
         """
         with self._turn:
             return [self._edited(row) for row in table.to_dict("records")]
@@ -52,9 +52,9 @@ class ServedEditor:
         try:
             content = base64.b64decode(row["image"], validate=True)
         except (binascii.Error, TypeError, ValueError):
-            raise UserError("`image` is no base64 of a PNG or JPEG file") from None
+            raise UserError("`image` is not a base64-encoded PNG or JPEG file") from None
         if not isinstance(row["edits"], Mapping):
-            raise UserError("`edits` is no object of strengths by name")
+            raise UserError("`edits` is not an object of strengths by name")
         steps, refine = _count(row, "steps", 100), _count(row, "refine", 0)
         _check_header(content, self.editor.G.img_resolution)
         self.editor.set_image(read_image(io.BytesIO(content)), steps=steps)
@@ -63,12 +63,12 @@ class ServedEditor:
 
 
 def _load_pyfunc(data_path: str) -> ServedEditor:
-    """MLflow's hook for models that are loaded by the name of a module."""
+    """MLflow's hook for models that are loaded by module name."""
     return ServedEditor(data_path)
 
 
 def _count(row: Mapping[str, Any], column: str, default: int) -> int:
-    """A column that may be left out, of one row or of all."""
+    """An optional integer column; `default` if it is missing or NaN."""
     value = row.get(column)
     if value is None or value != value:
         return default
@@ -78,7 +78,7 @@ def _count(row: Mapping[str, Any], column: str, default: int) -> int:
 
 
 def _check_header(content: bytes, resolution: int) -> None:
-    """Refuse a picture by its header: what it would take to decode it is the sender's choice."""
+    """Check a picture's size in its header, before decoding: a hostile picture could take any amount of memory."""
     from PIL import Image
 
     try:
@@ -91,15 +91,15 @@ def _check_header(content: bytes, resolution: int) -> None:
 
 
 def encoded(image: Any) -> str:
-    """A PIL picture as base64 PNG."""
+    """A PIL image as base64 PNG."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def model_files(outputs: Path) -> list[str] | None:
-    """Paths below `outputs` of what an editor consists of; None where one is missing or there is no vector yet."""
-    from editgan.editor.editor import MODELS  # brings torch, which a flow does without as long as it can
+    """Paths of the editor's files, relative to `outputs`; None if one is missing or there is no vector yet."""
+    from editgan.editor.editor import MODELS  # imports torch, so flows import it as late as possible
 
     vectors = sorted(path.relative_to(outputs).as_posix() for path in (outputs / VECTORS).glob("*.safetensors"))
     files = [*MODELS, *vectors]
@@ -107,7 +107,7 @@ def model_files(outputs: Path) -> list[str] | None:
 
 
 def fingerprint(outputs: Path, files: list[str]) -> str:
-    """One line for all files: changes with any of them."""
+    """One hash over all files and their names."""
     import hashlib
 
     return hashlib.md5("".join(f"{name} {content_hash(outputs / name)}\n" for name in files).encode()).hexdigest()
@@ -120,7 +120,7 @@ def copy_files(outputs: Path, files: list[str], folder: Path) -> None:
 
 
 def example(outputs: Path) -> dict[str, Any]:
-    """A request that this editor answers: a plain picture of its size and one of its edits."""
+    """A valid request for this editor: a grey picture of its size and one of its edits."""
     from PIL import Image
 
     from editgan.weights import load_tensors

@@ -1,1 +1,1 @@
-"""The encoder E: image -> W+, its training, and inversion (encoder + optimisation)."""
+"""The encoder E (image -> W+), its training, and inversion (encoder, then optimisation)."""

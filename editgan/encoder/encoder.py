@@ -13,19 +13,19 @@ from editgan.generator.layers import EqualizedConv2d, EqualizedLinear
 from editgan.generator.principal_components import PrincipalComponents
 from editgan.weights import load_module, load_tensors, save_halves, save_module
 
-PYRAMID_SIZES = (4, 8, 16)  # pixels of the levels that feed the coarse, middle and fine rows
+PYRAMID_SIZES = (4, 8, 16)  # sides in pixels of the levels for the coarse, middle and fine rows
 EMBEDDED_SETS = {"few_shot", "test", "val", "val_encoder"}
 GROUP_STARTS = (0, 3, 7)  # first W+ row of the coarse, middle and fine group
 
 
 def group_sizes(num_ws: int) -> list[int]:
-    """How many W+ rows are coarse (0-2), middle (3-6) and fine (7 and up)."""
+    """Number of W+ rows that are coarse (0-2), middle (3-6) and fine (7 and up)."""
     ends = [*GROUP_STARTS[1:], max(num_ws, GROUP_STARTS[-1])]
     return [min(end, num_ws) - min(start, num_ws) for start, end in zip(GROUP_STARTS, ends, strict=True)]
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut, half the size: [N, in, H, W] -> [N, out, H/2, W/2]."""
+    """Two 3x3 convolutions with a shortcut; halves the size: [N, in, H, W] -> [N, out, H/2, W/2]."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class ResidualBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """Stride-2 convolutions down to one pixel, then one linear layer: [N, in, s, s] -> [N, rows, w_dim].
+    """Encoder head: stride-2 convolutions down to one pixel, one linear layer: [N, in, s, s] -> [N, rows, w_dim].
 
-    The rows of a group share the convolutions; the released code has a chain of its own for each row, which would
-    triple the parameters. The linear layer starts at zero.
+    The rows of a group share the convolutions. The released code uses separate convolutions per row, which would
+    triple the parameters. The linear layer is initialised to zero.
     """
 
     def __init__(self, in_channels: int, width: int, *, size: int, rows: int, w_dim: int) -> None:
@@ -65,25 +65,25 @@ class Encoder(nn.Module):
 
     A residual trunk halves the image down to 4x4. Its maps at 16, 8 and 4 px form a feature pyramid: 1x1 laterals, a
     bilinear top-down path, 3x3 smoothing. The 4-pixel level feeds rows 0-2 of W+, the 8-pixel level rows 3-6, the
-    16-pixel level all finer rows. These are the paper's strides 16, 8 and 4 for a 64 px image; the trunk grows with
-    the resolution and the pyramid does not, so that the encoder stays below 8 M parameters.
+    16-pixel level all finer rows. These are the paper's strides 16, 8 and 4 for a 64 px image. The trunk grows with
+    the resolution, the pyramid does not; the encoder stays below 8 M parameters.
 
-    Where it leaves the released code: the trunk is smaller than ResNet-50, all layers have equalised learning rates
-    and no normalisation (as in StyleGAN2's discriminator), and the output is w_avg + code(x) + delta: delta is 0 at
-    first, and code(x) are the principal components that the generator's warm start decoded, the same for all rows. pSp
-    and e4e start at w_avg alone, which is what is left for a generator without a warm start (components 0). All three
-    are for learning from a few thousand images.
+    Differences from the released code, all for training on a few thousand images: the trunk is smaller than
+    ResNet-50; all layers have equalised learning rates and no normalisation (as in StyleGAN2's discriminator); the
+    output is w_avg + code(x) + delta. delta is 0 at first. code(x) are the principal components that the generator's
+    warm start decoded, the same for all rows. pSp and e4e start at w_avg alone, and so does this encoder for a
+    generator without a warm start (components 0).
 
     Args:
-        img_resolution: side of the images, a power of two of at least 16.
+        img_resolution: side of the images, a power of two >= 16.
         num_ws, w_dim: shape of the generator's W+.
-        channel_base, channel_max: the trunk has min(channel_base / r, channel_max) channels at resolution r, and never
-            fewer than channel_max / 8.
-        pyramid_width, head_width: channels of the pyramid and of the heads.
+        channel_base, channel_max: the trunk has min(channel_base / r, channel_max) channels at resolution r, but at
+            least channel_max / 8.
+        pyramid_width, head_width: channels of the pyramid and of the encoder heads.
 
     Attributes:
-        w_avg, code: buffer [w_dim] and linear map with nothing to train; `start_at` fills them from a generator.
-        config: the arguments above, enough to build the network again.
+        w_avg, code: buffer [w_dim] and fixed linear map; `start_at` copies them from a generator.
+        config: the arguments above, sufficient to rebuild the network.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Encoder(nn.Module):
         )
 
     def start_at(self, w_avg: Tensor, code: PrincipalComponents | None = None) -> "Encoder":
-        """Let the output be w_avg + code(x) plus what the heads say. Returns self."""
+        """Set w_avg and the code, to which the encoder heads' output is added. Returns self."""
         self.w_avg.copy_(w_avg)
         if code is not None:
             self.code.load_state_dict(code.state_dict())
@@ -150,7 +150,7 @@ class Encoder(nn.Module):
         return start.unsqueeze(1) + torch.cat(rows, dim=1)  # [N, num_ws, w_dim]
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """The smoothed levels of 4, 8 and 16 px, each [N, pyramid_width, s, s]."""
+        """The smoothed pyramid levels at 4, 8 and 16 px, each [N, pyramid_width, s, s]."""
         x = self.stem(images.contiguous(memory_format=torch.channels_last))
         bottom_up = {self.sizes[0]: x}
         for size, block in zip(self.sizes[1:], self.trunk, strict=True):
@@ -167,7 +167,7 @@ class Encoder(nn.Module):
 
 
 def check_images(images: Tensor, resolution: int) -> None:
-    """Raises ValueError unless images are float [N, 3, resolution, resolution]."""
+    """Raise ValueError unless images are float [N, 3, resolution, resolution]."""
     if images.ndim != 4 or images.shape[1:] != (3, resolution, resolution) or not images.is_floating_point():
         raise ValueError(
             f"expected float images [N, 3, {resolution}, {resolution}] in [-1, 1], got {images.dtype}"
@@ -176,20 +176,20 @@ def check_images(images: Tensor, resolution: int) -> None:
 
 
 def save_encoder(path: str | Path, E: Encoder) -> Path:
-    """Write an `E.safetensors` without the code, which stands in the generator's `code.safetensors`."""
+    """Write an `E.safetensors` without the code, which the generator's `code.safetensors` contains."""
     return save_module(path, E, E.config, without={f"code.{name}" for name in E.code.state_dict()})
 
 
 def load_encoder(path: str | Path, code: PrincipalComponents, device: torch.device | str = "cpu") -> Encoder:
-    """Read an `E.safetensors`: in eval mode, no parameter asking for gradients, convolutions channels-last.
+    """Read an `E.safetensors`: eval mode, frozen, channels-last.
 
     Raises:
-        UserError: missing or damaged file, a file that holds another network, or a code of another size.
+        UserError: missing or damaged file, another kind of network, or a code of another size.
     """
     config = load_tensors(path)[1].get("config", {})
     if any(config.get(key, value) != value for key, value in code.config.items()):
         raise UserError(
-            f"{path}: belongs to another generator, whose code had another size than {code.config}; run stage encoder "
+            f"{path}: belongs to another generator, with a code of another size than {code.config}; run stage encoder "
             "again"
         )
     others = {f"code.{name}": tensor for name, tensor in code.state_dict().items()}
@@ -197,7 +197,7 @@ def load_encoder(path: str | Path, code: PrincipalComponents, device: torch.devi
 
 
 def save_latents(path: str | Path, latents: Mapping[str, Tensor], inversion_steps: int) -> Path:
-    """Write sets of w_plus [N, num_ws, w_dim] in float16."""
+    """Write named sets of w_plus [N, num_ws, w_dim] in float16."""
     remedy = "lower encoder.inversion_learning_rate and run stage encoder again"
     return save_halves(path, latents, {"inversion_steps": inversion_steps}, remedy=remedy)
 
@@ -205,16 +205,16 @@ def save_latents(path: str | Path, latents: Mapping[str, Tensor], inversion_step
 def load_latents(path: str | Path) -> dict[str, Tensor]:
     """Read a `latents.safetensors`: {"few_shot", "test", "val", "val_encoder"}, float32 [N, num_ws, w_dim] each.
 
-    They stand in archive order; "val_encoder" is what the encoder alone makes of "val", before optimisation.
+    The order is that of the archives. "val_encoder" is the encoder's output for "val", before optimisation.
 
     Raises:
-        UserError: missing or damaged file, or one that holds something else.
+        UserError: missing or damaged file, or other content.
     """
     tensors, _ = load_tensors(path)
     if not tensors.keys() >= EMBEDDED_SETS or any(tensor.ndim != 3 for tensor in tensors.values()):
         found = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items())[:5])
         raise UserError(
             f"{path}: expected {', '.join(sorted(EMBEDDED_SETS))} [N, num_ws, w_dim], found {found} ...;"
-            " make it again with `dvc repro --single-item --force encoder`"
+            " recreate it with `dvc repro --single-item --force encoder`"
         )
     return {name: w_plus.float() for name, w_plus in tensors.items()}

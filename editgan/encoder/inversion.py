@@ -1,4 +1,4 @@
-"""Inversion: where in W+ is this image? The encoder's guess, then Adam with the schedule of the released code."""
+"""Inversion: find the W+ latent of an image. The encoder's estimate, then Adam with the released code's schedule."""
 
 import math
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from editgan.encoder.encoder import Encoder, check_images
 from editgan.encoder.losses import l2_distance, reconstruction_loss
 from editgan.generator.generator import Generator
 
-WARMUP = 0.05  # share of the steps in which the learning rate rises linearly
-RAMPDOWN = 0.25  # share of the steps in which it falls along a cosine
+WARMUP = 0.05  # share of the steps with linear warm-up of the learning rate
+RAMPDOWN = 0.25  # share of the steps with cosine ramp-down
 
 
 def learning_rate_at(step: int, steps: int, peak: float) -> float:
@@ -38,32 +38,33 @@ def invert(
 ) -> Tensor:
     """Embed images: start at E(x), minimise 10 LPIPS + 1 L2 over W+, keep the best iterate of each image.
 
-    The losses of a batch are added, and Adam acts on each entry alone, so an image's result does not depend on the
-    images beside it (up to rounding). The noise maps stay fixed. The paper takes 500 steps of Adam with Lookahead at a
-    constant rate; this is the released code's Adam with ramps. Its encoder-consistency term, which the paper does not
-    have, holds w_plus near what E says of G(w_plus), where E knows images: ||w_plus - stopgrad E(G(w_plus))||^2. The
-    identity term, 1 - cosine of the features of a face network, is pSp's (Richardson et al. 2021) in optimisation.
+    Losses are summed over the batch and Adam works elementwise, so the result of an image does not depend on the
+    batch (up to rounding). The noise maps are fixed. The paper uses 500 steps of Adam with Lookahead at a constant
+    rate; this is the released code's Adam with warm-up and ramp-down. Optional terms: the released code's
+    encoder-consistency term, which is not in the paper, ||w_plus - stopgrad E(G(w_plus))||^2; and pSp's identity term
+    (Richardson et al. 2021), 1 - cosine of the features of a face network.
 
     Args:
         G, E, lpips_vgg: frozen; lpips_vgg needs `features(x)` and `distance(fx, fy) -> [N]`.
         images: float [N, 3, H, W] in [-1, 1], H = W = G.img_resolution
-        steps: updates of Adam; 0 returns the encoder's guess
-        batch: images at a time; changes speed and memory only
-        learning_rate: its peak
-        consistency_weight: of the encoder-consistency term, a mean over the entries of w_plus; the released code's is 1
-        identity: features [N, D] of images in [-1, 1] for the identity term; needed where identity_weight > 0
-        identity_weight: of that term, beside 10 LPIPS + 1 L2
-        progress: called with (images done, images in all) after each batch
+        steps: Adam updates; 0 returns the encoder's estimate
+        batch: images at a time; affects speed and memory only
+        learning_rate: the peak rate
+        consistency_weight: weight of the encoder-consistency term, a mean over the entries of w_plus; 1 in the
+            released code
+        identity: features [N, D] of images in [-1, 1] for the identity term; required if identity_weight > 0
+        identity_weight: weight of the identity term, relative to 10 LPIPS + 1 L2
+        progress: called with (images done, total images) after each batch
     Returns:
         w_plus [N, num_ws, w_dim]
     Raises:
-        ValueError: images of another size, values that are no numbers, or an identity term without its network.
+        ValueError: images of another size, values that are not finite, or an identity term without its network.
     """
     if identity_weight > 0 and identity is None:
         raise ValueError(f"the identity term has weight {identity_weight} but no identity network was given")
     check_images(images, G.img_resolution)
     if not torch.isfinite(images).all():
-        raise ValueError("images hold NaN or infinite values; inversion needs numbers in [-1, 1]")
+        raise ValueError("images contain NaN or infinite values; inversion needs finite values in [-1, 1]")
     results = []
     for start in range(0, len(images), batch):
         options = dict(steps=steps, learning_rate=learning_rate, consistency_weight=consistency_weight)
@@ -97,7 +98,7 @@ def _invert_batch(
     optimizer = torch.optim.Adam([w_plus], lr=learning_rate)
     best_loss = images.new_full((len(images),), math.inf)  # [N]
     best_w_plus = w_plus.detach().clone()
-    for step in range(steps + 1):  # the last round only looks at the result of the last update
+    for step in range(steps + 1):  # the last iteration only evaluates the last update
         with torch.set_grad_enabled(step < steps):
             fakes = G.synthesis(w_plus, noise_mode="const")
             lpips = lpips_vgg.distance(lpips_vgg.features(fakes), target)
@@ -108,7 +109,7 @@ def _invert_batch(
                 losses = losses + consistency_weight * (w_plus - seen).square().mean((1, 2))
             if identity_weight > 0:
                 losses = losses + identity_weight * (1 - F.cosine_similarity(identity(fakes), person))
-        better = losses.detach() < best_loss  # [N]; False for NaN, so a diverged image keeps its best iterate
+        better = losses.detach() < best_loss  # [N]; False for NaN: a diverged image keeps its best iterate
         best_loss = torch.where(better, losses.detach(), best_loss)
         best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
         if step < steps:

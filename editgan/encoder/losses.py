@@ -1,4 +1,4 @@
-"""What the encoder and inversion minimise (EditGAN supplement; method tags: l1 = l3 = 10, l2 = l4 = 1, l5 = 5)."""
+"""Losses of the encoder and of inversion (EditGAN supplement: l1 = l3 = 10, l2 = l4 = 1, l5 = 5)."""
 
 from torch import Tensor
 
@@ -9,10 +9,10 @@ def l2_distance(x: Tensor, y: Tensor) -> Tensor:
 
 
 def latent_distance(w: Tensor, w_hat: Tensor) -> Tensor:
-    """|| m(z) - E(G(z)) ||^2, averaged over rows and entries: [N, num_ws, w_dim] each.  # [N]"""
+    """|| m(z) - E(G(z)) ||^2, averaged over rows and entries; w, w_hat: [N, num_ws, w_dim].  # [N]"""
     return (w - w_hat).square().mean(dim=(1, 2))
 
 
 def reconstruction_loss(lpips: Tensor, l2: Tensor, *, lpips_weight: float = 10.0, l2_weight: float = 1.0) -> Tensor:
-    """L_RGB = 10 LPIPS + 1 L2, an image each (EditGAN supplement, encoder training and embedding).  # [N]"""
+    """L_RGB = 10 LPIPS + 1 L2 per image (EditGAN supplement, encoder training and embedding).  # [N]"""
     return lpips_weight * lpips + l2_weight * l2

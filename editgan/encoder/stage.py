@@ -1,4 +1,4 @@
-"""Stage `encoder`: trains E, embeds the labelled, validation and test heads, measures the reconstructions."""
+"""Stage `encoder`: train E, embed the labelled, validation and test heads, measure the reconstructions."""
 
 import json
 from collections.abc import Callable
@@ -23,19 +23,19 @@ from editgan.runtime.stage import StageContext
 from editgan.training import append_row, count_parameters, seed_everything
 from editgan.weights import load_tensors, save_tensors, write_bytes, write_json
 
-SNAPSHOT_IMAGES = 16  # validation heads of the curve; its loss is the training networks', no judge's
+SNAPSHOT_IMAGES = 16  # validation heads for the curve, which uses the training losses, no judge
 PICTURE_ROWS = 12  # validation heads in reconstructions.png
 MEASURE_BATCH = 20
-DIGITS = 6  # of what is written: fewer than rounding differences between runs reach
+DIGITS = 6  # digits written; coarser than rounding differences between runs
 
 
 def run(context: StageContext) -> None:
-    """Train, embed, measure. Training and embedding go on where an interrupted run stopped."""
+    """Train, embed, measure. Training and embedding resume where an interrupted run stopped."""
     params, data = context.params.encoder, context.input("data")
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
     if G.img_resolution != context.params.resolution:
         raise UserError(
-            f"resolution {context.params.resolution}: the generator makes {G.img_resolution} px images;"
+            f"resolution {context.params.resolution}: the generator produces {G.img_resolution} px images;"
             " run stage generator again"
         )
     lpips_vgg = use_winograd(load_network("lpips_vgg", context.input("assets")))
@@ -72,7 +72,7 @@ def load_split(path: Path, number: int | None = None) -> Tensor:
 
 
 def train(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> Encoder:
-    """Train E, or go on training it, with curve and pictures; writes E.safetensors and stats.jsonl."""
+    """Train E or resume its training, with curve and pictures; writes E.safetensors and stats.jsonl."""
     params, data, seed = context.params.encoder, context.input("data"), context.params.seed
     seed_everything(seed, "encoder", "init")
     widths = {name: getattr(params, name) for name in ("channel_base", "channel_max", "pyramid_width", "head_width")}
@@ -118,7 +118,7 @@ def train(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> Encoder:
 
 
 def curves(history: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]:
-    """stats.jsonl as tables for plots: losses on samples, on real images, on validation heads; first column kimg."""
+    """stats.jsonl as plot tables: losses on samples, on real images and on validation heads; first column kimg."""
     tables = {}
     for table in ("sample", "real", "val"):
         names = sorted({name for row in history for name in row if name.startswith(table)})
@@ -131,7 +131,7 @@ def curves(history: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]
 def embed(
     context: StageContext, G: Generator, E: Encoder, lpips_vgg: nn.Module, sets: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Invert every set of uint8 images, a batch at a time; finished batches wait in the work folder."""
+    """Invert every set of uint8 images batch by batch; finished batches are cached in the work folder."""
     params = context.params.encoder
     total, done = sum(len(images) for images in sets.values()), 0
     latents: dict[str, Tensor] = {}
@@ -148,7 +148,7 @@ def embed(
 
 
 def once(path: Path, compute: Callable[[], Tensor]) -> Tensor:
-    """The tensor kept at `path`, or computed and kept there."""
+    """Load the tensor from `path`, or compute it and save it there."""
     if not path.exists():
         save_tensors(path, {"w_plus": compute()})
     return load_tensors(path)[0]["w_plus"]
@@ -170,7 +170,7 @@ def embed_batch(context: StageContext, G: Generator, E: Encoder, lpips_vgg: nn.M
 
 @torch.no_grad()
 def encode(E: Encoder, images: Tensor, device: torch.device) -> Tensor:
-    """The encoder's guesses on the CPU: [N, num_ws, w_dim]."""
+    """The encoder's outputs on the CPU: [N, num_ws, w_dim]."""
     return torch.cat([E(part.to(device)).cpu() for part in images.split(MEASURE_BATCH)])
 
 
@@ -187,10 +187,10 @@ def reconstruct(G: Generator, w_plus: Tensor, device: torch.device) -> Tensor:
 def measure(
     reals: Tensor, reconstructions: dict[str, Tensor], lpips_vgg: nn.Module, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """LPIPS (VGG) and L2 of each reconstruction to its original.
+    """LPIPS (VGG) and L2 between each reconstruction and its original.
 
-    Both train the encoder, so that they serve development; the verdict of networks that train nothing, LPIPS (AlexNet)
-    and identity, stands in the benchmark. The count of images stands in the name of each figure.
+    Both are training losses of the encoder, so they are for development only. The benchmark uses networks that are
+    not trained against: LPIPS (AlexNet) and identity. The name of each metric contains the number of images.
     """
 
     def pairs(distance: Callable[[Tensor, Tensor], Tensor], fakes: Tensor) -> float:

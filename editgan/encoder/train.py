@@ -1,4 +1,4 @@
-"""Training of the encoder: samples with known latents first, then real images and samples in turns."""
+"""Training of the encoder: samples with known latents first, then real images and samples alternating."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from editgan.training import (
 
 
 def is_sample_step(cur_nimg: int, batch: int, warmup_nimg: int) -> bool:
-    """Samples only during the warm-up, then every second step."""
+    """Whether a step uses samples: always during warm-up, then every second step."""
     return cur_nimg < warmup_nimg or (cur_nimg // batch) % 2 == 0
 
 
@@ -46,19 +46,19 @@ def train_encoder(
 ) -> Encoder:
     """Minimise 10 LPIPS + 1 L2 on real images, and the same + 5 latent distance on samples (EditGAN supplement).
 
-    Muon takes the place of the paper's Adam at a constant 3e-5, which needs far more images. The complete state is
-    written to `work` every `state_kimg` and read back where there is one. Every random draw
-    depends on (seed, images seen) alone: a resumed run equals the unbroken one bit for bit.
+    Muon replaces the paper's Adam at a constant 3e-5, which needs far more images. The complete state is saved to
+    `work` every `state_kimg` and loaded from there if it exists. Every random draw depends only on (seed, images
+    seen), so a resumed run equals an uninterrupted one bit for bit.
 
     Args:
         E: trained in place; G, lpips_vgg: frozen.
         images: uint8 [M, 3, H, W], the training split.
-        on_status: gets (images seen, means of the losses since the last status) every `status_kimg`.
-        on_snapshot: gets (images seen, E) every `snapshot_kimg`; what it returns joins the next status.
+        on_status: called with (images seen, mean losses since the last call) every `status_kimg`.
+        on_snapshot: called with (images seen, E) every `snapshot_kimg`; its result is added to the next status.
     Returns:
         E in eval mode, frozen.
     Raises:
-        UserError: a loss or the gradient is no number any more.
+        UserError: a loss or the gradient is not finite.
     """
     if images.shape[1:] != (3, G.img_resolution, G.img_resolution) or images.dtype != torch.uint8:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pivotal tuning (Roich et al. 2021): the generator itself is bent until it makes one image from its latent."""
+"""Pivotal tuning (Roich et al. 2021): fine-tune the generator to reproduce one image from its latent."""
 
 import copy
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from editgan.encoder.losses import l2_distance
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 
-L2_WEIGHT = 4.0  # of squared error on the [0, 1] scale: the publication's 1 on [-1, 1]
+L2_WEIGHT = 4.0  # weight of squared error on the [0, 1] scale; equals the paper's 1 on [-1, 1]
 
 
 def tune_generator(
@@ -24,21 +24,21 @@ def tune_generator(
     learning_rate: float = 0.001,
     progress: Callable[[int, int], None] | None = None,
 ) -> Generator:
-    """A copy of G whose synthesis network makes `images` from `w_plus`, for edits of these images alone.
+    """Return a copy of G whose synthesis network reproduces `images` from `w_plus`, for edits of these images only.
 
-    Minimises LPIPS + L2 of the reconstruction over the weights of the synthesis network with Adam; the latents are the
-    pivots and stay. Editing vectors still apply, since the copy is near G. Left out: the publication's regularisation
-    towards G at random latents, which matters when a tuned generator is used for other images. Its rate of 0.0003 is
-    for 350 steps.
+    Minimises LPIPS + L2 of the reconstruction over the synthesis weights with Adam; the latents (pivots) are fixed.
+    Editing vectors still apply, because the copy stays close to G. Not included: the paper's regularisation towards G
+    at random latents, which matters only if the tuned generator is used for other images. The paper uses a rate of
+    0.0003 for 350 steps.
 
     Args:
         w_plus: latents, normally of one image  # [N, num_ws, w_dim]
         images: float in [-1, 1]  # [N, 3, H, W]
         steps: updates of all weights
     Returns:
-        the tuned copy, frozen, in eval mode; the one with the least loss of all steps
+        the tuned copy with the lowest loss of all steps, frozen, in eval mode
     Raises:
-        UserError: the loss is no number.
+        UserError: the initial loss is NaN.
     """
     check_images(images, G.img_resolution)
     tuned = copy.deepcopy(G)
@@ -58,7 +58,7 @@ def tune_generator(
             loss = (lpips + L2_WEIGHT * l2_distance(fakes, images)).sum()
         value = loss.item()
         if step == 0 and value != value:
-            raise UserError("the loss of pivotal tuning is no number: the latents or the generator are damaged")
+            raise UserError("the initial loss of pivotal tuning is NaN: the latents or the generator are damaged")
         if value < best:
             best, kept = value, [parameter.detach().clone() for parameter in weights]
         if step < steps:
