@@ -1,4 +1,4 @@
-"""Pictures: uint8 <-> [-1, 1], grids, palettes. The only conversions between what networks see and PNGs."""
+"""Images: uint8 <-> [-1, 1], PNG files, grids, palettes. All conversions between network tensors and PNGs are here."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from editgan.errors import UserError
 
 CAPTION_HEIGHT = 16
-# Where a face stands in a square picture, as fractions of its side, x to the right and y down, seen from the front:
-# the framing that renderer, importer and identity networks share.
+# Framing of a frontal face in a square image, as fractions of its side, x to the right and y down. The renderer, the
+# importer and the identity networks share it.
 EYE_DISTANCE = 0.25  # between the centres of the two eyeballs, as in FFHQ
-EYE_CENTRE = (0.5, 0.46)  # the point midway between them
+EYE_CENTRE = (0.5, 0.46)  # midpoint between the eyes
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def mean_squared_error(first: Tensor, second: Tensor) -> Tensor:
-    """L2 as papers on StyleGAN inversion report it: mean over channels and pixels, images in [-1, 1].  # [N]"""
+    """L2 as reported by papers on StyleGAN inversion: mean over channels and pixels, images in [-1, 1].  # [N]"""
     return (first - second).square().mean(dim=(1, 2, 3))
 
 
@@ -39,10 +39,10 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def read_image(path: str | Path, resolution: int | None = None) -> Tensor:
-    """Read a PNG or JPEG as uint8 [3, H, W] RGB; with `resolution`, refuse any other size.
+    """Read a PNG or JPEG as uint8 [3, H, W] RGB; with `resolution`, reject any other size.
 
     Raises:
-        UserError: the file is missing, is no image, or has the wrong size.
+        UserError: the file is missing, is not an image, or has the wrong size.
     """
     try:
         with Image.open(path) as image:
@@ -50,7 +50,7 @@ def read_image(path: str | Path, resolution: int | None = None) -> Tensor:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
     except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}); PNG and JPEG are understood") from error
+        raise UserError(f"{path}: cannot be read as an image ({error}); PNG and JPEG are supported") from error
     if resolution is not None and pixels.shape[1:] != (resolution, resolution):
         height, width = pixels.shape[1:]
         needed = f"the model needs {resolution}x{resolution}; resize or crop it first"
@@ -61,12 +61,12 @@ def read_image(path: str | Path, resolution: int | None = None) -> Tensor:
 def read_mask(path: str | Path, *, resolution: int, classes: int, palette: np.ndarray | None = None) -> Tensor:
     """Read a PNG of part labels as uint8 [resolution, resolution].
 
-    Pixel values of an indexed or grey picture are the labels. A colour picture is read by `palette` uint8 [K, 3], where
-    that is given, and must hold no other colour; so is an indexed one whose colours are numbered otherwise, as painting
-    programs leave them.
+    In an indexed or grey picture, pixel values are labels. A colour picture is converted with `palette`, uint8
+    [K, 3], and must contain no other colours. The same applies to an indexed picture whose colours are numbered
+    differently, as painting programs save them.
 
     Raises:
-        UserError: missing, no image, of another size, or with a label or colour that is none.
+        UserError: missing, not an image, of another size, or with an unknown label or colour.
     """
     try:
         with Image.open(path) as image:
@@ -80,19 +80,19 @@ def read_mask(path: str | Path, *, resolution: int, classes: int, palette: np.nd
         raise UserError(f"{path}: is {size[0]}x{size[1]}, the mask must be {resolution}x{resolution}")
     if not labels:
         if palette is None:
-            raise UserError(f"{path}: is a colour picture; save the mask with the part labels as its pixel values")
+            raise UserError(f"{path}: is a colour picture; save the mask with part labels as pixel values")
         matches = (pixels[:, :, None] == palette).all(3)  # [H, W, K]
         if not matches.any(2).all():
             y, x = np.argwhere(~matches.any(2))[0]
-            raise UserError(f"{path}: the colour {tuple(map(int, pixels[y, x]))} at ({x}, {y}) is of no part")
+            raise UserError(f"{path}: the colour {tuple(map(int, pixels[y, x]))} at ({x}, {y}) belongs to no part")
         pixels = matches.argmax(2)
     if pixels.max() >= classes:
-        raise UserError(f"{path}: holds the label {pixels.max()}; there are {classes} parts, numbered from 0")
+        raise UserError(f"{path}: has the label {pixels.max()}; there are {classes} parts, numbered from 0")
     return torch.from_numpy(pixels.astype(np.uint8))
 
 
 def _numbered_as(image: Image.Image, palette: np.ndarray | None) -> bool:
-    """Whether the pixel values of an indexed picture are labels: its colours are ours or greys that count up."""
+    """Whether the pixel values of an indexed picture are labels: it uses our palette, or colour i is grey i."""
     colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     used = np.unique(np.array(image))
     if palette is None or used.max() >= len(colours):
@@ -103,20 +103,20 @@ def _numbered_as(image: Image.Image, palette: np.ndarray | None) -> bool:
 
 
 def save_mask(path: str | Path, mask: Tensor, palette: np.ndarray) -> Path:
-    """Write labels [H, W] as an indexed PNG whose pixel values are the labels, coloured by palette uint8 [K, 3]."""
+    """Write labels [H, W] as an indexed PNG: pixel values are labels, coloured by palette uint8 [K, 3]."""
     picture = Image.fromarray(mask.to(torch.uint8).cpu().numpy(), mode="P")
     picture.putpalette(np.asarray(palette, np.uint8).tobytes())
     return save_png(path, picture)
 
 
 def overlay(images: Tensor, masks: Tensor, palette: Tensor, opacity: float = 0.5) -> Tensor:
-    """Pictures under the colours of their parts: uint8 [N, 3, H, W], labels [N, H, W] -> uint8 [N, 3, H, W]."""
+    """Blend images with their part colours: uint8 [N, 3, H, W], labels [N, H, W] -> uint8 [N, 3, H, W]."""
     colours = colourize(masks, palette).float()
     return (images.float().lerp(colours, opacity)).round().to(torch.uint8)
 
 
 def save_png(path: str | Path, image: Image.Image) -> Path:
-    """Write a PNG with no date and no text chunks, so that equal pixels give equal bytes."""
+    """Write a PNG without dates or text chunks: equal pixels give equal bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -138,9 +138,9 @@ def image_grid(images: Tensor, columns: int, scale: int = 1, gap: int = 0) -> Im
 
 
 def labelled_grid(columns: dict[str, Tensor], scale: int = 2, gap: int = 2) -> Image.Image:
-    """One row an example, one captioned column a step: {"input": uint8 [N, 3, H, W], ...} -> one picture.
+    """One row per example, one captioned column per entry: {"input": uint8 [N, 3, H, W], ...} -> one picture.
 
-    Captions are cut to the column's width, so keep them short or raise `scale`.
+    Captions are truncated to the column width; keep them short or raise `scale`.
     """
     names, stacks = list(columns), [columns[name].cpu() for name in columns]
     if len({stack.shape for stack in stacks}) != 1:

@@ -1,8 +1,8 @@
-"""Metrics in three steps, features -> statistics -> metric, and the intervals of means over heads.
+"""Metrics on features (features -> statistics -> metric), and bootstrap intervals of means over heads.
 
-FID (Heusel et al., NeurIPS 2017, equation 6) and KID (Binkowski et al., ICLR 2018, section 4) are written as products
-of matrices, so that a table of many rows takes seconds. `check_packages` compares them with clean-fid and torchmetrics
-on the same features and subsets; stages call it for their first row.
+FID (Heusel et al., NeurIPS 2017, equation 6) and KID (Binkowski et al., ICLR 2018, section 4) are implemented as
+matrix products, so a table with many rows takes seconds. `check_packages` compares them with clean-fid and
+torchmetrics on the same features and subsets; stages call it for their first row.
 """
 
 import contextlib
@@ -18,20 +18,20 @@ from torchmetrics.image.kid import poly_mmd
 
 from editgan.training import generator_for
 
-KID_TOLERANCE = 1e-8  # of the largest value of the kernel: the same sums in float64, in another order
-FID_TOLERANCE = 1e-4  # relative: clean-fid takes the root of a matrix that is nearly singular
-KID_SUBSET = 1000  # rows a side of a subset, at most
+KID_TOLERANCE = 1e-8  # relative to the largest kernel value; only the order of the float64 sums differs
+FID_TOLERANCE = 1e-4  # relative; clean-fid takes the square root of a nearly singular matrix
+KID_SUBSET = 1000  # maximum rows per side of a subset
 KID_SUBSETS = 100  # random subsets that KID is averaged over
-RESAMPLES = 2000  # bootstrap resamples behind each 95 % interval
-KERNEL_ROWS = 2000  # of a kernel matrix at a time
+RESAMPLES = 2000  # bootstrap resamples for each 95 % interval
+KERNEL_ROWS = 2000  # rows of the kernel matrix computed at a time
 CHECKED_SUBSETS = 3
-SMALLEST_VARIANCE = 1e-13  # of all: what is below is a rounding error of zero
+SMALLEST_VARIANCE = 1e-13  # relative to the total variance; smaller eigenvalues are rounding errors
 CONFIDENCE = 0.95
 ROWS = 500  # rows of a distance matrix at a time
 
 
 class MetricDisagreement(RuntimeError):
-    """Two libraries computed the same metric from the same features and got different numbers."""
+    """Two libraries computed different values for the same metric on the same features."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FeatureStatistics:
 
 
 def features_to_statistics(features: Tensor) -> FeatureStatistics:
-    """Features [N, D] with N >= 2 -> their Gaussian."""
+    """Features [N, D] with N >= 2 -> mean and covariance."""
     if features.ndim != 2 or len(features) < 2:
         raise ValueError(f"statistics need at least two feature rows [N, D], got {list(features.shape)}")
     rows = features.to(torch.float64).numpy()
@@ -51,10 +51,10 @@ def features_to_statistics(features: Tensor) -> FeatureStatistics:
 
 
 def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
-    """FID: |mu1 - mu2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)). Biased upwards where there are few samples.
+    """FID: |mu1 - mu2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)). Biased upwards for few samples.
 
-    Tr (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of R^T C2 R, where C1 = R R^T: a symmetric matrix of the
-    rank of C1, in place of the root of a product that is neither symmetric nor of full rank.
+    With C1 = R R^T, Tr (C1 C2)^(1/2) is the sum of the square roots of the eigenvalues of R^T C2 R. This matrix is
+    symmetric and has the rank of C1, while the product C1 C2 is neither symmetric nor of full rank.
     """
     variances, directions = np.linalg.eigh(first.covariance)
     kept = variances > SMALLEST_VARIANCE * (np.trace(first.covariance) + np.trace(second.covariance))
@@ -68,17 +68,17 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
 def kernel_distance(
     features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0, among: Tensor | None = None
 ) -> float:
-    """KID: unbiased MMD^2 with the kernel (x.y / D + 1)^3, mean over random subsets of at most 1,000 rows a side.
+    """KID: unbiased MMD^2 with the kernel (x.y / D + 1)^3, mean over random subsets of at most 1,000 rows per side.
 
-    The subsets are those that clean-fid draws. Each kernel is computed once; a subset is a row of 0 and 1 that it is
-    multiplied with.
+    The subsets are the ones that clean-fid draws. Each kernel matrix is computed once; a subset is a 0/1 vector that
+    is multiplied with it.
 
     Args:
-        features, reference: [N, D] and [M, D], M and N at least 2; the order of the two does not matter.
-        among: what `reference_sums` gives, for many sets of N features against one reference.
+        features, reference: [N, D] and [M, D], M and N at least 2; KID is symmetric.
+        among: precomputed `reference_sums`, to compare many sets of N features with one reference.
     """
     if min(len(features), len(reference)) < 2:
-        raise ValueError(f"KID needs two rows a side, got {len(features)} and {len(reference)}")
+        raise ValueError(f"KID needs at least two rows per side, got {len(features)} and {len(reference)}")
     of_reference, of_features = subset_choices(len(reference), len(features), subsets, seed)
     x, y = features.to(torch.float64), reference.to(torch.float64)
     if among is None:
@@ -91,7 +91,7 @@ def kernel_distance(
 
 
 def reference_sums(reference: Tensor, count: int, *, subsets: int, seed: int) -> Tensor:
-    """Sum of the kernel over the pairs of each reference subset, for sets of `count` features.  # [subsets]"""
+    """Kernel sums over the pairs of each reference subset, for comparison with `count` features.  # [subsets]"""
     chosen = subset_choices(len(reference), count, subsets, seed)[0]
     rows = reference.to(torch.float64)
     return kernel_sums(rows, rows, chosen, chosen)
@@ -99,15 +99,15 @@ def reference_sums(reference: Tensor, count: int, *, subsets: int, seed: int) ->
 
 @dataclass(frozen=True)
 class Reference:
-    """Features [M, D] of reference pictures by one network, and what is computed from them once."""
+    """Features [M, D] of reference images by one network, and the values precomputed from them."""
 
     features: Tensor
     statistics: FeatureStatistics
-    among: Tensor  # `reference_sums` of KID, for sets of as many pictures as are compared
+    among: Tensor  # `reference_sums` of KID, for one size of the compared sets
 
     @classmethod
     def of(cls, features: Tensor, *, count: int, seed: int) -> "Reference":
-        """For sets of `count` pictures."""
+        """Precompute for comparison with sets of `count` images."""
         among = reference_sums(features, count, subsets=KID_SUBSETS, seed=seed)
         return cls(features, features_to_statistics(features), among)
 
@@ -116,12 +116,12 @@ class Reference:
         return frechet_distance(features_to_statistics(features), self.statistics)
 
     def kid(self, features: Tensor, *, seed: int) -> float:
-        """KID of features [N, D], N as given to `of`."""
+        """KID of features [N, D], where N is the `count` given to `of`."""
         return kernel_distance(features, self.features, subsets=KID_SUBSETS, seed=seed, among=self.among)
 
 
 def subset_choices(first: int, second: int, subsets: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The rows of either side that each subset holds, as 0 and 1: float64 [subsets, first], [subsets, second]."""
+    """Membership of the rows of both sides in each subset, 0 or 1: float64 [subsets, first], [subsets, second]."""
     rng, size = np.random.RandomState(seed), min(first, second, KID_SUBSET)
     chosen = torch.zeros(subsets, first, dtype=torch.float64), torch.zeros(subsets, second, dtype=torch.float64)
     for index in range(subsets):
@@ -131,7 +131,7 @@ def subset_choices(first: int, second: int, subsets: int, seed: int) -> tuple[Te
 
 
 def kernel_sums(x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor) -> Tensor:
-    """Of each subset the sum of (x.y / D + 1)^3 over its pairs; x [N, D], y [M, D], subsets [S, N], [S, M].  # [S]"""
+    """Sum of (x.y / D + 1)^3 over the pairs of each subset; x [N, D], y [M, D], subsets [S, N], [S, M].  # [S]"""
     total = torch.zeros(len(of_x), dtype=torch.float64)
     for rows, chosen in zip(x.split(KERNEL_ROWS), of_x.split(KERNEL_ROWS, dim=1), strict=True):
         kernel = torch.addmm(torch.ones((), dtype=torch.float64), rows, y.T, alpha=1 / x.shape[1]) ** 3
@@ -140,20 +140,20 @@ def kernel_sums(x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor) -> Tensor:
 
 
 def _kernel_with_itself(x: Tensor) -> Tensor:
-    """[N]"""
+    """The kernel of each row with itself.  # [N]"""
     return (x.square().sum(1) / x.shape[1] + 1) ** 3
 
 
 def kernel_distance_spread(features: Tensor, reference: Tensor, *, resamples: int, seed: int) -> tuple[float, float]:
-    """How far the 95 % percentile interval of KID reaches to either side, by a bootstrap over the rows of `features`.
+    """Offsets of the 95 % percentile interval of KID, by bootstrap over the rows of `features`.
 
-    The kernel is computed once; a resample weights its entries by how often each row was drawn, without the pairs of a
-    row with itself, so that rows drawn twice do not count as alike. The reference rows stay as they are.
+    The kernel is computed once. A resample weights its entries by how often each row was drawn. Pairs of a row with
+    itself are excluded, because rows drawn twice would bias KID. The reference is not resampled.
 
     Args:
         features, reference: [N, D] and [M, D]
     Returns:
-        lower and upper end less KID of all rows
+        lower and upper end of the interval, minus the KID of all rows
     """
     x, y = features.to(torch.float64), reference.to(torch.float64)
     among = (x @ x.T / x.shape[1] + 1) ** 3  # [N, N]
@@ -169,37 +169,37 @@ def kernel_distance_spread(features: Tensor, reference: Tensor, *, resamples: in
 def precision_and_recall(fake: Tensor, real: Tensor, k: int) -> tuple[float, float]:
     """Improved precision and recall (Kynkaanniemi et al., NeurIPS 2019, section 2) of features [N, D] and [M, D].
 
-    Precision is the share of fakes that lie in the manifold of the real ones, the union of balls around each that
-    reach to its k-th neighbour; recall is the same with the two sets exchanged.
+    Precision is the share of fakes inside the manifold of the real ones: the union of balls around each real point
+    whose radius is the distance to its k-th neighbour. Recall swaps the two sets.
 
     Raises:
-        ValueError: a side has no k neighbours.
+        ValueError: a side has no more than k rows.
     """
     if min(len(fake), len(real)) <= k:
         raise ValueError(
-            f"precision and recall with k = {k} need more than k rows a side, got {len(fake)}, {len(real)}"
+            f"precision and recall with k = {k} need more than k rows per side, got {len(fake)}, {len(real)}"
         )
     return _share_inside(fake, real, k), _share_inside(real, fake, k)
 
 
 def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:
     """Share of points [N, D] within the ball of any manifold point [M, D]."""
-    # the nearest of a point to its own set is itself
+    # k + 1, because the nearest neighbour of a point in its own set is the point itself
     radii = torch.cat([torch.cdist(part, manifold).kthvalue(k + 1, dim=1).values for part in manifold.split(ROWS)])
     inside = [(torch.cdist(part, manifold) <= radii).any(dim=1) for part in points.split(ROWS)]
     return float(torch.cat(inside).double().mean())
 
 
 def check_packages(features: Tensor, reference: Tensor, *, seed: int = 0) -> None:
-    """Compute FID and KID of these rows with clean-fid and KID with torchmetrics, too.
+    """Check FID and KID of these rows against clean-fid, and KID against torchmetrics.
 
     Raises:
-        MetricDisagreement: one of them gets another value.
+        MetricDisagreement: a package computes another value.
     """
     x, y = features.to(torch.float64), reference.to(torch.float64)
     first, second = features_to_statistics(x), features_to_statistics(y)
     fid = frechet_distance(first, second)
-    if (first.covariance.shape[0]) < min(len(x), len(y)):  # the package has no root of a singular matrix
+    if (first.covariance.shape[0]) < min(len(x), len(y)):  # clean-fid cannot take the root of a singular matrix
         theirs = cleanfid.frechet_distance(first.mean, first.covariance, second.mean, second.covariance)
         _agree("FID", fid, theirs, "clean-fid", FID_TOLERANCE * max(abs(fid), 1.0))
     kid = kernel_distance(x, y, subsets=CHECKED_SUBSETS, seed=seed)
@@ -215,14 +215,14 @@ def check_packages(features: Tensor, reference: Tensor, *, seed: int = 0) -> Non
 def _agree(metric: str, ours: float, theirs: float, package: str, tolerance: float) -> None:
     if not abs(ours - theirs) <= tolerance:
         raise MetricDisagreement(
-            f"{metric} is {ours!r} here and {theirs!r} by {package} on the same features; they may differ by"
+            f"{metric} is {ours!r} here but {theirs!r} by {package} on the same features; the tolerance is"
             f" {tolerance:.3g}. Check the installed versions against constraints.txt"
         )
 
 
 @contextlib.contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, which clean-fid draws subsets from, and put its state back afterwards."""
+    """Seed numpy's global generator, which clean-fid uses to draw subsets, and restore its state afterwards."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -233,9 +233,9 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=4)
 def resampled(count: int, resamples: int, seed: int) -> Tensor:
-    """How often each of `count` heads is drawn in each resample of as many (Efron & Tibshirani 1993): float64 [R, N].
+    """How often each of `count` heads occurs in each bootstrap resample (Efron & Tibshirani 1993): float64 [R, N].
 
-    `resampled(...) @ values / N` are the means of all resamples at once.
+    `resampled(...) @ values / N` gives the means of all resamples.
     """
     draws = torch.randint(count, (resamples, count), generator=generator_for(seed, "bootstrap"))
     times = torch.zeros(resamples, count, dtype=torch.float64)
@@ -248,7 +248,7 @@ def bootstrap_interval(values: Tensor, *, resamples: int, seed: int) -> tuple[fl
 
 
 def percentile_interval(resampled: Tensor) -> tuple[float, float]:
-    """The middle 95 % of a statistic on resamples [R]."""
+    """The central 95 % interval of a statistic on resamples [R]."""
     tail = (1 - CONFIDENCE) / 2
     ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
     low, high = torch.quantile(resampled.to(torch.float64), ends).tolist()

@@ -1,4 +1,4 @@
-"""What every training loop shares: seeding, EMA, complete state on disk, data order, checks on losses."""
+"""Shared by all training loops: seeding, EMA, training state on disk, data order, divergence checks, optimisers."""
 
 import hashlib
 import io
@@ -16,36 +16,36 @@ from editgan.errors import UserError
 from editgan.weights import write_bytes
 
 STATE_FILE = "state.pt"
-EXPLODED = 1e5  # losses beyond this are no longer training
+EXPLODED = 1e5  # a loss beyond this counts as diverged
 ADAM_BETAS = (0.0, 0.99)
-FINAL_LR = 0.1  # of the rates, at the end of their linear decay
+FINAL_LR = 0.1  # final learning rate after decay, relative to the initial one
 MOMENTUM = 0.9
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration, from the publication
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration (Jordan et al. 2024)
 NEWTON_SCHULZ_STEPS = 5
-ADAM_RMS = 0.2  # size of an update, as a part of the rate: about that of Adam's (Liu et al. 2025, section 2.2)
+ADAM_RMS = 0.2  # RMS of an update relative to the learning rate, about Adam's (Liu et al. 2025, section 2.2)
 SMALLEST_SIDE = 4
-BESIDE_MUON_BETAS = (0.9, 0.99)  # of Adam for what Muon leaves
-BESIDE_MUON_RATE = 0.1  # ... and its rate, as a part of Muon's
+BESIDE_MUON_BETAS = (0.9, 0.99)  # of Adam, for the parameters that Muon does not handle
+BESIDE_MUON_RATE = 0.1  # learning rate of this Adam relative to Muon's
 
 
 def device_named(name: str) -> torch.device:
-    """The device to compute on: "auto" (CUDA where there is one), "cpu" or "cuda".
+    """The device to compute on: "auto" (CUDA if available), "cpu" or "cuda".
 
     Raises:
-        UserError: CUDA is asked for and not there, or no such name.
+        UserError: CUDA is requested but not available, or an unknown name.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"{name!r} is no device; give auto, cpu or cuda")
+        raise UserError(f"unknown device {name!r}; give auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("cuda is asked for, but torch finds no GPU; set it to auto or cpu")
+        raise UserError("cuda is requested, but torch finds no GPU; use auto or cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def seed_for(seed: int, *keys: object) -> int:
     """A 63-bit seed for one purpose, e.g. `seed_for(params.seed, "generator", "batch", cur_nimg)`.
 
-    Seeding each step from (seed, purpose, position) makes a resumed run follow the unbroken one with no RNG state
-    to carry (edm2's habit), and keeps purposes independent of each other.
+    Each step is seeded from (seed, purpose, position), as in edm2. A resumed run then repeats an uninterrupted one
+    without saved RNG state, and the purposes are independent of each other.
     """
     text = "/".join(str(key) for key in (seed, *keys))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
@@ -57,14 +57,14 @@ def seed_everything(seed: int, *keys: object) -> None:
 
 
 def generator_for(seed: int, *keys: object) -> torch.Generator:
-    """A CPU generator of its own for one purpose."""
+    """A separate CPU generator for one purpose."""
     return torch.Generator().manual_seed(seed_for(seed, *keys))
 
 
 def batch_indices(seed: int, cur_nimg: int, batch: int, dataset_size: int) -> Tensor:
     """Indices of images cur_nimg .. cur_nimg + batch of an endless sequence of seeded shuffles.  # [batch]
 
-    A function of the position alone, so that resuming needs no sampler state; every image is seen once an epoch.
+    Depends only on the position, so resuming needs no sampler state. Every image is seen once per epoch.
     """
     parts, position = [], cur_nimg
     while position < cur_nimg + batch:
@@ -86,7 +86,7 @@ def ema_update(ema: nn.Module, net: nn.Module, beta: float) -> None:
 
 
 def ema_beta(batch: int, ema_kimg: float, cur_nimg: int, rampup: float | None = 0.05) -> float:
-    """Decay per step with a half-life of `ema_kimg`, at most `rampup` of the images seen (StyleGAN2-ADA)."""
+    """Decay per step for a half-life of `ema_kimg`, limited to `rampup` times the images seen (StyleGAN2-ADA)."""
     half_life = ema_kimg * 1000
     if rampup is not None:
         half_life = min(half_life, cur_nimg * rampup)
@@ -100,7 +100,7 @@ def due(cur_nimg: int, batch: int, kimg: float) -> bool:
 
 
 class Averages:
-    """Running means of named losses between two ticks."""
+    """Means of named losses between two ticks."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -112,28 +112,28 @@ class Averages:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """The means so far; starts anew."""
+        """Return the means and reset."""
         means = {name: self._sums[name] / self._counts[name] for name in self._sums}
         self.__init__()
         return means
 
 
 def append_row(curve: Path, row: dict[str, float]) -> None:
-    """Append to a stats.jsonl; rows of an interrupted run that a resumed one repeats are replaced."""
+    """Append to a stats.jsonl and drop rows at the same or a later position, which a resumed run repeats."""
     lines = curve.read_text().splitlines() if curve.exists() else []
     kept = [line for line in lines if json.loads(line)["kimg"] < row["kimg"]]
     write_bytes(curve, "".join(line + "\n" for line in [*kept, json.dumps(row, sort_keys=True)]).encode())
 
 
 def save_state(folder: str | Path, state: Mapping[str, Any]) -> Path:
-    """Write the complete training state atomically: a full disk or a kill leaves the previous one whole."""
+    """Write the complete training state atomically: a full disk or a kill leaves the previous state intact."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     return write_bytes(Path(folder) / STATE_FILE, buffer.getvalue())
 
 
 def load_state(folder: str | Path) -> dict[str, Any] | None:
-    """The state written last, or None where training starts afresh.
+    """The last saved state, or None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -144,23 +144,23 @@ def load_state(folder: str | Path) -> dict[str, Any] | None:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        remedy = "`editgan doctor --fix` sets it aside, or delete this folder, to train from the start"
+        remedy = "to train from scratch, run `editgan doctor --fix`, which moves it aside, or delete this folder"
         raise UserError(f"{path}: damaged training state ({error}); {remedy}") from error
 
 
 def check_finite(losses: Mapping[str, float], where: str, last_good: str | Path | None = None) -> None:
-    """Stop a run whose losses are no numbers any more, or so large that it learns nothing more.
+    """Stop a diverged run: losses that are NaN, infinite or above EXPLODED.
 
     Args:
-        last_good: the file of the last state, which may not exist yet
+        last_good: the file of the last saved state, which may not exist yet
     Raises:
-        UserError: names the losses, the position and the last good state.
+        UserError: diverged; the message gives the losses, the position and the last good state.
     """
     bad = {name: value for name, value in losses.items() if not abs(value) <= EXPLODED}
     if bad:
         kept = ""
         if last_good is not None:
-            kept = f"; last good state: {last_good}" if Path(last_good).exists() else "; no state was saved before"
+            kept = f"; last good state: {last_good}" if Path(last_good).exists() else "; no state was saved yet"
         raise UserError(f"training diverged at {where}: {bad}{kept}. Lower the learning rate or change the seed")
 
 
@@ -172,16 +172,16 @@ def sanitize_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of trainable and frozen scalars in `module`."""
+    """Number of parameters in `module`, trainable and frozen."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrix is orthogonalised before each step (Jordan et al. 2024); [out, ...] is [out, fan_in].
+    """Momentum SGD with orthogonalised update matrices (Jordan et al. 2024); weights [out, ...] are [out, fan_in].
 
-    All directions of a weight matrix then move alike, not only the few that dominate its gradient: the warm start
-    learns two to three times as fast as with Adam. torch.optim.Muon computes in bfloat16, which processors without it
-    emulate slowly, and takes no convolutions.
+    All directions of a weight matrix get updates of similar size, not only the few that dominate the gradient. The
+    warm start trains two to three times as fast as with Adam. torch.optim.Muon does not support convolutions and
+    computes in bfloat16, which is slow on processors that emulate it.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
@@ -204,10 +204,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """The matrix with all singular values brought near 1 (0.7 to 1.2), by Newton-Schulz iteration.  # [m, n]
+    """Push all singular values of a matrix towards 1 (0.7 to 1.2) by Newton-Schulz iteration.  # [m, n]
 
-    Each iteration multiplies x by a polynomial of x x^T, and these commute. So all run on the small Gram matrix, and
-    the wide one is touched twice, not ten times.
+    Each iteration multiplies x by a polynomial of x x^T, and these polynomials commute. So the iterations run on the
+    small Gram matrix, and the wide matrix is multiplied twice, not ten times.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
@@ -224,7 +224,7 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 def split_matrices(params: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(weights that Muon can take, all others: biases, scalars, the few rows to and from RGB)."""
+    """Split parameters: (matrices for Muon, all others: biases, scalars, the narrow matrices to and from RGB)."""
     matrices, others = [], []
     for param in params:
         large = param.ndim >= 2 and min(len(param), param[0].numel()) >= SMALLEST_SIDE
@@ -233,13 +233,13 @@ def split_matrices(params: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], 
 
 
 def muon_and_adam(params: Iterable[nn.Parameter]) -> tuple[Muon, torch.optim.Adam]:
-    """Muon for the matrices among the parameters, Adam for the rest; `set_muon_lr` gives both their rates."""
+    """Muon for the matrices among the parameters, Adam for the rest; `set_muon_lr` sets both learning rates."""
     matrices, others = split_matrices(params)
     return Muon(matrices, lr=0.0), torch.optim.Adam(others, lr=0.0, betas=BESIDE_MUON_BETAS)
 
 
 def set_muon_lr(muon: Muon, adam: torch.optim.Adam, rate: float) -> None:
-    """Set Muon's rate, and Adam's beside it to a tenth."""
+    """Set Muon's learning rate, and a tenth of it for Adam."""
     set_lr(muon, rate)
     set_lr(adam, BESIDE_MUON_RATE * rate)
 
@@ -247,7 +247,7 @@ def set_muon_lr(muon: Muon, adam: torch.optim.Adam, rate: float) -> None:
 def lazy_adam(groups: list[list[nn.Parameter]], interval: int | None) -> torch.optim.Adam:
     """Adam, corrected for an extra regularisation step every `interval` steps (StyleGAN2, appendix B).
 
-    The learning rate is multiplied by c = interval / (interval + 1) and the betas are raised to it.
+    With c = interval / (interval + 1), the learning rate is multiplied by c and the betas are raised to the power c.
     """
     correction = 1.0 if interval is None else interval / (interval + 1)
     betas = tuple(beta**correction for beta in ADAM_BETAS)
@@ -255,20 +255,20 @@ def lazy_adam(groups: list[list[nn.Parameter]], interval: int | None) -> torch.o
 
 
 def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
-    """Set the rate of each parameter group, times the group's correction for lazy regularisation."""
+    """Set the learning rate of each parameter group, times the group's correction for lazy regularisation."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 def linear_decay(progress: float, start: float) -> float:
-    """1 until `start`, then linearly down to FINAL_LR at progress 1."""
+    """Relative learning rate: 1 until `start`, then linear down to FINAL_LR at progress 1."""
     if progress <= start:
         return 1.0
     return 1 - (1 - FINAL_LR) * (progress - start) / (1 - start)
 
 
 def optimizer_step(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
-    """Zero the gradients, differentiate, replace gradients that are no numbers, step."""
+    """Zero the gradients, backpropagate, replace gradients that are not finite, step."""
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -279,5 +279,5 @@ def optimizer_step(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
 
 
 def cosine_decay(progress: float) -> float:
-    """1 at progress 0, 0 at progress 1."""
+    """Relative learning rate: half cosine from 1 at progress 0 to 0 at progress 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))

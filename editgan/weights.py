@@ -1,6 +1,6 @@
-"""Tensors on disk: safetensors with constructor arguments in the metadata, the same bytes for the same content.
+"""Tensors on disk: safetensors with constructor arguments in the metadata; equal content gives equal bytes.
 
-Networks are kept in half precision, which halves what a clone brings along, and compute in float32.
+Networks are stored in half precision, which halves the size of a clone, and compute in float32.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from editgan.errors import UserError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-# safetensors writes several metadata keys in random order; one key holding sorted JSON keeps files byte-stable.
+# safetensors writes metadata keys in random order; a single key with sorted JSON keeps files byte-identical.
 METADATA_KEY = "editgan"
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write by temporary file, fsync and rename: a reader sees the old file or the new one, never a part of it."""
+    """Write atomically (temporary file, fsync, rename): readers see the old or the new file, never a partial one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -43,18 +43,18 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 
 
 def write_json(path: str | Path, content: Any) -> Path:
-    """Sorted keys, two-space indent, trailing newline; refuses NaN, which is no JSON and hides a failure."""
+    """Sorted keys, two-space indent, trailing newline. NaN raises ValueError: it is not JSON and hides a failure."""
     return write_bytes(path, (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def sha256(path: str | Path) -> str:
-    """Hex digest of a file's content."""
+    """SHA-256 of a file's content, as hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> Path:
-    """Write named tensors and JSON-able metadata; equal content gives equal bytes."""
+    """Write named tensors and JSON-serialisable metadata; equal content gives equal bytes."""
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     header = {METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True)}
     return write_bytes(path, save(content, metadata=header))
@@ -64,18 +64,16 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote: (tensors, metadata).
 
     Raises:
-        UserError: the file is missing, truncated or no safetensors file.
+        UserError: the file is missing, truncated or not a safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except FileNotFoundError as error:
-        raise UserError(f"{path}: missing; run the stage that makes it (`dvc repro`) or `dvc pull`") from error
+        raise UserError(f"{path}: missing; run the stage that writes it (`dvc repro`) or `dvc pull`") from error
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        remedy = (
-            "if a stage made it, delete it and run `dvc checkout` or `dvc repro`; a file of your own, make it again"
-        )
+        remedy = "if a stage wrote it, delete it and run `dvc checkout` or `dvc repro`; recreate a file of your own"
         raise UserError(f"{path}: damaged ({error}); {remedy}") from error
 
 
@@ -87,15 +85,15 @@ def save_module(
     *,
     without: Collection[str] = (),
 ) -> Path:
-    """Write a network's parameters and buffers in float16 with the constructor arguments `config` that rebuild it.
+    """Write a network's parameters and buffers in float16, with the constructor arguments `config` to rebuild it.
 
-    What a stage measures after training is measured on what it reads back, so that the figures are those of the file.
+    After training, stages load the file again and measure the loaded network, so metrics describe the file.
 
     Args:
-        without: names of tensors that another file keeps.
+        without: names of tensors to leave out because another file contains them.
 
     Raises:
-        UserError: a number is none any more, or too large for float16.
+        UserError: a value is NaN, infinite or too large for float16.
     """
     tensors = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
     metadata = {**(extra or {}), "class": type(module).__name__, "config": dict(config)}
@@ -103,41 +101,41 @@ def save_module(
 
 
 def save_halves(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, remedy: str) -> Path:
-    """`save_tensors` with floating-point tensors in float16, others as they are.
+    """`save_tensors` with floating-point tensors in float16, others unchanged.
 
     Raises:
-        UserError: a number is none any more, or larger than 65504; the file is left as it was. Ends in `remedy`.
+        UserError: a value is NaN, infinite or beyond 65504; the old file is kept. The message ends with `remedy`.
     """
     halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     for name, tensor in halves.items():
         if not tensor.isfinite().all():
-            raise UserError(f"{path}: {name} holds NaN or numbers beyond 65504, so it is not written; {remedy}")
+            raise UserError(f"{path}: not written, because {name} contains NaN or values beyond 65504; {remedy}")
     return save_tensors(path, halves, metadata)
 
 
 def load_module(path: str | Path, cls: type[ModuleT], others: Mapping[str, Tensor] | None = None) -> ModuleT:
-    """Rebuild a network written by `save_module`: float32, in eval mode, on the CPU, no parameter asking for gradients.
+    """Rebuild a network written by `save_module`: float32, eval mode, frozen, on the CPU.
 
     Args:
-        others: the tensors that it was written without.
+        others: the tensors that were left out of the file.
 
     Raises:
-        UserError: missing or damaged file, another class inside, or tensors that do not fit the class.
+        UserError: missing or damaged file, another class, or tensors that do not match the class.
     """
     tensors, metadata = load_tensors(path)
     if metadata.get("class") != cls.__name__ or "config" not in metadata:
         raise UserError(
-            f"{path}: holds {metadata.get('class', 'no network')!r}, expected {cls.__name__!r}; give the file of such "
-            "a network, or run the stage that writes this one again"
+            f"{path}: contains {metadata.get('class', 'no network')!r}, expected {cls.__name__!r}; give a file of that "
+            "class, or run the stage that writes this file again"
         )
     try:
         module = cls(**metadata["config"])
         module.load_state_dict({**tensors, **(others or {})})
     except (TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: does not fit this version of {cls.__name__} ({error}); train it again") from error
+        raise UserError(f"{path}: does not match this version of {cls.__name__} ({error}); train it again") from error
     return module.eval().requires_grad_(False)
 
 
 def tensors_equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    """True if both hold the same names and bit-identical tensors."""
+    """True if both have the same names and bit-identical tensors."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -256,7 +256,7 @@ def test_minibatch_stddev_by_hand():
         members = x[group::2].double()  # sample n belongs to group n mod 2
         expected = (members.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
         torch.testing.assert_close(y[group::2, 3].double(), expected.expand(4, 4, 4), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="6 images do not split into groups of 4"):
+    with pytest.raises(ValueError, match="6 images cannot be split into groups of 4"):
         minibatch_stddev(x[:6], 4)
 
 

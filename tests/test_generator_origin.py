@@ -60,18 +60,18 @@ def test_warm_start_goes_on_with_the_code_of_the_other_run(tmp_path, images, oth
 
 
 def test_origin_that_is_not_there_changed_or_of_other_sizes_is_named(tmp_path, other):
-    with pytest.raises(UserError, match="start_from_sha256 says 0000"):
+    with pytest.raises(UserError, match="start_from_sha256 is 0000"):
         loaded(tmp_path, other, start_from_sha256="0" * 64)
     with pytest.raises(UserError, match="start_from nowhere: .*G_ema.safetensors is missing"):
         loaded(tmp_path, other, start_from="nowhere")
-    with pytest.raises(UserError, match="was made with channel_base 64, the params say 32"):
+    with pytest.raises(UserError, match="was trained with channel_base 64, params say 32"):
         loaded(tmp_path, other, channel_base=32)
     code = load_code(other / "code.safetensors")
     code.components.zero_()
     save_module(other / "code.safetensors", code, code.config)
     with pytest.raises(UserError, match="had no warm start.*anchor_images to 0"):
         loaded(tmp_path, other, anchor_images=1)
-    with pytest.raises(UserError, match="D.safetensors: was made with channel_base 64, the params say 128"):
+    with pytest.raises(UserError, match="D.safetensors: was trained with channel_base 64, params say 128"):
         loaded(tmp_path, other, d_channel_base=128)
 
 

@@ -54,4 +54,4 @@ def test_stopped_and_finished_trainings(project):
 
 
 def test_no_training(project):
-    assert said() == "no training of a generator here\n"
+    assert said() == "no generator training found here\n"

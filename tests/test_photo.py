@@ -270,7 +270,7 @@ def test_an_edit_comes_back_on_the_photo(run, with_networks, scene, tmp_path):  
     assert changed.any() and not changed[~left].any() and (both != before).any(2)[~left].any()
     for arguments, fault in (
         (("--face", "3"), "party.png: --face 3 was requested, but 2 faces were found"),
-        (("--face", "1", "--all-faces"), "exclude each other"),
+        (("--face", "1", "--all-faces"), "are mutually exclusive"),
     ):
         status, said = run(*command, *arguments, "--out", "third")
         assert status == 1 and fault in said and not (tmp_path / "third").exists()

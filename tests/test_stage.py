@@ -218,7 +218,7 @@ def test_cuda_without_a_gpu_is_refused(run_here, project, monkeypatch):
     params = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(params.replace("device: cpu", "device: cuda"))
     status, said = run_here(lambda context: None)
-    assert status == 1 and "runtime.device: cuda is asked for, but torch finds no GPU" in said
+    assert status == 1 and "runtime.device: cuda is requested, but torch finds no GPU" in said
 
 
 def test_context_is_what_the_stage_was_promised(run_here, project):

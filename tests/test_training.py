@@ -61,7 +61,7 @@ def test_state_with_code_inside_is_not_executed(tmp_path):
 def test_divergence_names_the_loss_and_the_last_good_state(tmp_path, broken):
     state = tmp_path / training.STATE_FILE
     training.check_finite({"G": 1.0, "D": 1000.0}, "3 kimg", state)
-    with pytest.raises(UserError, match=r"3 kimg: \{'D'.*no state was saved before"):
+    with pytest.raises(UserError, match=r"3 kimg: \{'D'.*no state was saved yet"):
         training.check_finite({"G": 1.0, "D": broken}, "3 kimg", state)
     training.save_state(tmp_path, {"cur_nimg": 1})
     with pytest.raises(UserError, match=f"last good state: {state}"):

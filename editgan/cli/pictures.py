@@ -1,8 +1,8 @@
-"""`editgan`: embed, segment and edit pictures with the trained networks, from the command line; and a doctor.
+"""`editgan`: embed, segment and edit pictures with the trained networks; compare runs; diagnose the project.
 
-Commands take pictures or folders of pictures (PNG, JPEG), or latents that `embed` wrote, and leave their results in
-`--out`, named after the pictures. A picture of exactly the model's size is taken for an aligned one; in any other a
-face is found and aligned, and an edit is put back into it at its own size.
+Commands take pictures or folders of pictures (PNG, JPEG), or latents written by `embed`. They write their results to
+`--out`, named after the pictures. A picture of exactly the model's size is treated as an aligned face. In any other
+picture, faces are detected and aligned, and edits are blended back at full size.
 """
 
 import functools
@@ -32,26 +32,26 @@ console, errors = Console(), Console(stderr=True, soft_wrap=True)
 
 Inputs = Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or latents written by `embed`.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Outputs = Annotated[Path, typer.Option(help="Folder with what the stages made.")]
+Outputs = Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")]
 Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
 FaceNumber = Annotated[int | None, typer.Option("--face", min=1, help="Which face of a photo; the largest is 1.")]
 AllFaces = Annotated[bool, typer.Option("--all-faces", help="Every face of a photo.")]
-Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
-Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder's guess.")]
-IdentityWeight = Annotated[float, typer.Option(min=0, help="Of the identity loss in these steps; try 4.")]
-Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper takes 30.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu or cuda.")]
+Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder.")]
+IdentityWeight = Annotated[float, typer.Option(min=0, help="Weight of the identity loss in these steps; try 4.")]
+Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper uses 30.")]
 PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
 
 
 def reports_errors(command: Callable) -> Callable:
-    """What the user can put right is one line on stderr and exit status 1."""
+    """Print errors that the user can fix as one line on stderr, and exit with status 1."""
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
         try:
             return command(*args, **kwargs)
         except (FileExistsError, NotADirectoryError) as error:
-            fault = f"{error.filename}: is in the way, a file where a folder is needed; move it or name another folder"
+            fault = f"{error.filename}: is a file where a folder is needed; move it or give another folder"
             errors.print(f"editgan: {fault}", style="red", markup=False, highlight=False)
             raise typer.Exit(1) from None
         except (UserError, OSError) as error:
@@ -73,7 +73,7 @@ def embed(
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Find the latents of pictures; writes NAME.safetensors and NAME_embedded.png."""
+    """Embed pictures into W+; writes NAME.safetensors and NAME_embedded.png."""
     from editgan.editor.results import write_latents, write_pictures
     from editgan.images import mean_squared_error, to_float
 
@@ -102,7 +102,7 @@ def segment(
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Part masks; writes NAME_mask.png (pixel values are labels) to paint on, NAME.safetensors, NAME_overlay.png."""
+    """Predict part masks; writes NAME_mask.png (pixel values are labels), NAME.safetensors, NAME_overlay.png."""
     from editgan.editor.results import write_latents, write_pictures
     from editgan.images import overlay, save_mask
 
@@ -121,12 +121,12 @@ def segment(
 @reports_errors
 def edit(
     picture: Annotated[Path, typer.Argument(help="A picture, or latents written by `embed`; or a folder of them.")],
-    mask: Annotated[Path, typer.Argument(help="The mask that `segment` wrote, painted on; or the folder of them.")],
+    mask: Annotated[Path, typer.Argument(help="The repainted mask, originally written by `segment`; or a folder.")],
     out: Out = Path("edited"),
-    name: Annotated[str, typer.Option(help="Keep the edit as an editing vector of this name.")] = "",
+    name: Annotated[str, typer.Option(help="Save the edit as an editing vector with this name.")] = "",
     edit_steps: Annotated[int, typer.Option(min=1, help="Steps of optimisation towards the mask.")] = 100,
     free_rows: Annotated[
-        bool, typer.Option("--free-rows", help="Move every row of W+ by itself, as the paper.")
+        bool, typer.Option("--free-rows", help="Optimise every row of W+ independently, as in the paper.")
     ] = False,
     steps: Steps = 100,
     identity_weight: IdentityWeight = 0.0,
@@ -136,16 +136,16 @@ def edit(
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Edit a picture by its painted mask, or each of a folder by its own; with --name also learn an editing vector.
+    """Edit a picture by its repainted mask, or a folder of pictures; --name also saves an editing vector.
 
-    A mask belongs to the latents that `segment` left beside it; a picture is embedded anew only where there are none.
+    The latents that `segment` wrote next to the mask are used. Without them, the picture is embedded again.
     """
     from editgan.editor.inputs import files_in, masks_of, read_masks
     from editgan.editor.results import write_edit
 
     pictures = files_in(picture)
     if name and len(pictures) > 1:
-        raise UserError(f"{picture}: holds several pictures; --name takes one")
+        raise UserError(f"{picture}: contains several pictures; --name needs a single picture")
     masks, latents = masks_of(pictures, mask)
     editor = loaded(outputs, device, own)
     path = new_name(editor, name, own) if name else None
@@ -160,7 +160,7 @@ def edit(
     for one, wanted, was, found, parts in zip(taken, target, before, edited.masks, edited.parts, strict=True):
         followed = (found == wanted)[was != wanted].float().mean()
         painted = f"{followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(parts)}"
-        say(f"{one.name}: {painted if (was != wanted).any() else 'its mask is not painted on'}")
+        say(f"{one.name}: {painted if (was != wanted).any() else 'the mask was not changed'}")
     if path is not None:
         editor.save_vector(path, edited, source=pictures[0].name)
         say(f"editing vector {path}; apply it with: editgan apply PICTURE --edit {name}=1")
@@ -170,7 +170,7 @@ def edit(
 @reports_errors
 def apply(
     inputs: Inputs,
-    edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several are added.")],
+    edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several edits are summed.")],
     out: Out = Path("edited"),
     refine: Refine = 0,
     steps: Steps = 100,
@@ -182,14 +182,14 @@ def apply(
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Apply editing vectors: alone at interactive rates, or with --refine 30 cleaned up afterwards."""
+    """Apply editing vectors, at interactive speed, or with self-supervised refinement (--refine 30)."""
     from editgan.editor.results import write_edit
 
     strengths = parsed(edit)
     editor = loaded(outputs, device, own)
     unknown = [name for name in strengths if name not in editor.vectors]
     if unknown:
-        raise UserError(f"unknown edit {unknown[0]!r}; there are {', '.join(editor.vectors) or 'none'}")
+        raise UserError(f"unknown edit {unknown[0]!r}; available: {', '.join(editor.vectors) or 'none'}")
     taken = set_inputs(
         editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces, paste_back=paste_back
     )
@@ -202,14 +202,14 @@ def apply(
 @app.command()
 @reports_errors
 def sample(
-    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others count on.")] = 0,
-    truncation_psi: Annotated[float, typer.Option(help="Below 1 draws latents to their mean.")] = 0.7,
+    count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first sample; the next ones are seed + 1, ...")] = 0,
+    truncation_psi: Annotated[float, typer.Option(help="Truncation; below 1 moves latents to their mean.")] = 0.7,
     out: Out = Path("edited"),
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Make pictures of nobody; writes seed00000.png and its latent, and all of them on seed00000_samples.png."""
+    """Draw samples from the generator; writes seed00000.png and its latent, and all on seed00000_samples.png."""
     from editgan.editor.results import write_latents, write_pictures, write_sheet
 
     editor = loaded(outputs, device)
@@ -217,21 +217,21 @@ def sample(
     images = editor.sample(list(range(seed, seed + count)), truncation_psi)
     write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out)
-    say(f"{count} pictures and latents in {out}, all of them on {write_sheet(images, names, out)}")
+    say(f"{count} samples and latents in {out}, all of them on {write_sheet(images, names, out)}")
 
 
 @app.command()
 @reports_errors
 def label(
-    count: Annotated[int, typer.Option(min=1, help="How many pictures with masks to keep.")] = 1000,
-    drop: Annotated[float, typer.Option(help="Share of the drawn pictures left out, the most uncertain.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others count on.")] = 0,
-    truncation_psi: Annotated[float, typer.Option(help="Below 1 draws latents to their mean.")] = 0.7,
+    count: Annotated[int, typer.Option(min=1, help="Number of samples with masks to keep.")] = 1000,
+    drop: Annotated[float, typer.Option(help="Share of samples to discard, the most uncertain ones.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first sample; the next ones are seed + 1, ...")] = 0,
+    truncation_psi: Annotated[float, typer.Option(help="Truncation; below 1 moves latents to their mean.")] = 0.7,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("labelled"),
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Make labelled data: archive labelled.zip (img/, mask/, attributes.json), classes.json, a picture of some."""
+    """Sample labelled data; writes labelled.zip (img/, mask/, attributes.json), classes.json and a preview."""
     import shutil
 
     from editgan.data.archive import encode_image, encode_mask, write_archive
@@ -239,7 +239,7 @@ def label(
     from editgan.segmentation.labelled import labelled_samples
 
     editor = loaded(outputs, device)
-    with progress("drawing") as advance:
+    with progress("sampling") as advance:
         made = labelled_samples(
             editor.G, editor.S, count=count, drop=drop, seed=seed, truncation_psi=truncation_psi, progress=advance
         )
@@ -254,13 +254,13 @@ def label(
     shown = made.uncertainty.argsort()[:: max(1, count // 8)]  # from certain to uncertain
     columns = {"image": made.images[shown], "mask": colourize(made.masks[shown], editor.palette)}
     save_png(out / "labelled.png", labelled_grid(columns))
-    say(f"{count} pictures with masks in {out / 'labelled.zip'}; the {made.dropped} most uncertain were left out")
+    say(f"{count} samples with masks in {out / 'labelled.zip'}; the {made.dropped} most uncertain were discarded")
 
 
 @app.command()
 @reports_errors
 def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> None:
-    """List the editing vectors: the pipeline's and your own."""
+    """List the editing vectors of the pipeline and your own."""
     from editgan.editing.vectors import load_vectors
 
     found = load_vectors(outputs / "editing" / "vectors", own)
@@ -293,7 +293,7 @@ def parsed(edits: list[str]) -> dict[str, float | None]:
     """["smile=1.2", "big_nose"] -> {"smile": 1.2, "big_nose": None}.
 
     Raises:
-        UserError: a strength that is no number, or an edit named twice.
+        UserError: a strength that is not a finite number, or an edit given twice.
     """
     strengths: dict[str, float | None] = {}
     for entry in edits:
@@ -303,14 +303,14 @@ def parsed(edits: list[str]) -> dict[str, float | None]:
         try:
             strengths[name] = float(value) if given else None
         except ValueError:
-            raise UserError(f"--edit {entry}: {value!r} is no number; write e.g. --edit {name}=1.2") from None
+            raise UserError(f"--edit {entry}: {value!r} is not a number; write e.g. --edit {name}=1.2") from None
         if given and not math.isfinite(strengths[name]):
             raise UserError(f"--edit {entry}: give a finite strength, e.g. --edit {name}=1.2")
     return strengths
 
 
 def loaded(outputs: Path, device: str, own: Path | None = None) -> "Editor":
-    from editgan.editor.editor import Editor  # brings torch, which takes seconds
+    from editgan.editor.editor import Editor  # imports torch, which takes seconds
 
     return Editor.load(outputs, device, vectors=own)
 
@@ -328,20 +328,20 @@ def set_inputs(
     paste_back: bool = False,
     latents: list[Path] | None = None,
 ) -> list["Input"]:
-    """Set pictures, faces of photos, or latents. Everything is read before anything is computed.
+    """Set pictures, faces of photos, or latents. All files are read before any computation.
 
     Args:
-        latents: of pictures that were embedded before, one each, which then are not embedded again
+        latents: existing latents of the pictures, one file each; the pictures are then not embedded again
 
     Raises:
-        UserError: nothing there, pictures and latents mixed, two inputs of one name, no such face, latents of another
-            generator, or latents where photos are to be pasted back.
+        UserError: no input, pictures mixed with latents, two inputs with the same name, no such face, latents of
+            another generator, or latents with `paste_back`.
     """
     from editgan.editor.inputs import LATENTS, Input, checked, files_in, read_latents, read_pictures
     from editgan.editor.results import show_faces
 
     if face is not None and all_faces:
-        raise UserError("--face and --all-faces exclude each other")
+        raise UserError("--face and --all-faces are mutually exclusive")
     files = [found for path in paths for found in files_in(path)]
     inputs = checked([Input(path.stem, path) for path in files])
     if len({path.suffix == LATENTS for path in files}) > 1:
@@ -369,16 +369,16 @@ def set_inputs(
 
 
 def new_name(editor: "Editor", name: str, own: Path) -> Path:
-    """Where a new editing vector goes.
+    """The path of a new editing vector.
 
     Raises:
-        UserError: the name would lead to another folder, or is one of the vectors that the pipeline learned.
+        UserError: an invalid name, or the name of a vector that the pipeline learned.
     """
     path = own / f"{name}.safetensors"
     if not name.replace("_", "").isalnum():
         raise UserError(f"--name {name!r}: use letters, digits and _")
     if name in editor.vectors and not path.exists():
-        raise UserError(f"--name {name}: the pipeline has an edit of this name; choose another")
+        raise UserError(f"--name {name}: the pipeline has an edit with this name; choose another")
     return path
 
 
@@ -388,7 +388,7 @@ def labels(editor: "Editor") -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that moves to and fro until the first call, then one with the time left."""
+    """A progress bar: indeterminate until the first call, then with the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task(what, total=None)

@@ -1,4 +1,4 @@
-"""The commands for runs: `compare`, `accept` (the baseline of nightly runs), `import` (photos), `train`, `doctor`."""
+"""Commands for runs: `compare`, `accept` (baseline of nightly runs), `import` (photos), `train`, `doctor`."""
 
 import functools
 from pathlib import Path
@@ -11,8 +11,8 @@ Runs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RUN]...",
-        help="Commits, branches, DVC experiments, folders of outputs, `.` for the working tree. The first is the"
-        " reference. One is compared with the working tree; without any, HEAD is.",
+        help="Commits, branches, DVC experiments, folders of outputs, or `.` for the working tree. The first one is the"
+        " reference. A single run is compared with the working tree; the default is HEAD.",
     ),
 ]
 
@@ -20,10 +20,10 @@ Runs = Annotated[
 def compare(
     runs: Runs = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Show all metrics and parameters that differ, too.")
+        bool, typer.Option("--all", help="Also show all other metrics and parameters that differ.")
     ] = False,
 ) -> None:
-    """Compare runs by eight headline metrics, each with its tolerance and a verdict."""
+    """Compare runs by eight headline metrics, each with a tolerance and a verdict."""
     from editgan.report.comparison import WORKING_TREE, find_run, show
 
     names = list(runs or ["HEAD"])
@@ -32,13 +32,13 @@ def compare(
 
 
 def accept(
-    outputs: Annotated[Path, typer.Option(help="Folder with what the stages made.")] = Path("outputs"),
+    outputs: Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")] = Path("outputs"),
 ) -> None:
-    """Make the benchmark of a folder of outputs the accepted baseline of nightly runs, in baseline/."""
+    """Accept the benchmark of a folder of outputs as the baseline of nightly runs, in baseline/."""
     from editgan.report.regression import accept
 
     kept = accept(outputs, Path.cwd()).relative_to(Path.cwd())
-    Console().print(f"accepted: {outputs / 'benchmark'} is kept in {kept}; commit that folder", highlight=False)
+    Console().print(f"accepted: {outputs / 'benchmark'} copied to {kept}; commit that folder", highlight=False)
 
 
 def import_(
@@ -48,10 +48,10 @@ def import_(
     path: Annotated[Path, typer.Argument(help="The collection as distributed: a folder, .zip, .tar or .tgz.")],
     into: Annotated[Path, typer.Option(help="Folder for source `folder` (docs/data.md); several can share one.")],
     labels: Annotated[Path | None, typer.Option(help="CSV of labels, for `lfw` and `pictures`.")] = None,
-    side: Annotated[int, typer.Option(min=16, max=1024, help="Of the pictures to make, in pixels.")] = 128,
-    outputs: Annotated[Path, typer.Option(help="Folder with what the stages made.")] = Path("outputs"),
+    side: Annotated[int, typer.Option(min=16, max=1024, help="Side of the aligned pictures, in pixels.")] = 128,
+    outputs: Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")] = Path("outputs"),
 ) -> None:
-    """Find and align the faces of a collection of photos, and make a folder of pictures to learn from."""
+    """Detect and align the faces in a collection of photos; writes a folder of training pictures."""
     import torch
 
     from editgan.assets.load import load_network
@@ -61,7 +61,7 @@ def import_(
 
     if collection not in COLLECTIONS:
         raise UserError(f"unknown collection {collection!r}; known are {', '.join(COLLECTIONS)}")
-    torch.set_num_threads(1)  # on small networks and one picture at a time, more make it three times slower
+    torch.set_num_threads(1)  # a small network on single pictures is three times slower with more threads
     shown = Progress("import")
     made = import_photos(
         collection,
@@ -75,25 +75,25 @@ def import_(
     say = functools.partial(Console().print, markup=False, highlight=False, soft_wrap=True)
     for file, reason in made.rejected:
         say(f"  {file}: {reason}")
-    say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files not used (above)")
+    say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files rejected (see above)")
 
 
-train = typer.Typer(help="Look at a training of the generator.", no_args_is_help=True, rich_markup_mode=None)
+train = typer.Typer(help="Inspect generator training.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @train.command("status")
 def train_status() -> None:
-    """How far trainings of the generator are, here and in runs/: kimg, images a second, time to go, figures."""
+    """Show the progress of generator training, here and in runs/: kimg, images per second, time left, metrics."""
     from editgan.generator.status import statuses
 
-    text = "\n".join(statuses(Path.cwd())) or "no training of a generator here"
+    text = "\n".join(statuses(Path.cwd())) or "no generator training found here"
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without losing anything.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair whatever can be repaired without losing data.")] = False,
 ) -> None:
-    """Find what crashes, full disks and foreign versions have left here; exit status 1 while something is left."""
+    """Find damage from crashes, full disks and version changes; exit status 1 if problems remain."""
     from editgan.cli.doctor import treat
 
     def say(text: str) -> None:

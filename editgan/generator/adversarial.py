@@ -1,14 +1,14 @@
-"""Adversarial training from a cold start, in one loop that can stop anywhere and go on.
+"""Adversarial training from scratch (cold start), in one resumable loop.
 
-Two recipes. `loss: relativistic` is ours: a pixel discriminator with the relativistic pairing loss and penalties on
-reals and fakes as finite differences (R3GAN), and a projected discriminator (Projected GAN) beside it. `loss: logistic`
-is StyleGAN2's: R1, path lengths, adaptive augmentation.
+There are two recipes. `loss: relativistic` is ours: a pixel discriminator with the relativistic pairing loss and
+finite-difference penalties on reals and fakes (R3GAN), plus a projected discriminator (Projected GAN). `loss: logistic`
+is StyleGAN2's: R1, path length regularisation, adaptive augmentation.
 
-Positions are counted in images. Every step seeds torch from (seed, position), so that a resumed run is the unbroken
+Positions are counted in images. Every step seeds torch from (seed, position), so a resumed run equals an uninterrupted
 one, bit for bit on a CPU with the same number of processes.
 
-One difference from every release: the forward pass of a discriminator serves both sides. G's loss is differentiated to
-the images and from there through G; D's loss is differentiated to D's weights on the same graph.
+One difference from all releases: each discriminator runs forward once for both losses. G's loss is differentiated
+with respect to the images and from there through G; D's loss with respect to D's weights, on the same graph.
 """
 
 import copy
@@ -54,16 +54,16 @@ from editgan.weights import save_module
 if TYPE_CHECKING:
     from editgan.generator.snapshots import Recorder
 
-FINITE_STEP = 0.05  # s of the finite differences: deviation of the noise added to images in [-1, 1]
-PL_DECAY = 0.01  # of the running mean of path lengths
-PL_BATCH_SHRINK = 2  # path lengths are measured on a part of the batch
-ADA_INTERVAL = 4  # steps from one change of the augmentation's probability to the next
-BEST_FILE = "G_ema_best.safetensors"  # of the snapshot with the lowest KID, beside the state
+FINITE_STEP = 0.05  # step of the finite differences: std of the noise added to images in [-1, 1]
+PL_DECAY = 0.01  # update rate of the running mean of path lengths
+PL_BATCH_SHRINK = 2  # path lengths use 1 / PL_BATCH_SHRINK of the batch
+ADA_INTERVAL = 4  # steps between updates of the augmentation probability
+BEST_FILE = "G_ema_best.safetensors"  # the snapshot with the lowest KID, next to the state
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What is trained together; `P` is None without a projected discriminator."""
+    """The networks of a training; `P` is None without a projected discriminator."""
 
     G: Generator
     G_ema: Generator
@@ -83,7 +83,7 @@ def build_networks(
     images: Tensor,
     device: torch.device,
 ) -> Networks:
-    """Fresh networks, equal on every rank. Images uint8 [N, 3, res, res] standardise the projected discriminator."""
+    """New networks, identical on every rank. `images`, uint8 [N, 3, res, res], standardise the projected features."""
     seed_everything(seed, "generator", "init")
     generator = Generator(
         z_dim=params.w_dim,
@@ -123,21 +123,21 @@ def train(
     light: Path | None = None,
     recorder: "Recorder | None" = None,
 ) -> Networks:
-    """Train from scratch or from the state in `folder`, else from the light state.
+    """Train from the complete state in `folder`, else from the light state, else from scratch.
 
     Args:
         images: uint8 [N, 3, resolution, resolution].
-        backbone: pretrained network of the projected discriminator; None leaves that out.
-        precision: float32 or bfloat16 for forward and backward passes; penalties are float32 always.
-        folder: of the complete state and of the best snapshot.
-        light: file that the light state is written to with every snapshot.
-        recorder: of rank 0; the others write nothing.
+        backbone: pretrained network of the projected discriminator; None: no projected discriminator.
+        precision: float32 or bfloat16 for forward and backward passes; penalties always use float32.
+        folder: folder of the complete state and of the best snapshot.
+        light: file of the light state, which is written with every snapshot.
+        recorder: only on rank 0; the other ranks write nothing.
 
     Raises:
-        UserError: the training diverged; names the last good state.
+        UserError: the training diverged; the message names the last good state.
     """
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 for what mixed precision leaves in float32
+        torch.set_float32_matmul_precision("high")  # TF32 for the operations that stay in float32
     settings = params.model_dump(mode="json")
     state = find_state(folder, light, settings)
     networks = build_networks(params, resolution, seed, backbone, images, device)
@@ -146,7 +146,7 @@ def train(
         if name in state:
             network.load_state_dict(state[name])
     relativistic = params.loss == "relativistic"
-    lazy = not relativistic  # StyleGAN2 takes a step of its own for each regulariser
+    lazy = not relativistic  # StyleGAN2 uses a separate step for each regulariser
     optimizers = {
         "g": lazy_adam([list(G.parameters())], params.pl_interval if params.pl_weight > 0 else None),
         "d": lazy_adam([list(D.parameters())], params.r1_interval if lazy and params.r1_gamma > 0 else None),
@@ -157,10 +157,10 @@ def train(
         if name in state.get("optimizers", {}):
             optimizer.load_state_dict(state["optimizers"][name])
     cur_nimg, end, batch = state.get("cur_nimg", 0), round(params.kimg * 1000), params.batch
-    warm_from = state.get("warm_from")  # image at which a light state was taken up
+    warm_from = state.get("warm_from")  # image count at which training resumed from a light state
     pl_mean = state.get("pl_mean", torch.tensor(float("nan"))).to(device)
-    p, signs = state.get("augment_p", 0.0), state.get("augment_signs", [])  # ADA: probability, r_t since it changed
-    best = state.get("best")  # [kimg, KID] of the snapshot kept in BEST_FILE
+    p, signs = state.get("augment_p", 0.0), state.get("augment_signs", [])  # ADA: probability, r_t since its change
+    best = state.get("best")  # [kimg, KID] of the snapshot in BEST_FILE
     averages, noise_mode = Averages(), "random" if params.noise else "none"
     if recorder is not None and state:
         recorder.resume(state["history"])
@@ -178,14 +178,14 @@ def train(
         set_lr(optimizers["g"], params.g_lr * rate)
         set_lr(optimizers["d"], params.d_lr * rate)
         real = real_batch(images, cur_nimg, batch, params.mirror, seed, ranks, device)  # [n, 3, res, res]
-        draws = ranks.rows(torch.rand(batch, 2, 5))  # of DiffAugment, for reals and fakes
+        draws = ranks.rows(torch.rand(batch, 2, 5))  # random numbers of DiffAugment, for reals and fakes
         moves = [ranks.rows(torch.randn(batch, 3, resolution, resolution)).to(device) for _ in range(2)]
         z, cutoff = draw_latents(G, batch, params.style_mixing_prob)
         z = ranks.rows(z).to(device)  # [n, 2, z_dim]
         projects = P is not None and cur_nimg >= params.projected_from_kimg * 1000
-        seed_everything(seed, "generator", "adversarial", cur_nimg, ranks.rank)  # noise inputs, ADA: each rank its own
+        seed_everything(seed, "generator", "adversarial", cur_nimg, ranks.rank)  # per rank, for noise inputs and ADA
 
-        # One forward pass for both sides
+        # One forward pass for both losses
         with autocast(device, precision):
             fake = G.synthesis(mixed_ws(G, z, cutoff), noise_mode)
             shown = fake.detach().requires_grad_(True)
@@ -208,12 +208,12 @@ def train(
                 g_loss = g_loss + params.projected_weight * p_g_loss
                 stats |= {"loss/projected_G": p_g_loss, "loss/projected_D": p_loss}
 
-        # G: from its loss to the images, from there to its weights
+        # G: differentiate its loss to the images, then to its weights
         (gradient,) = torch.autograd.grad(g_loss, shown, retain_graph=True)
         optimizers["g"].zero_grad(set_to_none=True)
         fake.backward(gradient)
 
-        # D and the heads, on the same graph
+        # D and the projected discriminator's heads, on the same graph
         if relativistic and params.r1_gamma > 0 and step % params.r1_interval == 0:
             with autocast(device, "float32"):
                 penalties = []
@@ -297,13 +297,13 @@ def train(
 def real_batch(
     images: Tensor, cur_nimg: int, batch: int, mirror: bool, seed: int, ranks: Ranks, device: torch.device
 ) -> Tensor:
-    """This rank's rows of images cur_nimg .. cur_nimg + batch of an endless shuffled sequence, in [-1, 1]."""
+    """This rank's part of images cur_nimg .. cur_nimg + batch of an endless shuffled sequence, in [-1, 1]."""
     part = images[ranks.rows(batch_indices(seed, cur_nimg, batch, len(images)))]  # uint8 [n, 3, res, res]
     if mirror:
         flip = ranks.rows(torch.rand(batch, generator=generator_for(seed, "generator", "mirror", cur_nimg)) < 0.5)
         part = torch.where(flip[:, None, None, None], part.flip(3), part)
     if device.type == "cuda":
-        part = part.pin_memory()  # the copy then runs beside the computation
+        part = part.pin_memory()  # lets the copy overlap with computation
     return to_float(part.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
 
 
@@ -314,10 +314,10 @@ def take_step(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 def decayed(progress: float, start: float) -> float:
-    """How much of the decay is behind: 0 until `start`, 1 at the end."""
+    """Progress of the decay: 0 until `start`, then linear to 1 at the end."""
     return max(0.0, (progress - start) / (1 - start)) if start < 1 else 0.0
 
 
 def cosine_decay(progress: float, start: float) -> float:
-    """1 until `start`, then along a half cosine down to FINAL_LR at progress 1."""
+    """Relative learning rate: 1 until `start`, then a half cosine down to FINAL_LR at progress 1."""
     return FINAL_LR + (1 - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * decayed(progress, start)))

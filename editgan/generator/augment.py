@@ -1,8 +1,8 @@
-"""Adaptive discriminator augmentation, pipeline `bgc`: differentiable, gated by one probability p.
+"""Adaptive discriminator augmentation, pipeline `bgc`: differentiable, controlled by one probability p.
 
 Karras et al., "Training Generative Adversarial Networks with Limited Data" (NeurIPS 2020), section 3 and appendix B,
-with the strengths of its table of `bgc`. Every image that the discriminator sees goes through it, real and generated,
-and gradients go through it to the generator, twice where R1 asks for it.
+with the strengths of its `bgc` table. It is applied to all images that the discriminator sees, real and generated.
+Gradients pass through it to the generator, and it is twice differentiable, as R1 requires.
 """
 
 import math
@@ -11,28 +11,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Low-pass filter of the sym6 wavelet (Daubechies 1992): even shifts of it are orthonormal.
+# Low-pass filter of the sym6 wavelet (Daubechies 1992); its even shifts are orthonormal.
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
     0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
     -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
-# The filter is not quite symmetric: it moves an image by so many pixels of that image, along both axes.
+# The filter is not quite symmetric: it shifts an image by DELAY pixels along both axes.
 DELAY = (sum(place * tap for place, tap in enumerate(SYM6)) / sum(SYM6) - (len(SYM6) - 1) / 2) / 2
 EDGE = 3  # pixels that the filter reaches beyond an image, at its own resolution
 
-TRANSLATION = 0.125  # of the side: largest whole-pixel shift, and standard deviation of the fractional one
-SCALE_STD = 0.2  # of log2 of the isotropic and of the anisotropic scale
+TRANSLATION = 0.125  # relative to the side: largest whole-pixel shift, and std of the fractional shift
+SCALE_STD = 0.2  # std of log2 of the isotropic and of the anisotropic scale
 BRIGHTNESS_STD = 0.2
-CONTRAST_STD = 0.5  # of log2
-SATURATION_STD = 1.0  # of log2
+CONTRAST_STD = 0.5  # std of log2
+SATURATION_STD = 1.0  # std of log2
 
 
 def augment(img: Tensor, p: float) -> Tensor:
     """Images [N, 3, res, res] in [-1, 1] -> the same shape, each transform applied with probability `p` in [0, 1].
 
-    Images are float32, and their values may leave [-1, 1]. Draws from torch's global generator on the CPU, so that
-    every device sees the same transforms. Computed in full precision under any autocast.
+    Images are float32; the output may exceed [-1, 1]. Random numbers come from torch's global CPU generator, so the
+    transforms do not depend on the device. Computed in full precision under any autocast.
     """
     if p <= 0:
         return img
@@ -47,23 +47,23 @@ def augment(img: Tensor, p: float) -> Tensor:
 
 
 def adapted(p: float, r_t: float, *, target: float, images: int, kimg: float) -> float:
-    """The probability after `images` more: a step towards r_t = target, at most 1 / kimg a thousand images."""
+    """The updated probability after `images` more images: a step towards r_t = target, 1 / kimg per 1000 images."""
     return min(max(p + math.copysign(images / (kimg * 1000), r_t - target), 0.0), 1.0)
 
 
 def gated(values: Tensor, p: float, neutral: float = 0.0) -> Tensor:
-    """`values` [N, ...] with probability p a row, else `neutral`."""
+    """Keep each row of `values` [N, ...] with probability p, else set it to `neutral`."""
     chosen = torch.rand(len(values)) < p
     return torch.where(chosen.view(-1, *[1] * (values.ndim - 1)), values, torch.full_like(values, neutral))
 
 
 def geometry_matrices(count: int, side: int, p: float) -> Tensor:
-    """Where each output pixel is read from, in pixels from the centre: x_in = M x_out.  # [N, 3, 3]
+    """Random matrices from output to input coordinates, in pixels from the centre: x_in = M x_out.  # [N, 3, 3]
 
     In the order of the paper's table: mirror, quarter turns, whole-pixel shift, scale, rotation, stretch along a random
     axis (a scale between two rotations), fractional shift.
     """
-    rotation_p = 1 - math.sqrt(1 - p)  # two of them: together they rotate with probability p
+    rotation_p = 1 - math.sqrt(1 - p)  # of each of the two rotations; at least one occurs with probability p
     mirror = gated(torch.floor(torch.rand(count) * 2), p)  # 0 or 1
     turns = gated(torch.floor(torch.rand(count) * 4), p)  # 0 .. 3
     whole = torch.round(gated((torch.rand(count, 2) * 2 - 1) * TRANSLATION, p) * side)  # [N, 2]
@@ -90,7 +90,7 @@ def geometry_matrices(count: int, side: int, p: float) -> Tensor:
 
 
 def colour_matrices(count: int, p: float) -> Tensor:
-    """What is done to RGB in [-1, 1], homogeneous: brightness, contrast, luma flip, hue, saturation.  # [N, 4, 4]"""
+    """Random homogeneous RGB transforms: brightness, contrast, luma flip, hue, saturation.  # [N, 4, 4]"""
     brightness = gated(torch.randn(count) * BRIGHTNESS_STD, p)
     contrast = gated(torch.exp2(torch.randn(count) * CONTRAST_STD), p, 1.0)
     flip = gated(torch.floor(torch.rand(count) * 2), p)  # 0 or 1
@@ -131,10 +131,10 @@ def rotation(angle: Tensor) -> Tensor:
 
 
 def warp(img: Tensor, matrices: Tensor) -> Tensor:
-    """Read each output pixel at M x, from the image continued by reflection, without aliasing.
+    """Sample each output pixel at M x, without aliasing, with reflection padding.
 
-    The image is enlarged twice with the sym6 filter, read bilinearly and made smaller with the same filter; with
-    the unit matrix that gives the image back. The filter's delay is allowed for, which the released code leaves out.
+    The image is upsampled by 2 with the sym6 filter, sampled bilinearly and downsampled with the same filter; the
+    identity matrix reproduces the image. Unlike the released code, this compensates the filter's delay.
 
     Args:
         img: [N, C, res, res].
@@ -157,26 +157,26 @@ def warp(img: Tensor, matrices: Tensor) -> Tensor:
 
 
 def sym6_kernel(like: Tensor, gain: float) -> Tensor:
-    """The outer product of the filter, its sum being `gain`, one copy a channel.  # [C, 1, 12, 12]"""
+    """The outer product of the filter with sum `gain`, one copy per channel.  # [C, 1, 12, 12]"""
     taps = torch.tensor(SYM6, dtype=like.dtype, device=like.device)
     taps = taps / taps.sum()
     return (torch.outer(taps, taps) * gain).expand(like.shape[1], 1, len(SYM6), len(SYM6)).contiguous()
 
 
 def sym6_upsample(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, 2H, 2W]: zeros between the pixels, then the filter with gain 4."""
+    """[N, C, H, W] -> [N, C, 2H, 2W]: zero insertion, then the filter with gain 4."""
     padding = len(SYM6) // 2 - 1
     return F.conv_transpose2d(x, sym6_kernel(x, 4.0), stride=2, padding=padding, groups=x.shape[1])
 
 
 def sym6_downsample(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, H/2, W/2]: the adjoint of `sym6_upsample`, over 4."""
+    """[N, C, H, W] -> [N, C, H/2, W/2]: the adjoint of `sym6_upsample`, divided by 4."""
     padding = len(SYM6) // 2 - 1
     return F.conv2d(x, sym6_kernel(x, 1.0), stride=2, padding=padding, groups=x.shape[1])
 
 
 class Sample(torch.autograd.Function):
-    """Bilinear reading, linear in the image; torch's own cannot be differentiated twice."""
+    """Bilinear sampling, linear in the image. Unlike torch's grid_sample it is twice differentiable."""
 
     @staticmethod
     def forward(ctx, img: Tensor, grid: Tensor) -> Tensor:
@@ -196,9 +196,9 @@ class Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gradient: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
         ctx.save_for_backward(grid)
-        image = gradient.new_empty(1).expand(shape)  # only its shape counts
+        image = gradient.new_empty(1).expand(shape)  # only its shape matters
         bilinear, zeros, align_corners = 0, 0, False
-        wanted = [True, False]  # the gradient of the image, not of the grid
+        wanted = [True, False]  # gradient with respect to the image, not the grid
         return torch.ops.aten.grid_sampler_2d_backward(gradient, image, grid, bilinear, zeros, align_corners, wanted)[0]
 
     @staticmethod

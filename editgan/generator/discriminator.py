@@ -1,4 +1,4 @@
-"""The StyleGAN2 discriminator: residual blocks, minibatch standard deviation, one logit an image.
+"""The StyleGAN2 discriminator: residual blocks, minibatch standard deviation, one logit per image.
 
 Karras et al., CVPR 2020, with the constants and parameter names of stylegan2-ada-pytorch.
 """
@@ -18,12 +18,12 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     [N, C, H, W] -> [N, C + 1, H, W]. Sample n belongs to group n mod (N / group_size).
 
     Raises:
-        ValueError: N is no multiple of group_size (or of N, where N is smaller).
+        ValueError: N is larger than group_size and not a multiple of it.
     """
     count, channels, height, width = x.shape
     group = min(group_size, count)
     if count % group:
-        raise ValueError(f"minibatch_stddev: {count} images do not split into groups of {group}")
+        raise ValueError(f"minibatch_stddev: {count} images cannot be split into groups of {group}")
     y = x.reshape(group, count // group, channels, height, width)
     deviation = (y.var(dim=0, unbiased=False) + 1e-8).sqrt()  # [N / group, C, H, W]
     statistic = deviation.mean(dim=(1, 2, 3)).repeat(group)  # [N]
@@ -47,10 +47,10 @@ class DiscriminatorBlock(nn.Module):
 
 
 class ConvTrunk(nn.Module):
-    """Residual blocks from the image down to 4x4, the body of the discriminator.
+    """The discriminator's trunk: residual blocks from the image down to 4x4.
 
     Attributes:
-        out_channels: width of the 4x4 map that `to_4x4` returns.
+        out_channels: channels of the 4x4 map that `to_4x4` returns.
     """
 
     def __init__(self, *, img_resolution: int, channel_base: int, channel_max: int) -> None:
@@ -62,7 +62,7 @@ class ConvTrunk(nn.Module):
             setattr(self, f"b{resolution}", DiscriminatorBlock(inner, outer, from_rgb=resolution == img_resolution))
 
     def to_4x4(self, img: Tensor) -> Tensor:
-        """[N, 3, res, res] -> [N, out_channels, 4, 4], in the precision of the image."""
+        """[N, 3, res, res] -> [N, out_channels, 4, 4], in the image's dtype."""
         x = img.contiguous(memory_format=torch.channels_last)
         for resolution in self.block_resolutions:
             x = getattr(self, f"b{resolution}")(x)
@@ -89,7 +89,7 @@ class Discriminator(ConvTrunk):
 
     Args:
         img_resolution, channel_base, channel_max: as in the generator.
-        mbstd_group: images a group of the minibatch standard deviation; the batch must be a multiple of it.
+        mbstd_group: images per group of the minibatch standard deviation; the batch must be a multiple of it.
     """
 
     def __init__(self, *, img_resolution: int, channel_base: int, channel_max: int, mbstd_group: int = 4) -> None:

@@ -1,8 +1,8 @@
 """The StyleGAN2 generator: mapping z -> w, synthesis W+ -> image, with skip connections to RGB.
 
 Karras et al., CVPR 2020 (architecture E of table 1) with the constants of stylegan2-ada-pytorch. Parameters and buffers
-carry the names and shapes of that release; only its `resample_filter` buffers, which are constants here, have no place,
-so its weights load with `load_state_dict(weights, strict=False)`.
+have the names and shapes of that release, except for its `resample_filter` buffers, which are constants here. Its
+weights load with `load_state_dict(weights, strict=False)`.
 """
 
 import math
@@ -25,7 +25,7 @@ NOISE_MODES = ("const", "random", "none")
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Width of the feature maps at a resolution: min(channel_base / resolution, channel_max)."""
+    """Channels of the feature maps at a resolution: min(channel_base / resolution, channel_max)."""
     return min(channel_base // resolution, channel_max)
 
 
@@ -33,7 +33,7 @@ def resolutions_of(img_resolution: int) -> list[int]:
     """4, 8, ... img_resolution.
 
     Raises:
-        ValueError: img_resolution is no power of two of at least 8.
+        ValueError: img_resolution is not a power of two >= 8.
     """
     if img_resolution < 8 or img_resolution & (img_resolution - 1):
         raise ValueError(f"img_resolution must be a power of two of at least 8, got {img_resolution}")
@@ -86,7 +86,7 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
 
     def forward(self, x: Tensor, w: Tensor, noise_mode: str) -> Tensor:
-        # The activation's gain sqrt(2) is applied to its small factors: leaky ReLU is positively homogeneous.
+        # The activation's gain sqrt(2) is applied to weights, noise and bias: leaky ReLU is positively homogeneous.
         x = modulated_conv2d(x, self.weight, self.affine(w), upsample=self.upsample, gain=LRELU_GAIN)
         if noise_mode == "random":
             noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device)  # [N, 1, res, res]
@@ -115,9 +115,9 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """All layers of one resolution. The 4x4 block starts from a learned constant and has one convolution only.
+    """All layers of one resolution. The 4x4 block starts from a learned constant and has only one convolution.
 
-    Takes one w a convolution plus one for RGB; the row for RGB is also the first row of the next block.
+    Takes one w per convolution plus one for RGB; the row for RGB is also the first row of the next block.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int) -> None:
@@ -165,7 +165,7 @@ class Synthesis(nn.Module):
         return self.features(ws, noise_mode)[0]
 
     def features(self, ws: Tensor, noise_mode: str = "const") -> tuple[Tensor, list[Tensor]]:
-        """The image and the 2 * log2(res) - 2 feature maps, two a resolution, from 4x4 upwards."""
+        """The image and the 2 * log2(res) - 2 feature maps, two per resolution, from 4x4 upwards."""
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}, got {noise_mode!r}")
         x, img, maps, row = None, None, [], 0
@@ -182,14 +182,14 @@ class Generator(nn.Module):
 
     Args:
         z_dim, w_dim: sizes of the latent spaces.
-        img_resolution: side of the image, a power of two of at least 8.
+        img_resolution: side of the image, a power of two >= 8.
         channel_base, channel_max: a feature map at resolution r has min(channel_base / r, channel_max) channels.
         num_mapping_layers: fully connected layers from z to w.
 
     Attributes:
         num_ws: rows of a W+ latent, 2 * log2(img_resolution) - 2.
-        feature_channels: widths of the maps that `synthesis_features` returns.
-        config: the arguments above, enough to build the network again.
+        feature_channels: channels of the maps that `synthesis_features` returns.
+        config: the arguments above, sufficient to rebuild the network.
     """
 
     def __init__(
@@ -239,9 +239,9 @@ class Generator(nn.Module):
 
 
 def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Generator:
-    """Read a `G_ema.safetensors`: in eval mode, no parameter asking for gradients, convolutions channels-last.
+    """Read a `G_ema.safetensors`: eval mode, frozen, channels-last.
 
     Raises:
-        UserError: missing or damaged file, or a file that holds another network.
+        UserError: missing or damaged file, or another kind of network.
     """
     return load_module(path, Generator).to(device=device, memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
-"""Layers that StyleGAN2's networks are built of: FIR resampling, equalised layers, modulated convolution.
+"""Layers of StyleGAN2's networks: FIR resampling, equalised layers, modulated convolution.
 
-Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (CVPR 2020), and for the numbers that the paper
-leaves open Karras et al., "Training Generative Adversarial Networks with Limited Data" (NeurIPS 2020). Plain torch
-operations only; every one of them can be differentiated twice.
+Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (CVPR 2020); constants not given there are from
+Karras et al., "Training Generative Adversarial Networks with Limited Data" (NeurIPS 2020). Only plain torch operations
+are used, and all of them are twice differentiable.
 """
 
 import math
@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # the low-pass filter of every published StyleGAN2, normalised when used
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # StyleGAN2's low-pass filter; normalised in `fir_kernel`
 LRELU_SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2)  # keeps the second moment of a unit-variance input
 
 
 def fir_kernel(*, gain: float, like: Tensor) -> Tensor:
-    """The outer product of the normalised taps, times `gain`, one copy a channel of `like`.  # [C, 1, 4, 4]"""
+    """The outer product of the normalised taps, times `gain`, one copy per channel of `like`.  # [C, 1, 4, 4]"""
     taps = torch.tensor(FIR_TAPS, dtype=like.dtype, device=like.device) / sum(FIR_TAPS)
     return (torch.outer(taps, taps) * gain).expand(like.shape[1], 1, 4, 4).contiguous()
 
@@ -40,16 +40,16 @@ def fir_downsample(x: Tensor) -> Tensor:
 def modulated_conv2d(
     x: Tensor,  # [N, I, H, W]
     weight: Tensor,  # [O, I, k, k], shared by all samples
-    styles: Tensor,  # [N, I], what each input channel is multiplied with
+    styles: Tensor,  # [N, I], factors of the input channels
     *,
     upsample: bool = False,
     demodulate: bool = True,
-    gain: float = 1.0,  # of the output
+    gain: float = 1.0,  # factor of the output
 ) -> Tensor:
     """Convolution with per-sample weights w'_oikk = s_i w_oikk, demodulated (StyleGAN2, equations 1 and 3).
 
-    Convolution is linear in its input channels, so the styles scale the activations before one convolution that all
-    samples share, and the demodulation scales them after it. That equals the grouped convolution on per-sample
+    Convolution is linear in its input channels. So the styles scale the activations before a convolution shared by
+    all samples, and the demodulation scales them afterwards. This equals the grouped convolution with per-sample
     weights and is several times faster on a CPU.
 
     Returns:
@@ -77,8 +77,9 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
 class EqualizedLinear(nn.Module):
     """Fully connected layer with equalised learning rate: [N, in] -> [N, out].
 
-    Weights are stored as N(0, 1) / lr_multiplier and used times lr_multiplier / sqrt(in). With `lrelu` the output is
-    leaky-ReLU(0.2) * sqrt(2). Computed in full precision under any autocast: these layers make latents and styles.
+    Weights are stored as N(0, 1) / lr_multiplier and multiplied by lr_multiplier / sqrt(in) when used. With `lrelu` the
+    output is leaky-ReLU(0.2) * sqrt(2). Computed in full precision under any autocast, because these layers produce
+    latents and styles.
     """
 
     def __init__(
@@ -106,8 +107,8 @@ class EqualizedLinear(nn.Module):
 class EqualizedConv2d(nn.Module):
     """Convolution with equalised learning rate: [N, in, H, W] -> [N, out, H, W], or half the size with `down`.
 
-    `down` filters with the FIR taps first. With `lrelu` the output is leaky-ReLU(0.2) * sqrt(2); leaky ReLU is
-    positively homogeneous, so that gain sits in the weights, where it costs nothing.
+    `down` filters with the FIR taps first. With `lrelu` the output is leaky-ReLU(0.2) * sqrt(2). Leaky ReLU is
+    positively homogeneous, so this gain is applied to the weights, at no cost.
     """
 
     def __init__(

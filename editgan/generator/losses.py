@@ -1,4 +1,4 @@
-"""Losses as pure functions: StyleGAN2's, the relativistic pairing loss, the hinge loss; and the latents of a step."""
+"""GAN losses as pure functions (StyleGAN2, relativistic pairing, hinge), and the sampling of a step's latents."""
 
 import math
 from collections.abc import Callable
@@ -36,15 +36,15 @@ def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Ten
 
 
 def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The same game from D's side: mean softplus(D(G(z)) - D(x))."""
+    """The discriminator's side: mean softplus(D(G(z)) - D(x))."""
     return F.softplus(fake_logits - real_logits).mean()
 
 
 def finite_difference_penalty(moved_logits: Tensor, logits: Tensor, step: float) -> Tensor:
     """Mean of ((D(x + step e) - D(x)) / step)^2 for e ~ N(0, I): estimates the mean of |grad_x D(x)|^2.
 
-    Zero-centred penalty on reals (R1) or on fakes (R2) (R3GAN, equation 3) without a second derivative: one more
-    forward pass. The expectation differs from |grad|^2 by terms of order step^2.
+    Zero-centred penalty on reals (R1) or on fakes (R2) (R3GAN, equation 3). It needs one more forward pass instead of
+    second derivatives. Its expectation differs from |grad|^2 by terms of order step^2.
 
     Args:
         moved_logits, logits: D(x + step e) and D(x), [N, 1], float32 or finer.
@@ -53,20 +53,20 @@ def finite_difference_penalty(moved_logits: Tensor, logits: Tensor, step: float)
 
 
 def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
-    """Mean of -D(G(z)) over images and heads [N, heads] (Sauer et al. 2021, equation 2; Lim and Ye 2017)."""
+    """Mean of -D(G(z)) over images and discriminators [N, 4] (Sauer et al. 2021, equation 2; Lim and Ye 2017)."""
     return -fake_logits.mean()
 
 
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Mean of max(0, 1 - D(x)) + max(0, 1 + D(G(z))) over images and heads."""
+    """Mean of max(0, 1 - D(x)) + max(0, 1 + D(G(z))) over images and discriminators."""
     return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
 
 
 def path_lengths(generator: Generator, ws: Tensor) -> Tensor:
     """|J^T y| of the synthesis at ws for y ~ N(0, 1) / sqrt(H * W) (StyleGAN2, equation 4).  # [N]
 
-    ws [N, num_ws, w_dim] must ask for gradients. The squared norm is averaged over the rows of W+, as the released
-    code does.
+    ws [N, num_ws, w_dim] must require gradients. The squared norm is averaged over the rows of W+, as in the released
+    code.
     """
     img = generator.synthesis(ws, noise_mode="random")
     noise = torch.randn_like(img, memory_format=torch.contiguous_format) / math.sqrt(img.shape[2] * img.shape[3])
@@ -75,10 +75,10 @@ def path_lengths(generator: Generator, ws: Tensor) -> Tensor:
 
 
 def draw_latents(generator: Generator, batch: int, style_mixing_prob: float) -> tuple[Tensor, int]:
-    """Two z an image [N, 2, z_dim] and, for the whole batch, the row of W+ from which the second one takes over.
+    """Two z per image [N, 2, z_dim] and the style mixing cutoff: the first row of W+ that uses the second z.
 
-    With probability 1 - style_mixing_prob that row is num_ws: the first z serves all rows (StyleGAN, section 3.1).
-    Draws from torch's global generator on the CPU, so that every device sees the same latents.
+    The cutoff is common to the batch. With probability 1 - style_mixing_prob it is num_ws: the first z controls all
+    rows (StyleGAN, section 3.1). Uses torch's global CPU generator, so the latents do not depend on the device.
     """
     z = torch.randn(2, batch, generator.z_dim)
     cutoff = int(torch.randint(1, generator.num_ws, ())) if torch.rand(()) < style_mixing_prob else generator.num_ws
@@ -86,7 +86,7 @@ def draw_latents(generator: Generator, batch: int, style_mixing_prob: float) -> 
 
 
 def mixed_ws(generator: Generator, z: Tensor, cutoff: int) -> Tensor:
-    """W+ rows [N, num_ws, w_dim] of two z an image [N, 2, z_dim]: of the second one from row `cutoff` on."""
+    """Style mixing: W+ [N, num_ws, w_dim] from two z per image [N, 2, z_dim]; the second z from row `cutoff` on."""
     ws = generator.mapping(z[:, 0])  # [N, num_ws, w_dim]
     if cutoff == generator.num_ws:
         return ws

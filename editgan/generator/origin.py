@@ -1,4 +1,4 @@
-"""Networks of another run that training goes on from: fine-tuning on other pictures."""
+"""Fine-tuning: load the networks of another run to continue training on other pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from editgan.weights import load_module, sha256
 
 @dataclass(frozen=True)
 class Origin:
-    """What training begins with."""
+    """The initial networks of a fine-tuning."""
 
     generator: Generator
     discriminator: Discriminator
@@ -24,17 +24,17 @@ class Origin:
 
 
 def load_origin(params: GeneratorParams, resolution: int, root: Path) -> Origin:
-    """The networks of another run, from which this one goes on.
+    """Load the networks of the run `generator.start_from`.
 
     Raises:
-        UserError: a file is missing, damaged, another one than the hash says, or of other sizes than the params.
+        UserError: a file is missing or damaged, its hash differs, or its sizes differ from the params.
     """
     folder = home_project(root) / params.start_from
     path = folder / "G_ema.safetensors"
     if not path.exists():
         raise UserError(f"generator.start_from {params.start_from}: {path} is missing; run that pipeline first")
     if (found := sha256(path)) != params.start_from_sha256:
-        raise UserError(f"{path}: has the sha256 {found}, generator.start_from_sha256 says {params.start_from_sha256}")
+        raise UserError(f"{path}: sha256 is {found}, but generator.start_from_sha256 is {params.start_from_sha256}")
     generator = load_generator(path)
     discriminator = load_module(folder / "D.safetensors", Discriminator)
     sizes = {
@@ -48,13 +48,13 @@ def load_origin(params: GeneratorParams, resolution: int, root: Path) -> Origin:
         for key, value in asked.items():
             if network.config[key] != value:
                 raise UserError(
-                    f"{folder / name}.safetensors: was made with {key} {network.config[key]}, the params say {value};"
-                    " take the sizes of that run"
+                    f"{folder / name}.safetensors: was trained with {key} {network.config[key]}, params say {value};"
+                    " use the sizes of that run"
                 )
     code = load_code(folder / "code.safetensors")
     if not code.components.any() and (params.warm_start.kimg or params.anchor_images):
         raise UserError(
-            f"{folder / 'code.safetensors'}: that run had no warm start, so that its code reconstructs nothing; set"
+            f"{folder / 'code.safetensors'}: that run had no warm start, so its code reconstructs nothing; set"
             " generator.warm_start.kimg to [] and anchor_images to 0"
         )
     return Origin(generator=generator, discriminator=discriminator, code=code)

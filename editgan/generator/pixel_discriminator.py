@@ -1,7 +1,7 @@
-"""The pixel discriminator: a small residual network that never convolves at the full resolution.
+"""The pixel discriminator: a small residual network without convolutions at full resolution.
 
-Without batch norm or FIR filters, in the spirit of R3GAN (Huang et al., NeurIPS 2024, section 4); unlike there, the
-first layer unshuffles 2x2 pixels into 12 channels, and a minibatch standard deviation is appended as in StyleGAN2.
+It has no batch norm and no FIR filters, similar to R3GAN (Huang et al., NeurIPS 2024, section 4). Unlike R3GAN, it
+first unshuffles 2x2 pixels into 12 channels, and appends a minibatch standard deviation as in StyleGAN2.
 """
 
 import math
@@ -32,9 +32,9 @@ class PixelDiscriminator(nn.Module):
     """Image [N, 3, res, res] in [-1, 1] -> logit [N, 1], positive for real.
 
     Args:
-        img_resolution: side of the image, a power of two of at least 8.
+        img_resolution: side of the image, a power of two >= 8.
         channel_base, channel_max: a map at resolution r has min(channel_base / r, channel_max) channels.
-        mbstd_group: images a group of the minibatch standard deviation; the batch must be a multiple of it.
+        mbstd_group: images per group of the minibatch standard deviation; the batch must be a multiple of it.
     """
 
     def __init__(self, *, img_resolution: int, channel_base: int, channel_max: int, mbstd_group: int = 4) -> None:
