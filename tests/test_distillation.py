@@ -104,7 +104,7 @@ def test_best_opposite_pairs_by_trying_all():
     assert chosen.latents.tolist() == ranked[:50]
     assert [tuple(sides) for sides in chosen.sides.tolist()] == [expected[latent][1:] for latent in ranked[:50]]
     assert chosen.confidence.tolist() == [pytest.approx(expected[latent][0]) for latent in ranked[:50]]
-    with pytest.raises(ValueError, match=f"{len(expected)} of 200 latents give a pair.*{len(expected) + 1} are wanted"):
+    with pytest.raises(ValueError, match=f"{len(expected)} of 200 latents give a pair.*{len(expected) + 1} are needed"):
         choose_pairs(logits, len(expected) + 1)
 
 
@@ -335,9 +335,9 @@ def test_too_few_pairs_are_named(project):
 
 
 def test_inputs_that_do_not_fit_are_named(project):
-    with pytest.raises(UserError, match="resolution 32: the generator makes 16 px"):
+    with pytest.raises(UserError, match="resolution 32: the generator produces 16 px"):
         stage.run(project("other", resolution=32))
     context = project("wrong")
     save_tensors(context.root / "outputs/interfacegan/directions.safetensors", {"smile": torch.zeros(5)})
-    with pytest.raises(UserError, match="holds no direction smile of 16 entries; run stage interfacegan again"):
+    with pytest.raises(UserError, match="has no direction smile of 16 entries; run stage interfacegan again"):
         stage.run(context)

@@ -314,7 +314,7 @@ def test_masks_survive_a_trip_to_disk_as_labels_and_as_colours(tmp_path):
     assert torch.equal(read_mask(colours, palette=PALETTE, **options), mask)
     for refused, match in (
         (lambda: read_mask(path, resolution=64, classes=4), "is 32x32, the mask must be 64x64"),
-        (lambda: read_mask(path, resolution=SIDE, classes=3), "holds the label 3; there are 3 parts"),
+        (lambda: read_mask(path, resolution=SIDE, classes=3), "has the label 3; there are 3 parts"),
         (lambda: read_mask(colours, **options), "colour picture"),
         (lambda: read_mask(colours, palette=PALETTE + 1, **options), "belongs to no part"),
         (lambda: read_mask(tmp_path / "none.png", **options), "no such mask"),

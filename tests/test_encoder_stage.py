@@ -101,5 +101,5 @@ def test_outputs_and_resume(project, monkeypatch):
 
 
 def test_a_generator_of_another_size_is_named(project):
-    with pytest.raises(UserError, match="resolution 32: the generator makes 16 px"):
+    with pytest.raises(UserError, match="resolution 32: the generator produces 16 px"):
         stage.run(project("whole", resolution=32))

@@ -193,7 +193,7 @@ def test_processes_divide_the_batch_into_whole_groups(monkeypatch):
     assert choose_processes("auto", device=CPU, batch=16, group=4) == 4
     assert choose_processes("auto", device=CPU, batch=8, group=8) == 1
     assert choose_processes(2, device=CPU, batch=16, group=4) == 2
-    with pytest.raises(UserError, match="runtime.processes 3: batch 16 .* possible are 1, 2, 4"):
+    with pytest.raises(UserError, match="runtime.processes 3: batch 16 .* possible: 1, 2, 4"):
         choose_processes(3, device=CPU, batch=16, group=4)
 
 
@@ -206,7 +206,7 @@ def test_light_state_goes_on_elsewhere_with_the_average_as_generator(tmp_path, c
     for name, tensor in first.G_ema.state_dict().items():
         torch.testing.assert_close(kept["G"][name], tensor, atol=2e-3, rtol=1e-3)
     again, recorder = run_training(tmp_path / "there", light=light)
-    assert f"goes on from {light} at 0.048 kimg" in capsys.readouterr().out
+    assert f"resuming from {light} at 0.048 kimg" in capsys.readouterr().out
     restarts = [line["kimg"] for line in recorder.history if "from_light_state" in line]
     ticks = [line["kimg"] for line in recorder.history if "from_light_state" not in line]
     assert restarts == [0.048] and ticks == [0.016 * k for k in range(1, 7)]
@@ -216,8 +216,8 @@ def test_light_state_goes_on_elsewhere_with_the_average_as_generator(tmp_path, c
 def test_state_of_other_sizes_is_refused_and_other_changes_are_named(tmp_path, capsys):
     run_training(tmp_path, changes=dict(kimg=0.048))
     run_training(tmp_path, changes=dict(kimg=0.064))
-    assert "kimg was 0.048, is now 0.064" in capsys.readouterr().out
-    with pytest.raises(UserError, match="state.pt: its networks have other sizes .w_dim 8 there, 16 in the params"):
+    assert "kimg changed from 0.048 to 0.064" in capsys.readouterr().out
+    with pytest.raises(UserError, match="state.pt: its network sizes differ .w_dim 8 there, 16 in the params"):
         run_training(tmp_path, changes=dict(w_dim=16))
 
 

@@ -40,7 +40,7 @@ def said() -> str:
 def test_running_training(project):
     progress(project, 34.0, 1320.0)
     first, last, best = said().splitlines()
-    assert first.endswith("runs/mine: 34.0 of 100 kimg, 50.0 images a second, 22:00 to go")
+    assert first.endswith("runs/mine: 34.0 of 100 kimg, 50.0 images/s, 22:00 left")
     assert last == "  last at 32 kimg: kid1k_vgg16 0.7500, precision1k_vgg16 0.5000, recall1k_vgg16 0.2500"
     assert best.startswith("  best at 16 kimg: kid1k_vgg16 0.5000")
 
@@ -48,7 +48,7 @@ def test_running_training(project):
 def test_stopped_and_finished_trainings(project):
     path = progress(project, 34.0, 1320.0)
     os.utime(path, (time.time() - 600, time.time() - 600))
-    assert "34.0 of 100 kimg, no step for 10:0" in said() and "start the stage again" in said()
+    assert "34.0 of 100 kimg, no step for 10:0" in said() and "run the stage again to resume" in said()
     progress(project, 100.0, None)
     assert "100.0 of 100 kimg, finished" in said()
 

@@ -33,7 +33,7 @@ def test_residual_generator_adds_its_input():
     adding = GlobalGenerator(width=4, num_downs=1, num_blocks=1, residual=True)
     adding.load_state_dict(G.state_dict())
     torch.testing.assert_close(adding(x), x + G(x))
-    with pytest.raises(ValueError, match="5 channels to 3"):
+    with pytest.raises(ValueError, match="got 5 and 3"):
         GlobalGenerator(in_channels=5, residual=True)
 
 

@@ -48,16 +48,14 @@ def test_module_is_kept_in_half_precision_and_computes_in_single(tmp_path):
     assert gain.dtype == torch.float32 and torch.equal(gain, module.gain.half().float())
     for bad in (float("nan"), 7e4):
         module.gain.data[1] = bad
-        with pytest.raises(
-            UserError, match="m.safetensors: not written, because gain contains NaN or values beyond 65504"
-        ):
+        with pytest.raises(UserError, match="m.safetensors: not written, because gain contains NaN or values"):
             weights.save_module(path, module, {"size": 3})
     assert weights.load_module(path, Scale).gain.isfinite().all()
 
 
 def test_tensors_of_another_file_come_from_there(tmp_path):
     path = weights.save_module(tmp_path / "m.safetensors", Scale(size=2), {"size": 2}, without=["gain"])
-    with pytest.raises(UserError, match="does not fit"):
+    with pytest.raises(UserError, match="does not match"):
         weights.load_module(path, Scale)
     gain = torch.tensor([0.1, 0.7])
     assert torch.equal(weights.load_module(path, Scale, {"gain": gain}).gain, gain)
@@ -73,7 +71,7 @@ def test_errors_name_the_file_and_the_remedy(tmp_path):
     with pytest.raises(UserError, match="m.safetensors: damaged"):
         weights.load_module(path, Scale)
     weights.save_module(path, Scale(size=4), {"size": 5})
-    with pytest.raises(UserError, match="does not fit"):
+    with pytest.raises(UserError, match="does not match"):
         weights.load_module(path, Scale)
 
 

@@ -1,7 +1,7 @@
-"""Several processes that train one network together: one a CPU core, or one a GPU.
+"""Data-parallel training in several processes: one per CPU core, or one per GPU.
 
-Rank 0 is the stage's own process; it alone writes. The others run the same loop on other images. Two threads of one
-process train no faster on a CPU than one thread, two processes do.
+Rank 0 is the process of the stage, and only it writes. The other ranks run the same loop on other images. On a CPU two
+processes train faster than one; two threads in one process do not.
 """
 
 import os
@@ -21,25 +21,25 @@ from torch import Tensor, nn
 from editgan.errors import UserError
 from editgan.runtime.process import die_with_stage, keep_freed_memory
 
-TIMEOUT = timedelta(minutes=30)  # for which a rank waits for the others; snapshots take one of them
+TIMEOUT = timedelta(minutes=30)  # a rank waits this long for the others; rank 0 alone computes the snapshots
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together. Rank r takes rows r, r + world, ... of every batch.
+    """The rank of this process and the number of ranks. Rank r takes rows r, r + world, ... of every batch.
 
-    With this division the groups of the minibatch standard deviation are those of an undivided batch.
+    With this split, the groups of the minibatch standard deviation are the same as for an undivided batch.
     """
 
     rank: int = 0
     world: int = 1
 
     def rows(self, batch: Tensor) -> Tensor:
-        """The part of a whole batch [N, ...] that this rank works on: [N / world, ...]."""
+        """This rank's part of a whole batch: [N, ...] -> [N / world, ...]."""
         return batch[self.rank :: self.world]
 
     def average_gradients(self, *modules: nn.Module) -> None:
-        """Replace every gradient by its mean over the ranks, in one message for all modules."""
+        """Replace every gradient by its mean over the ranks, in one all-reduce for all modules."""
         if self.world == 1:
             return
         gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
@@ -50,7 +50,7 @@ class Ranks:
             gradient.copy_(part.view_as(gradient))
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Named numbers, averaged over the ranks, which must all name the same."""
+        """Named numbers averaged over the ranks; the names must be the same on all ranks."""
         if self.world == 1:
             return dict(values)
         device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
@@ -60,20 +60,20 @@ class Ranks:
 
 
 def choose_processes(wanted: int | str, *, device: torch.device, batch: int, group: int) -> int:
-    """How many processes train: the given number, or with "auto" as many as there are cores or GPUs.
+    """Number of training processes: the given number, or with "auto" the number of cores or GPUs, if possible.
 
-    Each takes an equal part of the batch, a multiple of `group` (of the minibatch standard deviation).
+    Each process takes an equal part of the batch, a multiple of `group` (of the minibatch standard deviation).
 
     Raises:
-        UserError: the given number does not divide the batch so.
+        UserError: the batch cannot be split into the given number of parts.
     """
     group = min(group, batch)
     possible = [n for n in range(1, batch // group + 1) if batch % (n * group) == 0]
     if wanted != "auto":
         if wanted not in possible:
             raise UserError(
-                f"runtime.processes {wanted}: batch {batch} does not split into that many parts of whole groups of"
-                f" {group} (generator.mbstd_group); possible are {', '.join(map(str, possible))}"
+                f"runtime.processes {wanted}: batch {batch} cannot be split into that many parts of whole groups of"
+                f" {group} (generator.mbstd_group); possible: {', '.join(map(str, possible))}"
             )
         return int(wanted)
     available = torch.cuda.device_count() if device.type == "cuda" else len(os.sched_getaffinity(0))
@@ -86,14 +86,14 @@ def train_together(
     """Run `train(ranks)` here as rank 0 and `helper(ranks, *arguments)` in `world - 1` other processes.
 
     Args:
-        train: what the helpers lack (files to write, the tracked run) is bound to it.
-        helper: importable function; arguments can be pickled.
+        train: function for rank 0, with everything that helpers lack bound to it (output files, the tracked run).
+        helper: importable function; its arguments must be picklable.
 
     Returns:
-        what `train` returns
+        the result of `train`
 
     Raises:
-        UserError: of whichever rank failed first. Every other one is ended.
+        UserError: a rank failed; all other ranks are stopped.
     """
     if world == 1:
         return train(Ranks())
@@ -112,7 +112,7 @@ def train_together(
                 process.start()
             _join(Ranks(0, world), device.type, meeting)
             return train(Ranks(0, world))
-        except RuntimeError as error:  # what gloo and NCCL raise where another rank is gone
+        except RuntimeError as error:  # gloo and NCCL raise this if another rank is gone
             failure = _failure_of(processes, meeting)
             if failure is None:
                 raise
@@ -127,13 +127,13 @@ def train_together(
 
 
 def _join(ranks: Ranks, device_type: str, meeting: Path) -> None:
-    """Meet the other ranks by way of a file; one thread each on CPUs."""
+    """Join the process group through a shared file; on CPUs, divide the cores among the ranks."""
     if device_type == "cuda":
         torch.cuda.set_device(ranks.rank)
     else:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.world))
         if sys.platform == "linux":
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this machine
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on one host
     dist.init_process_group(
         "nccl" if device_type == "cuda" else "gloo",
         init_method=f"file://{meeting / 'store'}",
@@ -144,7 +144,7 @@ def _join(ranks: Ranks, device_type: str, meeting: Path) -> None:
 
 
 def _helper_main(helper: Callable, arguments: tuple, ranks: Ranks, device_type: str, meeting: Path) -> None:
-    """The life of a rank above 0: its error, if any, waits in a file for rank 0 to report."""
+    """Main function of a rank above 0. It writes its error, if any, to a file, and rank 0 reports it."""
     die_with_stage()
     keep_freed_memory()
     torch.set_flush_denormal(True)
@@ -158,11 +158,11 @@ def _helper_main(helper: Callable, arguments: tuple, ranks: Ranks, device_type: 
 
 
 def _failure_of(processes: list, meeting: Path) -> UserError | None:
-    """The error of the first helper that ended, None if all of them still run."""
+    """The error of the first helper that failed; None if none failed."""
     for rank, process in enumerate(processes, start=1):
         process.join(timeout=5)
         if process.exitcode:
             said = meeting / f"error{rank}"
-            reason = said.read_text() if said.exists() else f"was ended by signal {-process.exitcode}"
-            return UserError(f"process {rank} of {len(processes) + 1} that train together failed: {reason}")
+            reason = said.read_text() if said.exists() else f"killed by signal {-process.exitcode}"
+            return UserError(f"training process {rank} of {len(processes) + 1} failed: {reason}")
     return None

@@ -1,4 +1,4 @@
-"""The code of an image: its principal components, scaled to be a w. Warm start and encoder begin with it."""
+"""The code of an image: its principal components, scaled to serve as a w. Warm start and encoder start from it."""
 
 import math
 from pathlib import Path
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from editgan.weights import load_module
 
-PCA_RESOLUTION = 64  # larger images are averaged down to this side before their components are taken
-PCA_IMAGES = 4096  # the components come from so many images, and from their mirror images
-PCA_POWER = 0.8  # a component's spread in w is its spread in the images to this power; 1 keeps proportions, 0 whitens
-CODE_NOISE = 0.08  # standard deviation of the noise on codes, whose mean square is 1: neighbours in W look alike
+PCA_RESOLUTION = 64  # larger images are downsampled to this side first
+PCA_IMAGES = 4096  # number of images for the PCA, plus their mirror images
+PCA_POWER = 0.8  # std of a component in w = (its std in the images) ** PCA_POWER; 1: no change, 0: whitening
+CODE_NOISE = 0.08  # std of the noise on codes (mean square 1); makes neighbours in W look alike
 
 
 class PrincipalComponents(nn.Module):
-    """Image [N, 3, res, res] in [-1, 1] -> code [N, w_dim], linear, with nothing to train.
+    """Image [N, 3, res, res] in [-1, 1] -> code [N, w_dim]. A fixed linear map.
 
     Attributes:
-        components: [w_dim, pixels], scaled as `fit` says; zeros before.
+        components: [w_dim, pixels], scaled by `fit`; zeros before `fit`.
         pixel_mean: [pixels].
-        config: the arguments, enough to build the module again.
+        config: the arguments, sufficient to rebuild the module.
     """
 
     def __init__(self, *, img_resolution: int, w_dim: int) -> None:
@@ -36,27 +36,27 @@ class PrincipalComponents(nn.Module):
             return F.linear(self.pixels(img) - self.pixel_mean, self.components)
 
     def pixels(self, img: Tensor) -> Tensor:
-        """What the components are taken of: [N, 3, res, res] -> [N, 3 * side^2]."""
+        """Input of the PCA, downsampled pixels: [N, 3, res, res] -> [N, 3 * side^2]."""
         return F.adaptive_avg_pool2d(img, self.side).flatten(1)
 
     def noisy(self, img: Tensor) -> Tensor:
-        """The codes with CODE_NOISE, from torch's random stream.  # [N, w_dim]"""
+        """The codes plus CODE_NOISE, from torch's global generator.  # [N, w_dim]"""
         code = self(img)
         return code + CODE_NOISE * torch.randn_like(code)
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
-        """Take the leading principal components of `images` [N, 3, res, res] in [-1, 1].
+        """Compute the leading principal components of `images` [N, 3, res, res] in [-1, 1].
 
-        Each is scaled by a power of its spread, all together to a mean square of 1. Uses torch's random stream. Of
-        fewer than w_dim images the other components stay 0.
+        Their standard deviations are raised to PCA_POWER, then all are scaled to a mean square of 1. Uses torch's
+        global generator. With fewer than w_dim images the remaining components stay 0.
         """
         pixels = self.pixels(images)  # [N, P]
         self.pixel_mean.copy_(pixels.mean(dim=0))
         pixels -= self.pixel_mean
         count = min(len(self.components), *pixels.shape)
         _, singular, vectors = torch.svd_lowrank(pixels, q=min(count + 64, *pixels.shape), niter=3)
-        spread = singular[:count] / math.sqrt(len(pixels))  # [count], of the components
+        spread = singular[:count] / math.sqrt(len(pixels))  # std of each component: [count]
         wanted = (spread / spread[0]).pow(PCA_POWER)
         wanted /= wanted.square().mean().sqrt()
         self.components[:count] = vectors[:, :count].t() * (wanted / spread.clamp(min=1e-6)).unsqueeze(1)
@@ -66,6 +66,6 @@ def load_code(path: str | Path) -> PrincipalComponents:
     """Read a `code.safetensors`.
 
     Raises:
-        UserError: missing or damaged file, or a file that holds something else.
+        UserError: missing or damaged file, or other content.
     """
     return load_module(path, PrincipalComponents)

@@ -1,8 +1,8 @@
-"""The projected discriminator: small trained heads on frozen features of a pretrained network.
+"""The projected discriminator: small trained discriminator heads on frozen features of a pretrained network.
 
-Sauer et al., "Projected GANs Converge Faster" (NeurIPS 2021): features of four scales are mixed across channels and
-across scales by fixed random convolutions (section 3.2), and each scale has a head of its own. Differences: features
-are first standardised by their mean and deviation on real images, and one logit a scale replaces a map of logits.
+Sauer et al., "Projected GANs Converge Faster" (NeurIPS 2021): fixed random convolutions mix features of four scales
+across channels and across scales (section 3.2), and each scale has its own discriminator head. Differences: features
+are standardised by their mean and std on real images, and each scale gives one logit instead of a map of logits.
 """
 
 import torch
@@ -12,27 +12,27 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from editgan.training import generator_for
 
-MIXING_SLOPE = 0.2  # of the leaky ReLU that the random convolutions are initialised for (He et al. 2015)
-FUSION_GAIN = 0.7  # keeps the variance of a sum of two mixed maps
-STATISTICS_IMAGES = 256  # real images behind the standardisation
+MIXING_SLOPE = 0.2  # leaky ReLU slope assumed by the initialisation of the random convolutions (He et al. 2015)
+FUSION_GAIN = 0.7  # preserves the variance of a sum of two mixed maps
+STATISTICS_IMAGES = 256  # number of real images for the standardisation
 
 
 class ProjectedDiscriminator(nn.Module):
-    """Images [N, 3, size, size] in [-1, 1] -> logits [N, 4], one a scale, positive for real.
+    """Images [N, 3, size, size] in [-1, 1] -> logits [N, 4], one per scale, positive for real.
 
-    `features` and `logits` are two steps, so that the features of one image serve both networks' losses.
+    `features` and `logits` are separate, so that both networks' losses can share the features of an image.
 
     Args:
-        backbone: frozen network, images -> four maps at strides 4, 8, 16, 32; its `channels` are their widths. It is
-            no part of the state dict.
+        backbone: frozen network, images -> four maps at strides 4, 8, 16, 32 with `backbone.channels` channels. It is
+            not part of the state dict.
         size: side of the images, at least 32.
         width: channels of the mixed maps.
-        seed: of the fixed random convolutions.
+        seed: seed of the fixed random convolutions.
     """
 
     def __init__(self, *, backbone: nn.Module, size: int, width: int, seed: int) -> None:
         super().__init__()
-        self._backbone = [backbone]  # in a list: not registered
+        self._backbone = [backbone]  # in a list, so that it is not registered as a submodule
         rng = generator_for(seed, "generator", "projection")
         self.across_channels = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in backbone.channels)
         self.across_scales = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in backbone.channels)
@@ -47,13 +47,13 @@ class ProjectedDiscriminator(nn.Module):
 
     @torch.no_grad()
     def standardise(self, reals: Tensor) -> None:
-        """Take the mean and deviation of every channel of the backbone from real images [N, 3, size, size]."""
+        """Compute the mean and std of every backbone channel on real images [N, 3, size, size]."""
         for index, features in enumerate(self._backbone[0](reals)):
             getattr(self, f"mean{index}").copy_(features.mean((0, 2, 3), keepdim=True))
             getattr(self, f"std{index}").copy_(features.std((0, 2, 3), keepdim=True).clamp(min=1e-6))
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The mixed maps, finest first; gradients reach the images."""
+        """The mixed maps, finest first; differentiable with respect to the images."""
         maps = [
             (x - getattr(self, f"mean{index}")) / getattr(self, f"std{index}")
             for index, x in enumerate(self._backbone[0](images))
@@ -78,7 +78,7 @@ class ProjectedDiscriminator(nn.Module):
 
 
 def head(*, side: int, width: int) -> nn.Sequential:
-    """Map [N, width, side, side] -> logit [N, 1]: strided convolutions down to 4x4 at most, spectrally normalised."""
+    """Discriminator head, map [N, width, side, side] -> logit [N, 1]: strided convolutions, spectrally normalised."""
     layers, channels = [], width
     while side > 4:
         wider = min(channels * 2, 4 * width)
@@ -91,8 +91,8 @@ def head(*, side: int, width: int) -> nn.Sequential:
 def diffaugment(images: Tensor, draws: Tensor) -> Tensor:
     """DiffAugment's colour and translation (Zhao et al., NeurIPS 2020), differentiable: [N, 3, H, W] -> the same shape.
 
-    Brightness, saturation, contrast, then a shift by up to an eighth of the side. What moves in is the reflected image,
-    where the release has zeros: the border of a rendered head is background, not black.
+    Brightness, saturation, contrast, then a shift by up to 1/8 of the side. The shift uses reflection padding. The
+    release pads with zeros, but the border of a rendered head is background, not black.
 
     Args:
         draws: uniform numbers in [0, 1), [N, 5], on the CPU.

@@ -1,4 +1,4 @@
-"""What training leaves to look at: stats.jsonl, grids of samples, KID, precision and recall of samples."""
+"""Monitoring of training: stats.jsonl, sample grids, and KID, precision and recall of samples."""
 
 import json
 import shutil
@@ -18,16 +18,16 @@ from editgan.weights import write_bytes
 
 GRID_COLUMNS, GRID_ROWS = 10, 4
 FORWARD_BATCH = 50
-KID_SUBSET = 1000  # so many images a side are compared at once; of more, the mean over KID_SUBSETS draws is taken
+KID_SUBSET = 1000  # maximum images per side of a KID subset; with more images, KID averages KID_SUBSETS random subsets
 KID_SUBSETS = 100
 NEIGHBOURS = 3  # k of precision and recall
 
 
 @torch.no_grad()
 def sample_images(generator: Generator, z: Tensor, device: torch.device) -> Tensor:
-    """uint8 images [N, 3, res, res] of latents z [N, z_dim], without truncation, constant noise.
+    """uint8 samples [N, 3, res, res] from latents z [N, z_dim], without truncation, constant noise.
 
-    A network that still grows makes smaller images; they are enlarged.
+    A generator that is still growing gives smaller images, which are upsampled.
     """
     parts = []
     for part in z.split(FORWARD_BATCH):
@@ -40,15 +40,15 @@ def sample_images(generator: Generator, z: Tensor, device: torch.device) -> Tens
 
 @torch.no_grad()
 def pooled_features(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """VGG16 features [N, 512] of uint8 images, averaged over places."""
+    """VGG16 features [N, 512] of uint8 images, averaged over positions."""
     return torch.cat([network.pooled(to_float(part).to(device)).cpu() for part in images.split(FORWARD_BATCH)])
 
 
 class Recorder:
-    """Writes pictures and statistics, first beside the training state, then to the stage's outputs, then to MLflow.
+    """Writes pictures and statistics to the folder of the training state, to the stage's outputs and to MLflow.
 
-    `history` is the content of stats.jsonl; it belongs to the training state, so that a resumed run writes the file of
-    an unbroken one.
+    `history` is the content of stats.jsonl. It is part of the training state, so a resumed run writes the same file as
+    an uninterrupted one.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Recorder:
 
     @property
     def kid_name(self) -> str:
-        """The metric's name carries its sample count and its features, e.g. kid1k_vgg16."""
+        """Name of the metric with sample count and feature network, e.g. kid1k_vgg16."""
         count = f"{self.kid_images // 1000}k" if self.kid_images % 1000 == 0 else str(self.kid_images)
         return f"kid{count}_vgg16"
 
     def resume(self, history: str) -> None:
-        """Go on with the lines, as JSON, that belong to a training state."""
+        """Restore the history (JSON) of a training state."""
         self.history = json.loads(history)
         self._write_history()
 
@@ -96,7 +96,7 @@ class Recorder:
         self.run.log_metrics(stats, kimg)
 
     def snapshot(self, generator: Generator, cur_nimg: int) -> dict[str, float]:
-        """Save a grid of fixed latents as fakes{kimg:06d}.png; KID, precision and recall of other samples."""
+        """Save a grid of fixed latents as fakes{kimg:06d}.png; return KID, precision and recall of other samples."""
         self.grid(generator, f"fakes{cur_nimg // 1000:06d}")
         z = torch.randn(self.kid_images, generator.z_dim, generator=generator_for(self.seed, "generator", "kid"))
         fakes = sample_images(generator, z, self.device)
@@ -108,7 +108,7 @@ class Recorder:
         return {self.kid_name: distance} | {self.kid_name.replace("kid", name): v for name, v in shares.items()}
 
     def grid(self, generator: Generator, name: str) -> None:
-        """Save the images of the fixed latents."""
+        """Save the samples of the fixed latents as a grid."""
         rng = generator_for(self.seed, "generator", "grid")
         z = torch.randn(GRID_COLUMNS * GRID_ROWS, generator.z_dim, generator=rng)
         self._picture(name, sample_images(generator, z, self.device))
@@ -125,7 +125,7 @@ class Recorder:
 
 
 def curves(history: list[dict[str, float | str]]) -> dict[str, list[dict[str, float]]]:
-    """The history as tables for plots: rows of one table have the same columns, the first of them kimg."""
+    """The history as plot tables: all rows of a table have the same columns; the first column is kimg."""
     names = {name for line in history for name in line}
     columns = {
         "warm_start": ["loss/warm_l1", "loss/warm_l2"],
@@ -143,7 +143,7 @@ def curves(history: list[dict[str, float | str]]) -> dict[str, list[dict[str, fl
 
 
 def final_statistics(history: list[dict[str, float | str]]) -> dict[str, float]:
-    """The numbers of the last line of each phase, e.g. "r_t" and "warm_start/kid1k_vgg16"."""
+    """The values in the last line of each phase, e.g. "r_t" and "warm_start/kid1k_vgg16"."""
     last = {line["phase"]: line for line in history}
     statistics = {}
     for phase, line in last.items():

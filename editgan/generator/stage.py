@@ -1,4 +1,4 @@
-"""Stage `generator`: trains StyleGAN2 on the pictures of split train."""
+"""Stage `generator`: train StyleGAN2 on the training split."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def run(context: StageContext) -> None:
 
 
 def train_cold(context: StageContext) -> None:
-    """Adversarial training alone, on all processors; writes the best snapshot by KID1k on VGG16 features."""
+    """Adversarial training from scratch, in several processes; writes the snapshot with the lowest KID1k (VGG16)."""
     params, runtime, seed = context.params.generator, context.params.runtime, context.params.seed
     folder = state.state_folder(runtime.training, root=context.root, work=context.work)
     light = None if runtime.training is None else state.light_path(runtime.training, root=context.root)
@@ -89,7 +89,7 @@ def train_rank(
     assets: Path,
     recorder: Recorder | None = None,
 ) -> adversarial.Networks:
-    """One process of the training."""
+    """The training of one rank."""
     backbone: nn.Module | None = load_network("efflite1", assets) if params.projected_weight > 0 else None
     device = torch.device(device_type, ranks.rank) if device_type == "cuda" else torch.device(device_type)
     return adversarial.train(
@@ -108,13 +108,13 @@ def train_rank(
 
 
 def train_helper(ranks: Ranks, *arguments) -> None:
-    """A process that only trains: reads the images itself."""
+    """The training of a rank above 0, which reads the images itself and writes nothing."""
     *shared, archive, assets = arguments
     train_rank(ranks, *shared, read_images(archive, shared[1]), assets)
 
 
 def read_images(archive: Path, resolution: int) -> Tensor:
-    """uint8 [N, 3, resolution, resolution].
+    """Read the images of an archive.  # uint8 [N, 3, resolution, resolution]
 
     Raises:
         UserError: images of another size.
@@ -127,7 +127,7 @@ def read_images(archive: Path, resolution: int) -> Tensor:
 
 
 def train_with_warm_start(context: StageContext) -> None:
-    """The old way: warm start, then StyleGAN2's losses with anchors."""
+    """Warm start, then adversarial training with StyleGAN2's losses and anchors."""
     params, resolution = context.params.generator, context.params.resolution
     origin = None if params.start_from is None else load_origin(params, resolution, context.root)
     generator_ema, discriminator, code, statistics = train_warm(

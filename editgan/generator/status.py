@@ -1,4 +1,4 @@
-"""How far the trainings of generators are, read from the files that they leave."""
+"""Progress of generator trainings, read from their files."""
 
 import json
 import time
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from editgan.runtime.progress import clock
 
-SHOWN = ("kid", "precision", "recall")  # beginnings of the names of figures that are told
-SILENT_SECONDS = 120.0  # after which a training that has not ended is said to stand still
+SHOWN = ("kid", "precision", "recall")  # name prefixes of the metrics to show
+SILENT_SECONDS = 120.0  # an unfinished training without a step for this long is reported as stopped
 
 
 def statuses(root: Path) -> list[str]:
-    """One paragraph a training: of this project, then of every checkout in runs/ that has one."""
+    """One paragraph per training: of this project, then of every checkout in runs/ that has one."""
     folders = [root, *sorted(path for path in (root / "runs").glob("*") if path.is_dir())]
     found = [(folder, folder / "work" / "generator" / "progress.json") for folder in folders]
     return [status(folder, progress) for folder, progress in found if progress.exists()]
 
 
 def status(folder: Path, progress: Path) -> str:
-    """kimg, images a second, time to go, latest figures."""
+    """kimg, images per second, time left, last and best metrics."""
     report = json.loads(progress.read_text())
     done, total, left = report["done"], report["total"], report["eta_seconds"]
     lines = [f"{folder}: {done:.1f} of {total:g} kimg"]
@@ -26,9 +26,9 @@ def status(folder: Path, progress: Path) -> str:
     if done >= total:
         lines[0] += ", finished"
     elif idle > SILENT_SECONDS:
-        lines[0] += f", no step for {clock(idle)}: it has stopped; start the stage again and it goes on"
+        lines[0] += f", no step for {clock(idle)}: stopped; run the stage again to resume"
     elif left:
-        lines[0] += f", {(total - done) * 1000 / left:.1f} images a second, {clock(left)} to go"
+        lines[0] += f", {(total - done) * 1000 / left:.1f} images/s, {clock(left)} left"
     rows = read_rows(folder / "outputs" / "generator" / "stats.jsonl")
     measured = [row for row in rows if any(name.startswith(SHOWN) for name in row)]
     if measured:
@@ -44,5 +44,5 @@ def figures(row: dict) -> str:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The lines of a stats.jsonl, [] where there is none yet."""
+    """The lines of a stats.jsonl; [] if it does not exist."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,6 +1,6 @@
-"""Training of StyleGAN2: the warm start, then the adversarial phase, each one loop that can stop anywhere and go on.
+"""Training of StyleGAN2: the warm start, then the adversarial phase, each a resumable loop.
 
-Positions are counted in images; every step seeds torch from (seed, phase, position).
+Positions are counted in images. Every step seeds torch from (seed, phase, position).
 """
 
 import copy
@@ -54,17 +54,17 @@ from editgan.training import (
 )  # fmt: skip
 from editgan.weights import write_json
 
-PL_DECAY = 0.01  # of the running mean of path lengths
-PL_BATCH_SHRINK = 2  # path lengths are measured on a part of the batch
-PERCEPTUAL_RESOLUTION = 32  # LPIPS takes no smaller images
-ADA_INTERVAL = 4  # steps from one change of the augmentation's probability to the next
+PL_DECAY = 0.01  # update rate of the running mean of path lengths
+PL_BATCH_SHRINK = 2  # path lengths use 1 / PL_BATCH_SHRINK of the batch
+PERCEPTUAL_RESOLUTION = 32  # smallest image side for LPIPS
+ADA_INTERVAL = 4  # steps between updates of the augmentation probability
 FIT_BATCH = 50
-FIT_POSITIONS = range(0, 2000, FIT_BATCH)  # the mapping's moments come from these images
+FIT_POSITIONS = range(0, 2000, FIT_BATCH)  # images for the mean and covariance of the mapping
 
 
 @dataclass(frozen=True)
 class Task:
-    """What both phases work on and write to."""
+    """Inputs, outputs and settings shared by both phases."""
 
     params: GeneratorParams
     resolution: int
@@ -77,10 +77,10 @@ class Task:
     work: Path
     recorder: Recorder
     run: Run
-    compile: Callable[[nn.Module], nn.Module]  # what `compiler` gives
+    compile: Callable[[nn.Module], nn.Module]  # the result of `compiler`
 
     @property
-    def warm_start_nimg(self) -> int:  # images of the warm start; the adversarial phase counts on from here
+    def warm_start_nimg(self) -> int:  # images of the warm start, after which the adversarial phase starts
         return sum(round(kimg * 1000) for kimg in self.params.warm_start.kimg)
 
     @property
@@ -94,14 +94,14 @@ class Task:
             flip = torch.rand(batch, generator=generator_for(self.seed, "generator", "mirror", cur_nimg)) < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(3), images)
         if self.device.type == "cuda":
-            images = images.pin_memory()  # the copy then runs beside the computation
+            images = images.pin_memory()  # lets the copy overlap with computation
         return to_float(images.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
 
     def autoencoder_loss(self, fake: Tensor, real: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         """(weighted sum, terms) for images [N, 3, r, r]; the perceptual term every `perceptual_interval` steps.
 
-        That term looks at the first `perceptual_images` images: on all of them a pretrained network would cost more
-        than everything else together. At half size it would cost less and miss mouths and eyes.
+        The perceptual term uses only the first `perceptual_images` images, because on the whole batch it would cost
+        more than everything else together. Half-size images would be cheaper but lose mouths and eyes.
         """
         options = self.params.warm_start
         terms = reconstruction_losses(fake, real)
@@ -139,19 +139,19 @@ def train(
     """Train from scratch, from the networks of another run, or from the state in `work`.
 
     Args:
-        origin: its G_ema is taken for G, its D and code too; a warm start goes on reconstructing with that code.
+        origin: networks to fine-tune: G_ema (initialises G), D and the code, which a warm start keeps.
         images: uint8 [N, 3, resolution, resolution].
-        lpips_vgg: the training-side perceptual network, for the warm start's loss and for KID on snapshots.
+        lpips_vgg: the perceptual network used in training, for the warm start's loss and for KID of snapshots.
         out, work: folders for results and for resumable state.
 
     Returns:
         (G_ema with its w_avg, D, the code of the warm start (components 0 without one), final statistics).
 
     Raises:
-        UserError: a loss is no number any more; names the last good state.
+        UserError: training diverged; the message names the last good state.
     """
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 for what mixed precision leaves in float32
+        torch.set_float32_matmul_precision("high")  # TF32 for the operations that stay in float32
     state = load_state(work) or {}
     recorder = Recorder(
         out=out,
@@ -206,19 +206,19 @@ def train(
 
 
 def compiler(wanted: bool, device: torch.device) -> Callable[[nn.Module], nn.Module]:
-    """torch.compile if that is wanted and works on this machine, else nothing, having said why."""
+    """torch.compile if requested and working here, else the identity; prints the reason."""
     if wanted:
         try:
             torch.compile(torch.sin)(torch.ones(16, device=device))
             return lambda module: torch.compile(module, dynamic=False)
-        except Exception as error:  # whatever a missing or broken compiler raises
+        except Exception as error:  # a missing or broken compiler can raise anything
             reason = str(error).strip().splitlines()[0]
-            print(f"runtime.compile: torch.compile fails here, training goes on without it ({reason})", flush=True)
+            print(f"runtime.compile: torch.compile failed, training continues without it ({reason})", flush=True)
     return lambda module: module
 
 
 def warm_start(task: Task, generator: Generator, state: dict[str, Any], *, new_code: bool = True) -> None:
-    """Train `generator.synthesis` to decode a new code or its origin's, growing; fit the mapping to the codes."""
+    """Train `generator.synthesis` progressively to decode a new code or the origin's; fit the mapping to the codes."""
     params, options = task.params, task.params.warm_start
     muon, adam = muon_and_adam(generator.synthesis.parameters())
     cur_nimg, end = 0, task.warm_start_nimg
@@ -268,13 +268,13 @@ def warm_start(task: Task, generator: Generator, state: dict[str, Any], *, new_c
 def adversarial(
     task: Task, generator: Generator, state: dict[str, Any], origin: Origin | None = None
 ) -> tuple[Generator, Discriminator]:
-    """The losses of StyleGAN2 with lazy regularisation. Returns (G_ema, D).
+    """Adversarial training with StyleGAN2's losses and lazy regularisation. Returns (G_ema, D).
 
-    The first `anchor_images` fakes of a batch are reconstructions of the first real images, from their
-    codes: D judges them like the others, and the autoencoder's loss holds them to their images.
-    Two steps differ from the released code. The discriminator sees the images that the generator was just judged on,
-    which saves making others. The running mean of path lengths starts at its first value, not at 0, since a warm
-    generator already has some.
+    The first `anchor_images` fakes of a batch are reconstructions of the first real images, from their codes. D sees
+    them like other fakes, and the autoencoder loss pulls them towards their images.
+    Two differences from the released code: the discriminator step reuses the fakes of the generator step, and the
+    running mean of path lengths starts at its first value, not at 0, because a warm-started generator already has
+    nonzero path lengths.
     """
     params, batch = task.params, task.params.batch
     seed_everything(task.seed, "generator", "discriminator")
@@ -294,7 +294,7 @@ def adversarial(
     d_optimizer = lazy_adam([list(discriminator.parameters())], params.r1_interval if params.r1_gamma > 0 else None)
     start, end = task.warm_start_nimg, task.total_nimg
     cur_nimg, pl_mean = start, torch.tensor(float("nan"), device=task.device)
-    p, signs = 0.0, []  # of the augmentation: its probability, and r_t since it changed
+    p, signs = 0.0, []  # augmentation probability, and r_t since its last change
     if state:
         cur_nimg, pl_mean = state["cur_nimg"], state["pl_mean"].to(task.device)
         p, signs = state["augment_p"], state["augment_signs"]

@@ -1,14 +1,14 @@
-"""Warm start: the synthesis network learns as the decoder of a linear autoencoder in W, from 8x8 pixels upwards.
+"""Warm start: train the synthesis network as the decoder of a linear autoencoder in W, growing from 8x8 pixels.
 
-A GAN of this size needs days of CPU time to find the layout of a face; reconstructing images finds it in minutes. The
-code of an image is its principal components, which hold a smile from the first step: a learned encoder keeps light,
-colour and hair at first and drops the mouth, which is few pixels. The decoder grows (Karras et al. 2018): steps at low
-resolution are cheap, and a new block starts with RGB weights of 0, so that the image stays what it was.
+A GAN of this size needs days of CPU time to learn the layout of a face; a reconstruction loss needs minutes. The code
+of an image is its principal components, which encode a smile from the first step. A learned encoder would first encode
+light, colour and hair and ignore the mouth, which is few pixels. The decoder grows (Karras et al. 2018): steps at low
+resolution are cheap, and a new block starts with RGB weights of 0, so it does not change the image.
 
-The synthesis network goes on into adversarial training, with a mapping network that begins as the affine map from z to
-the Gaussian that the codes fill. There the code may hold on: a part of each batch of fakes is then made from the codes
-of real images and held to these images, too, which keeps the short training from drifting into patterns that fool a
-young discriminator. All this is ours; neither StyleGAN2 nor EditGAN has it.
+Adversarial training continues with this synthesis network. Its mapping network starts as the affine map from z to the
+Gaussian distribution of the codes. Optionally, part of each batch of fakes is generated from the codes of real images
+and also trained to reconstruct them (anchors); this keeps a short training from drifting into patterns that fool an
+early discriminator. The warm start is ours; it is not in StyleGAN2 or EditGAN.
 """
 
 import itertools
@@ -23,13 +23,13 @@ from editgan.generator.generator import Mapping, Synthesis, resolutions_of
 from editgan.generator.layers import LRELU_GAIN, LRELU_SLOPE
 from editgan.generator.principal_components import CODE_NOISE, PrincipalComponents
 
-BAND_MEMORY = 0.97  # of the running mean of errors, a step
-BAND_FLOOR = 0.1  # errors count relative to their running mean at that place, plus this part of the mean over places
+BAND_MEMORY = 0.97  # decay of the running mean of errors, per step
+BAND_FLOOR = 0.1  # errors are divided by (running mean at the pixel + BAND_FLOOR * its mean over pixels)
 
 
 @torch.no_grad()
 def grow(synthesis: Synthesis, resolution: int) -> None:
-    """Make the network end at `resolution`; a block that comes new starts with RGB weights of 0."""
+    """Grow the network to `resolution`; new blocks start with RGB weights of 0."""
     before = synthesis.block_resolutions[-1]
     synthesis.block_resolutions = resolutions_of(resolution)
     for new in synthesis.block_resolutions:
@@ -38,7 +38,7 @@ def grow(synthesis: Synthesis, resolution: int) -> None:
 
 
 def resolution_at(cur_nimg: int, kimg: Sequence[float], img_resolution: int) -> int:
-    """The resolution in training after `cur_nimg` images: kimg[-1] is spent at the full one, kimg[-2] at half of it."""
+    """The training resolution after `cur_nimg` images: kimg[-1] is spent at full resolution, kimg[-2] at half."""
     ends = itertools.accumulate(round(amount * 1000) for amount in kimg)
     sizes_to_come = sum(cur_nimg < end for end in ends)
     return img_resolution >> max(sizes_to_come - 1, 0)
@@ -46,18 +46,17 @@ def resolution_at(cur_nimg: int, kimg: Sequence[float], img_resolution: int) -> 
 
 @torch.no_grad()
 def set_affine(mapping: Mapping, matrix: Tensor, offset: Tensor) -> None:
-    """Make the mapping network w = matrix @ z + offset on normalised z, exactly, within its published form.
+    """Set the mapping network to exactly w = matrix @ z + offset on normalised z, with unchanged architecture.
 
-    Two leaky ReLUs with a sign change before each cancel: f(-f(-x)) = slope * x for f = leaky ReLU. So each pair of
-    layers is linear where the second holds a negative multiple of the unit matrix. What the mapping learns later is a
-    residual on top.
+    Two leaky ReLUs with a sign change before each cancel: f(-f(-x)) = slope * x for f = leaky ReLU. So a pair of
+    layers is linear if the second one is a negative multiple of the identity. Later training learns a residual.
 
     Args:
         matrix: [w_dim, z_dim], square.
         offset: [w_dim].
 
     Raises:
-        ValueError: an odd number of layers, or a matrix that is not square or does not fit.
+        ValueError: an odd number of layers, or a matrix of another shape than the layers.
     """
     layers = mapping.layers
     if len(layers) % 2 or any(layer.weight.shape != matrix.shape for layer in layers):
@@ -71,34 +70,34 @@ def set_affine(mapping: Mapping, matrix: Tensor, offset: Tensor) -> None:
 
 
 def gaussian_root(covariance: Tensor) -> Tensor:
-    """The symmetric square root of a covariance matrix, so that root @ N(0, 1) has it.  # [d, d]"""
+    """The symmetric square root of a covariance matrix: root @ N(0, 1) has this covariance.  # [d, d]"""
     values, vectors = torch.linalg.eigh(covariance.double())
     return ((vectors * values.clamp(min=0).sqrt()) @ vectors.t()).to(covariance.dtype)
 
 
 @torch.no_grad()
 def fit_mapping(mapping: Mapping, code: PrincipalComponents, batches: Iterable[Tensor]) -> None:
-    """Set the mapping to the affine map with the moments of the noisy codes over `batches` of images."""
+    """Set the mapping to the affine map whose output has the mean and covariance of the noisy codes of `batches`."""
     codes = torch.cat([code(real) for real in batches])  # [N, w_dim]
     covariance = codes.t().cov() + CODE_NOISE**2 * torch.eye(codes.shape[1], device=codes.device)  # [w_dim, w_dim]
     set_affine(mapping, gaussian_root(covariance), codes.mean(dim=0))
 
 
 def reconstruction_losses(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-    """l1 and l2 between images [N, 3, res, res] in [-1, 1], each a mean."""
+    """Mean l1 and l2 between images [N, 3, res, res] in [-1, 1]."""
     difference = fake - real
     return {"l1": difference.abs().mean(), "l2": difference.square().mean()}
 
 
 class BandLoss(nn.Module):
-    """Absolute errors in the bands of a Laplacian pyramid, each relative to its running mean at that place.
+    """Absolute errors in the bands of a Laplacian pyramid, each divided by its running mean at the same pixel.
 
-    Errors of hair and background are large everywhere and in every band, those of mouth and eyes small, sharp and in
-    one place; divided by what is usual there they count alike. Its value is about 1 whatever the quality, so that it
-    tells nothing about progress.
+    Errors of hair and background are large everywhere and in every band; errors of mouth and eyes are small, sharp and
+    local. Dividing by the running mean weighs them equally. The value is about 1 at any quality, so it does not measure
+    progress.
 
     Args:
-        img_resolution: side of the largest images; there is one set of means for each power of two from 8 up.
+        img_resolution: side of the largest images; there is one set of means for each power of two from 8 on.
     """
 
     def __init__(self, *, img_resolution: int) -> None:
@@ -115,7 +114,7 @@ class BandLoss(nn.Module):
         parts = []
         for side in sides:
             band, mean = rest, getattr(self, f"mean{sides[0]}_{side}")
-            if side != sides[-1]:  # the last one is what is left
+            if side != sides[-1]:  # the last band is the low-pass residual
                 smaller = F.avg_pool2d(rest, 2)
                 band = rest - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False)
                 rest = smaller
@@ -124,7 +123,7 @@ class BandLoss(nn.Module):
 
     @staticmethod
     def relative(error: Tensor, mean: Tensor) -> Tensor:
-        """Mean of error [N, 3, s, s] over its running mean [s, s], which is updated in place (0: not begun)."""
+        """Mean of error [N, 3, s, s] divided by its running mean [s, s], which is updated in place (0: no data yet)."""
         with torch.no_grad():
             usual = error.mean(dim=(0, 1))
             usual = F.avg_pool2d(usual[None, None], 3, 1, 1, count_include_pad=False)[0, 0]

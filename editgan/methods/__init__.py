@@ -1,1 +1,1 @@
-"""The methods that the benchmark compares, and the smile protocol."""
+"""The methods compared by the benchmark, and the smile protocol."""

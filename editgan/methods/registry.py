@@ -1,4 +1,4 @@
-"""The methods that work on latents, behind one signature: embedded heads, then a strength -> edited latents."""
+"""The latent-space methods with a common signature: embedded heads -> (strength -> edited latents)."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -24,33 +24,33 @@ PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING = (
     "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting",
 )  # fmt: skip
 
-EditAt = Callable[[float], AbstractContextManager[Tensor]]  # a strength -> what G makes the edited heads of, within
-Method = Callable[[Tensor], EditAt]  # of heads, w_plus [N, num_ws, w_dim]
+EditAt = Callable[[float], AbstractContextManager[Tensor]]  # strength -> context with the edited w_plus for G
+Method = Callable[[Tensor], EditAt]  # argument: w_plus of the heads, [N, num_ws, w_dim]
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """From edited latents to pictures, with and without paste-back."""
+    """Renders edited latents as pictures, with and without paste-back."""
 
     G: Generator
     S: SegmentationEnsemble
-    parts: tuple[str, ...]  # what the edit is about
+    parts: tuple[str, ...]  # the edited parts
     batch: int
     device: torch.device
 
     def pictures(self, edited: AbstractContextManager[Tensor]) -> Tensor:
-        """uint8 [N, 3, H, W]"""
+        """Render the edited heads.  # uint8 [N, 3, H, W]"""
         with edited as w_plus:
             return synthesise(self.G, w_plus, batch=self.batch, device=self.device)
 
     def both(
         self, edited: AbstractContextManager[Tensor], photos: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures, the same pasted back (only the parts, before or after, and a seam differ from the photos), masks.
+        """Return (pictures, pasted back, masks). Pasted back: outside the edit region the photo's pixels are kept.
 
         Args:
             photos: uint8 [N, 3, H, W]
-            before: masks of the unedited heads as S sees them, labels  # uint8 [N, H, W]
+            before: S's masks of the unedited heads, labels  # uint8 [N, H, W]
         """
         pictures, masks = [], []
         with edited as w_plus, torch.no_grad():
@@ -71,12 +71,12 @@ def load_methods(
     batch: int,
     device: torch.device,
 ) -> tuple[dict[str, EditingVector], dict[str, Method], Renderer]:
-    """The vectors of EditGAN and EditGAN+, every method, by name, and what makes pictures of them.
+    """Load the vectors of EditGAN and EditGAN+, all methods by name, and the renderer.
 
     Args:
-        vector, plus: names of the editing vectors of EditGAN and of EditGAN+, ours: the mean of several heads' vectors
+        vector, plus: names of the editing vectors of EditGAN and of EditGAN+ (ours: the mean over several heads)
     Raises:
-        UserError: a file is missing, damaged or of another generator.
+        UserError: a file is missing, damaged or belongs to another generator.
     """
     G = load_generator(outputs / "generator" / "G_ema.safetensors", device)
     S = load_segmentation(outputs / "segmentation" / "S.safetensors", device)
@@ -85,14 +85,14 @@ def load_methods(
     directions = load_tensors(path)[0]
     for name in ("smile", "smile_conditional"):
         if name not in directions or directions[name].shape != (G.w_dim,):
-            raise UserError(f"{path}: holds no direction {name} of {G.w_dim} entries; run stage interfacegan again")
+            raise UserError(f"{path}: has no direction {name} of {G.w_dim} entries; run stage interfacegan again")
     path = outputs / "localediting" / "channels.safetensors"
     channels, count = load_tensors(path)[0], len(convolutions(G))
     try:
         masks = [channels[f"q{index:02d}"].to(device) for index in range(count)]
         styles = [channels[f"style{index:02d}"].to(device) for index in range(count)]
     except KeyError as missing:
-        raise UserError(f"{path}: holds no {missing}; run stage localediting again") from None
+        raise UserError(f"{path}: has no {missing}; run stage localediting again") from None
 
     def by_vector(vector: EditingVector) -> Method:
         return lambda w_plus: lambda strength: contextlib.nullcontext(apply_vector(w_plus, vector, strength))

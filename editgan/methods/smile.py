@@ -1,8 +1,8 @@
-"""The smile protocol (EditGAN, section 4.2): neutral test heads are made to smile, then judged.
+"""The smile protocol (EditGAN, section 4.2): neutral test heads are edited to smile, then judged.
 
-Rows: the input photo, its reconstruction, the edit of every method, EditGAN's after refinement too, and the same head
-truly smiling, which no method can beat; photographs have no such row, and nothing that compares with it is said of
-them. All rows are rounded to 8 bits first, as pictures on disk are.
+Rows: the input photo, its reconstruction, the edit of every method, EditGAN's edit after refinement, and the same head
+truly smiling, which is the upper bound. Photographs lack the last row and all metrics that need it. All rows are
+quantised to 8 bits first, like pictures on disk.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from editgan.weights import load_tensors, save_tensors
 
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
 DISTILLATION, MASKGAN = "distillation", "maskgan"
-FROM_PHOTOS = (DISTILLATION, MASKGAN)  # methods that take the photo itself, without embedding and without a strength
-ROOM = 16  # of people never seen truly smiling: a smile may change the mouth and this part of the picture's side around
+FROM_PHOTOS = (DISTILLATION, MASKGAN)  # methods that edit the photo directly: no embedding, no strength
+ROOM = 16  # without true smiles, the smile region is the neutral mouth dilated by side / ROOM
 
 
 def refined_name(steps: int) -> str:
@@ -34,24 +34,24 @@ def refined_name(steps: int) -> str:
 
 @dataclass(frozen=True)
 class SmileHeads:
-    """The heads of the benchmark, all in the same order."""
+    """The heads of the benchmark; all fields have the same order."""
 
     photos: Tensor  # uint8 [N, 3, H, W], neutral
-    smiling: Tensor | None  # uint8 [N, 3, H, W], the same heads truly smiling; None where these do not exist
-    region: Tensor  # bool [N, H, W], what a smile may change: the mouth before and after, dilated
-    identities: list[int]  # who is on picture i
+    smiling: Tensor | None  # uint8 [N, 3, H, W], the same heads truly smiling; None if not available
+    region: Tensor  # bool [N, H, W], pixels that a smile may change: the mouth before and after, dilated
+    identities: list[int]  # person id of each picture
     masks: Tensor  # exact part masks of the photos  # uint8 [N, H, W]
     smiling_masks: Tensor | None  # exact part masks of the truly smiling heads  # uint8 [N, H, W]
 
 
 def load_heads(data: Path) -> SmileHeads:
-    """The test heads, neutral and truly smiling, and the exact region that a smile may change.
+    """Load the test heads, neutral and truly smiling, and the exact region that a smile may change.
 
-    Where test_smiling.zip is empty there is no truth; there, and where it holds no masks, as of photographs, the region
-    is the neutral mouth with room around it.
+    If test_smiling.zip is empty there are no true smiles. In that case, or if it has no masks (photographs), the region
+    is the dilated neutral mouth.
 
     Raises:
-        UserError: the two archives hold different heads, all are of one person, or the classes are not those of faces.
+        UserError: the two archives have different heads, all heads are of one person, or a mouth class is missing.
     """
     classes = load_classes(data / "classes.json")
     if not set(MOUTH) <= set(classes.names):
@@ -61,16 +61,14 @@ def load_heads(data: Path) -> SmileHeads:
     attributes = load_attributes(data / "test.zip")
     identities = [row["identity"] for row in attributes]
     if len(set(identities)) < 2:
-        raise UserError(
-            f"{data / 'test.zip'}: all pictures show one person; the benchmark needs two for its identities"
-        )
+        raise UserError(f"{data / 'test.zip'}: all pictures show one person; the benchmark needs at least two")
     photos = torch.as_tensor(load_images(data / "test.zip"))
     around = dilate(is_part(before, mouth), max(1, before.shape[-1] // ROOM))
     known = dict(photos=photos, identities=identities, masks=before)
     if count(data / "test_smiling.zip") == 0:
         return SmileHeads(smiling=None, region=around, smiling_masks=None, **known)
     if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
-        raise UserError(f"{data}: test.zip and test_smiling.zip hold different heads; run stage data again")
+        raise UserError(f"{data}: test.zip and test_smiling.zip have different heads; run stage data again")
     smiling = torch.as_tensor(load_images(data / "test_smiling.zip"))
     if not holds_masks(data / "test_smiling.zip"):
         return SmileHeads(smiling=smiling, region=around, smiling_masks=None, **known)
@@ -99,10 +97,10 @@ def refine_resumably(
     work: Path,
     device: torch.device,
 ) -> Tensor:
-    """The refinement of EditGAN section 3.3 on all heads; each finished batch is kept in `work`.
+    """The refinement of EditGAN section 3.3 on all heads; finished batches are cached in `work`.
 
     Args:
-        identity: face features for the identity term, None where its weight is 0
+        identity: face features for the identity term; None if its weight is 0
     Returns:
         refined latents [N, num_ws, w_dim]
     """

@@ -1,8 +1,8 @@
-"""pix2pixHD (Wang et al., CVPR 2018): translation of images at high resolution, written from the paper.
+"""pix2pixHD (Wang et al., CVPR 2018): image-to-image translation, written from the paper.
 
-The global generator G1 (section 3.1, appendix), the discriminators of patches at several scales (section 3.2) and the
-losses: least squares for the adversarial game, matching of the discriminators' features (equation 4) and distance of
-VGG features (section 3.2, "improved adversarial loss"). No local enhancer, no instance maps.
+The global generator G1 (section 3.1, appendix), the multi-scale patch discriminators (section 3.2) and the losses:
+least-squares GAN, feature matching (equation 4) and VGG feature distance (section 3.2, "improved adversarial loss").
+Without local enhancer and instance maps.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-INITIAL_STD = 0.02  # of convolution weights (appendix)
-VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of the five depths (released code)
+INITIAL_STD = 0.02  # std of the initial convolution weights (appendix)
+VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # weights of the five VGG depths (released code)
 LEAK = 0.2
-MAX_WIDTH = 512  # channels of a discriminator
+MAX_WIDTH = 512  # maximum channels of a discriminator
 
 
 class ResidualBlock(nn.Module):
-    """x + what two 3x3 convolutions make of it, each with reflected borders and instance normalisation."""
+    """x + two 3x3 convolutions of it, each with reflection padding and instance normalisation."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,15 +31,14 @@ class ResidualBlock(nn.Module):
 
 
 class GlobalGenerator(nn.Module):
-    """Images (or masks, one channel a class) in, images in [-1, 1] out, at the same resolution.
+    """Images (or masks, one channel per class) in, images in [-1, 1] out, at the same resolution.
 
     Args:
-        width: channels at the full resolution; each halving of the side doubles them. The paper has 64.
-        num_downs: layers of stride 2, of which there are as many on the way up. The paper has 4, at 512 px and more.
-        num_blocks: residual blocks in the middle. The paper has 9.
-        residual: add the input to the output, which is then an image from -2 to 2, to be clamped. Not in the paper:
-            instance normalisation takes the mean of every channel from the image, and a small network finds it hard
-            to give back.
+        width: channels at full resolution; each halving of the side doubles them. The paper uses 64.
+        num_downs: stride-2 layers down, and as many up. The paper uses 4, at 512 px and more.
+        num_blocks: residual blocks in the middle. The paper uses 9.
+        residual: add the input to the output; the result is in [-2, 2] and must be clamped. Not in the paper.
+            Instance normalisation removes the mean of every channel, which a small network can hardly restore.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class GlobalGenerator(nn.Module):
     ) -> None:
         super().__init__()
         if residual and in_channels != out_channels:
-            raise ValueError(f"residual adds the input to the output: {in_channels} channels to {out_channels}")
+            raise ValueError(f"residual needs equal input and output channels, got {in_channels} and {out_channels}")
         self.in_channels, self.num_downs, self.residual = in_channels, num_downs, residual
         widths = [width * 2**level for level in range(num_downs + 1)]
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
@@ -70,13 +69,13 @@ class GlobalGenerator(nn.Module):
         """[N, in_channels, H, W] -> [N, out_channels, H, W]
 
         Raises:
-            ValueError: another number of channels, or sides that cannot be halved so often down to 2 at least.
+            ValueError: another number of channels, or sides that cannot be halved num_downs times down to at least 2.
         """
         unit = 2**self.num_downs
         height, width = images.shape[2:] if images.ndim == 4 else (0, 0)
         if images.shape[1:2] != (self.in_channels,) or min(height, width) < 2 * unit or height % unit or width % unit:
             raise ValueError(
-                f"expects [N, {self.in_channels}, H, W], H and W multiples of {unit} from {2 * unit} on, got"
+                f"expected [N, {self.in_channels}, H, W] with H and W multiples of {unit}, at least {2 * unit}, got"
                 f" {list(images.shape)}"
             )
         x = F.relu(F.instance_norm(self.first(images)))  # [N, width, H, W]
@@ -90,9 +89,9 @@ class GlobalGenerator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """A PatchGAN: one score for each patch. 4x4 convolutions, the last two of stride 1.
+    """A PatchGAN: one score per patch. 4x4 convolutions, the last two with stride 1.
 
-    With three layers of stride 2 a score sees 70 pixels of the image.
+    With three stride-2 layers the receptive field of a score is 70 pixels.
     """
 
     def __init__(self, *, in_channels: int, width: int = 64, num_layers: int = 3) -> None:
@@ -106,7 +105,7 @@ class PatchDiscriminator(nn.Module):
         self.score = nn.Conv2d(widths[-1], 1, 4, padding=2)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Features after each layer, and last the scores [N, 1, h, w]."""
+        """The features after each layer, then the scores [N, 1, h, w]."""
         outputs = []
         for index, layer in enumerate(self.layers):
             x = layer(x)
@@ -116,10 +115,10 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """The same discriminator several times over, each with its own weights, on the image at full, half, ... size.
+    """Discriminators of the same architecture with separate weights, on the image at full, half, ... size.
 
     Args:
-        in_channels: of the image and of what it is judged under (a mask, the source image): the caller concatenates.
+        in_channels: channels of the image plus its condition (mask or source image), which the caller concatenates.
     """
 
     def __init__(self, *, in_channels: int, width: int = 64, num_layers: int = 3, num_scales: int = 2) -> None:
@@ -129,7 +128,7 @@ class MultiscaleDiscriminator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> list[list[Tensor]]:
-        """[N, in_channels, H, W] -> for each scale its features and last its scores."""
+        """[N, in_channels, H, W] -> for each scale its features, then its scores."""
         outputs = []
         for index, scale in enumerate(self.scales):
             if index:
@@ -140,7 +139,7 @@ class MultiscaleDiscriminator(nn.Module):
 
 @torch.no_grad()
 def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Draw every weight from N(0, 0.02) with `generator`, biases 0 (appendix)."""
+    """Initialise weights from N(0, std 0.02) with `generator`, biases with 0 (appendix)."""
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()
@@ -150,25 +149,25 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 def lsgan_d_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """The discriminators want 1 on real and 0 on fake images; mean over patches, summed over scales.  # scalar
+    """Least-squares loss with targets 1 (real) and 0 (fake); mean over patches, summed over scales.  # scalar
 
     Args:
-        real, fake: what a `MultiscaleDiscriminator` returns.
+        real, fake: outputs of a `MultiscaleDiscriminator`.
     """
     pairs = zip(real, fake, strict=True)
     return torch.stack([((1 - r[-1]).square().mean() + f[-1].square().mean()) / 2 for r, f in pairs]).sum()
 
 
 def lsgan_g_loss(fake: list[list[Tensor]]) -> Tensor:
-    """The generator wants 1 on its images; mean over patches, summed over scales.  # scalar"""
+    """Least-squares loss with target 1 for fakes; mean over patches, summed over scales.  # scalar"""
     return torch.stack([(1 - scale[-1]).square().mean() for scale in fake]).sum()
 
 
 def feature_matching_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """L1 between the discriminators' features of real and fake images, scores left out (equation 4).  # scalar
+    """L1 between the discriminators' features of real and fake images, without the scores (equation 4).  # scalar
 
-    Each layer weighs 4 / (number of layers), each scale 1 / (number of scales), as in the released code; no gradient
-    reaches the features of the real images.
+    Layer weights are 4 / (number of layers), scale weights 1 / (number of scales), as in the released code. The
+    features of the real images are detached.
     """
     total = torch.zeros((), device=fake[0][0].device)
     for real_scale, fake_scale in zip(real, fake, strict=True):
@@ -179,18 +178,18 @@ def feature_matching_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) ->
 
 
 def vgg_features(lpips_vgg: nn.Module, images: Tensor) -> Sequence[Tensor]:
-    """The trunk of LPIPS at its five depths, not normalised: [N, C, h, w] each, of images in [-1, 1].
+    """Unnormalised features of LPIPS's VGG16 at five depths: [N, C, h, w] each, for images in [-1, 1].
 
-    VGG16 after the last ReLU of each depth; the paper takes VGG19 after the first.
+    Taken after the last ReLU of each depth; the paper uses VGG19 after the first one.
     """
     return lpips_vgg.model.net(lpips_vgg.model.scaling_layer(images))
 
 
 def vgg_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """L1 between VGG features, the deeper the heavier.  # scalar
+    """L1 between VGG features; deeper features have larger weights.  # scalar
 
     Args:
-        real, fake: five maps each, from `vgg_features`; no gradient reaches those of the real images.
+        real, fake: five maps each, from `vgg_features`; those of the real images are detached.
     """
     terms = [w * F.l1_loss(f, r.detach()) for w, r, f in zip(VGG_WEIGHTS, real, fake, strict=True)]
     return torch.stack(terms).sum()

@@ -1,4 +1,4 @@
-"""Stage `distillation`: makes pairs of heads along the smile direction, trains pix2pixHD on them, measures the rest."""
+"""Stage `distillation`: sample image pairs along the smile direction, train pix2pixHD on them, validate on the rest."""
 
 import json
 
@@ -26,7 +26,7 @@ PICTURE_ROWS = 8
 
 
 def run(context: StageContext) -> None:
-    """Write generator.safetensors, the network that makes photos smile, pictures, curves and what it is worth."""
+    """Write generator.safetensors (the network that makes photos smile), pictures, curves and metrics."""
     guide = load_guide(context.input("judges")).to(context.device)
     pairs, val, metrics = make_pairs(context, guide)
     columns = {"source": pairs.sources[:PICTURE_ROWS], "target": pairs.targets[:PICTURE_ROWS]}
@@ -53,21 +53,21 @@ def run(context: StageContext) -> None:
 
 
 def make_pairs(context: StageContext, guide: SmileClassifier) -> tuple[Pairs, Pairs, dict[str, float]]:
-    """Pairs to learn from, pairs to measure on, and what became of the latents.
+    """Return (training pairs, validation pairs, metrics of the selection).
 
-    The guide's calls wait in the work folder; the images are made again by a run that goes on.
+    The guide's logits are cached in the work folder; a resumed run renders the images again.
     """
     params, seed = context.params.distillation, context.params.seed
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
     if G.img_resolution != context.params.resolution:
         raise UserError(
-            f"resolution {context.params.resolution}: the generator makes {G.img_resolution} px images;"
+            f"resolution {context.params.resolution}: the generator produces {G.img_resolution} px images;"
             " run stage generator again"
         )
     path = context.input("interfacegan") / "directions.safetensors"
     direction = load_tensors(path)[0].get("smile")
     if direction is None or direction.shape != (G.w_dim,):
-        raise UserError(f"{path}: holds no direction smile of {G.w_dim} entries; run stage interfacegan again")
+        raise UserError(f"{path}: has no direction smile of {G.w_dim} entries; run stage interfacegan again")
     z = torch.randn(params.samples, G.z_dim, generator=generator_for(seed, "distillation", "z"))
     with torch.no_grad():
         w_plus = torch.cat(
@@ -76,7 +76,7 @@ def make_pairs(context: StageContext, guide: SmileClassifier) -> tuple[Pairs, Pa
     total, done = len(SIDES) * params.samples + 2 * params.pairs, 0
 
     def images(latents: Tensor, sides: Tensor) -> Tensor:
-        """uint8 [N, 3, H, W] of latents [N, num_ws, w_dim], each with its step to a side, an index into SIDES [N]."""
+        """Render latents [N, num_ws, w_dim], each shifted to its side (index into SIDES, [N]).  # uint8 [N, 3, H, W]"""
         nonlocal done
         steps, parts = params.step * torch.tensor(SIDES)[sides], []
         for w, step in zip(latents.split(BATCH), steps.split(BATCH), strict=True):
@@ -84,7 +84,7 @@ def make_pairs(context: StageContext, guide: SmileClassifier) -> tuple[Pairs, Pa
             with torch.no_grad():
                 parts.append(to_uint8(G.synthesis(moved, noise_mode="const")).cpu())
             done += len(w)
-            context.run.progress(done, total, "img", "making pairs")
+            context.run.progress(done, total, "img", "rendering pairs")
         return torch.cat(parts)
 
     kept = context.work / "logits.safetensors"
@@ -107,7 +107,7 @@ def make_pairs(context: StageContext, guide: SmileClassifier) -> tuple[Pairs, Pa
 
 
 def chosen_pairs(logits: Tensor, count: int) -> ChosenPairs:
-    """`choose_pairs`, its error told as one a user can put right."""
+    """`choose_pairs` with a user-facing error."""
     try:
         return choose_pairs(logits, count)
     except ValueError as error:
@@ -119,7 +119,7 @@ def chosen_pairs(logits: Tensor, count: int) -> ChosenPairs:
 def train(
     context: StageContext, guide: SmileClassifier, pairs: Pairs, val: Pairs
 ) -> tuple[GlobalGenerator, list[dict[str, float]]]:
-    """The trained network as its file holds it, and the rows of the validation curve."""
+    """Train the network; returns it as loaded from its file, and the rows of the validation curve."""
     params, seed = context.params.distillation, context.params.seed
     config = {name: getattr(params, name) for name in ("width", "num_downs", "num_blocks", "residual")}
     net = initialise(GlobalGenerator(**config), generator_for(seed, "distillation", "net"))
@@ -167,10 +167,10 @@ def train(
 
 @torch.no_grad()
 def calls(guide: SmileClassifier, images: Tensor, device: torch.device) -> Tensor:
-    """Logits of a smile in uint8 images: [N], on the CPU."""
+    """Smile logits of uint8 images: [N], on the CPU."""
     return torch.cat([guide(to_float(part).to(device)).cpu() for part in images.split(BATCH)])
 
 
 def smiling(guide: SmileClassifier, images: Tensor, device: torch.device) -> float:
-    """Share of uint8 images that the guide calls smiling."""
+    """Share of uint8 images that the guide classifies as smiling."""
     return round(float((calls(guide, images, device).sigmoid() >= SMILE_THRESHOLD).double().mean()), DIGITS)

@@ -1,4 +1,4 @@
-"""Training of the network that translates neutral heads into smiling ones, on pairs of images; resumable."""
+"""Training of the network that translates neutral heads to smiling ones, on image pairs; resumable."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from editgan.methods.distillation.pix2pixhd import (
 )
 from editgan.training import STATE_FILE, batch_indices, check_finite, due, generator_for, load_state, save_state, set_lr
 
-BETAS = (0.5, 0.999)  # of Adam, the paper's
+BETAS = (0.5, 0.999)  # of Adam, as in the paper
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Pairs:
 
 
 def drawn(pairs: Pairs, params: DistillationParams, seed: int, cur_nimg: int) -> tuple[Tensor, Tensor]:
-    """The batch that follows image `cur_nimg`: sources and targets, float [batch, 3, H, W], mirrored alike."""
+    """The batch at position `cur_nimg`: (sources, targets), float [batch, 3, H, W], mirrored together."""
     indices = batch_indices(seed, cur_nimg, params.batch, len(pairs))
     both = torch.stack([pairs.sources[indices], pairs.targets[indices]])  # [2, batch, 3, H, W]
     if params.mirror:
@@ -59,18 +59,18 @@ def train_distillation(
 ) -> GlobalGenerator:
     """Minimise LSGAN + 10 feature matching + 10 VGG (pix2pixHD) on `params.kimg` thousand pairs.
 
-    As in the released code both losses see the networks as they are before the step. The complete state is written to
-    `work` every `state_kimg` and read back where there is one. Every random draw depends on (seed, images seen) alone:
-    a resumed run equals the unbroken one bit for bit.
+    As in the released code, both losses are computed before either network is updated. The complete state is saved to
+    `work` every `state_kimg` and loaded from there if it exists. Every random draw depends only on (seed, images
+    seen), so a resumed run equals an uninterrupted one bit for bit.
 
     Args:
         net, D: trained in place; lpips_vgg: frozen.
-        on_status: gets (images seen, means of the losses since the last status) every `status_kimg`.
-        on_snapshot: gets (images seen, net) every `snapshot_kimg`; what it returns joins the next status.
+        on_status: called with (images seen, mean losses since the last call) every `status_kimg`.
+        on_snapshot: called with (images seen, net) every `snapshot_kimg`; its result is added to the next status.
     Returns:
         net in eval mode, frozen.
     Raises:
-        UserError: a loss or a gradient is no number any more.
+        UserError: a loss or a gradient is not finite.
     """
     if pairs.sources.shape != pairs.targets.shape or pairs.sources.dtype != torch.uint8:
         raise ValueError(
@@ -95,7 +95,7 @@ def train_distillation(
         sources, targets = (images.to(device) for images in drawn(pairs, params, seed, cur_nimg))  # [N, 3, H, W]
         fakes = net(sources)  # [N, 3, H, W]
 
-        # The discriminators see each image under its source.
+        # The discriminators are conditioned on the source.
         real_out = D(torch.cat([sources, targets], dim=1))
         d_loss = lsgan_d_loss(real_out, D(torch.cat([sources, fakes.detach()], dim=1)))
 

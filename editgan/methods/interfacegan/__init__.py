@@ -1,1 +1,1 @@
-"""Stage `interfacegan`: the direction of a smile in W by InterFaceGAN, for the benchmark."""
+"""Stage `interfacegan`: the smile direction in W by InterFaceGAN, for the benchmark."""

@@ -1,8 +1,8 @@
-"""InterFaceGAN (Shen, Yang, Tang & Zhou, TPAMI 2020): an attribute is a hyperplane in W, an edit a step off it.
+"""InterFaceGAN (Shen, Yang, Tang & Zhou, TPAMI 2020): an attribute is a hyperplane in W; edits move along its normal.
 
-Latents are sampled and scored by a classifier of the attribute; a linear support vector machine separates those with
-the highest scores from those with the lowest (section 3.1); moving along the normal of its hyperplane changes the
-attribute (section 3.2), and what another attribute's normal has in common with it is projected out (section 3.3).
+A classifier of the attribute scores sampled latents. A linear support vector machine separates the highest scores from
+the lowest (section 3.1). Moving along the normal of its hyperplane changes the attribute (section 3.2). Conditional
+directions project out the normals of other attributes (section 3.3).
 """
 
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ import torch
 from sklearn.svm import SVC
 from torch import Tensor
 
-EXTREME = 0.02  # share of the latents at either end of the scores that the machine learns from (released code)
-TRAINED = 0.7  # of these; the rest validates (released code)
-CONDITIONS = ("masculine", "age", "yaw")  # attributes that a conditional direction leaves alone
+EXTREME = 0.02  # share of the latents at each end of the scores that the SVM uses (released code)
+TRAINED = 0.7  # share of these for training; the rest is for validation (released code)
+CONDITIONS = ("masculine", "age", "yaw")  # attributes that a conditional direction preserves
 
 
 @dataclass(frozen=True)
 class Boundary:
     """The hyperplane of one attribute."""
 
-    normal: Tensor  # of length 1, towards more of the attribute  # [w_dim]
-    accuracy: float  # on the extreme latents that it did not learn from
-    accuracy_others: float  # on all that are not extreme, called by the side of the middle score that they lie on
+    normal: Tensor  # unit vector towards more of the attribute  # [w_dim]
+    accuracy: float  # on held-out extreme latents
+    accuracy_others: float  # on all other latents, labelled by whether their score is above the middle
 
 
 def find_boundary(w: Tensor, scores: Tensor, *, generator: torch.Generator, extreme: float = EXTREME) -> Boundary:
-    """Separate latents w [N, w_dim] by their scores [N]: the top against the bottom `extreme` share.
+    """Separate latents w [N, w_dim] by their scores [N]: top vs bottom `extreme` share.
 
     Raises:
-        ValueError: too few latents, or scores that are all the same.
+        ValueError: too few latents, or constant scores.
     """
     count = round(extreme * len(w))
     if count < 4 or scores.max() <= scores.min():
         raise ValueError(
-            f"{len(w)} latents with scores from {scores.min():g} to {scores.max():g} give no two classes of at least 4"
+            f"{len(w)} latents with scores from {scores.min():g} to {scores.max():g}: cannot form two classes of >= 4"
         )
     order = scores.argsort(descending=True)
     chosen = torch.cat([order[:count], order[-count:]])
@@ -53,9 +53,9 @@ def find_boundary(w: Tensor, scores: Tensor, *, generator: torch.Generator, extr
 
 
 def conditional(normal: Tensor, conditions: Tensor) -> Tensor:
-    """The part of a normal [w_dim] that lies in all hyperplanes of the conditions [K, w_dim], of length 1.
+    """The component of a normal [w_dim] that is orthogonal to all conditions [K, w_dim], normalised.
 
-    For one condition n - (n . c) c (section 3.3); for several, the projection onto what is orthogonal to all of them.
+    For one condition: n - (n . c) c (section 3.3). For several: the projection onto their orthogonal complement.
     """
     basis, _ = torch.linalg.qr(conditions.double().T)  # [w_dim, K]
     rest = normal.double() - basis @ (basis.T @ normal.double())

@@ -1,4 +1,4 @@
-"""Stage `interfacegan`: samples latents, lets the guide score them, finds the normal of the smile's hyperplane."""
+"""Stage `interfacegan`: sample latents, score them with the guide, fit the smile hyperplane."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ DIGITS = 6
 
 
 def run(context: StageContext) -> None:
-    """Write directions.safetensors: `smile`, and `smile_conditional` which leaves other attributes alone."""
+    """Write directions.safetensors: `smile`, and `smile_conditional`, which preserves other attributes."""
     params, seed = context.params.interfacegan, context.params.seed
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
     guide = load_guide(context.input("judges")).to(context.device)
@@ -33,7 +33,7 @@ def run(context: StageContext) -> None:
             w_plus = G.mapping(part.to(context.device), truncation_psi=params.truncation_psi)  # [B, num_ws, w_dim]
             images = to_float(to_uint8(G.synthesis(w_plus, noise_mode="const")))
             rows.append(w_plus[:, 0].cpu())
-            scores.append(guide(images).cpu())  # logits: probabilities saturate
+            scores.append(guide(images).cpu())  # logits, because probabilities saturate
             context.run.progress(sum(map(len, rows)), total, "img", "scored by the guide")
     boundaries = {"smile": boundary(context, "smile", torch.cat(rows), torch.cat(scores))}
     boundaries |= condition_boundaries(context, total)
@@ -53,7 +53,7 @@ def run(context: StageContext) -> None:
 
 
 def boundary(context: StageContext, name: str, w: Tensor, scores: Tensor, extreme: float = EXTREME) -> Boundary:
-    """`find_boundary`, its error told as one a user can put right."""
+    """`find_boundary` with a user-facing error."""
     generator = generator_for(context.params.seed, "interfacegan", name)
     try:
         return find_boundary(w, scores, generator=generator, extreme=extreme)
@@ -62,13 +62,13 @@ def boundary(context: StageContext, name: str, w: Tensor, scores: Tensor, extrem
 
 
 def known_conditions(attributes: list[dict]) -> list[str]:
-    """Of the attributes to leave alone those that every picture has, not all the same."""
+    """The attributes of CONDITIONS that every picture has and that vary."""
     everywhere = [name for name in CONDITIONS if all(name in row for row in attributes)]
     return [name for name in everywhere if len({row[name] for row in attributes}) > 1]
 
 
 def condition_boundaries(context: StageContext, total: int) -> dict[str, Boundary]:
-    """Hyperplanes of the attributes to leave alone, from training heads with known attributes, as E sees them."""
+    """Hyperplanes of the attributes to preserve, from training heads with known attributes, embedded by E."""
     data, count = training_folder(context), context.params.interfacegan.condition_heads
     attributes = load_attributes(data / "train_labels.zip")[:count]
     if len(attributes) < count:
@@ -76,11 +76,11 @@ def condition_boundaries(context: StageContext, total: int) -> dict[str, Boundar
     known = known_conditions(attributes)
     if not known:
         raise UserError(
-            f"{data / 'train_labels.zip'}: training pictures do not differ in any of {', '.join(CONDITIONS)}, or not"
-            " all have it; the conditional direction leaves these alone: give at least one as a column (docs/data.md)"
+            f"{data / 'train_labels.zip'}: none of {', '.join(CONDITIONS)} is given for all training pictures and"
+            " varies; the conditional direction preserves these: give at least one as a column (docs/data.md)"
         )
     if unknown := [name for name in CONDITIONS if name not in known]:
-        print(f"the conditional direction does not leave alone, for nothing is known of them: {', '.join(unknown)}")
+        print(f"the conditional direction does not preserve {', '.join(unknown)}: not known for the training pictures")
     code = load_code(context.input("generator") / "code.safetensors")
     E = load_encoder(context.input("encoder") / "E.safetensors", code, context.device)
     images, rows = torch.as_tensor(load_images(data / "train.zip", range(count))), []

@@ -1,1 +1,1 @@
-"""Stage `localediting`: which style channels make a mouth, by LocalEditing, for the benchmark."""
+"""Stage `localediting`: the style channels of the mouth by LocalEditing, for the benchmark."""

@@ -1,8 +1,8 @@
 """LocalEditing, "Editing in Style" (Collins, Bala, Price & Susstrunk, CVPR 2020): swap the style channels of one part.
 
-Spherical k-means on a layer's features finds parts (section 3.1); how much of a channel's activity lies within a part
-says to which part the channel belongs (section 3.2); an edit takes the styles of such channels from a reference image
-and leaves all others (section 3.3). In StyleGAN2 a style is what modulates the input channels of a convolution.
+Spherical k-means on the features of a layer finds parts (section 3.1). A channel belongs to a part if most of its
+activity is inside that part (section 3.2). An edit copies the styles of these channels from a reference image and keeps
+all others (section 3.3). In StyleGAN2 the styles modulate the input channels of a convolution.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ from editgan.generator.generator import Generator, SynthesisLayer
 
 KMEANS_STEPS = 200
 KMEANS_BATCH = 8192  # pixels
-TOO_FEW = 0.001  # share of a batch's pixels below which a cluster begins anew
+TOO_FEW = 0.001  # clusters with less than this share of the pixels are reinitialised
 
 
 def convolutions(G: Generator) -> list[SynthesisLayer]:
-    """The styled convolutions, from 4x4 upwards; convolution i takes map i of `G.synthesis_features`."""
+    """The styled convolutions, from 4x4 upwards; the input of convolution i is map i of `G.synthesis_features`."""
     return [module for module in G.synthesis.modules() if isinstance(module, SynthesisLayer)]
 
 
 def spherical_kmeans(pixels: Tensor, clusters: int, *, generator: torch.Generator) -> Tensor:
-    """Directions that unit vectors [P, C] gather around, by mini-batches.  # [clusters, C], of length 1"""
+    """Mini-batch spherical k-means of unit vectors [P, C].  # unit centres [clusters, C]"""
     centres = pixels[torch.randperm(len(pixels), generator=generator)[:clusters]].clone()
     seen = torch.zeros(clusters)
     for _ in range(KMEANS_STEPS):
@@ -44,18 +44,18 @@ def spherical_kmeans(pixels: Tensor, clusters: int, *, generator: torch.Generato
 
 
 def clusters_of(features: Tensor, centres: Tensor) -> Tensor:
-    """The nearest direction of every pixel: features [N, C, h, w] -> [N, h, w]"""
+    """The cluster of every pixel: features [N, C, h, w] -> [N, h, w]"""
     return torch.einsum("nchw,kc->nkhw", features, centres).argmax(1)
 
 
 def part_clusters(assigned: Tensor, part: Tensor, clusters: int) -> list[int]:
-    """The clusters that together overlap a part best, found greedily by the IoU of their union.
+    """The set of clusters whose union overlaps a part best (IoU), found greedily.
 
     Args:
-        assigned: cluster numbers  # [N, h, w]
-        part: where the part is, nearest pixels of its mask  # bool [N, h, w]
+        assigned: cluster indices  # [N, h, w]
+        part: mask of the part, downsampled by nearest neighbour  # bool [N, h, w]
     Returns:
-        at least one cluster: the best where none overlaps
+        at least one cluster, even if none overlaps the part
     """
     inside = torch.bincount(assigned[part], minlength=clusters).double()  # [clusters]
     size = torch.bincount(assigned.flatten(), minlength=clusters).double()
@@ -72,13 +72,13 @@ def part_clusters(assigned: Tensor, part: Tensor, clusters: int) -> list[int]:
 
 
 class Contributions:
-    """M of section 3.2 for one part: the share of each channel's variance that lies within it, summed up by batches."""
+    """M of section 3.2 for one part: the share of each channel's variance inside the part, accumulated over batches."""
 
     def __init__(self) -> None:
-        self.sums: list[Tensor] = []  # per map [6, C]: A, A^2, both within, pixels within, all pixels
+        self.sums: list[Tensor] = []  # per map [6, C]: A, A^2, A and A^2 inside, pixels inside, all pixels
 
     def add(self, maps: Sequence[Tensor], part: Tensor) -> None:
-        """Maps of `G.synthesis_features`, [N, C_i, h_i, h_i], and where the part is, bool [N, h, w]."""
+        """Add a batch: maps of `G.synthesis_features`, [N, C_i, h_i, h_i], and the part's mask, bool [N, h, w]."""
         for index, x in enumerate(maps):
             x = x.double()
             within = F.interpolate(part[:, None].double(), size=x.shape[-2:], mode="nearest-exact")  # [N, 1, h_i, h_i]
@@ -93,7 +93,7 @@ class Contributions:
                 self.sums[index] += row
 
     def shares(self) -> list[Tensor]:
-        """For each map the share of each channel, 0..1.  # [C_i]"""
+        """The share of each channel, 0..1, for each map.  # [C_i]"""
         result = []
         for total, squares, within, squares_within, pixels, count in self.sums:
             mean = total / count
@@ -104,8 +104,8 @@ class Contributions:
 
 
 def channel_mask(shares: Tensor, *, rho: float, epsilon: float) -> Tensor:
-    """q of section 3.3: the channels [C] with the largest shares, as long as the sum of what they do elsewhere stays
-    below epsilon, and none with a share of rho or less.  # bool [C]"""
+    """q of section 3.3: channels [C] in order of decreasing share, while the sum of (1 - share) stays below epsilon;
+    only channels with a share above rho.  # bool [C]"""
     order = shares.argsort(descending=True)
     within = (1 - shares[order]).cumsum(0) < epsilon
     mask = torch.zeros_like(shares, dtype=torch.bool)
@@ -115,16 +115,16 @@ def channel_mask(shares: Tensor, *, rho: float, epsilon: float) -> Tensor:
 
 @torch.no_grad()
 def styles_of(G: Generator, w_plus: Tensor) -> list[Tensor]:
-    """Styles of every convolution: w_plus [N, num_ws, w_dim] -> [N, C_i] each."""
+    """The styles of every convolution: w_plus [N, num_ws, w_dim] -> [N, C_i] each."""
     return [layer.affine(w_plus[:, row]) for row, layer in enumerate(convolutions(G))]
 
 
 @contextlib.contextmanager
 def swapped_styles(G: Generator, masks: Sequence[Tensor], styles: Sequence[Tensor], strength: float) -> Iterator[None]:
-    """Within it G takes s + strength q (s_reference - s) for the style s of every convolution (equation 4).
+    """Context in which G uses s + strength q (s_reference - s) as the style of every convolution (equation 4).
 
     Args:
-        masks, styles: q and the reference's styles, one of each a convolution  # [C_i]
+        masks, styles: q and the reference's styles, one of each per convolution  # [C_i]
     """
     handles = []
     for layer, q, reference in zip(convolutions(G), masks, styles, strict=True):

@@ -1,4 +1,4 @@
-"""Stage `localediting`: clusters features, finds the mouth's channels, chooses reference and thresholds."""
+"""Stage `localediting`: cluster features, find the channels of the mouth, choose the reference and thresholds."""
 
 from itertools import product
 
@@ -35,19 +35,19 @@ from editgan.training import generator_for
 from editgan.weights import save_tensors, write_json
 
 BATCH = 50  # images at a time
-CLUSTER_RESOLUTION = 32  # of the features that are clustered, as in the paper
-PIXELS = 400_000  # that k-means draws from
-ROOM = 16  # a mouth may grow by this part of the picture's side before it counts as leak
+CLUSTER_RESOLUTION = 32  # resolution of the clustered features, as in the paper
+PIXELS = 400_000  # number of pixels that k-means samples from
+ROOM = 16  # changes up to side / ROOM around the mouth do not count as leak
 DIGITS = 6
 
 
 @torch.no_grad()
 def run(context: StageContext) -> None:
-    """Write channels.safetensors: for every convolution the mouth's channels and the reference's styles."""
+    """Write channels.safetensors: the mouth's channels and the reference's styles for every convolution."""
     params, seed = context.params.localediting, context.params.seed
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
     resolution = min(CLUSTER_RESOLUTION, G.img_resolution)
-    which = 2 * G.synthesis.block_resolutions.index(resolution) + 1  # its second map
+    which = 2 * G.synthesis.block_resolutions.index(resolution) + 1  # the second map of this resolution
     z = torch.randn(params.samples, G.z_dim, generator=generator_for(seed, "localediting", "z"))
     latents = torch.cat(
         [G.mapping(part.to(context.device), truncation_psi=params.truncation_psi) for part in z.split(BATCH)]
@@ -86,7 +86,7 @@ def run(context: StageContext) -> None:
 
 
 def directions(features: Tensor) -> Tensor:
-    """Feature maps [N, C, h, w] -> unit vectors of their pixels, on the CPU.  # [N * h * w, C]"""
+    """Feature maps [N, C, h, w] -> one unit vector per pixel, on the CPU.  # [N * h * w, C]"""
     return torch.nn.functional.normalize(features.float().permute(0, 2, 3, 1).flatten(0, 2), dim=1).cpu()
 
 
@@ -105,12 +105,12 @@ def mouth_clusters(context: StageContext, G: Generator, centres: Tensor, which: 
 
 
 def smiling_references(context: StageContext, G: Generator) -> Tensor:
-    """Smiling training heads, in a seeded order, embedded.  # [K, num_ws, w_dim]"""
+    """Embed smiling training heads, chosen at random with the seed.  # [K, num_ws, w_dim]"""
     params, data = context.params.localediting, training_folder(context)
     attributes = load_attributes(data / "train_labels.zip")
     smiling = [index for index, row in enumerate(attributes) if row["smile"] >= context.params.judges.smile_threshold]
     if len(smiling) < params.references:
-        raise UserError(f"localediting.references {params.references}: {len(smiling)} training heads smile")
+        raise UserError(f"localediting.references {params.references}: only {len(smiling)} training heads smile")
     order = torch.randperm(len(smiling), generator=generator_for(context.params.seed, "localediting", "references"))
     chosen = [smiling[index] for index in order[: params.references].tolist()]
     code = load_code(context.input("generator") / "code.safetensors")
@@ -127,9 +127,9 @@ def smiling_references(context: StageContext, G: Generator) -> Tensor:
 def choose(
     context: StageContext, G: Generator, shares: list[Tensor], references: Tensor
 ) -> tuple[tuple[int, float, float], dict[str, float]]:
-    """Reference, rho and epsilon: most smiles by the guide on validation heads at rest, the leak within its limit.
+    """Choose reference, rho and epsilon: most smiles by the guide on neutral validation heads, subject to max_leak.
 
-    Where no choice stays within it, the one with the least leak that swaps anything is taken.
+    If no choice satisfies max_leak, take the one with the lowest leak that swaps at least one channel.
     """
     params, data = context.params.localediting, context.input("data")
     guide = load_guide(context.input("judges")).to(context.device)
@@ -137,13 +137,13 @@ def choose(
     attributes = load_attributes(data / "val.zip")[: len(val)]
     neutral = [index for index, row in enumerate(attributes) if at_rest(row)]
     if not neutral:
-        raise UserError("localediting: none of the embedded validation heads is at rest; raise encoder.val_images")
+        raise UserError("localediting: none of the embedded validation heads is neutral; raise encoder.val_images")
     w_plus = val[neutral].to(context.device)
     classes = load_classes(data / "classes.json")
     mouth_ids = [classes.index(name) for name in MOUTH]
     if holds_masks(data / "val.zip"):
         mouth = is_part(torch.as_tensor(load_masks(data / "val.zip", neutral)), mouth_ids)
-    else:  # wherever one of the labelled faces has its mouth
+    else:  # union of the mouths of the labelled faces
         pool = torch.as_tensor(load_masks(data / "pool.zip", range(context.params.segmentation.labelled_images)))
         mouth = is_part(pool, mouth_ids).any(0).expand(len(neutral), -1, -1)
     region = dilate(mouth, max(1, mouth.shape[-1] // ROOM)).to(context.device)
@@ -151,7 +151,7 @@ def choose(
     found = {}
     combinations = list(product(range(len(references)), params.rho, params.epsilon))
     for done, (reference, rho, epsilon) in enumerate(combinations):
-        context.run.progress(done, len(combinations), "choices", "tried on validation heads")
+        context.run.progress(done, len(combinations), "choices", "tested on validation heads")
         q = [channel_mask(share, rho=rho, epsilon=epsilon) for share in shares]
         styles = [style[0] for style in styles_of(G, references[reference][None])]
         with swapped_styles(G, q, styles, 1.0):

@@ -1,1 +1,1 @@
-"""Stage `maskgan`: draws faces from the masks of all training images, by MaskGAN, for the benchmark."""
+"""Stage `maskgan`: MaskGAN, trained on the masks of all training images, for the benchmark."""

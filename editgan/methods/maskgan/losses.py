@@ -1,9 +1,9 @@
-"""What MaskGAN needs in training only: an autoencoder of masks, edits simulated with it, their blender, the losses.
+"""Parts of MaskGAN for training only: the mask autoencoder, edits simulated with it, the blender, the losses.
 
-Editing behaviour simulated training (Lee et al., CVPR 2020, section 3.3): the autoencoder moves a mask a part of the
-way towards another one and as far away from it; two faces of the same style are drawn from the two masks, and what a
-small network blends of the two must be the photo again. A parser, which the paper does not have as a part of the
-method, says whether drawn faces follow their masks; it guides nothing.
+Editing behaviour simulated training (Lee et al., CVPR 2020, section 3.3): the autoencoder interpolates a mask towards
+another one, and extrapolates it by the same step away from it. Two faces of the same style are generated from the two
+masks, and a small network blends them; the blend must reconstruct the photo. A parser, which is not part of the paper's
+method, measures whether generated faces match their masks; it is not used as a loss.
 """
 
 import torch
@@ -22,12 +22,12 @@ from editgan.methods.maskgan.networks import LEAK, MaskGAN, one_hot
 
 
 class MaskVAE(nn.Module):
-    """A variational autoencoder of one-hot masks: convolutions 4x4 of stride 2, and back by nearest neighbours.
+    """A variational autoencoder of one-hot masks: 4x4 convolutions with stride 2, nearest-neighbour upsampling.
 
     Args:
-        width: channels after the first layer; each further one doubles them. The paper has 32.
-        num_downs: layers either way. The paper has 7, from 512 px to 4.
-        latent: size of the code. The paper has 1024.
+        width: channels after the first layer; each further layer doubles them. The paper uses 32.
+        num_downs: layers down, and as many up. The paper uses 7, from 512 px to 4.
+        latent: size of the code. The paper uses 1024.
     """
 
     def __init__(self, *, num_classes: int, resolution: int, width: int, num_downs: int, latent: int) -> None:
@@ -52,14 +52,14 @@ class MaskVAE(nn.Module):
         self.decoder = nn.Sequential(*decoder, nn.Conv2d(width, num_classes, 3, padding=1))
 
     def encode(self, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """One-hot masks [N, num_classes, H, W] -> mean and logarithm of the variance of their codes, [N, latent] each.
+        """One-hot masks [N, num_classes, H, W] -> mean and log variance of their codes, [N, latent] each.
 
         Raises:
-            ValueError: masks of another size or of other classes.
+            ValueError: masks of another size or with another number of classes.
         """
         if masks.shape[1:] != (self.num_classes, self.resolution, self.resolution):
             expected = [self.num_classes, self.resolution, self.resolution]
-            raise ValueError(f"expects one-hot masks [N, *{expected}], got {list(masks.shape)}")
+            raise ValueError(f"expected one-hot masks [N, *{expected}], got {list(masks.shape)}")
         mean, log_variance = self.to_code(self.encoder(masks).flatten(1)).chunk(2, dim=1)
         return mean, log_variance
 
@@ -68,7 +68,7 @@ class MaskVAE(nn.Module):
         return self.decoder(self.from_code(codes).unflatten(1, (self.widest, self.side, self.side)))
 
     def terms(self, masks: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """What training minimises, and how many pixels come back right.
+        """The loss terms, and the pixel accuracy of the reconstruction.
 
         Args:
             masks: labels [N, H, W]; noise: N(0, 1) [N, latent]
@@ -83,19 +83,19 @@ class MaskVAE(nn.Module):
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) || N(0, 1)), summed over the code's entries, mean over codes [N, latent].  # scalar"""
+    """KL(N(mean, variance) || N(0, 1)), summed over the entries of a code, mean over codes [N, latent].  # scalar"""
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
 
 
 def inter_and_outer(codes: Tensor, references: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
-    """Codes moved towards the references by a part 1 / divisor of the way, and as far away from them (section 3.3)."""
+    """Codes moved towards the references by 1 / divisor of the difference, and away by as much (section 3.3)."""
     step = (references - codes) / divisor
     return codes + step, codes - step
 
 
 @torch.no_grad()
 def simulated_edits(vae: MaskVAE, masks: Tensor, references: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
-    """The inter and the outer mask of each mask, labels [N, H, W] each; `vae` in eval mode."""
+    """The interpolated and the extrapolated mask of each mask, labels [N, H, W] each; `vae` in eval mode."""
     code, reference = (vae.encode(one_hot(labels, vae.num_classes))[0] for labels in (masks, references))
     inter, outer = (vae.decode(moved).argmax(1).to(masks.dtype) for moved in inter_and_outer(code, reference, divisor))
     return inter, outer
@@ -103,7 +103,7 @@ def simulated_edits(vae: MaskVAE, masks: Tensor, references: Tensor, divisor: fl
 
 @torch.no_grad()
 def reconstruct_masks(vae: MaskVAE, masks: Tensor, *, batch: int = 50) -> Tensor:
-    """Masks encoded and decoded, on the CPU, labels [N, H, W]; `vae` in eval mode."""
+    """Encode and decode masks, labels [N, H, W], on the CPU; `vae` in eval mode."""
     device, parts = next(vae.parameters()).device, []
     for labels in masks.split(batch):
         code = vae.encode(one_hot(labels.to(device), vae.num_classes))[0]
@@ -112,10 +112,10 @@ def reconstruct_masks(vae: MaskVAE, masks: Tensor, *, batch: int = 50) -> Tensor
 
 
 class AlphaBlender(nn.Module):
-    """Blends two images, alpha * first + (1 - alpha) * second, alpha for each pixel from both.
+    """Blends two images: alpha * first + (1 - alpha) * second, with alpha predicted per pixel from both images.
 
-    The paper's blender is pix2pixHD's generator with 3 layers of stride 2 from 32 channels on, 3 residual blocks and a
-    sigmoid; (1 + tanh(x)) / 2 is the sigmoid of 2 x.
+    The paper's blender is pix2pixHD's generator with 3 stride-2 layers, starting at 32 channels, 3 residual blocks and
+    a sigmoid. (1 + tanh(x)) / 2 is the sigmoid of 2 x.
     """
 
     def __init__(self, *, width: int, num_downs: int, num_blocks: int) -> None:
@@ -133,17 +133,17 @@ class AlphaBlender(nn.Module):
 def ebst_images(
     net: MaskGAN, blender: AlphaBlender, styles: Tensor, inter: Tensor, outer: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Two faces of the same styles [N, S], drawn from two one-hot masks, and their blend, which is to be the photo."""
+    """Two faces with the same styles [N, S], generated from two one-hot masks, and their blend (target: the photo)."""
     first, second = net.mapping(inter, styles), net.mapping(outer, styles)  # [N, 3, H, W]
     return first, second, blender(first, second)
 
 
 def maskgan_terms(real: list[list[Tensor]], fakes: dict[str, list[list[Tensor]]]) -> dict[str, Tensor]:
-    """Adversarial and feature-matching terms of each kind of fake, by name, not yet weighted.
+    """Unweighted adversarial and feature-matching terms of each kind of fake, by name.
 
     Args:
-        real: outputs of the discriminators on photos under their masks
-        fakes: the same on each kind of fake: {"": drawn, "blend_": blended}; the key starts the terms' names
+        real: outputs of the discriminators on photos, conditioned on their masks
+        fakes: outputs on each kind of fake: {"": generated, "blend_": blended}; the keys are prefixes of term names
     """
     terms = {}
     for name, fake in fakes.items():
@@ -153,21 +153,21 @@ def maskgan_terms(real: list[list[Tensor]], fakes: dict[str, list[list[Tensor]]]
 
 
 def maskgan_loss(terms: dict[str, Tensor], *, feature_matching_weight: float, vgg_weight: float) -> Tensor:
-    """LSGAN + 10 feature matching + 10 VGG with the paper's weights, for plain and blended images alike.  # scalar"""
+    """LSGAN + 10 feature matching + 10 VGG with the paper's weights, for generated and blended images.  # scalar"""
     weights = {"gan": 1.0, "feature_matching": feature_matching_weight, "vgg": vgg_weight}
     return torch.stack([weights[name.removeprefix("blend_")] * term for name, term in terms.items()]).sum()
 
 
 def maskgan_d_loss(real: list[list[Tensor]], fakes: list[list[list[Tensor]]]) -> Tensor:
-    """The discriminators' loss: photos weigh as much as all kinds of fakes together.  # scalar"""
+    """The discriminators' loss; photos have the same total weight as all kinds of fakes together.  # scalar"""
     return torch.stack([lsgan_d_loss(real, fake) for fake in fakes]).mean()
 
 
 class Parser(nn.Module):
-    """A small U-Net from images to part labels: `depth` halvings, twice the channels each.
+    """A small U-Net from images to part labels with `depth` halvings, each doubling the channels.
 
-    It is trained on the photos and masks that MaskGAN is trained on, and stands beside it for two things: to say
-    whether drawn faces follow their masks, and to give masks to photos that have none.
+    It is trained on the same photos and masks as MaskGAN. It measures whether generated faces match their masks, and
+    predicts masks for photos without masks.
     """
 
     def __init__(self, *, num_classes: int, width: int, depth: int) -> None:
@@ -196,7 +196,7 @@ class Parser(nn.Module):
         return self.last(x)
 
     def terms(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """What training minimises, and how many pixels are right: images [N, 3, H, W], labels [N, H, W]."""
+        """The loss term and the pixel accuracy for images [N, 3, H, W] and labels [N, H, W]."""
         logits = self(images)
         accuracy = (logits.argmax(1) == masks).float().mean()
         return {"ce": F.cross_entropy(logits, masks.long()), "accuracy": accuracy}
@@ -204,7 +204,7 @@ class Parser(nn.Module):
 
 @torch.no_grad()
 def predict(parser: Parser, images: Tensor, *, batch: int = 50) -> Tensor:
-    """Part labels of uint8 images [N, 3, H, W], on the CPU.  # uint8 [N, H, W]"""
+    """Predict part labels of uint8 images [N, 3, H, W], on the CPU.  # uint8 [N, H, W]"""
     device = next(parser.parameters()).device
     labels = [parser(to_float(part).to(device)).argmax(1).to(torch.uint8).cpu() for part in images.split(batch)]
     return torch.cat(labels)
@@ -212,9 +212,9 @@ def predict(parser: Parser, images: Tensor, *, batch: int = 50) -> Tensor:
 
 @torch.no_grad()
 def initialise_maskgan(net: MaskGAN, generator: torch.Generator) -> MaskGAN:
-    """The mapping network as pix2pixHD's, the style encoder for layers without normalisation (He et al. 2015).
+    """Initialise the mapping network like pix2pixHD, and the style encoder as in He et al. 2015 (no normalisation).
 
-    The transforms and the styles start at zero, so that training starts from plain instance normalisation.
+    The spatial transforms and the styles start at zero, so training starts with plain instance normalisation.
     """
     initialise(net.mapping, generator)
     for module in net.style.modules():

@@ -1,8 +1,8 @@
-"""MaskGAN (Lee, Liu, Wu & Luo, CVPR 2020): a face drawn anew from its edited mask, written from the paper.
+"""MaskGAN (Lee, Liu, Wu & Luo, CVPR 2020): generate a face from its edited mask, written from the paper.
 
-The dense mapping network (section 3.2) draws an image from a mask; its residual blocks take the look of the face from
-a style encoder that sees the photo and the photo's own mask. This file holds what an edit needs; what only training
-needs, the mask autoencoder and the simulated edits of section 3.3, is in `maskgan_training`.
+The dense mapping network (section 3.2) generates an image from a mask. Its residual blocks get the appearance of the
+face from a style encoder, whose inputs are the photo and the photo's mask. This module has the networks for editing;
+the mask autoencoder and the simulated edits of section 3.3, for training only, are in `maskgan.losses`.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ from editgan.editing.edits import Transplant, transplanted
 from editgan.editing.masks import MOUTH
 from editgan.images import to_float, to_uint8
 
-SFT_LEAK = 0.1  # of the small networks that make scale and shift of a spatial feature transform
+SFT_LEAK = 0.1  # leaky ReLU slope in the networks of a spatial feature transform
 LEAK = 0.2
 
 
 def one_hot(masks: Tensor, num_classes: int) -> Tensor:
-    """Labels [N, H, W] -> one channel a class, float32 [N, num_classes, H, W].
+    """Labels [N, H, W] -> one channel per class, float32 [N, num_classes, H, W].
 
     Raises:
-        ValueError: other shapes or types, or a label that is of no class.
+        ValueError: other shapes or types, or an unknown label.
     """
     if masks.ndim != 3 or masks.is_floating_point():
         raise ValueError(f"masks must be labels [N, H, W], got {masks.dtype} {list(masks.shape)}")
     if masks.numel() and int(masks.max()) >= num_classes:
-        raise ValueError(f"a mask holds the label {int(masks.max())}; there are {num_classes} classes, from 0")
+        raise ValueError(f"a mask has the label {int(masks.max())}; there are {num_classes} classes, from 0")
     channels = torch.zeros(len(masks), num_classes, *masks.shape[1:], device=masks.device)
     return channels.scatter_(1, masks.long()[:, None], 1.0)
 
@@ -36,7 +36,7 @@ def one_hot(masks: Tensor, num_classes: int) -> Tensor:
 def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Adaptive instance normalisation (Huang & Belongie 2017, equation 8): (1 + scale) * (x - mean) / std + shift.
 
-    The scale is counted from 1, so that a style of zeros is plain instance normalisation.
+    The scale is relative to 1, so a zero style gives plain instance normalisation.
 
     Args:
         x: [N, C, h, w]; scale, shift: [N, C]
@@ -45,7 +45,7 @@ def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class StyledBlock(nn.Module):
-    """A residual block of two 3x3 convolutions whose normalisations are adaptive; its style is [N, 4 channels]."""
+    """A residual block of two 3x3 convolutions with AdaIN; its style is [N, 4 * channels]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class StyledBlock(nn.Module):
 
 
 class StyledUp(nn.Module):
-    """A transposed convolution to twice the side; adaptive normalisation, its style [N, 2 channels], or plain."""
+    """A transposed convolution that doubles the side, with AdaIN (style [N, 2 * few]) or instance normalisation."""
 
     def __init__(self, many: int, few: int, *, styled: bool) -> None:
         super().__init__()
@@ -76,13 +76,13 @@ class DenseMappingNetwork(nn.Module):
     """Masks and styles in, images in [-1, 1] out: pix2pixHD's generator with AdaIN in its residual blocks.
 
     Args:
-        num_classes: of the masks
-        width: channels at the full resolution; each halving of the side doubles them. The paper has 64.
-        num_downs: layers of stride 2. The paper has 4, at 512 px.
-        num_blocks: residual blocks. The paper has 4.
-        styled_ups: the style reaches the layers on the way up, too. Not in the paper: after the blocks every layer
-            takes the mean of each channel away, and with it colours, which a network of few channels cannot hide in
-            other ways.
+        num_classes: number of classes of the masks
+        width: channels at full resolution; each halving of the side doubles them. The paper uses 64.
+        num_downs: stride-2 layers. The paper uses 4, at 512 px.
+        num_blocks: residual blocks. The paper uses 4.
+        styled_ups: also use AdaIN in the upsampling layers. Not in the paper. Instance normalisation in these layers
+            removes the mean of each channel and with it colours, which a network with few channels cannot encode
+            otherwise.
     """
 
     def __init__(self, *, num_classes: int, width: int, num_downs: int, num_blocks: int, styled_ups: bool) -> None:
@@ -101,17 +101,17 @@ class DenseMappingNetwork(nn.Module):
         """One-hot masks [N, num_classes, H, W], styles [N, sum(style_sizes)] -> images [N, 3, H, W].
 
         Raises:
-            ValueError: shapes that do not fit, or sides that cannot be halved so often down to 2 at least.
+            ValueError: wrong shapes, or sides that cannot be halved num_downs times down to at least 2.
         """
         unit = 2**self.num_downs
         height, width = masks.shape[2:] if masks.ndim == 4 else (0, 0)
         if masks.shape[1:2] != (self.num_classes,) or min(height, width) < 2 * unit or height % unit or width % unit:
             raise ValueError(
-                f"expects one-hot masks [N, {self.num_classes}, H, W], H and W multiples of {unit} from {2 * unit} on,"
-                f" got {list(masks.shape)}"
+                f"expected one-hot masks [N, {self.num_classes}, H, W] with H and W multiples of {unit}, at least"
+                f" {2 * unit}, got {list(masks.shape)}"
             )
         if styles.shape != (len(masks), sum(self.style_sizes)):
-            raise ValueError(f"expects styles [{len(masks)}, {sum(self.style_sizes)}], got {list(styles.shape)}")
+            raise ValueError(f"expected styles [{len(masks)}, {sum(self.style_sizes)}], got {list(styles.shape)}")
         parts = styles.split(self.style_sizes, dim=1)
         x = F.relu(F.instance_norm(self.first(masks)))  # [N, width, H, W]
         for down in self.downs:
@@ -122,7 +122,7 @@ class DenseMappingNetwork(nn.Module):
 
 
 class SpatialFeatureTransform(nn.Module):
-    """Scales and shifts features by what a mask says at each place (Wang et al., CVPR 2018): (1 + scale) x + shift."""
+    """Per-pixel scale and shift of features, predicted from a mask (Wang et al., CVPR 2018): (1 + scale) x + shift."""
 
     def __init__(self, channels: int, condition_channels: int) -> None:
         super().__init__()
@@ -141,15 +141,15 @@ class SpatialFeatureTransform(nn.Module):
 class SpatialAwareStyleEncoder(nn.Module):
     """A photo and its mask in, the parameters of all AdaIN layers out (section 3.2, supplement).
 
-    A branch on the photo: 7x7 convolution, two of 4x4 and stride 2, transform by the mask; `num_downs` more of stride
-    2, transform by the mask; mean over places; one linear layer. A branch on the mask has the same strides. Nothing is
-    normalised, which would take the style away.
+    Photo branch: one 7x7 convolution, two 4x4 convolutions with stride 2, a spatial transform by the mask, `num_downs`
+    more stride-2 convolutions, a second transform, mean over positions, one linear layer. The mask branch has the same
+    strides. There is no normalisation, because it would remove the style.
 
     Args:
-        style_size: numbers that the dense mapping network takes
-        width: channels of the photo's branch after its second convolution of stride 2. The paper has 64.
-        mask_width: the same of the mask's branch. The paper has 64.
-        num_downs: layers of stride 2 after the first transform. The paper has 3, at 512 px.
+        style_size: size of the dense mapping network's style vector
+        width: channels of the photo branch after its second stride-2 convolution. The paper uses 64.
+        mask_width: the same for the mask branch. The paper uses 64.
+        num_downs: stride-2 layers after the first transform. The paper uses 3, at 512 px.
     """
 
     def __init__(self, *, num_classes: int, style_size: int, width: int, mask_width: int, num_downs: int) -> None:
@@ -157,7 +157,7 @@ class SpatialAwareStyleEncoder(nn.Module):
         self.photo_stem, self.photo_downs = self._stem(3, width), self._downs(width, num_downs)
         self.mask_stem, self.mask_downs = self._stem(num_classes, mask_width), self._downs(mask_width, num_downs)
         self.transforms = nn.ModuleList(SpatialFeatureTransform(width, mask_width) for _ in range(2))
-        self.linear = nn.Linear(width, style_size)  # a 1x1 convolution on one pixel
+        self.linear = nn.Linear(width, style_size)  # equals a 1x1 convolution on one pixel
 
     @staticmethod
     def _stem(channels: int, width: int) -> nn.Sequential:
@@ -181,10 +181,10 @@ class SpatialAwareStyleEncoder(nn.Module):
 
 
 class MaskGAN(nn.Module):
-    """Dense mapping network and style encoder: all that an edit needs.
+    """Dense mapping network and style encoder: the networks for editing.
 
     Attributes:
-        config: the arguments, enough to build the network again.
+        config: the arguments, sufficient to rebuild the network.
     """
 
     def __init__(
@@ -223,22 +223,22 @@ class MaskGAN(nn.Module):
         )
 
     def forward(self, photos: Tensor, masks: Tensor, edited_masks: Tensor) -> Tensor:
-        """Photos in [-1, 1], their one-hot masks, the one-hot masks to draw -> images in [-1, 1]."""
+        """Photos in [-1, 1], their one-hot masks, the edited one-hot masks -> images in [-1, 1]."""
         return self.mapping(edited_masks, self.style(photos, masks))
 
 
 @torch.no_grad()
 def edit(net: MaskGAN, photos: Tensor, masks: Tensor, edited_masks: Tensor, *, batch: int = 50) -> Tensor:
-    """The edit itself: the people of the photos as the edited masks want them, on the CPU.  # uint8 [N, 3, H, W]
+    """Apply edited masks to photos, on the CPU.  # uint8 [N, 3, H, W]
 
-    The paper gives its method the true masks of the photos, an advantage over methods that see pixels alone. Masks
-    that `outputs/maskgan/parser.safetensors` predicts (`maskgan_training.predict`) do without it.
+    The paper uses the true masks of the photos, an advantage over methods that use pixels only. Masks predicted by
+    `outputs/maskgan/parser.safetensors` (`maskgan.losses.predict`) avoid this advantage.
 
     Args:
         photos: uint8 [N, 3, H, W]
-        masks: of the photos; edited_masks: what they are to become  # labels [N, H, W]
+        masks, edited_masks: masks of the photos before and after the edit  # labels [N, H, W]
     Raises:
-        ValueError: shapes that do not fit each other or the network, or labels of no class.
+        ValueError: shapes that do not match each other or the network, or unknown labels.
     """
     wanted = (len(photos), *photos.shape[2:])
     if photos.dtype != torch.uint8 or masks.shape != wanted or edited_masks.shape != wanted:
@@ -254,9 +254,9 @@ def edit(net: MaskGAN, photos: Tensor, masks: Tensor, edited_masks: Tensor, *, b
 
 
 def smile_masks(masks: Tensor, donor: Tensor, class_names: Sequence[str]) -> Tensor:
-    """Masks with the mouth of a donor in the size that it has there relative to the eyes.  # labels [N, H, W]
+    """Masks with the mouth of a donor, at its size relative to the eye distance.  # labels [N, H, W]
 
-    As EditGAN's edits transplant it; the paper's authors swap the mouth's classes alike.
+    This is the transplant of EditGAN's edits. The paper's authors also swap the mouth classes.
 
     Args:
         masks: labels [N, H, W]; donor: the mask of a smiling head, e.g. `outputs/maskgan/donor.png`  # labels [H, W]

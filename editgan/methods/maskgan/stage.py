@@ -1,4 +1,4 @@
-"""Stage `maskgan`: trains MaskGAN on images and their masks, measures what it draws."""
+"""Stage `maskgan`: train MaskGAN on images and their masks, measure the generated faces."""
 
 import json
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ PICTURE_ROWS = 8
 
 
 def run(context: StageContext) -> None:
-    """Write generator.safetensors, parser.safetensors, donor.png, curves, pictures and what the networks are worth."""
+    """Write generator.safetensors, parser.safetensors, donor.png, curves, pictures and metrics."""
     params, data = context.params.maskgan, context.input("data")
     classes = load_classes(data / "classes.json")
     if params.learn_from == "none":
@@ -69,7 +69,7 @@ def run(context: StageContext) -> None:
 
 
 def leave_out(context: StageContext, classes: Classes) -> None:
-    """Files that hold nothing, for masks of too few faces are there; no table then has a row of it."""
+    """Write empty outputs when the method is skipped (too few masks); tables then have no MaskGAN row."""
     for name in ("generator", "parser"):
         save_tensors(context.out / f"{name}.safetensors", {}, {"kind": "left out"})
     side = context.params.resolution
@@ -78,49 +78,51 @@ def leave_out(context: StageContext, classes: Classes) -> None:
     write_json(context.out / "curves" / "val.json", [])
     save_png(context.out / "reconstructions.png", Image.new("RGB", (side, side)))
     write_json(context.out / "metrics.json", {"train_masks": 0})
-    print("maskgan is left out: maskgan.learn_from is none")
+    print("maskgan is skipped: maskgan.learn_from is none")
 
 
 def labels_of(context: StageContext) -> Path:
-    """The archive with masks and attributes of the heads that it learns from; of train they lie apart."""
+    """The archive with masks and attributes of the training heads; split train has a separate one."""
     if context.params.maskgan.learn_from == "train":
         return training_folder(context) / "train_labels.zip"
     return context.input("data") / "pool.zip"
 
 
 def load_heads(context: StageContext, photos: Path, masks: Path, number: int | None = None) -> MaskedHeads:
-    """The first `number` photos of one archive and their masks of another, or all.
+    """Load the first `number` photos (None: all) of one archive and their masks from another.
 
     Raises:
-        UserError: no masks, or photos of another size than the params say.
+        UserError: no masks, or photos of another size than in the params.
     """
     indices = None if number is None else range(number)
     try:
         labels = load_masks(masks, indices)
     except ArchiveError as error:
-        remedy = "MaskGAN learns from masks of all of them; with maskgan.learn_from: pool, from those of the pool;"
-        remedy += " none leaves it out"
+        remedy = "MaskGAN needs masks of all of them; set maskgan.learn_from: pool to learn from the pool's masks,"
+        remedy += " or none to skip MaskGAN"
         raise UserError(f"{error}; {remedy}") from None
     heads = MaskedHeads(torch.as_tensor(load_images(photos, indices)), torch.as_tensor(labels))
     resolution = context.params.resolution
     if heads.photos.shape[2:] != (resolution, resolution):
         height, width = heads.photos.shape[2:]
-        raise UserError(f"resolution {resolution}: {photos} holds {width}x{height} images; run stage data again")
+        raise UserError(f"resolution {resolution}: {photos} has {width}x{height} images; run stage data again")
     return heads
 
 
 def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
-    """Of some seeded smiling training heads the most frontal that shows the whole mouth: its index and its mask.
+    """Choose the donor among random smiling training heads: the most frontal one with a complete mouth.
 
+    Returns:
+        (its index, its mask)
     Raises:
-        UserError: fewer heads smile than are to be drawn.
+        UserError: fewer smiling heads than `donors`.
     """
     params, path = context.params.maskgan, labels_of(context)
     attributes = load_attributes(path)
     smiling = [index for index, head in enumerate(attributes) if head["smile"] >= params.donor_smile]
     if len(smiling) < params.donors:
         raise UserError(
-            f"maskgan.donors {params.donors}: {len(smiling)} heads of {params.learn_from} have a smile of"
+            f"maskgan.donors {params.donors}: only {len(smiling)} heads of {params.learn_from} have a smile of"
             f" {params.donor_smile} or more; lower donors or donor_smile"
         )
     order = torch.randperm(len(smiling), generator=generator_for(context.params.seed, "maskgan", "donors"))
@@ -131,7 +133,7 @@ def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
 
 
 def recorder(context: StageContext, phase: str, kimg: float) -> tuple[Path, OnStatus]:
-    """Where the curve of a phase of training is kept, and what writes it and tells how far the phase is."""
+    """The curve file of a training phase, and the callback that writes it and reports progress."""
     total, curve = round(1000 * kimg), context.work / phase / "stats.jsonl"
 
     def on_status(cur_nimg: int, status: dict[str, float]) -> None:
@@ -149,14 +151,14 @@ def rows_of(curve: Path) -> list[dict[str, float]]:
 
 
 def write_curve(context: StageContext, table: str, rows: Sequence[dict[str, float]], names: Sequence[str]) -> None:
-    """The rows that hold all of `names`, as a table for plots; first column kimg."""
+    """Write the rows that have all of `names` as a plot table; first column kimg."""
     content = [{name: row[name] for name in ("kimg", *names)} for row in rows if all(name in row for name in names)]
     if content:
         write_json(context.out / "curves" / f"{table}.json", content)
 
 
 def train_vae(context: StageContext, learn: MaskedHeads, num_classes: int) -> MaskVAE:
-    """The autoencoder of masks, which only training needs."""
+    """Train the mask autoencoder, which is needed for training only."""
     params, seed = context.params.maskgan, context.params.seed
     section = params.vae
     seed_everything(seed, "maskgan", "vae")
@@ -188,7 +190,7 @@ def train_vae(context: StageContext, learn: MaskedHeads, num_classes: int) -> Ma
 
 
 def train_parser(context: StageContext, learn: MaskedHeads, num_classes: int) -> Parser:
-    """The network that reads masks from images, as its file holds it."""
+    """Train the parser (images -> masks); returns it as loaded from its file."""
     params, seed = context.params.maskgan, context.params.seed
     seed_everything(seed, "maskgan", "parser")
     parser = Parser(num_classes=num_classes, width=params.parser.width, depth=params.parser.depth)
@@ -220,7 +222,7 @@ def train_parser(context: StageContext, learn: MaskedHeads, num_classes: int) ->
 def train_mapping(
     context: StageContext, vae: MaskVAE, lpips_vgg: nn.Module, learn: MaskedHeads, val: MaskedHeads, num_classes: int
 ) -> tuple[MaskGAN, list[float]]:
-    """Both stages of the mapping: the network as its file holds it, and the validation losses (LPIPS) in order."""
+    """Train the mapping in two stages; returns the network as loaded from its file, and the validation LPIPS curve."""
     params, seed = context.params.maskgan, context.params.seed
     names = (
         "width", "num_downs", "num_blocks", "styled_ups", "style_width", "mask_width", "style_downs",
@@ -274,12 +276,12 @@ def measure(
     classes: Classes,
     donor_mask: Tensor,
 ) -> dict[str, float]:
-    """Reconstructions of validation heads, smiles of those at rest, and how well both follow their masks.
+    """Measure reconstructions of validation heads, smiles of the neutral ones, and how well both match their masks.
 
-    LPIPS-VGG has trained the network, and the parser has seen the same training heads: both serve development, the
-    verdict of networks that train nothing stands in the benchmark. `..._photos` is what the parser makes of the photos
-    themselves, the most that can be asked of drawn faces; `..._parsed` are reconstructions from its masks in place of
-    the true ones. The count of images stands in the name of each figure.
+    LPIPS-VGG is a training loss, and the parser is trained on the same heads, so these metrics are for development
+    only; the benchmark uses independent networks. `..._photos` is the parser's score on the photos, an upper bound for
+    generated faces. `..._parsed` are reconstructions from predicted instead of true masks. The name of each metric
+    contains the number of images.
     """
     count, names = len(val), classes.names
     drawn = edit(net, val.photos, val.masks, val.masks, batch=BATCH)
@@ -299,7 +301,7 @@ def measure(
     attributes = load_attributes(context.input("data") / "val.zip")[:count]
     rest = [index for index, head in enumerate(attributes) if at_rest(head)]
     if not rest:
-        raise UserError(f"maskgan.val_images {count}: none of these heads is at rest; raise it")
+        raise UserError(f"maskgan.val_images {count}: none of these heads is neutral; raise it")
     photos, masks = val.photos[rest], val.masks[rest]
     wanted = smile_masks(masks, donor_mask, names)
     smiles = edit(net, photos, masks, wanted, batch=BATCH)

@@ -1,4 +1,4 @@
-"""Training of MaskGAN's networks: of those on labels by one loop, of the mapping in its two stages by another."""
+"""Training of MaskGAN's networks: one loop for the autoencoder and the parser, one for the two-stage mapping."""
 
 import time
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from editgan.training import (
     set_lr,
 )
 
-BETAS = (0.5, 0.999)  # of Adam in adversarial training, the paper's
+BETAS = (0.5, 0.999)  # of Adam in adversarial training, as in the paper
 
 NetT = TypeVar("NetT", bound=nn.Module)
 OnStatus = Callable[[int, dict[str, float]], None]
@@ -60,7 +60,7 @@ class MaskedHeads:
 
 
 class Means:
-    """Means of named values since they were last taken; its content belongs to the state."""
+    """Means of named values since the last `take`; `sums` is part of the training state."""
 
     def __init__(self, sums: dict[str, tuple[float, int]] | None = None) -> None:
         self.sums = sums or {}
@@ -93,16 +93,17 @@ def train_on_labels(
 ) -> NetT:
     """Minimise the weighted terms with Adam; for the autoencoder and the parser.
 
-    The complete state is written to `work` every `state_kimg` and read back where there is one. Every random draw
-    depends on (seed, images seen) alone: a resumed run equals the unbroken one bit for bit.
+    The complete state is saved to `work` every `state_kimg` and loaded from there if it exists. Every random draw
+    depends only on (seed, images seen), so a resumed run equals an uninterrupted one bit for bit.
 
     Args:
-        terms_at: gets the indices of a batch and the images seen before it; terms without a weight are only reported.
-        count: how many images there are to draw from.
+        terms_at: called with the indices of a batch and the number of images seen before; terms without a weight are
+            only reported.
+        count: number of training images.
     Returns:
         net in eval mode, frozen.
     Raises:
-        UserError: a term or a gradient is no number any more.
+        UserError: a term or a gradient is not finite.
     """
     net = net.to(device).train()
     adam = torch.optim.Adam(net.parameters(), lr=0.0)
@@ -140,7 +141,7 @@ def train_on_labels(
 
 
 def rate_at(cur_nimg: int, params: MaskganParams) -> float:
-    """Part of the learning rates: 1 for half of stage 1, then falling to `ebst_rate`, in stage 2 from there to 0."""
+    """Relative learning rate: 1 for half of stage 1, then linear to `ebst_rate`, then in stage 2 linear to 0."""
     first, second = 1000 * params.kimg, 1000 * params.ebst_kimg
     if cur_nimg < first:
         return 1 - (1 - params.ebst_rate) * max(0.0, 2 * cur_nimg / first - 1)
@@ -162,21 +163,21 @@ def train_maskgan(
     on_status: OnStatus,
     on_snapshot: Callable[[int, MaskGAN], dict[str, float]] | None = None,
 ) -> MaskGAN:
-    """Stage 1 draws photos again from their masks; stage 2 asks it of the blend of two simulated edits, too.
+    """Stage 1 reconstructs photos from their masks; stage 2 also reconstructs them by blending two simulated edits.
 
-    Both minimise LSGAN + 10 feature matching + 10 VGG, of the drawn and of the blended image alike; the discriminators
-    see images under the photos' masks. The autoencoder stays as it is. The complete state is written to `work` every
-    `state_kimg` and read back where there is one. Every random draw depends on (seed, images seen) alone: a resumed
-    run equals the unbroken one bit for bit.
+    Both minimise LSGAN + 10 feature matching + 10 VGG, for the generated and for the blended image. The discriminators
+    are conditioned on the photos' masks. The complete state is saved to `work` every `state_kimg` and loaded from there
+    if it exists. Every random draw depends only on (seed, images seen), so a resumed run equals an uninterrupted one
+    bit for bit.
 
     Args:
         net, D, blender: trained in place; vae, lpips_vgg: frozen.
-        on_status: gets (images seen, means of the losses since the last status) every `status_kimg`.
-        on_snapshot: gets (images seen, net) every `snapshot_kimg`; what it returns joins the next status.
+        on_status: called with (images seen, mean losses since the last call) every `status_kimg`.
+        on_snapshot: called with (images seen, net) every `snapshot_kimg`; its result is added to the next status.
     Returns:
         net in eval mode, frozen.
     Raises:
-        UserError: a loss or a gradient is no number any more.
+        UserError: a loss or a gradient is not finite.
     """
     networks = {"net": net, "D": D, "blender": blender}
     adams = {}
@@ -196,7 +197,7 @@ def train_maskgan(
     started, timed_from = time.monotonic(), cur_nimg
 
     while cur_nimg < total_nimg:
-        # One batch, drawn from its own masks, and in stage 2 from those of two simulated edits.
+        # One batch, generated from its own masks, in stage 2 also from two simulated edits.
         indices = batch_indices(seed, cur_nimg, batch, len(heads))
         photos = to_float(heads.photos[indices]).to(device)  # [N, 3, H, W]
         labels = heads.masks[indices].to(device)  # [N, H, W]
@@ -209,7 +210,7 @@ def train_maskgan(
             inter, outer = (one_hot(edited, net.num_classes) for edited in edits)
             fakes["blend_"] = ebst_images(net, blender, styles, inter, outer)[2]
 
-        # As in pix2pixHD's released code both losses see the networks as they are before the step.
+        # As in pix2pixHD's released code, both losses are computed before either network is updated.
         real_out = D(torch.cat([masks, photos], dim=1))
         d_loss = maskgan_d_loss(real_out, [D(torch.cat([masks, fake.detach()], dim=1)) for fake in fakes.values()])
         D.requires_grad_(False)
@@ -232,7 +233,7 @@ def train_maskgan(
         values |= {f"{name}l1": (fake.detach() - photos).abs().mean().item() for name, fake in fakes.items()}
         for name, module in networks.items():
             gradients = [p.grad for p in module.parameters() if p.grad is not None]
-            if gradients:  # the blender has none in stage 1
+            if gradients:  # the blender has no gradients in stage 1
                 values[f"gradient_{name}"] = nn.utils.get_total_norm(gradients).item()
         check_finite(values, f"{cur_nimg / 1000:.1f} kimg of MaskGAN", work / STATE_FILE)
         for adam in adams.values():
