@@ -149,7 +149,7 @@ def load_state(folder: str | Path) -> dict[str, Any] | None:
 
 
 def check_finite(losses: Mapping[str, float], where: str, last_good: str | Path | None = None) -> None:
-    """Stop a diverged run: losses that are NaN, infinite or above EXPLODED.
+    """Stop a diverged run: a loss is NaN, infinite or larger than EXPLODED in magnitude.
 
     Args:
         last_good: the file of the last saved state, which may not exist yet

@@ -389,7 +389,7 @@ def test_a_folder_is_edited_by_the_masks_of_its_pictures(run, tmp_path):
 
 def test_labelled_data_leaves_out_what_the_ensemble_is_unsure_of(run, editor, tmp_path):
     status, said = run("label", "--count", "6", "--drop", "0.25", "--seed", "3")
-    assert status == 0 and "6 pictures with masks in labelled/labelled.zip; the 2 most uncertain" in said
+    assert status == 0 and "6 samples with masks in labelled/labelled.zip; the 2 most uncertain" in said
     archive = tmp_path / "labelled" / "labelled.zip"
     first = archive.read_bytes()
     images, masks, rows = load_images(archive), load_masks(archive), load_attributes(archive)

@@ -169,7 +169,7 @@ def test_default_networks_are_small():
 @pytest.mark.parametrize(
     ("masks", "styles", "message"),
     [
-        ((1, 4, 16, 16), (1, 144), r"one-hot masks \[N, 5, H, W\], H and W multiples of 2 from 4 on, got"),
+        ((1, 4, 16, 16), (1, 144), r"one-hot masks \[N, 5, H, W\] with H and W multiples of 2, at least 4, got"),
         ((1, 5, 15, 16), (1, 144), "multiples of 2"),
         ((1, 5, 16, 16), (2, 144), r"styles \[1, 144\], got \[2, 144\]"),
     ],

@@ -377,9 +377,9 @@ def test_outputs_and_resume_of_the_stage(project, monkeypatch):
 
 
 def test_inputs_that_do_not_fit_are_named(project):
-    with pytest.raises(UserError, match="resolution 16: .*train.zip holds 32x32 images; run stage data again"):
+    with pytest.raises(UserError, match="resolution 16: .*train.zip has 32x32 images; run stage data again"):
         stage.run(project("other", resolution=16))
-    with pytest.raises(UserError, match="maskgan.donors 7: 6 heads of train have a smile of 0.8 or more"):
+    with pytest.raises(UserError, match="maskgan.donors 7: only 6 heads of train have a smile of 0.8 or more"):
         stage.run(project("few", donors=7))
     with pytest.raises(UserError, match="maskgan.val_images 1.*"):
         context = project("unrest", val_images=1)

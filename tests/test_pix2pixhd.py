@@ -39,7 +39,7 @@ def test_residual_generator_adds_its_input():
 
 @pytest.mark.parametrize("shape", [(1, 3, 36, 32), (1, 4, 32, 32), (3, 32, 32), (1, 3, 8, 8)])
 def test_wrong_images_are_named(shape):
-    with pytest.raises(ValueError, match=r"\[N, 3, H, W\], H and W multiples of 8 from 16 on, got"):
+    with pytest.raises(ValueError, match=r"\[N, 3, H, W\] with H and W multiples of 8, at least 16, got"):
         GlobalGenerator(width=4, num_downs=3, num_blocks=1)(torch.zeros(shape))
 
 

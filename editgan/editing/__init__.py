@@ -1,1 +1,1 @@
-"""Edits painted on a part mask, turned into latent edits and reusable editing vectors (EditGAN, section 3)."""
+"""Edits of part masks, turned into latent edits and reusable editing vectors (EditGAN, section 3)."""

@@ -75,7 +75,7 @@ class Grow(Covering):
 class Bend(Step):
     """Raise the left and right ends of the parts and keep their middle: a smile without a donor."""
 
-    y: float  # of the outermost columns, upwards; negative lowers them
+    y: float  # upward shift of the outermost columns; negative lowers them
 
 
 class Repaint(Step):

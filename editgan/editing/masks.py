@@ -29,7 +29,7 @@ def dilation_radius(size: int) -> int:
 
 
 def edit_region(before: Tensor, after: Tensor, class_ids: Sequence[int]) -> Tensor:
-    """r: pixels that belong to the edited parts before or after the edit, dilated (EditGAN 3.2).  # bool [N, H, W]"""
+    """r: pixels of the edited parts before or after the edit, dilated (EditGAN 3.2).  # bool [N, H, W]"""
     region = is_part(before, class_ids) | is_part(after, class_ids)
     return dilate(region, dilation_radius(before.shape[-1]))
 

@@ -53,12 +53,12 @@ def finite_difference_penalty(moved_logits: Tensor, logits: Tensor, step: float)
 
 
 def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
-    """Mean of -D(G(z)) over images and discriminators [N, 4] (Sauer et al. 2021, equation 2; Lim and Ye 2017)."""
+    """Mean of -D(G(z)) over logits [N, scales] (Sauer et al. 2021, equation 2; Lim and Ye 2017)."""
     return -fake_logits.mean()
 
 
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Mean of max(0, 1 - D(x)) + max(0, 1 + D(G(z))) over images and discriminators."""
+    """Mean of max(0, 1 - D(x)) + max(0, 1 + D(G(z))) over logits [N, scales]."""
     return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
 
 

@@ -46,7 +46,7 @@ class Renderer:
     def both(
         self, edited: AbstractContextManager[Tensor], photos: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (pictures, pasted back, masks). Pasted back: outside the edit region the photo's pixels are kept.
+        """Return (pictures, pasted back, masks). Pasted back: only the edit region and its seam differ from the photos.
 
         Args:
             photos: uint8 [N, 3, H, W]
