@@ -86,7 +86,7 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
 
     def forward(self, x: Tensor, w: Tensor, noise_mode: str) -> Tensor:
-        # Leaky ReLU is positively homogeneous: its gain sqrt(2) is applied to the convolution's output scale, noise and bias.
+        # Leaky ReLU is positively homogeneous: its gain sqrt(2) is applied to the demodulation, the noise and the bias.
         x = modulated_conv2d(x, self.weight, self.affine(w), upsample=self.upsample, gain=LRELU_GAIN)
         if noise_mode == "random":
             noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device)  # [N, 1, res, res]
