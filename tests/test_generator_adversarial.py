@@ -177,7 +177,8 @@ def failing(ranks: Ranks, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"), [("error", "process 1 of 2 .* failed: UserError: train.zip: damaged"), ("kill", "by signal 9")]
+    ("how", "said"),
+    [("error", "training process 1 of 2 failed: UserError: train.zip: damaged"), ("kill", "by signal 9")],
 )
 def test_failing_rank_ends_all_with_its_own_error(how, said):
     def wait(ranks):

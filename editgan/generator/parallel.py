@@ -86,7 +86,7 @@ def train_together(
     """Run `train(ranks)` here as rank 0 and `helper(ranks, *arguments)` in `world - 1` other processes.
 
     Args:
-        train: function for rank 0, with everything that helpers lack bound to it (output files, the tracked run).
+        train: function for rank 0, with everything the other ranks lack bound to it (output files, the tracked run).
         helper: importable function; its arguments must be picklable.
 
     Returns:
@@ -158,7 +158,7 @@ def _helper_main(helper: Callable, arguments: tuple, ranks: Ranks, device_type: 
 
 
 def _failure_of(processes: list, meeting: Path) -> UserError | None:
-    """The error of the first helper that failed; None if none failed."""
+    """The error of the first rank above 0 that failed; None if none failed."""
     for rank, process in enumerate(processes, start=1):
         process.join(timeout=5)
         if process.exitcode:
