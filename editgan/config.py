@@ -5,10 +5,10 @@ import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from editgan.errors import UserError
+from editgan.params_file import read_params
 from editgan.section import Section
 
 STAGES = (
@@ -134,7 +134,7 @@ Params: Any = create_model("Params", __base__=BaseParams, **{stage: (section_cla
 
 
 def load_params(path: str | Path = "params.yaml") -> "Params":
-    """Read and check a params file.
+    """Read and check a params file; one in params/ is merged over params.yaml.
 
     Raises:
         UserError: the file is missing or no YAML, a key is unknown or missing, or a value is out of range; the message
@@ -142,15 +142,7 @@ def load_params(path: str | Path = "params.yaml") -> "Params":
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such params file (found here: {_params_files()})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}, found {content!r}")
-    try:
-        return Params.model_validate(content)
+        return Params.model_validate(read_params(path))
     except ValidationError as error:
         raise UserError(f"{path}:\n" + "\n".join(_fault(detail) for detail in error.errors())) from None
 
@@ -170,11 +162,6 @@ def stage_params(name: str, params: Params) -> dict[str, object]:
     """What a stage's run records: the shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
     shared = {"seed": params.seed, "resolution": params.resolution}
     return shared | flatten(params.runtime, "runtime.") | flatten(getattr(params, name), f"{name}.")
-
-
-def _params_files() -> str:
-    found = [*Path().glob("params.yaml"), *sorted(Path().glob("params/*.yaml"))]
-    return ", ".join(str(path) for path in found) or "none"
 
 
 def _fault(detail: dict[str, Any]) -> str:
