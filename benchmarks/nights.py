@@ -25,7 +25,7 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
-from editgan.config import NightlyParams, load_params
+from editgan.config import load_params
 from editgan.data.archive import load_attributes, load_classes, load_masks
 from editgan.editing.edits import load_edits
 from editgan.editing.masks import edit_region
@@ -43,10 +43,13 @@ from editgan.report.regression import (
     Change,
     Figures,
     Key,
+    NightlyParams,
     changes,
     load_figures,
+    load_tolerances,
     tolerances_of,
 )
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.stage import select_device
 from editgan.scoring.rows import Rows
 from editgan.scoring.scores import load_heads, save_heads
@@ -227,13 +230,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nights"), help="keeps the figures of nights")
     options = parser.parse_args()
     try:
-        accepted, nights = load_figures(options.accepted), Nights(options.outputs, options.params, options.edits)
+        accepted, params = load_figures(options.accepted), load_tolerances(PROJECT_ROOT)
+        nights = Nights(options.outputs, options.params, options.edits)
     except UserError as error:
         sys.exit(str(error))
-    params, members = nights.params.nightly, nights.params.segmentation.members
+    members = nights.params.segmentation.members
     models = ("generator/G_ema", "encoder/latents", "segmentation/S", "judges/judge")
     made_by = {name: sha256(options.outputs / f"{name}.safetensors") for name in models}
-    made_by["params"] = nights.params.model_dump(mode="json", exclude={"nightly", "runtime"})
+    made_by["params"] = nights.params.model_dump(mode="json", exclude={"runtime"})
 
     def night(name: str, make) -> Figures:
         return whole(accepted, kept(options.folder / f"{name}.safetensors", made_by, make))

@@ -5,10 +5,9 @@ import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
-from editgan.errors import UserError
-from editgan.params_file import read_params
+from editgan.params_file import checked, read_params
 from editgan.section import Section
 
 STAGES = (
@@ -52,41 +51,12 @@ class RuntimeParams(Section):
     training: str | None = Field(default=None, pattern=r"^[\w-]+$")
 
 
-class MethodTolerance(Section):
-    """How much worse the rows of methods may become, in the units of the benchmark's metrics.json."""
-
-    smiling: float = Field(ge=0)  # percentage points
-    identity: float = Field(ge=0)  # cosine
-    lpips: float = Field(ge=0)
-    l2: float = Field(ge=0)
-    leak: float = Field(ge=0)
-    mouth_iou: float = Field(ge=0)
-    area: float = Field(ge=0)  # percentage points
-    fid: float = Field(ge=0)
-    kid: float = Field(ge=0)
-
-
-class ToleranceParams(MethodTolerance):
-    """How much worse all rows may become."""
-
-    segmentation_accuracy: float = Field(ge=0)  # percentage points
-
-
-class NightlyParams(Section):
-    """What a nightly run may be worse by than the accepted baseline; no stage reads it."""
-
-    bootstrap: int = Field(ge=1000)  # resamples of heads behind the intervals
-    tolerance: ToleranceParams
-    single_vector: MethodTolerance  # in its place for the rows of EditGAN's vector, which is learned from few heads
-
-
 class BaseParams(Section):
-    """The keys that every stage sees, and those that none does."""
+    """The keys that belong to no stage, and what one section asks of another."""
 
     seed: int = Field(ge=0, lt=2**31)
     resolution: int = Field(ge=32, le=1024)
     runtime: RuntimeParams = RuntimeParams()
-    nightly: NightlyParams
 
     @field_validator("resolution")
     @classmethod
@@ -141,10 +111,7 @@ def load_params(path: str | Path = "params.yaml") -> "Params":
             lists every fault with its key and the value given.
     """
     path = Path(path)
-    try:
-        return Params.model_validate(read_params(path))
-    except ValidationError as error:
-        raise UserError(f"{path}:\n" + "\n".join(_fault(detail) for detail in error.errors())) from None
+    return checked(Params, read_params(path), path)
 
 
 def flatten(section: Section, prefix: str = "") -> dict[str, Any]:
@@ -162,13 +129,3 @@ def stage_params(name: str, params: Params) -> dict[str, object]:
     """What a stage's run records: the shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
     shared = {"seed": params.seed, "resolution": params.resolution}
     return shared | flatten(params.runtime, "runtime.") | flatten(getattr(params, name), f"{name}.")
-
-
-def _fault(detail: dict[str, Any]) -> str:
-    """One line for one fault of pydantic's list: the dotted key, what is wrong, the value given."""
-    key = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
-    if detail["type"] == "extra_forbidden":
-        return f"  {key}: unknown key (given {detail['input']!r}); remove it or correct its spelling"
-    if detail["type"] == "missing":
-        return f"  {key}: missing; give it as in params.yaml"
-    return f"  {key}: {detail['msg']} (given {detail['input']!r})"

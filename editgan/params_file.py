@@ -1,11 +1,15 @@
-"""Reads a params file as one whole mapping. A file in params/ holds only what differs from params.yaml."""
+"""Reads params files as whole mappings and checks them. A file in params/ holds only what differs from params.yaml."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import ValidationError
 
 from editgan.errors import UserError
+from editgan.section import Section
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 def read_params(path: Path, base: Path | None = None) -> dict[str, Any]:
@@ -20,21 +24,41 @@ def read_params(path: Path, base: Path | None = None) -> dict[str, Any]:
     """
     if base is None and path.absolute().parent.name == "params":
         base = path.absolute().parent.parent / "params.yaml"
-    content = _read(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such params file (found here: {_params_files()})")
+    content = read_yaml(path)
     if base is None or path.resolve() == base.resolve():
         return content
-    return _merged(_read(base), content, path)
+    return _merged(read_yaml(base), content, path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def checked(section: type[SectionT], content: dict[str, Any], path: Path) -> SectionT:
+    """The values of a file as a section.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value is out of range; the message lists every fault with its key
+            and the value given.
+    """
+    try:
+        return section.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}:\n" + "\n".join(_fault(detail) for detail in error.errors())) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: it is missing, no YAML, or no mapping.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such params file (found here: {_params_files()})") from None
+        raise UserError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping of params, found {content!r}")
+        raise UserError(f"{path}: expected a mapping, found {content!r}")
     return content
 
 
@@ -52,3 +76,13 @@ def _merged(base: dict[str, Any], changes: dict[str, Any], path: Path, prefix: s
 def _params_files() -> str:
     found = [*Path().glob("params.yaml"), *sorted(Path().glob("params/*.yaml"))]
     return ", ".join(str(path) for path in found) or "none"
+
+
+def _fault(detail: dict[str, Any]) -> str:
+    """One line for one fault of pydantic's list: the dotted key, what is wrong, the value given."""
+    key = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
+    if detail["type"] == "extra_forbidden":
+        return f"  {key}: unknown key (given {detail['input']!r}); remove it or correct its spelling"
+    if detail["type"] == "missing":
+        return f"  {key}: missing"
+    return f"  {key}: {detail['msg']} (given {detail['input']!r})"

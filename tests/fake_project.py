@@ -69,6 +69,8 @@ def make_project(root: Path) -> Path:
     (root / "params.yaml").write_text(PARAMS)
     (root / "params").mkdir()
     (root / "params" / "other.yaml").write_text("seed: 1\n")
+    (root / "baseline").mkdir()
+    shutil.copy(PROJECT_ROOT / "baseline" / "tolerances.yaml", root / "baseline")
     (root / "stage.py").write_text(STAGE)
     entries = [_entry(before, stage) for before, stage in zip((None, *STAGES[:-1]), STAGES, strict=True)]
     (root / "dvc.yaml").write_text("stages:\n" + "".join(entries))

@@ -27,7 +27,7 @@ def changed(tmp_path):
 def test_default_file_is_complete():
     """Nothing is left to a default of the classes, and every key stands in its place."""
     params = load_params(FILES[0])
-    assert set(Params.model_fields) == {"seed", "resolution", "runtime", "nightly", *STAGES}
+    assert set(Params.model_fields) == {"seed", "resolution", "runtime", *STAGES}
     assert params.model_dump(mode="json") == yaml.safe_load(FILES[0].read_text())
 
 
