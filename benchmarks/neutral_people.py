@@ -69,7 +69,7 @@ def embedded(editor: Editor, photos: Tensor, params: EncoderParams, path: Path) 
         editor.set_image(
             photos[start : start + EMBEDDED],
             steps=params.inversion_steps,
-            learning_rate=params.inversion_learning_rate,
+            lr=params.inversion_lr,
         )
         kept[str(start)] = editor.w_plus.cpu()
         save_tensors(path, kept, {"made_by": made_by})
@@ -111,7 +111,7 @@ def main() -> None:
         vectors[EDITGAN],
         strengths[EDITGAN],
         steps=section.steps,
-        learning_rate=section.learning_rate,
+        lr=section.lr,
         weights=section.weights,
         batch=batch,
     )

@@ -89,7 +89,7 @@ class Nights:
             members=members,
             epochs=params.epochs,
             batch=params.batch,
-            learning_rate=params.learning_rate,
+            lr=params.lr,
             seed=seed,
         )
 
@@ -120,7 +120,7 @@ class Nights:
                 edit_region(before, targets, S.class_ids(lesson.edit.region)),
                 weights=params.edit.weights,
                 steps=params.edit.steps,
-                learning_rate=params.edit.learning_rate,
+                lr=params.edit.lr,
                 shared_rows=params.shared_rows,
             )
             found[lesson.name] = EditingVector(

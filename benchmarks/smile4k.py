@@ -50,7 +50,7 @@ def embedded(editor: Editor, photos: Tensor, params: Params, work: Path) -> Tens
             part = to_float(photos[start : start + EMBEDDED]).to(editor.device)
             found = invert(
                 editor.G, editor.E, editor.lpips_vgg, part, steps=section.inversion_steps,
-                batch=section.inversion_batch, learning_rate=section.inversion_learning_rate,
+                batch=section.inversion_batch, lr=section.inversion_lr,
             )  # fmt: skip
             save_tensors(path, {"w_plus": found.cpu()})
             print(f"embedded {start + len(part)} of {len(photos)}", flush=True)

@@ -97,7 +97,7 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "processes_on", lambda device: 1)  # the stand-ins live in this process
     monkeypatch.setattr(scoring_stage, "load_guide", lambda *_: RedMouth())
 
-    refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
+    refinement = OptimizationParams(steps=2, lr=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
     params = SimpleNamespace(
         model_dump=lambda **_: {"seed": 0},
         seed=0,

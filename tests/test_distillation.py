@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 TINY = dict(
     recipe=1, samples=60, truncation_psi=0.7, step=3.0, rows=4, pairs=12, val_pairs=4,
     width=8, num_downs=1, num_blocks=1, residual=True, d_width=4,
-    kimg=0.048, batch=4, learning_rate=2e-3, d_learning_rate=2e-4, feature_matching_weight=10, vgg_weight=10,
+    kimg=0.048, batch=4, lr=2e-3, d_lr=2e-4, feature_matching_weight=10, vgg_weight=10,
     vgg_images=2, mirror=True,
     status_kimg=0.008, snapshot_kimg=0.024, state_kimg=0.024,
 )  # fmt: skip
@@ -179,7 +179,7 @@ def test_resumed_run_equals_unbroken_run(tmp_path):
 def test_learns_a_tiny_set(tmp_path):
     """The bar appears where it belongs, and the rest stays; discriminators that learn slowly do not tell four apart."""
     pairs, intervals = planted_pairs(4), dict(status_kimg=0.2, snapshot_kimg=2, state_kimg=2)
-    net, _, rows = train(tmp_path, pairs, kimg=1.2, d_learning_rate=1e-5, mirror=False, **intervals)
+    net, _, rows = train(tmp_path, pairs, kimg=1.2, d_lr=1e-5, mirror=False, **intervals)
     assert rows[-1]["l1"] < 0.5 * rows[0]["l1"]
     outputs, bar = to_float(smile(net, pairs.sources)), (slice(None), slice(None), slice(12, 14), slice(4, -4))
     targets, sources = to_float(pairs.targets), to_float(pairs.sources)
@@ -190,7 +190,7 @@ def test_learns_a_tiny_set(tmp_path):
 def test_each_distance_alone_teaches(tmp_path, weight):
     changes = {"feature_matching_weight": 0, "vgg_weight": 0} | {weight: 10}
     intervals = dict(status_kimg=0.08, snapshot_kimg=1, state_kimg=1)
-    _, _, rows = train(tmp_path, planted_pairs(4), kimg=0.48, learning_rate=5e-3, **changes, **intervals)
+    _, _, rows = train(tmp_path, planted_pairs(4), kimg=0.48, lr=5e-3, **changes, **intervals)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 
 

@@ -37,7 +37,7 @@ TINY = dict(
     kimg=0.048,
     warmup_kimg=0.016,
     batch=4,
-    learning_rate=5e-3,
+    lr=5e-3,
     truncation_psi=0.7,
     lpips_weight=10,
     l2_weight=1,
@@ -47,7 +47,7 @@ TINY = dict(
     state_kimg=0.024,
     val_images=4,
     inversion_steps=2,
-    inversion_learning_rate=0.05,
+    inversion_lr=0.05,
     inversion_batch=4,
 )
 
@@ -224,7 +224,7 @@ def test_training_lowers_each_term(tmp_path, term):
     images = to_uint8(pictures)
     weights = {f"{name}_weight": 10.0 * (name == term) for name in ("latent", "l2", "lpips")}
     intervals = dict(status_kimg=0.08, snapshot_kimg=0.24, state_kimg=0.24)
-    changes = dict(learning_rate=0.02, kimg=0.24, warmup_kimg=0.0) | intervals
+    changes = dict(lr=0.02, kimg=0.24, warmup_kimg=0.0) | intervals
     _, rows = train(tmp_path, images, G, **changes, **weights)
     assert rows[-1]["seen"] == 240
     for kind in ("sample",) if term == "latent" else ("sample", "real"):

@@ -67,7 +67,7 @@ PARAMS = dict(
     ema_kimg=0.02,
     ema_rampup=0.5,
     mirror=True,
-    tick_kimg=0.008,
+    status_kimg=0.008,
     snapshot_kimg=0.024,
     state_kimg=0.008,
     kid_images=10,
@@ -252,7 +252,9 @@ def test_warm_start_reconstructs(tmp_path):
     images[::2, 0], images[1::2, 2] = 255, 255
     warm = PARAMS["warm_start"] | {"kimg": (0.8,), "perceptual_weight": 0}
     run_training(
-        tmp_path, images=images, changes={"warm_start": warm, "tick_kimg": 0.2, "state_kimg": 0.2, "snapshot_kimg": 0.8}
+        tmp_path,
+        images=images,
+        changes={"warm_start": warm, "status_kimg": 0.2, "state_kimg": 0.2, "snapshot_kimg": 0.8},
     )
     lines = [json.loads(line) for line in (tmp_path / "out" / "stats.jsonl").read_text().splitlines()]
     losses = [line["loss/warm_l2"] for line in lines if line["phase"] == "warm_start"]
@@ -263,7 +265,7 @@ def test_warm_start_reconstructs(tmp_path):
     ("changes", "message"),
     [
         ({"batch": 6, "mbstd_group": 4}, "batch 6 must be a multiple of mbstd_group 4"),
-        ({"state_kimg": 0.012}, "state_kimg 0.012 must be a multiple of tick_kimg"),
+        ({"state_kimg": 0.012}, "state_kimg 0.012 must be a multiple of status_kimg"),
         ({"num_mapping_layers": 3}, "num_mapping_layers 3 must be even"),
         ({"anchor_images": 4}, "anchor_images 4 must be less than batch 4"),
         ({"r1_gama": 1.0}, "r1_gama"),

@@ -32,10 +32,10 @@ NAMES = ("skin", "left_eye", "right_eye", "upper_lip", "lower_lip", "mouth_inter
 TINY = dict(
     recipe=1, learn_from="train", d_width=4,
     **{name: value for name, value in TINY_NET.items() if name != "num_classes"},
-    vae=dict(kimg=0.032, batch=8, learning_rate=2e-3, width=4, num_downs=2, latent=6, kl_weight=1e-5),
-    parser=dict(kimg=0.032, batch=8, learning_rate=5e-3, width=4, depth=1),
+    vae=dict(kimg=0.032, batch=8, lr=2e-3, width=4, num_downs=2, latent=6, kl_weight=1e-5),
+    parser=dict(kimg=0.032, batch=8, lr=5e-3, width=4, depth=1),
     blender=dict(width=4, num_downs=1, num_blocks=1),
-    kimg=0.032, ebst_kimg=0.016, batch=4, learning_rate=2e-3, d_learning_rate=2e-4, ebst_rate=0.25, ebst_divisor=2.5,
+    kimg=0.032, ebst_kimg=0.016, batch=4, lr=2e-3, d_lr=2e-4, ebst_rate=0.25, ebst_divisor=2.5,
     feature_matching_weight=10, vgg_weight=10, vgg_images=2, val_images=6, donor_smile=0.8, donors=3,
     status_kimg=0.008, snapshot_kimg=0.024, state_kimg=0.024,
 )  # fmt: skip
@@ -144,7 +144,7 @@ def test_learns_a_tiny_set(tmp_path):
     """Colours follow the mask, brightness the photo; discriminators that learn slowly do not tell four apart."""
     heads = painted_heads(4)
     intervals = dict(status_kimg=0.08, snapshot_kimg=9, state_kimg=9)
-    rates = dict(learning_rate=5e-3, d_learning_rate=1e-5)
+    rates = dict(lr=5e-3, d_lr=1e-5)
     parts, rows = train(tmp_path, heads, kimg=0.56, ebst_kimg=0.08, **rates, **intervals)
     assert rows[-1]["l1"] < 0.3 * rows[0]["l1"]
     assert rows[-1]["blend_l1"] < 0.8 * rows[0]["l1"], "even from the masks of an autoencoder that learned nothing"
@@ -160,7 +160,7 @@ def test_learns_a_tiny_set(tmp_path):
 def test_each_distance_alone_teaches(tmp_path, weight):
     changes = {"feature_matching_weight": 0, "vgg_weight": 0} | {weight: 10}
     intervals = dict(status_kimg=0.04, snapshot_kimg=9, state_kimg=9)
-    _, rows = train(tmp_path, painted_heads(4), kimg=0.24, ebst_kimg=0, learning_rate=5e-3, **changes, **intervals)
+    _, rows = train(tmp_path, painted_heads(4), kimg=0.24, ebst_kimg=0, lr=5e-3, **changes, **intervals)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 
 
@@ -196,7 +196,7 @@ def train_labels(kind, work, heads, kimg=0.048, on_status=None):
         net,
         terms_at,
         {"ce": 1.0, "kl": 1e-5} if kind == "vae" else {"ce": 1.0},
-        LabelTraining(kimg=kimg, batch=4, learning_rate=5e-3),
+        LabelTraining(kimg=kimg, batch=4, lr=5e-3),
         name=kind,
         count=len(heads),
         seed=3,
@@ -236,7 +236,7 @@ def test_label_training_stops_at_nan(tmp_path):
             net,
             lambda indices, _: net.terms(to_float(heads.photos[indices]), heads.masks[indices]),
             {"ce": 1.0},
-            LabelTraining(kimg=0.1, batch=4, learning_rate=1e-3),
+            LabelTraining(kimg=0.1, batch=4, lr=1e-3),
             name="parser", count=12, seed=0, status_kimg=1, state_kimg=1, work=tmp_path, on_status=print,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ class OptimizationParams(Section):
     """One kind of optimisation of delta_w_plus."""
 
     steps: int = Field(ge=1)  # Adam updates; the best of the steps + 1 iterates is kept
-    learning_rate: float = Field(gt=0)
+    lr: float = Field(gt=0)
     weights: ObjectiveWeights
 
 

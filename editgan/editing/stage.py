@@ -195,7 +195,7 @@ def learn(
         region,
         weights=params.edit.weights,
         steps=params.edit.steps,
-        learning_rate=params.edit.learning_rate,
+        lr=params.edit.lr,
         shared_rows=params.shared_rows,
         identity=identity,
         report=report,
@@ -246,7 +246,7 @@ def preview(
             w_plus,
             vector,
             steps=params.refine.steps,
-            learning_rate=params.refine.learning_rate,
+            lr=params.refine.lr,
             weights=params.refine.weights,
             identity=identity,
         )

@@ -15,7 +15,7 @@ WARMUP = 0.05  # share of the steps in which the learning rate rises linearly
 RAMPDOWN = 0.25  # share of the steps in which it falls along a cosine
 
 
-def learning_rate_at(step: int, steps: int, peak: float) -> float:
+def lr_at(step: int, steps: int, peak: float) -> float:
     """Linear warm-up over the first 5 % of the steps, cosine ramp-down over the last 25 % (StyleGAN2's projector)."""
     t = (step + 0.5) / steps
     rampdown = min(1.0, (1 - t) / RAMPDOWN)
@@ -30,7 +30,7 @@ def invert(
     *,
     steps: int,
     batch: int = 16,
-    learning_rate: float = 0.05,
+    lr: float = 0.05,
     consistency_weight: float = 0.0,
     identity: nn.Module | None = None,
     identity_weight: float = 0.0,
@@ -49,7 +49,7 @@ def invert(
         images: float [N, 3, H, W] in [-1, 1], H = W = G.img_resolution
         steps: updates of Adam; 0 returns the encoder's guess
         batch: images at a time; changes speed and memory only
-        learning_rate: its peak
+        lr: its peak
         consistency_weight: of the encoder-consistency term, a mean over the entries of w_plus; the released code's is 1
         identity: features [N, D] of images in [-1, 1] for the identity term; needed where identity_weight > 0
         identity_weight: of that term, beside 10 LPIPS + 1 L2
@@ -66,7 +66,7 @@ def invert(
         raise ValueError("images hold NaN or infinite values; inversion needs numbers in [-1, 1]")
     results = []
     for start in range(0, len(images), batch):
-        options = dict(steps=steps, learning_rate=learning_rate, consistency_weight=consistency_weight)
+        options = dict(steps=steps, lr=lr, consistency_weight=consistency_weight)
         options |= dict(identity=identity, identity_weight=identity_weight)
         results.append(_invert_batch(G, E, lpips_vgg, images[start : start + batch], **options))
         if progress is not None:
@@ -81,7 +81,7 @@ def _invert_batch(
     images: Tensor,
     *,
     steps: int,
-    learning_rate: float,
+    lr: float,
     consistency_weight: float,
     identity: nn.Module | None,
     identity_weight: float,
@@ -94,7 +94,7 @@ def _invert_batch(
         target = lpips_vgg.features(images)
         person = identity(images) if identity_weight > 0 else None  # [N, D]
     w_plus.requires_grad_()
-    optimizer = torch.optim.Adam([w_plus], lr=learning_rate)
+    optimizer = torch.optim.Adam([w_plus], lr=lr)
     best_loss = images.new_full((len(images),), math.inf)  # [N]
     best_w_plus = w_plus.detach().clone()
     for step in range(steps + 1):  # the last round only looks at the result of the last update
@@ -112,7 +112,7 @@ def _invert_batch(
         best_loss = torch.where(better, losses.detach(), best_loss)
         best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
         if step < steps:
-            optimizer.param_groups[0]["lr"] = learning_rate_at(step, steps, learning_rate)
+            optimizer.param_groups[0]["lr"] = lr_at(step, steps, lr)
             optimizer.zero_grad()
             (w_plus.grad,) = torch.autograd.grad(losses.sum(), w_plus)
             optimizer.step()

@@ -16,7 +16,7 @@ class EncoderParams(Section):
     kimg: float = Field(gt=0)  # images seen in all, thousands
     warmup_kimg: float = Field(ge=0)  # of these, the first so many are samples with known latents only
     batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)  # of Muon, a tenth of it for Adam; falls to 0 along a half cosine
+    lr: float = Field(gt=0)  # of Muon, a tenth of it for Adam; falls to 0 along a half cosine
     truncation_psi: float = Field(gt=0, le=1)  # of the samples
     lpips_weight: float = Field(ge=0)
     l2_weight: float = Field(ge=0)
@@ -26,7 +26,7 @@ class EncoderParams(Section):
     state_kimg: float = Field(ge=0.001)  # one complete state on disk each
     val_images: int = Field(ge=1)  # validation heads that are embedded and measured
     inversion_steps: int = Field(ge=0)  # steps of Adam in W+ after the encoder
-    inversion_learning_rate: float = Field(gt=0)  # peak of the schedule
+    inversion_lr: float = Field(gt=0)  # peak of the schedule
     inversion_batch: int = Field(ge=1)  # changes speed, not results
 
     @model_validator(mode="after")

@@ -164,7 +164,7 @@ def embed_batch(context: StageContext, G: Generator, E: Encoder, lpips_vgg: nn.M
         to_float(images).to(context.device),
         steps=params.inversion_steps,
         batch=params.inversion_batch,
-        learning_rate=params.inversion_learning_rate,
+        lr=params.inversion_lr,
     )
 
 

@@ -98,7 +98,7 @@ def train_encoder(
         if w_plus is not None:
             terms["latent"] = latent_distance(w_plus, w_hat).mean()
             loss = loss + params.latent_weight * terms["latent"]
-        set_muon_lr(muon, adam, params.learning_rate * cosine_decay(cur_nimg / total_nimg))
+        set_muon_lr(muon, adam, params.lr * cosine_decay(cur_nimg / total_nimg))
         E.zero_grad(set_to_none=True)
         loss.backward()
         gradient = nn.utils.get_total_norm([p.grad for p in E.parameters() if p.grad is not None])

@@ -54,9 +54,9 @@ class GeneratorParams(Section):
     ema_kimg_end: float | None = Field(default=None, gt=0)  # ... and at the end of the decay; None: the same
     ema_rampup: float = Field(gt=0)
     mirror: bool  # show every image flipped half of the time
-    tick_kimg: float = Field(gt=0)  # one line of stats.jsonl
+    status_kimg: float = Field(gt=0)  # one line of stats.jsonl
     snapshot_kimg: float = Field(gt=0)  # fakes and KID
-    state_kimg: float = Field(gt=0)  # resumable state, a multiple of tick_kimg
+    state_kimg: float = Field(gt=0)  # resumable state, a multiple of status_kimg
     kid_images: int = Field(ge=4)
 
     # The old way, which the default run keeps until its generator is exchanged.
@@ -74,9 +74,9 @@ class GeneratorParams(Section):
         if self.batch % group:
             raise ValueError(f"batch {self.batch} must be a multiple of mbstd_group {self.mbstd_group}")
         for name in ("snapshot_kimg", "state_kimg"):
-            ratio = getattr(self, name) / self.tick_kimg
+            ratio = getattr(self, name) / self.status_kimg
             if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
-                raise ValueError(f"{name} {getattr(self, name)} must be a multiple of tick_kimg {self.tick_kimg}")
+                raise ValueError(f"{name} {getattr(self, name)} must be a multiple of status_kimg {self.status_kimg}")
         if self.warm_start is not None:
             self._consistent_warm_start(self.warm_start)
         return self

@@ -252,7 +252,7 @@ def warm_start(task: Task, generator: Generator, state: dict[str, Any], *, new_c
         finished = cur_nimg >= end
 
         task.run.progress(cur_nimg / 1000, task.total_nimg / 1000, "kimg", f"warm start, {resolution} px")
-        if due(cur_nimg, options.batch, params.tick_kimg) or finished:
+        if due(cur_nimg, options.batch, params.status_kimg) or finished:
             stats = averages.take()
             check_finite(stats, f"{cur_nimg / 1000:.1f} kimg of the warm start", task.work / STATE_FILE)
             if due(cur_nimg, options.batch, params.snapshot_kimg) or finished:
@@ -376,7 +376,7 @@ def adversarial(
         finished = cur_nimg >= end
 
         task.run.progress(cur_nimg / 1000, end / 1000, "kimg", "adversarial")
-        if due(cur_nimg, batch, params.tick_kimg) or finished:
+        if due(cur_nimg, batch, params.status_kimg) or finished:
             stats = averages.take() | {"noise_strength": torch.stack(noise).detach().abs().mean().item()}
             check_finite(stats, f"{cur_nimg / 1000:.1f} kimg", task.work / STATE_FILE)
             if due(cur_nimg, batch, params.snapshot_kimg) or finished:

@@ -87,7 +87,7 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
         seed=seed,
         total_nimg=total_nimg,
         batch=params.batch,
-        learning_rate=params.learning_rate,
+        lr=params.lr,
         status_kimg=params.status_kimg,
         state_kimg=params.state_kimg,
         work=context.work / name,

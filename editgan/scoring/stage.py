@@ -33,7 +33,7 @@ from editgan.scoring.scores import Heads, Scores, load_heads, save_heads
 from editgan.scoring.table import Table, parse_table, table_csv
 from editgan.weights import save_halves, write_bytes, write_json
 
-REFINE_AGAIN = "lower editing.refine.learning_rate and run stage scoring again"
+REFINE_AGAIN = "lower editing.refine.lr and run stage scoring again"
 PER_HEAD = ("smiling", "identity")  # metrics kept of each head: areas and their intervals are computed from them
 
 

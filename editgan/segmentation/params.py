@@ -13,5 +13,5 @@ class SegmentationParams(Section):
     members: int = Field(ge=1)  # classifiers in the ensemble
     epochs: int = Field(ge=1)  # passes over all labelled pixels, each member in an order of its own
     batch: int = Field(ge=2)  # pixels per step and member
-    learning_rate: float = Field(gt=0)  # Adam
+    lr: float = Field(gt=0)  # Adam
     min_label_pixels: int = Field(ge=0)  # smaller labels become background; used from 256 px on

@@ -55,7 +55,7 @@ def run(context: StageContext) -> None:
         members=params.members,
         epochs=params.epochs,
         batch=params.batch,
-        learning_rate=params.learning_rate,
+        lr=params.lr,
         seed=context.params.seed,
         report=report,
     )

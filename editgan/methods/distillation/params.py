@@ -26,8 +26,8 @@ class DistillationParams(Section):
     d_width: int = Field(ge=4)  # channels of the discriminators' first layer
     kimg: float = Field(gt=0)  # pairs seen, in thousands
     batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)  # of Adam for the first half of the training; then it falls to 0
-    d_learning_rate: float = Field(gt=0)  # of the discriminators' Adam; falls alike
+    lr: float = Field(gt=0)  # of Adam for the first half of the training; then it falls to 0
+    d_lr: float = Field(gt=0)  # of the discriminators' Adam; falls alike
     feature_matching_weight: float = Field(ge=0)
     vgg_weight: float = Field(ge=0)
     vgg_images: int = Field(ge=1)  # images of each batch that VGG looks at

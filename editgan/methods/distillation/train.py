@@ -108,7 +108,7 @@ def train_distillation(
         terms = translation_terms(real_out, fake_out, vgg)
         loss = translation_loss(terms, **weights)
 
-        for optimizer, rate in ((net_adam, params.learning_rate), (d_adam, params.d_learning_rate)):
+        for optimizer, rate in ((net_adam, params.lr), (d_adam, params.d_lr)):
             set_lr(optimizer, rate * rate_at(cur_nimg / total_nimg))
             optimizer.zero_grad(set_to_none=True)
         loss.backward()

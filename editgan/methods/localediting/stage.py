@@ -119,9 +119,7 @@ def smiling_references(context: StageContext, G: Generator) -> Tensor:
     images = to_float(torch.as_tensor(load_images(data / "train.zip", chosen))).to(context.device)
     section = context.params.encoder
     with torch.enable_grad():
-        return invert(
-            G, E, lpips_vgg, images, steps=section.inversion_steps, learning_rate=section.inversion_learning_rate
-        )
+        return invert(G, E, lpips_vgg, images, steps=section.inversion_steps, lr=section.inversion_lr)
 
 
 def choose(

@@ -12,7 +12,7 @@ class LabelTraining(Section):
 
     kimg: float = Field(gt=0)  # thousands of images seen
     batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)  # at the start
+    lr: float = Field(gt=0)  # at the start
 
 
 class VaeParams(LabelTraining):
@@ -44,8 +44,8 @@ class MaskganParams(Section):
 
     The paper's networks, for 512 px: width 64, num_downs 4, num_blocks 4, styled_ups false, style_width and mask_width
     64, style_downs 3, d_width 64, vae {width 32, num_downs 7, latent 1024}, blender {width 32, num_downs 3, num_blocks
-    3}; for 256 px the same with vae.num_downs 6. Its training: batch 8, vae.learning_rate 0.001, learning_rate and
-    d_learning_rate 0.0002, ebst_rate 0.25, vgg_images 8.
+    3}; for 256 px the same with vae.num_downs 6. Its training: batch 8, vae.lr 0.001, lr and
+    d_lr 0.0002, ebst_rate 0.25, vgg_images 8.
     """
 
     recipe: int = Field(ge=1)  # raise when a code change should change the result
@@ -64,8 +64,8 @@ class MaskganParams(Section):
     kimg: float = Field(gt=0)  # stage 1: images seen, in thousands
     ebst_kimg: float = Field(ge=0)  # stage 2, with simulated edits
     batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)  # of Adam for the first half of stage 1, in the second it falls ...
-    d_learning_rate: float = Field(gt=0)  # of the discriminators; falls alike
+    lr: float = Field(gt=0)  # of Adam for the first half of stage 1, in the second it falls ...
+    d_lr: float = Field(gt=0)  # of the discriminators; falls alike
     ebst_rate: float = Field(gt=0, le=1)  # ... to this part of it, and in stage 2 to 0
     ebst_divisor: float = Field(gt=0)  # a simulated edit goes this part, 1 / divisor, of the way to another mask
     feature_matching_weight: float = Field(ge=0)

@@ -118,7 +118,7 @@ def train_on_labels(
     while cur_nimg < total_nimg:
         terms = terms_at(batch_indices(seed, cur_nimg, batch, count), cur_nimg)
         loss = torch.stack([weight * terms[term] for term, weight in weights.items()]).sum()
-        set_lr(adam, params.learning_rate * cosine_decay(cur_nimg / total_nimg))
+        set_lr(adam, params.lr * cosine_decay(cur_nimg / total_nimg))
         adam.zero_grad(set_to_none=True)
         loss.backward()
         values = {term: value.item() for term, value in terms.items()}
@@ -224,7 +224,7 @@ def train_maskgan(
 
         part = rate_at(cur_nimg, params)
         for name, adam in adams.items():
-            set_lr(adam, part * (params.d_learning_rate if name == "D_adam" else params.learning_rate))
+            set_lr(adam, part * (params.d_lr if name == "D_adam" else params.lr))
             adam.zero_grad(set_to_none=True)
         loss.backward()
         d_loss.backward()
