@@ -89,7 +89,7 @@ def main() -> None:
     draws = [
         torch.randperm(len(images), generator=generator_for(params.seed, "fasseg", d)) for d in range(options.draws)
     ]
-    recipe = params.segmentation.model_dump(include={"members", "epochs", "batch", "lr"})
+    recipe = params.segmentation.model_dump(include={"members", "epochs", "lr"})
     first = None
     print(f"\n| labels | draws | mIoU, mean | spread | {' | '.join(names)} |\n|---:|{'---:|' * (3 + len(names))}")
     for labels in options.labels:

@@ -39,6 +39,7 @@ from editgan.metrics import (
     kernel_distance_spread,
 )
 from editgan.report.titles import title_of
+from editgan.scoring.rows import BATCH
 from editgan.weights import load_module, load_tensors, save_tensors
 
 SHOWN = 10  # people in the picture
@@ -95,7 +96,7 @@ def main() -> None:
     editor.set_latents(embedded(editor, photos, params.encoder, options.latents))
     rows = {"input": photos, "reconstruction": editor.render(editor.w_plus)}
     print(f"{len(chosen)} people embedded; {len(others)} pictures of others are the reference", flush=True)
-    w_plus, batch = editor.w_plus, params.scoring.batch
+    w_plus, batch = editor.w_plus, BATCH
     vectors, methods, renderer = load_methods(
         outputs, vector=params.scoring.vector, plus=params.scoring.plus_vector, batch=batch, device=editor.device
     )

@@ -30,7 +30,7 @@ from editgan.data.archive import load_attributes, load_classes, load_masks
 from editgan.editing.edits import load_edits
 from editgan.editing.masks import edit_region
 from editgan.editing.optimize import edit
-from editgan.editing.stage import plan
+from editgan.editing.stage import PREVIEW_HEADS, plan
 from editgan.editing.vectors import EditingVector, apply_vector
 from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES
@@ -56,6 +56,7 @@ from editgan.scoring.scores import load_heads, save_heads
 from editgan.scoring.table import Column, Row
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.predict import features_of, predict_masks
+from editgan.segmentation.stage import MIN_LABEL_PIXELS
 from editgan.segmentation.training import drop_small_labels, train_ensemble
 from editgan.training import generator_for
 from editgan.weights import sha256
@@ -84,11 +85,10 @@ class Nights:
         masks = torch.as_tensor(load_masks(self.data / "pool.zip", range(len(self.labelled))))
         return train_ensemble(
             features_of(self.G, self.labelled, self.device)[1],
-            drop_small_labels(masks, params.min_label_pixels).to(self.device),
+            drop_small_labels(masks, MIN_LABEL_PIXELS).to(self.device),
             class_names=load_classes(self.data / "classes.json").names,
             members=members,
             epochs=params.epochs,
-            batch=params.batch,
             lr=params.lr,
             seed=seed,
         )
@@ -107,7 +107,7 @@ class Nights:
             donor_attributes=load_attributes(self.data / "pool.zip")[:count],
             folder=self.edits_file.parent,
             heads=params.heads,
-            preview_heads=params.preview_heads,
+            preview_heads=PREVIEW_HEADS,
         ):
             start = self.val[lesson.sources]
             before, targets = (torch.as_tensor(masks, device=self.device) for masks in (lesson.before, lesson.targets))

@@ -24,19 +24,10 @@ FITS = (
     ("maskgan.val_images", "data.val"),
     ("segmentation.labelled_images", "data.few_shot"),
     ("benchmark.grid_heads", "data.test"),
-    ("samples.judged_images", "samples.images"),
-    ("samples.nearest", "data.test"),
     ("resolution", "generator.channel_base"),
     ("resolution", "generator.d_channel_base"),
     ("resolution", "encoder.channel_base"),
 )
-
-
-# Layers of stride 2, and as a power of two the least side that must be left after them; `style_downs` follow two more.
-MASKGAN_DOWNS = {
-    "maskgan.num_downs": 2, "maskgan.style_downs": 4, "maskgan.vae.num_downs": 2, "maskgan.parser.depth": 2,
-    "maskgan.blender.num_downs": 2,
-}  # fmt: skip
 
 
 class RuntimeParams(Section):
@@ -77,12 +68,6 @@ class BaseParams(Section):
             raise ValueError(
                 f"generator.warm_start.kimg has {sizes} entries, too many for resolution {self.resolution}"
             )
-        downs = _value(self, "distillation.num_downs")
-        if 2 ** (downs + 2) > self.resolution:  # at least 4 pixels are left
-            raise ValueError(f"distillation.num_downs {downs} is too many for resolution {self.resolution}")
-        for key, least in MASKGAN_DOWNS.items():
-            if 2 ** (_value(self, key) + least) > self.resolution:
-                raise ValueError(f"{key} {_value(self, key)} is too many for resolution {self.resolution}")
         return self
 
 

@@ -94,6 +94,8 @@ def context(tmp_path, monkeypatch):
     save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
     monkeypatch.setattr(scoring_stage, "load_network", lambda *_: PixelDistance())
     monkeypatch.setattr(rows, "load_judges", lambda *_: stand_ins())
+    monkeypatch.setattr(rows, "BATCH", 4)
+    monkeypatch.setattr(scoring_stage, "BATCH", 4)
     monkeypatch.setattr(rows, "processes_on", lambda device: 1)  # the stand-ins live in this process
     monkeypatch.setattr(scoring_stage, "load_guide", lambda *_: RedMouth())
 
@@ -107,7 +109,7 @@ def context(tmp_path, monkeypatch):
         data=SimpleNamespace(source="heads"),
         scoring=ScoringParams(
             recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
-            editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1), batch=4,
+            editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1),
         ),
         benchmark=BenchmarkParams(grid_heads=3),
         **{name: getattr(OTHERS, name) for name in ("interfacegan", "localediting", "distillation", "maskgan")},

@@ -177,7 +177,7 @@ def test_input_hash_follows_params_and_content(tmp_path):
     part = replace(stage, params=("editing.refine",))
     refine = {**params["editing"]["refine"], "steps": 7}
     first_of_part = input_hash(part, tmp_path, params)
-    for key, value, same in (("preview_heads", 9, True), ("refine", refine, False)):
+    for key, value, same in (("heads", 9, True), ("refine", refine, False)):
         changed = {**params, "editing": {**params["editing"], key: value}}
         assert (input_hash(part, tmp_path, changed) == first_of_part) is same, "a stage may depend on part of a section"
     (tmp_path / "editgan/editing/vectors.py").write_text("2")

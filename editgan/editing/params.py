@@ -34,5 +34,3 @@ class EditingParams(Section):
     shared_rows: bool  # learn one delta for all rows of w_plus; false: the paper's free rows
     edit: OptimizationParams  # learning a vector from an edited mask
     refine: OptimizationParams  # self-supervised refinement of an applied vector
-    preview_heads: int = Field(ge=1)  # validation heads that a vector is tried on at the most
-    preview_scales: tuple[float, ...]  # strengths shown in the pictures; 1, the vector's own, is measured

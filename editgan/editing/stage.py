@@ -34,6 +34,8 @@ from editgan.segmentation.predict import predict_masks
 from editgan.weights import write_json
 
 PICTURE_ROWS = 2  # of a picture: a head that the vector was learned from, and the first other that it is tried on
+PREVIEW_HEADS = 4  # validation heads that each vector is tried on at the most
+PREVIEW_SCALES = (1.0, 2.0)  # strengths shown in the pictures, 1 is the vector's own
 SEEN = 0.25  # the parts cover at least this share of the pixels that they have on a typical labelled head
 
 
@@ -73,7 +75,7 @@ def run(context: StageContext) -> None:
         donor_attributes=donor_attributes[:labelled],
         folder=context.root,
         heads=params.heads,
-        preview_heads=params.preview_heads,
+        preview_heads=PREVIEW_HEADS,
     )
     if not lessons:
         raise UserError(
@@ -268,7 +270,7 @@ def preview(
         return colourize(S.predict(features, images.shape[-1]).cpu(), palette)
 
     columns = {"embedded": image(w_plus), "mask": mask(w_plus), "target": colourize(objective.masks.cpu(), palette)}
-    for scale in params.preview_scales:
+    for scale in PREVIEW_SCALES:
         columns[f"x{scale:g}"] = image(apply_vector(w_plus, vector, scale * vector.scale))
     columns |= {f"refined {params.refine.steps}": image(refined), "its mask": mask(refined)}
     return metrics, columns

@@ -10,24 +10,16 @@ class EncoderParams(Section):
 
     recipe: int = Field(ge=1)  # raise it when a change of the code should train E again
     channel_base: int = Field(ge=1)  # the trunk has min(channel_base / r, channel_max) channels at resolution r
-    channel_max: int = Field(ge=1)
+    channel_max: int = Field(ge=1)  # also the channels of the heads
     pyramid_width: int = Field(ge=1)  # channels of the feature pyramid
-    head_width: int = Field(ge=1)  # channels of the heads
     kimg: float = Field(gt=0)  # images seen in all, thousands
     warmup_kimg: float = Field(ge=0)  # of these, the first so many are samples with known latents only
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)  # of Muon, a tenth of it for Adam; falls to 0 along a half cosine
-    truncation_psi: float = Field(gt=0, le=1)  # of the samples
-    lpips_weight: float = Field(ge=0)
-    l2_weight: float = Field(ge=0)
-    latent_weight: float = Field(ge=0)  # samples only
-    status_kimg: float = Field(ge=0.001)  # one line of stats.jsonl each
     snapshot_kimg: float = Field(ge=0.001)  # one validation loss and picture each
-    state_kimg: float = Field(ge=0.001)  # one complete state on disk each
     val_images: int = Field(ge=1)  # validation heads that are embedded and measured
     inversion_steps: int = Field(ge=0)  # steps of Adam in W+ after the encoder
     inversion_lr: float = Field(gt=0)  # peak of the schedule
-    inversion_batch: int = Field(ge=1)  # changes speed, not results
 
     @model_validator(mode="after")
     def _consistent(self) -> "EncoderParams":

@@ -17,6 +17,8 @@ from editgan.training import append_row, count_parameters, generator_for
 from editgan.weights import save_module, write_bytes, write_json
 
 IDENTITY_NETWORKS = ("mobilefacenet", "dlib_resnet")
+STATUS_KIMG = 4  # thousands of images from one line of progress to the next
+STATE_KIMG = 8  # ... from one complete state on disk to the next
 DIGITS = 6  # of what is written: fewer than rounding differences between runs reach
 
 
@@ -67,8 +69,8 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
     params, seed = context.params.judges, context.params.seed
     cls: type[SmileClassifier] = SmileConvNet if name == "guide" else SmileResNet
     config = {
-        "input_resolution": params.input_resolution,
-        "width": params.guide_width if name == "guide" else params.judge_width,
+        "input_resolution": max(32, context.params.resolution // 2),  # the lower face is half of the picture's side
+        "width": params.guide_width if name == "guide" else 2 * params.guide_width,
     }
     net = initialise(cls(**config), generator_for(seed, "judges", name, "initial"))
     total_nimg = round(params.kimg * 1000)
@@ -88,8 +90,8 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
         total_nimg=total_nimg,
         batch=params.batch,
         lr=params.lr,
-        status_kimg=params.status_kimg,
-        state_kimg=params.state_kimg,
+        status_kimg=STATUS_KIMG,
+        state_kimg=STATE_KIMG,
         work=context.work / name,
         device=context.device,
         on_status=on_status,

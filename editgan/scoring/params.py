@@ -21,7 +21,6 @@ class ScoringParams(Section):
     editgan_plus: Strengths  # 1 is what the vector's heads learned, in the mean
     interfacegan: Strengths  # in units of W
     localediting: Strengths  # 1 swaps the styles whole
-    batch: int = Field(ge=1)  # images at a time; changes speed, not results
 
     @model_validator(mode="after")
     def _positive_and_rising(self) -> "ScoringParams":

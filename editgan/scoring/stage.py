@@ -28,7 +28,7 @@ from editgan.methods.registry import (
 )
 from editgan.methods.smile import EDITGAN, RECONSTRUCTION, refine_resumably, refined_name
 from editgan.runtime.stage import StageContext
-from editgan.scoring.rows import Rows, Scored, score_rows
+from editgan.scoring.rows import BATCH, Rows, Scored, score_rows
 from editgan.scoring.scores import Heads, Scores, load_heads, save_heads
 from editgan.scoring.table import Table, parse_table, table_csv
 from editgan.weights import save_halves, write_bytes, write_json
@@ -45,7 +45,7 @@ def run(context: StageContext) -> None:
         context.root / "outputs",
         vector=params.vector,
         plus=params.plus_vector,
-        batch=params.batch,
+        batch=BATCH,
         device=device,
     )
     strengths = {
@@ -102,7 +102,7 @@ def choose(
         edit_at, shares = method(val[neutral]), []
         for strength in strengths[name]:
             pictures = renderer.pictures(edit_at(strength))
-            smile = measure(guide.smile, pictures, device=context.device, batch=params.batch)
+            smile = measure(guide.smile, pictures, device=context.device, batch=BATCH)
             shares.append(float((smile >= SMILE_THRESHOLD).double().mean()))
         enough = [index for index, share in enumerate(shares) if share >= params.asked]
         best = enough[0] if enough else max(range(len(shares)), key=shares.__getitem__)

@@ -10,5 +10,4 @@ class InterfaceganParams(Section):
 
     recipe: int = Field(ge=1)  # raise when a code change should change the result
     samples: int = Field(ge=200)  # latents that the guide scores
-    truncation_psi: float = Field(gt=0, le=1)  # of the samples
     condition_heads: int = Field(ge=200)  # training heads whose attributes give the directions to leave alone
