@@ -30,13 +30,14 @@ from editgan.weights import load_module, load_tensors, save_module, save_tensors
 ROOT = Path(__file__).parent.parent
 TINY = dict(
     recipe=1, samples=60, step=3.0, pairs=12, val_pairs=4, width=8, residual=True,
-    kimg=0.048, batch=4, lr=2e-3, d_lr=2e-4, vgg_images=2, mirror=True, snapshot_kimg=0.024,
+    kimg=0.048, batch=4, lr=2e-3, d_lr=2e-4, vgg_images=2, mirror=True,
 )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def short_intervals(monkeypatch):
-    """Progress and state as often as these short trainings need them."""
+    """Snapshots, progress and state as often as these short trainings need them."""
+    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
     monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
     monkeypatch.setattr(training, "STATE_KIMG", 0.024)
 
@@ -187,7 +188,7 @@ def test_resumed_run_equals_unbroken_run(tmp_path):
 
 def test_learns_a_tiny_set(tmp_path):
     """The bar appears where it belongs, and the rest stays; discriminators that learn slowly do not tell four apart."""
-    pairs, intervals = planted_pairs(4), dict(STATUS_KIMG=0.2, snapshot_kimg=2, STATE_KIMG=2)
+    pairs, intervals = planted_pairs(4), dict(STATUS_KIMG=0.2, SNAPSHOT_KIMG=2, STATE_KIMG=2)
     net, _, rows = train(tmp_path, pairs, kimg=1.2, d_lr=1e-5, mirror=False, **intervals)
     assert rows[-1]["l1"] < 0.5 * rows[0]["l1"]
     outputs, bar = to_float(smile(net, pairs.sources)), (slice(None), slice(None), slice(12, 14), slice(4, -4))
@@ -198,7 +199,7 @@ def test_learns_a_tiny_set(tmp_path):
 @pytest.mark.parametrize("weight", ["FEATURE_MATCHING_WEIGHT", "VGG_WEIGHT"])
 def test_each_distance_alone_teaches(tmp_path, weight):
     changes = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}
-    intervals = dict(STATUS_KIMG=0.08, snapshot_kimg=1, STATE_KIMG=1)
+    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=1, STATE_KIMG=1)
     _, _, rows = train(tmp_path, planted_pairs(4), kimg=0.48, lr=5e-3, **changes, **intervals)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 

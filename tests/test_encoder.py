@@ -38,7 +38,6 @@ TINY = dict(
     warmup_kimg=0.016,
     batch=4,
     lr=5e-3,
-    snapshot_kimg=0.024,
     val_images=4,
     inversion_steps=2,
     inversion_lr=0.05,
@@ -47,7 +46,8 @@ TINY = dict(
 
 @pytest.fixture(autouse=True)
 def short_intervals(monkeypatch):
-    """Progress and state as often as these short trainings need them."""
+    """Snapshots, progress and state as often as these short trainings need them."""
+    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
     monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
     monkeypatch.setattr(training, "STATE_KIMG", 0.024)
 
@@ -228,7 +228,7 @@ def test_training_lowers_each_term(tmp_path, term):
         pictures = G.synthesis(G.mapping(torch.randn(16, 16, generator=torch.Generator().manual_seed(2))))
     images = to_uint8(pictures)
     weights = {f"{name.upper()}_WEIGHT": 10.0 * (name == term) for name in ("latent", "l2", "lpips")}
-    intervals = dict(STATUS_KIMG=0.08, snapshot_kimg=0.24, STATE_KIMG=0.24)
+    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=0.24, STATE_KIMG=0.24)
     changes = dict(lr=0.02, kimg=0.24, warmup_kimg=0.0) | intervals
     _, rows = train(tmp_path, images, G, **changes, **weights)
     assert rows[-1]["seen"] == 240

@@ -31,13 +31,14 @@ NAMES = ("skin", "left_eye", "right_eye", "upper_lip", "lower_lip", "mouth_inter
 TINY = dict(
     recipe=1, learn_from="train", width=TINY_NET["width"], styled_ups=TINY_NET["styled_ups"],
     vae_kimg=0.032, parser_kimg=0.032, kimg=0.032, ebst_kimg=0.016, batch=4, lr=2e-3, d_lr=2e-4,
-    vgg_images=2, val_images=6, donor_smile=0.8, donors=3, snapshot_kimg=0.024,
+    vgg_images=2, val_images=6, donor_smile=0.8, donors=3,
 )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def short_intervals(monkeypatch):
-    """Progress and state as often as these short trainings need them."""
+    """Snapshots, progress and state as often as these short trainings need them."""
+    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
     monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
     monkeypatch.setattr(training, "STATE_KIMG", 0.024)
 
@@ -149,7 +150,7 @@ def test_rates_fall_through_both_stages():
 def test_learns_a_tiny_set(tmp_path):
     """Colours follow the mask, brightness the photo; discriminators that learn slowly do not tell four apart."""
     heads = painted_heads(4)
-    intervals = dict(STATUS_KIMG=0.08, snapshot_kimg=9, STATE_KIMG=9)
+    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=9, STATE_KIMG=9)
     rates = dict(lr=5e-3, d_lr=1e-5)
     parts, rows = train(tmp_path, heads, kimg=0.56, ebst_kimg=0.08, **rates, **intervals)
     assert rows[-1]["l1"] < 0.3 * rows[0]["l1"]
@@ -165,7 +166,7 @@ def test_learns_a_tiny_set(tmp_path):
 @pytest.mark.parametrize("weight", ["FEATURE_MATCHING_WEIGHT", "VGG_WEIGHT"])
 def test_each_distance_alone_teaches(tmp_path, weight):
     changes = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}
-    intervals = dict(STATUS_KIMG=0.04, snapshot_kimg=9, STATE_KIMG=9)
+    intervals = dict(STATUS_KIMG=0.04, SNAPSHOT_KIMG=9, STATE_KIMG=9)
     _, rows = train(tmp_path, painted_heads(4), kimg=0.24, ebst_kimg=0, lr=5e-3, **changes, **intervals)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 

@@ -16,7 +16,6 @@ class EncoderParams(Section):
     warmup_kimg: float = Field(ge=0)  # of these, the first so many are samples with known latents only
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)  # of Muon, a tenth of it for Adam; falls to 0 along a half cosine
-    snapshot_kimg: float = Field(ge=0.001)  # one validation loss and picture each
     val_images: int = Field(ge=1)  # validation heads that are embedded and measured
     inversion_steps: int = Field(ge=0)  # steps of Adam in W+ after the encoder
     inversion_lr: float = Field(gt=0)  # peak of the schedule

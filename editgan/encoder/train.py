@@ -27,6 +27,7 @@ from editgan.training import (
 
 LPIPS_WEIGHT, L2_WEIGHT = 10.0, 1.0  # of the images, EditGAN's
 LATENT_WEIGHT = 5.0  # of the distance of the latents, samples only; EditGAN's
+SNAPSHOT_KIMG, SNAPSHOTS = 1, 20  # thousands of images between two, and the most that a long training takes
 STATUS_KIMG = 0.2  # thousands of images from one line of stats.jsonl to the next
 STATE_KIMG = 1  # ... from one complete state on disk to the next
 
@@ -59,7 +60,7 @@ def train_encoder(
         E: trained in place; G, lpips_vgg: frozen.
         images: uint8 [M, 3, H, W], the training split.
         on_status: gets (images seen, means of the losses since the last status) every `STATUS_KIMG`.
-        on_snapshot: gets (images seen, E) every `snapshot_kimg`; what it returns joins the next status.
+        on_snapshot: gets (images seen, E) every `SNAPSHOT_KIMG`; what it returns joins the next status.
     Returns:
         E in eval mode, frozen.
     Raises:
@@ -117,7 +118,7 @@ def train_encoder(
         # Three intervals: snapshot, status, state.
         cur_nimg += batch
         finished = cur_nimg >= total_nimg
-        if on_snapshot is not None and (finished or due(cur_nimg, batch, params.snapshot_kimg)):
+        if on_snapshot is not None and (finished or due(cur_nimg, batch, max(SNAPSHOT_KIMG, params.kimg / SNAPSHOTS))):
             with torch.no_grad():
                 measured = on_snapshot(cur_nimg, E)
             sums |= {name: (value, 1) for name, value in measured.items()}

@@ -25,7 +25,6 @@ class DistillationParams(Section):
     d_lr: float = Field(gt=0)  # of the discriminators' Adam; falls alike
     vgg_images: int = Field(ge=1)  # images of each batch that VGG looks at
     mirror: bool  # show every pair flipped half of the time
-    snapshot_kimg: float = Field(gt=0)  # measured on the validation pairs
 
     @model_validator(mode="after")
     def _fits(self) -> "DistillationParams":

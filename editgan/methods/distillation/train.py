@@ -22,6 +22,7 @@ from editgan.training import STATE_FILE, batch_indices, check_finite, due, gener
 
 BETAS = (0.5, 0.999)  # of Adam, the paper's
 FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # the paper's
+SNAPSHOT_KIMG, SNAPSHOTS = 1, 20  # thousands of images between two, and the most that a long training takes
 STATUS_KIMG = 0.5  # thousands of pairs from one line of stats.jsonl to the next
 STATE_KIMG = 2  # ... from one complete state on disk to the next
 
@@ -69,7 +70,7 @@ def train_distillation(
     Args:
         net, D: trained in place; lpips_vgg: frozen.
         on_status: gets (images seen, means of the losses since the last status) every `STATUS_KIMG`.
-        on_snapshot: gets (images seen, net) every `snapshot_kimg`; what it returns joins the next status.
+        on_snapshot: gets (images seen, net) every `SNAPSHOT_KIMG`; what it returns joins the next status.
     Returns:
         net in eval mode, frozen.
     Raises:
@@ -129,7 +130,7 @@ def train_distillation(
         # Three intervals: snapshot, status, state.
         cur_nimg += batch
         finished = cur_nimg >= total_nimg
-        if on_snapshot is not None and (finished or due(cur_nimg, batch, params.snapshot_kimg)):
+        if on_snapshot is not None and (finished or due(cur_nimg, batch, max(SNAPSHOT_KIMG, params.kimg / SNAPSHOTS))):
             with torch.no_grad():
                 measured = on_snapshot(cur_nimg, net)
             sums |= {name: (value, 1) for name, value in measured.items()}

@@ -28,7 +28,6 @@ class MaskganParams(Section):
     val_images: int = Field(ge=1)  # validation heads that are drawn and measured
     donor_smile: float = Field(gt=0, le=1)  # least smile of the training heads whose mouths are tried
     donors: int = Field(ge=1)  # so many are drawn, the most frontal gives its mouth to every smile
-    snapshot_kimg: float = Field(gt=0)  # measured on the validation heads
 
     @model_validator(mode="after")
     def _fits(self) -> "MaskganParams":

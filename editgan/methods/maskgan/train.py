@@ -38,6 +38,7 @@ BETAS = (0.5, 0.999)  # of Adam in adversarial training, the paper's
 FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # the paper's
 EBST_RATE = 0.25  # part of the learning rates that is left after stage 1
 EBST_DIVISOR = 2.5  # a simulated edit goes 1 / 2.5 of the way to another mask, as in the paper
+SNAPSHOT_KIMG, SNAPSHOTS = 2, 20  # thousands of images between two, and the most that a long training takes
 STATUS_KIMG = 0.5  # thousands of images from one line of stats.jsonl to the next
 STATE_KIMG = 1  # ... from one complete state on disk to the next
 
@@ -177,7 +178,7 @@ def train_maskgan(
     Args:
         net, D, blender: trained in place; vae, lpips_vgg: frozen.
         on_status: gets (images seen, means of the losses since the last status) every `STATUS_KIMG`.
-        on_snapshot: gets (images seen, net) every `snapshot_kimg`; what it returns joins the next status.
+        on_snapshot: gets (images seen, net) every `SNAPSHOT_KIMG`; what it returns joins the next status.
     Returns:
         net in eval mode, frozen.
     Raises:
@@ -246,7 +247,7 @@ def train_maskgan(
         # Three intervals: snapshot, status, state.
         cur_nimg += batch
         finished = cur_nimg >= total_nimg
-        if on_snapshot is not None and (finished or due(cur_nimg, batch, params.snapshot_kimg)):
+        if on_snapshot is not None and (finished or due(cur_nimg, batch, max(SNAPSHOT_KIMG, params.kimg / SNAPSHOTS))):
             with torch.no_grad():
                 means.add(on_snapshot(cur_nimg, net))
         if finished or due(cur_nimg, batch, STATUS_KIMG):
