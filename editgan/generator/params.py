@@ -11,13 +11,6 @@ class WarmStartParams(Section):
     """Phase 1: the synthesis network as the decoder of principal components, growing from low resolution."""
 
     kimg: tuple[Annotated[float, Field(gt=0)], ...]  # at rising resolutions, the last at the full one; () leaves it out
-    batch: int = Field(ge=1)
-    lr: float = Field(gt=0)  # falls to 0 along a half cosine
-    pixel_weight: float = Field(ge=0)  # of L1 + L2
-    band_weight: float = Field(ge=0)  # of the relative errors in the bands of a Laplacian pyramid
-    perceptual_weight: float = Field(ge=0)
-    perceptual_images: int = Field(ge=1)  # images of each batch that the perceptual loss looks at
-    perceptual_interval: int = Field(ge=1)  # steps from one look to the next
 
 
 class GeneratorParams(Section):
@@ -64,7 +57,6 @@ class GeneratorParams(Section):
     start_from: str | None = None  # folder of another run's G_ema, D and code to begin with ...
     start_from_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")  # ... and the hash of its G_ema
     anchor_images: int = Field(default=0, ge=0)  # fakes of each batch that reconstruct real images; 0: none
-    anchor_weight: float = Field(default=1, ge=0)  # of the autoencoder's loss on them, beside the adversarial one
     noise_lr_multiplier: float = Field(default=1, ge=0)  # of the noise strengths
     d_first_kimg: float = Field(default=0, ge=0)  # the discriminator learns alone this long
 
@@ -100,5 +92,3 @@ class GeneratorParams(Section):
             raise ValueError(
                 "start_from and start_from_sha256 belong together; `sha256sum` of its G_ema.safetensors tells"
             )
-        if warm_start.perceptual_images > warm_start.batch:
-            raise ValueError("warm_start.perceptual_images must not exceed warm_start.batch")
