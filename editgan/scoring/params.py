@@ -12,15 +12,15 @@ Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
 class ScoringParams(Section):
     """Strengths of each method. One of them is chosen for the table, on validation heads by the guide."""
 
-    recipe: int = Field(ge=1)  # raise when a code change should change the result
+    recipe: int = Field(ge=1)  # raise it when a code change should change the result
     vector: str  # editing vector of EditGAN, a file of outputs/editing/vectors
-    plus_vector: str  # of EditGAN+
-    asked: float = Field(gt=0, le=1)  # share of smiles that the chosen strength is the least to reach
-    editgan: Strengths  # 1 is what the vector's heads learned
-    refined: Strengths  # of the vector before its refinement; the chosen one comes in any case
-    editgan_plus: Strengths  # 1 is what the vector's heads learned, in the mean
-    interfacegan: Strengths  # in units of W
-    localediting: Strengths  # 1 swaps the styles whole
+    plus_vector: str  # editing vector of EditGAN+
+    smiling_share: float = Field(gt=0, le=1)  # share of smiles that the chosen strength is the least to reach
+    editgan: Strengths  # strengths that are tried; 1 is what the vector's heads learned
+    refined: Strengths  # strengths of the vector before refinement; the chosen one comes anyway
+    editgan_plus: Strengths  # strengths of the mean of several heads' vectors
+    interfacegan: Strengths  # strengths in units of W, 1 is the paper's
+    localediting: Strengths  # strengths; 1 swaps the styles whole
 
     @model_validator(mode="after")
     def _positive_and_rising(self) -> "ScoringParams":

@@ -86,7 +86,7 @@ def choose(
     strengths: dict[str, tuple[float, ...]],
     vectors: dict[str, EditingVector],
 ) -> dict:
-    """For each method the least strength at which the guide calls the share `asked` of validation heads at rest
+    """For each method the least strength at which the guide calls the share `smiling_share` of validation heads at rest
     smiling, or the one with the most where none does. Heads that a vector was learned from stay out, of all methods."""
     params, data = context.params.scoring, context.input("data")
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"]
@@ -104,7 +104,7 @@ def choose(
             pictures = renderer.pictures(edit_at(strength))
             smile = measure(guide.smile, pictures, device=context.device, batch=BATCH)
             shares.append(float((smile >= SMILE_THRESHOLD).double().mean()))
-        enough = [index for index, share in enumerate(shares) if share >= params.asked]
+        enough = [index for index, share in enumerate(shares) if share >= params.smiling_share]
         best = enough[0] if enough else max(range(len(shares)), key=shares.__getitem__)
         chosen[name] = {"strength": strengths[name][best], f"smiling_guide_val{len(neutral)}": round(shares[best], 6)}
         print(f"{name}: strength {strengths[name][best]:g}, {shares[best]:.0%} of {len(neutral)} validation heads")

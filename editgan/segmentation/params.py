@@ -8,8 +8,8 @@ from editgan.section import Section
 class SegmentationParams(Section):
     """How S is trained."""
 
-    recipe: int = Field(ge=1)  # raise by hand when a code change should retrain S
-    labelled_images: int = Field(ge=1)  # first heads of the pool whose masks are used; the paper's 16
+    recipe: int = Field(ge=1)  # raise it when a code change should change the trained classifiers
+    labelled_images: int = Field(ge=1)  # heads at the start of the pool whose masks it learns from; the paper's 16
     members: int = Field(ge=1)  # classifiers in the ensemble
-    epochs: int = Field(ge=1)  # passes over all labelled pixels, each member in an order of its own
-    lr: float = Field(gt=0)  # Adam
+    epochs: int = Field(ge=1)  # passes over all labelled pixels
+    lr: float = Field(gt=0)  # rate of Adam

@@ -12,18 +12,18 @@ class DistillationParams(Section):
     learning rates 0.0002, vgg_images 8.
     """
 
-    recipe: int = Field(ge=1)  # raise when a code change should change the result
-    samples: int = Field(ge=4)  # latents, three images each
-    step: float = Field(gt=0)  # step along the direction, either way, in units of W
-    pairs: int = Field(ge=2)  # the most confident so many are kept, 6 * resolution^2 bytes of memory each; of these ...
-    val_pairs: int = Field(ge=1)  # ... so many only measure
+    recipe: int = Field(ge=1)  # raise it when a code change should change the trained network
+    samples: int = Field(ge=4)  # latents, of which the guide sees three images each: its own and a step either way
+    step: float = Field(gt=0)  # step along the smile of stage interfacegan, in units of W; the paper takes 1.5
+    pairs: int = Field(ge=2)  # pairs that are kept: those that the guide most surely calls opposite
+    val_pairs: int = Field(ge=1)  # pairs among these that only measure
     width: int = Field(ge=4)  # channels of the network at the full resolution, and of the discriminators' first layer
-    residual: bool  # add the source to the network's output; false: the paper's network
+    residual: bool  # true: add the source to the output; false: the paper's network
     kimg: float = Field(gt=0)  # pairs seen, in thousands
-    batch: int = Field(ge=1)
+    batch: int = Field(ge=1)  # pairs a step
     lr: float = Field(gt=0)  # of Adam for the first half of the training; then it falls to 0
-    d_lr: float = Field(gt=0)  # of the discriminators' Adam; falls alike
-    vgg_images: int = Field(ge=1)  # images of each batch that VGG looks at
+    d_lr: float = Field(gt=0)  # rate of the discriminators; falls alike
+    vgg_images: int = Field(ge=1)  # images of each batch that VGG looks at; the paper takes all
     mirror: bool  # show every pair flipped half of the time
 
     @model_validator(mode="after")
