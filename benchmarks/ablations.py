@@ -106,7 +106,7 @@ def learned(
         region.to(editor.device),
         weights=settings.weights.model_copy(update={"identity": identity}),
         steps=settings.steps,
-        learning_rate=settings.learning_rate,
+        lr=settings.lr,
         shared_rows=not free,
         identity=net if identity else None,
     )
@@ -145,9 +145,9 @@ def main() -> None:
     guess = invert(editor.G, editor.E, editor.lpips_vgg, to_float(photos).to(editor.device), steps=0).cpu()
     if missing:
         print(f"embedding {len(missing)} heads that stage encoder did not embed", flush=True)
-        steps, rate = params.encoder.inversion_steps, params.encoder.inversion_learning_rate
+        steps, rate = params.encoder.inversion_steps, params.encoder.inversion_lr
         found = to_float(photos[missing]).to(editor.device)
-        w_plus[missing] = invert(editor.G, editor.E, editor.lpips_vgg, found, steps=steps, learning_rate=rate).cpu()
+        w_plus[missing] = invert(editor.G, editor.E, editor.lpips_vgg, found, steps=steps, lr=rate).cpu()
     kept = measure(mobilefacenet, photos, device=editor.device, batch=50)  # [N, D]
 
     editor.set_latents(w_plus)

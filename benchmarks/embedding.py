@@ -70,14 +70,14 @@ def main() -> None:
             if name in made:
                 continue
             start = time.perf_counter()
-            made[name] = editor.set_image(photos, steps=steps, learning_rate=rate)
+            made[name] = editor.set_image(photos, steps=steps, lr=rate)
             row(name, made[name], time.perf_counter() - start)
     latents, tuned, seconds, most, rate = editor.w_plus, [], 0.0, options.steps[-1], options.rates[-1]
     terms = {"encoder consistency": "consistency_weight", "identity loss": "identity_weight"}
     for (term, argument), weight in zip(terms.items(), (options.consistency, options.identity), strict=True):
         if most and weight:
             name, start = f"encoder, {most} steps at {rate:g}, {term} {weight:g}", time.perf_counter()
-            made[name] = editor.set_image(photos, steps=most, learning_rate=rate, **{argument: weight})
+            made[name] = editor.set_image(photos, steps=most, lr=rate, **{argument: weight})
             row(name, made[name], time.perf_counter() - start)
     count = min(options.tuned, options.heads)
     if not count:

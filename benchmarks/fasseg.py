@@ -80,16 +80,16 @@ def main() -> None:
     print(f"{len(tests) - len(new)} of {len(tests)} test faces are in the training half, too, and left out")
     tests, truth = tests[new], truth[new]
     embedding = params.encoder
-    steps, rate = embedding.inversion_steps, embedding.inversion_learning_rate
+    steps, rate = embedding.inversion_steps, embedding.inversion_lr
     latents = []
     for faces in (images, tests):
-        editor.set_image(faces, steps=steps, learning_rate=rate)
+        editor.set_image(faces, steps=steps, lr=rate)
         latents.append(editor.w_plus)
     london = load_classes(data / "classes.json").names
     draws = [
         torch.randperm(len(images), generator=generator_for(params.seed, "fasseg", d)) for d in range(options.draws)
     ]
-    recipe = params.segmentation.model_dump(include={"members", "epochs", "batch", "learning_rate"})
+    recipe = params.segmentation.model_dump(include={"members", "epochs", "lr"})
     first = None
     print(f"\n| labels | draws | mIoU, mean | spread | {' | '.join(names)} |\n|---:|{'---:|' * (3 + len(names))}")
     for labels in options.labels:

@@ -93,8 +93,7 @@ def main() -> None:
             editor.lpips_vgg,
             to_float(torch.as_tensor(load_images(data / "pool.zip", part))).to(editor.device),
             steps=params.encoder.inversion_steps,
-            batch=params.encoder.inversion_batch,
-            learning_rate=params.encoder.inversion_learning_rate,
+            lr=params.encoder.inversion_lr,
         )
         embedded |= {str(head): w_plus for head, w_plus in zip(part, found.cpu(), strict=True)}
         save_tensors(kept, embedded, made_by)
@@ -102,7 +101,7 @@ def main() -> None:
     test = load_latents(options.outputs / "encoder" / "latents.safetensors")["test"]
     truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))
     masks = torch.as_tensor(load_masks(data / "pool.zip"))
-    recipe = params.segmentation.model_dump(include={"members", "epochs", "batch", "learning_rate"})
+    recipe = params.segmentation.model_dump(include={"members", "epochs", "lr"})
     for labels in options.labels:
         for draw, order in enumerate(draws):
             if any(row["labels"] == labels and row["draw"] == draw for row in rows):

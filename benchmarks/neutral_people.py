@@ -40,6 +40,7 @@ from editgan.metrics import (
     kernel_distance_spread,
 )
 from editgan.report.titles import title_of
+from editgan.scoring.rows import BATCH
 from editgan.weights import load_module, load_tensors, save_tensors
 
 SHOWN = 10  # people in the picture
@@ -70,7 +71,7 @@ def embedded(editor: Editor, photos: Tensor, params: EncoderParams, path: Path) 
         editor.set_image(
             photos[start : start + EMBEDDED],
             steps=params.inversion_steps,
-            learning_rate=params.inversion_learning_rate,
+            lr=params.inversion_lr,
         )
         kept[str(start)] = editor.w_plus.cpu()
         save_tensors(path, kept, {"made_by": made_by})
@@ -96,7 +97,7 @@ def main() -> None:
     editor.set_latents(embedded(editor, photos, params.encoder, options.latents))
     rows = {"input": photos, "reconstruction": editor.render(editor.w_plus)}
     print(f"{len(chosen)} people embedded; {len(others)} pictures of others are the reference", flush=True)
-    w_plus, batch = editor.w_plus, params.scoring.batch
+    w_plus, batch = editor.w_plus, BATCH
     vectors, methods, renderer = load_methods(
         outputs, vector=params.scoring.vector, plus=params.scoring.plus_vector, batch=batch, device=editor.device
     )
@@ -112,7 +113,7 @@ def main() -> None:
         vectors[EDITGAN],
         strengths[EDITGAN],
         steps=section.steps,
-        learning_rate=section.learning_rate,
+        lr=section.lr,
         weights=section.weights,
         batch=batch,
     )

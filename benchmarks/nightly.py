@@ -17,9 +17,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from editgan.config import NightlyParams, load_params
 from editgan.errors import UserError
-from editgan.report.regression import AT_ONCE, BASELINE, WATCHED, Figures, Key, changes, load_figures, tolerances_of
+from editgan.report.regression import (
+    AT_ONCE,
+    BASELINE,
+    WATCHED,
+    Figures,
+    Key,
+    NightlyParams,
+    changes,
+    load_figures,
+    load_tolerances,
+    tolerances_of,
+)  # fmt: skip
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.scoring.table import Row
 from editgan.training import generator_for
 
@@ -79,13 +90,12 @@ def rates(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figures", type=Path, default=BASELINE, help="folder with a benchmark's figures")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--method", default="editgan_plus", help="that regressions are planted in")
     parser.add_argument("--nights", type=int, default=40, help="of each kind")
     parser.add_argument("--churn", nargs="+", type=float, default=[0.0, 0.02, 0.05, 0.1])
     options = parser.parse_args()
     try:
-        params, accepted = load_params(options.params).nightly, load_figures(options.figures)
+        params, accepted = load_tolerances(PROJECT_ROOT), load_figures(options.figures)
     except UserError as error:
         sys.exit(str(error))
     families = list(dict.fromkeys(held for name, (held, _) in WATCHED.items() if name not in AT_ONCE))

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
-from editgan.config import NightlyParams, load_params
+from editgan.config import load_params
 from editgan.data.archive import load_attributes, load_classes, load_masks
 from editgan.editing.edits import load_edits
 from editgan.editing.masks import edit_region
 from editgan.editing.optimize import edit
-from editgan.editing.stage import plan
+from editgan.editing.stage import PREVIEW_HEADS, plan
 from editgan.editing.vectors import EditingVector, apply_vector
 from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES
@@ -43,16 +43,20 @@ from editgan.report.regression import (
     Change,
     Figures,
     Key,
+    NightlyParams,
     changes,
     load_figures,
+    load_tolerances,
     tolerances_of,
 )
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.stage import select_device
 from editgan.scoring.rows import Rows
 from editgan.scoring.scores import load_heads, save_heads
 from editgan.scoring.table import Column, Row
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.predict import features_of, predict_masks
+from editgan.segmentation.stage import MIN_LABEL_PIXELS
 from editgan.segmentation.training import drop_small_labels, train_ensemble
 from editgan.training import generator_for
 from editgan.weights import sha256
@@ -81,12 +85,11 @@ class Nights:
         masks = torch.as_tensor(load_masks(self.data / "pool.zip", range(len(self.labelled))))
         return train_ensemble(
             features_of(self.G, self.labelled, self.device)[1],
-            drop_small_labels(masks, params.min_label_pixels).to(self.device),
+            drop_small_labels(masks, MIN_LABEL_PIXELS).to(self.device),
             class_names=load_classes(self.data / "classes.json").names,
             members=members,
             epochs=params.epochs,
-            batch=params.batch,
-            learning_rate=params.learning_rate,
+            lr=params.lr,
             seed=seed,
         )
 
@@ -104,7 +107,7 @@ class Nights:
             donor_attributes=load_attributes(self.data / "pool.zip")[:count],
             folder=self.edits_file.parent,
             heads=params.heads,
-            preview_heads=params.preview_heads,
+            preview_heads=PREVIEW_HEADS,
         ):
             start = self.val[lesson.sources]
             before, targets = (torch.as_tensor(masks, device=self.device) for masks in (lesson.before, lesson.targets))
@@ -117,7 +120,7 @@ class Nights:
                 edit_region(before, targets, S.class_ids(lesson.edit.region)),
                 weights=params.edit.weights,
                 steps=params.edit.steps,
-                learning_rate=params.edit.learning_rate,
+                lr=params.edit.lr,
                 shared_rows=params.shared_rows,
             )
             found[lesson.name] = EditingVector(
@@ -227,13 +230,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nights"), help="keeps the figures of nights")
     options = parser.parse_args()
     try:
-        accepted, nights = load_figures(options.accepted), Nights(options.outputs, options.params, options.edits)
+        accepted, params = load_figures(options.accepted), load_tolerances(PROJECT_ROOT)
+        nights = Nights(options.outputs, options.params, options.edits)
     except UserError as error:
         sys.exit(str(error))
-    params, members = nights.params.nightly, nights.params.segmentation.members
+    members = nights.params.segmentation.members
     models = ("generator/G_ema", "encoder/latents", "segmentation/S", "judges/judge")
     made_by = {name: sha256(options.outputs / f"{name}.safetensors") for name in models}
-    made_by["params"] = nights.params.model_dump(mode="json", exclude={"nightly", "runtime"})
+    made_by["params"] = nights.params.model_dump(mode="json", exclude={"runtime"})
 
     def night(name: str, make) -> Figures:
         return whole(accepted, kept(options.folder / f"{name}.safetensors", made_by, make))

@@ -167,7 +167,7 @@ def measure(resolution: int, steps: int) -> dict[str, object]:
         update=dict(
             channel_base=g_base, d_channel_base=d_base, channel_max=channel_max, batch=BATCH, anchor_images=0,
             warm_start=params.warm_start.model_copy(update={"kimg": ()}), d_first_kimg=0.0,
-            tick_kimg=WARM_STEPS * BATCH / 1000, state_kimg=1e6, snapshot_kimg=1e6,
+            status_kimg=WARM_STEPS * BATCH / 1000, state_kimg=1e6, snapshot_kimg=1e6,
         )
     )  # fmt: skip
 

@@ -35,6 +35,7 @@ from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
 from editgan.methods.registry import load_methods
 from editgan.methods.smile import DISTILLATION, EDITGAN, INPUT, MASKGAN, RECONSTRUCTION, refined_name
 from editgan.metrics import kernel_distance
+from editgan.scoring.rows import BATCH
 from editgan.weights import load_module, load_tensors, save_tensors, sha256
 
 EMBEDDED = 80  # heads between two saves
@@ -50,7 +51,7 @@ def embedded(editor: Editor, photos: Tensor, params: Params, work: Path) -> Tens
             part = to_float(photos[start : start + EMBEDDED]).to(editor.device)
             found = invert(
                 editor.G, editor.E, editor.lpips_vgg, part, steps=section.inversion_steps,
-                batch=section.inversion_batch, learning_rate=section.inversion_learning_rate,
+                lr=section.inversion_lr,
             )  # fmt: skip
             save_tensors(path, {"w_plus": found.cpu()})
             print(f"embedded {start + len(part)} of {len(photos)}", flush=True)
@@ -89,7 +90,7 @@ def main() -> None:
     w_plus = embedded(editor, photos, params, work)
 
     vectors, methods, renderer = load_methods(
-        outputs, vector=scoring.vector, plus=scoring.plus_vector, batch=scoring.batch, device=editor.device,
+        outputs, vector=scoring.vector, plus=scoring.plus_vector, batch=BATCH, device=editor.device,
     )  # fmt: skip
     chosen = json.loads((outputs / "scoring" / "metrics.json").read_text())["chosen"]
     judges = load_judges(outputs / "assets", outputs / "judges", editor.device)
@@ -113,12 +114,12 @@ def main() -> None:
         made = editor.apply({vectors[EDITGAN].name: chosen[EDITGAN]["strength"]}, refine=steps)
         show(f"{refined_name(steps)}, {count} heads", made.images)
     distilled = load_module(outputs / DISTILLATION / "generator.safetensors", GlobalGenerator).to(editor.device)
-    show(DISTILLATION, smile(distilled, photos, batch=scoring.batch))
+    show(DISTILLATION, smile(distilled, photos, batch=BATCH))
     maskgan = load_module(outputs / MASKGAN / "generator.safetensors", MaskGAN).to(editor.device)
     masks = torch.as_tensor(load_masks(data / "train_labels.zip", neutral))
     donor = read_mask(outputs / MASKGAN / "donor.png", resolution=params.resolution, classes=len(editor.class_names))
     wanted = smile_masks(masks, donor, editor.class_names)
-    show(MASKGAN, edit(maskgan, photos, masks, wanted, batch=scoring.batch))
+    show(MASKGAN, edit(maskgan, photos, masks, wanted, batch=BATCH))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def random_images() -> torch.Tensor:
 def settings(steps: int) -> GeneratorParams:
     params = load_params(PROJECT_ROOT / "params" / "heads64.yaml").generator
     kimg = (WARM_STEPS + steps) * params.batch / 1000
-    rare = {name: 1e6 for name in ("tick_kimg", "snapshot_kimg", "state_kimg")}
+    rare = {name: 1e6 for name in ("status_kimg", "snapshot_kimg", "state_kimg")}
     return params.model_copy(update={"kimg": kimg, "projected_from_kimg": 0.0, **rare})
 
 

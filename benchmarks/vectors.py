@@ -59,7 +59,7 @@ def main() -> None:
                 editor.lpips_vgg,
                 photos.to(editor.device),
                 steps=params.encoder.inversion_steps,
-                learning_rate=params.encoder.inversion_learning_rate,
+                lr=params.encoder.inversion_lr,
             )
             val.update(zip(missing, found.cpu(), strict=True))
 
@@ -91,7 +91,7 @@ def main() -> None:
             wanted,
             region,
             steps=options_of.steps,
-            learning_rate=options_of.learning_rate,
+            lr=options_of.lr,
             weights=options_of.weights,
             shared_rows=params.editing.shared_rows,
         )

@@ -5,10 +5,9 @@ import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
-from editgan.errors import UserError
+from editgan.params_file import checked, read_params
 from editgan.section import Section
 
 STAGES = (
@@ -25,19 +24,10 @@ FITS = (
     ("maskgan.val_images", "data.val"),
     ("segmentation.labelled_images", "data.few_shot"),
     ("benchmark.grid_heads", "data.test"),
-    ("samples.judged_images", "samples.images"),
-    ("samples.nearest", "data.test"),
     ("resolution", "generator.channel_base"),
     ("resolution", "generator.d_channel_base"),
     ("resolution", "encoder.channel_base"),
 )
-
-
-# Layers of stride 2, and as a power of two the least side that must be left after them; `style_downs` follow two more.
-MASKGAN_DOWNS = {
-    "maskgan.num_downs": 2, "maskgan.style_downs": 4, "maskgan.vae.num_downs": 2, "maskgan.parser.depth": 2,
-    "maskgan.blender.num_downs": 2,
-}  # fmt: skip
 
 
 class RuntimeParams(Section):
@@ -52,41 +42,12 @@ class RuntimeParams(Section):
     training: str | None = Field(default=None, pattern=r"^[\w-]+$")
 
 
-class MethodTolerance(Section):
-    """How much worse the rows of methods may become, in the units of the benchmark's metrics.json."""
-
-    smiling: float = Field(ge=0)  # percentage points
-    identity: float = Field(ge=0)  # cosine
-    lpips: float = Field(ge=0)
-    l2: float = Field(ge=0)
-    leak: float = Field(ge=0)
-    mouth_iou: float = Field(ge=0)
-    area: float = Field(ge=0)  # percentage points
-    fid: float = Field(ge=0)
-    kid: float = Field(ge=0)
-
-
-class ToleranceParams(MethodTolerance):
-    """How much worse all rows may become."""
-
-    segmentation_accuracy: float = Field(ge=0)  # percentage points
-
-
-class NightlyParams(Section):
-    """What a nightly run may be worse by than the accepted baseline; no stage reads it."""
-
-    bootstrap: int = Field(ge=1000)  # resamples of heads behind the intervals
-    tolerance: ToleranceParams
-    single_vector: MethodTolerance  # in its place for the rows of EditGAN's vector, which is learned from few heads
-
-
 class BaseParams(Section):
-    """The keys that every stage sees, and those that none does."""
+    """The keys that belong to no stage, and what one section asks of another."""
 
     seed: int = Field(ge=0, lt=2**31)
     resolution: int = Field(ge=32, le=1024)
     runtime: RuntimeParams = RuntimeParams()
-    nightly: NightlyParams
 
     @field_validator("resolution")
     @classmethod
@@ -107,12 +68,6 @@ class BaseParams(Section):
             raise ValueError(
                 f"generator.warm_start.kimg has {sizes} entries, too many for resolution {self.resolution}"
             )
-        downs = _value(self, "distillation.num_downs")
-        if 2 ** (downs + 2) > self.resolution:  # at least 4 pixels are left
-            raise ValueError(f"distillation.num_downs {downs} is too many for resolution {self.resolution}")
-        for key, least in MASKGAN_DOWNS.items():
-            if 2 ** (_value(self, key) + least) > self.resolution:
-                raise ValueError(f"{key} {_value(self, key)} is too many for resolution {self.resolution}")
         return self
 
 
@@ -134,25 +89,14 @@ Params: Any = create_model("Params", __base__=BaseParams, **{stage: (section_cla
 
 
 def load_params(path: str | Path = "params.yaml") -> "Params":
-    """Read and check a params file.
+    """Read and check a params file; one in params/ is merged over params.yaml.
 
     Raises:
         UserError: the file is missing or no YAML, a key is unknown or missing, or a value is out of range; the message
             lists every fault with its key and the value given.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such params file (found here: {_params_files()})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}, found {content!r}")
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"{path}:\n" + "\n".join(_fault(detail) for detail in error.errors())) from None
+    return checked(Params, read_params(path), path)
 
 
 def flatten(section: Section, prefix: str = "") -> dict[str, Any]:
@@ -170,18 +114,3 @@ def stage_params(name: str, params: Params) -> dict[str, object]:
     """What a stage's run records: the shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
     shared = {"seed": params.seed, "resolution": params.resolution}
     return shared | flatten(params.runtime, "runtime.") | flatten(getattr(params, name), f"{name}.")
-
-
-def _params_files() -> str:
-    found = [*Path().glob("params.yaml"), *sorted(Path().glob("params/*.yaml"))]
-    return ", ".join(str(path) for path in found) or "none"
-
-
-def _fault(detail: dict[str, Any]) -> str:
-    """One line for one fault of pydantic's list: the dotted key, what is wrong, the value given."""
-    key = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
-    if detail["type"] == "extra_forbidden":
-        return f"  {key}: unknown key (given {detail['input']!r}); remove it or correct its spelling"
-    if detail["type"] == "missing":
-        return f"  {key}: missing; give it as in params.yaml"
-    return f"  {key}: {detail['msg']} (given {detail['input']!r})"

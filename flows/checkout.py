@@ -1,7 +1,7 @@
 """Checkouts under runs/NAME: other runs of the same project that leave the default one untouched.
 
 A checkout is a git clone that borrows the project's objects, brought to the state of the project's working tree, with
-one params file in the place of its params.yaml. It shares the DVC cache, the downloads and the MLflow store, and keeps
+one params file merged into its params.yaml. It shares the DVC cache, the downloads and the MLflow store, and keeps
 its own outputs, dvc.lock and resumable state.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from editgan.errors import UserError
+from editgan.params_file import read_params
 
 SCRATCH_MARK = "editgan-scratch"  # in .git of a checkout that began with nothing
 # What a checkout has of its own once it exists: results of its own parameters.
@@ -38,8 +39,9 @@ def prepare_checkout(
     Args:
         project: the project to copy, a git repository.
         checkout: the folder, e.g. runs/ci.
-        params: params file, relative to the project or absolute; edits/ beside it may hold edits of the same name,
-            which take the place of edits.yaml: another data set has other part classes.
+        params: params file, relative to the project or absolute, whose values take the place of those of the
+            project's params.yaml; edits/ beside it may hold edits of the same name, which take the place of edits.yaml:
+            another data set has other part classes.
         cache: folder of its DVC cache, None for the project's.
         results: the checkout began with what the project's stages had left; without, with nothing.
         follow: an older checkout, too, takes over the project's dvc.lock and metrics: what was released meanwhile.
@@ -68,7 +70,7 @@ def prepare_checkout(
             (folder / ".git" / SCRATCH_MARK).touch()
     _follow_commit(project, folder)
     _copy_working_tree(project, folder, keep_own=not ((new or follow) and results))
-    shutil.copyfile(params, folder / "params.yaml")
+    _write_params(project, params, folder / "params.yaml")
     if overrides:
         override(folder / "params.yaml", overrides)
     edits = params.parent / "edits" / params.name
@@ -76,6 +78,15 @@ def prepare_checkout(
         shutil.copyfile(edits, folder / "edits.yaml")
     _share_cache(project, folder, cache or _cache_dir(project))
     return folder.rename(checkout)
+
+
+def _write_params(project: Path, params: Path, target: Path) -> None:
+    """Write the whole of a params file; the project's own keeps its comments."""
+    default = project / "params.yaml"
+    if params.resolve() == default.resolve():
+        shutil.copyfile(default, target)
+    else:
+        target.write_text(yaml.safe_dump(read_params(params, default), sort_keys=False))
 
 
 def override(params: Path, overrides: Mapping[str, str]) -> None:

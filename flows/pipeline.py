@@ -158,15 +158,14 @@ class Regressed(RuntimeError):
 def decide(root: Path) -> str | None:
     """What of the benchmark has become worse than the accepted baseline; empty if nothing, None without a baseline."""
     from editgan.config import load_params  # brings torch, which a flow does without as long as it can
-    from editgan.report.regression import BASELINE, judged
+    from editgan.report.regression import BASELINE, judged, load_tolerances
 
     if not any((root / BASELINE).glob("*")):
         page = NO_BASELINE.format(BASELINE)
         get_run_logger().warning(page)
         create_markdown_artifact(page, key="regression", description="no baseline")
         return None
-    params = load_params(root / DEFAULT_PARAMS)
-    found = judged(root, params.nightly, seed=params.seed)
+    found = judged(root, load_tolerances(root), seed=load_params(root / DEFAULT_PARAMS).seed)
     worse = "; ".join(str(change) for change in found if change.regressed)
     verdict = f"worse than the accepted baseline: {worse}" if worse else "nothing is worse than the accepted baseline"
     table = markdown_table([change.cells() for change in found if change.regressed or change.difference])

@@ -99,7 +99,7 @@ class Enough(Exception):
 def scheduled(params: GeneratorParams, kimg: float) -> GeneratorParams:
     """The same training in another length: ten ticks, the projected discriminator after a tenth."""
     tick = kimg / 10
-    every = {"tick_kimg": tick, "snapshot_kimg": tick, "state_kimg": tick}
+    every = {"status_kimg": tick, "snapshot_kimg": tick, "state_kimg": tick}
     return params.model_copy(update={"kimg": kimg, "projected_from_kimg": tick, **every})
 
 

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import random
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from editgan.params_file import read_params
 from editgan.runtime.environment import PROJECT_ROOT, apply_environment
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0", ""}
@@ -88,6 +89,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project folder with the tiny parameters, for tests of the machinery around stages; made the cwd."""
     root = tmp_path / "project"
     root.mkdir()
-    shutil.copy(PROJECT_ROOT / "params" / "ci.yaml", root / "params.yaml")
+    whole = read_params(PROJECT_ROOT / "params" / "ci.yaml")
+    (root / "params.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
     monkeypatch.chdir(root)
     return root

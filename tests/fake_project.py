@@ -11,12 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+import yaml
 
+from editgan.params_file import read_params
 from editgan.runtime.environment import PROJECT_ROOT
 
 STAGES = ("first", "second", "third")
 SEPARATE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "EDITGAN_TRACKING_URI", "PREFECT_HOME", "XDG_CACHE_HOME")
-PARAMS = (PROJECT_ROOT / "params" / "ci.yaml").read_text()
+PARAMS = yaml.safe_dump(read_params(PROJECT_ROOT / "params" / "ci.yaml"), sort_keys=False)
 # Counts to the number in NAME.txt, a step every tenth of a second, and goes on where it was stopped.
 STAGE = """
 import hashlib, json, os, sys, time
@@ -66,7 +68,9 @@ def make_project(root: Path) -> Path:
         shutil.copy(PROJECT_ROOT / ".dvc" / name, root / ".dvc")
     (root / "params.yaml").write_text(PARAMS)
     (root / "params").mkdir()
-    (root / "params" / "other.yaml").write_text(PARAMS.replace("seed: 0", "seed: 1"))
+    (root / "params" / "other.yaml").write_text("seed: 1\n")
+    (root / "baseline").mkdir()
+    shutil.copy(PROJECT_ROOT / "baseline" / "tolerances.yaml", root / "baseline")
     (root / "stage.py").write_text(STAGE)
     entries = [_entry(before, stage) for before, stage in zip((None, *STAGES[:-1]), STAGES, strict=True)]
     (root / "dvc.yaml").write_text("stages:\n" + "".join(entries))

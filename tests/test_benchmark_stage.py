@@ -94,10 +94,12 @@ def context(tmp_path, monkeypatch):
     save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
     monkeypatch.setattr(scoring_stage, "load_network", lambda *_: PixelDistance())
     monkeypatch.setattr(rows, "load_judges", lambda *_: stand_ins())
+    monkeypatch.setattr(rows, "BATCH", 4)
+    monkeypatch.setattr(scoring_stage, "BATCH", 4)
     monkeypatch.setattr(rows, "processes_on", lambda device: 1)  # the stand-ins live in this process
     monkeypatch.setattr(scoring_stage, "load_guide", lambda *_: RedMouth())
 
-    refinement = OptimizationParams(steps=2, learning_rate=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
+    refinement = OptimizationParams(steps=2, lr=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
     params = SimpleNamespace(
         model_dump=lambda **_: {"seed": 0},
         seed=0,
@@ -106,8 +108,8 @@ def context(tmp_path, monkeypatch):
         segmentation=SimpleNamespace(labelled_images=4),
         data=SimpleNamespace(source="heads"),
         scoring=ScoringParams(
-            recipe=1, vector="smile", plus_vector="smile_of_8", asked=0.9, editgan=(0.5, 1), refined=(1,),
-            editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1), batch=4,
+            recipe=1, vector="smile", plus_vector="smile_of_8", smiling_share=0.9, editgan=(0.5, 1), refined=(1,),
+            editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1),
         ),
         benchmark=BenchmarkParams(grid_heads=3),
         **{name: getattr(OTHERS, name) for name in ("interfacegan", "localediting", "distillation", "maskgan")},

@@ -11,6 +11,10 @@ from editgan.errors import UserError
 from flows.checkout import prepare_checkout
 
 
+def params_of(folder: Path) -> dict:
+    return yaml.safe_load((folder / "params.yaml").read_text())
+
+
 def test_checkout_follows_the_working_tree_and_keeps_its_results(tmp_path):
     project = make_project(tmp_path / "project")
     checkout = prepare_checkout(project, project / "runs" / "other", Path("params/other.yaml"))
@@ -42,7 +46,7 @@ def test_checkout_takes_over_what_was_released_where_it_is_to_follow(tmp_path):
     prepare_checkout(project, checkout, params, follow=True)
     assert (checkout / "dvc.lock").read_text() == "released"
     assert (checkout / "outputs" / "first" / "metrics.json").read_text() == "{}"
-    assert (checkout / "params.yaml").read_text() == params.read_text()
+    assert params_of(checkout) == params_of(project) | {"seed": 1}
 
 
 def test_overrides_change_the_params_of_the_checkout_alone(tmp_path):
@@ -51,13 +55,27 @@ def test_overrides_change_the_params_of_the_checkout_alone(tmp_path):
     before = params.read_text()
     folder = project / "runs" / "other"
     prepare_checkout(project, folder, params, overrides={"editing.edit.steps": "7", "seed": "5"})
-    content = yaml.safe_load((folder / "params.yaml").read_text())
+    content = params_of(folder)
     assert content["editing"]["edit"]["steps"] == 7 and content["seed"] == 5 and params.read_text() == before
     prepare_checkout(project, folder, params)
-    assert (folder / "params.yaml").read_text() == before, "the next run has its own"
+    assert params_of(folder) == params_of(project) | {"seed": 1}, "the next run has its own"
     for key in ("editing.edit.nothing", "seed.nothing", "nothing"):
         with pytest.raises(UserError, match=f"{key}=1: params.yaml has no such key"):
             prepare_checkout(project, folder, params, overrides={key: "1"})
+
+
+def test_a_checkout_has_all_params_and_those_of_its_file_differ(tmp_path):
+    project = make_project(tmp_path / "project")
+    params, default = project / "params" / "other.yaml", params_of(project)
+    params.write_text("seed: 1\nediting: {edit: {steps: 7}}\ngenerator: {warm_start: null}\n")
+    content = params_of(prepare_checkout(project, project / "runs" / "other", params))
+    assert content["editing"]["edit"] == default["editing"]["edit"] | {"steps": 7}
+    assert content["generator"] == default["generator"] | {"warm_start": None}
+    plain = prepare_checkout(project, project / "runs" / "plain", Path("params.yaml"))
+    assert (plain / "params.yaml").read_text() == (project / "params.yaml").read_text()
+    params.write_text("editing: {edit: {stpes: 7}}\n")
+    with pytest.raises(UserError, match=r"other\.yaml: editing\.edit\.stpes: unknown key \(given 7\)"):
+        prepare_checkout(project, project / "runs" / "other", params)
 
 
 def test_checkout_is_there_once_it_is_whole(tmp_path, monkeypatch):

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 from test_encoder import tiny_generator
 from torch import nn
 
@@ -18,6 +17,7 @@ from editgan.errors import UserError
 from editgan.images import to_float, to_uint8
 from editgan.methods.distillation import pairs as distillation
 from editgan.methods.distillation import stage
+from editgan.methods.distillation import train as training
 from editgan.methods.distillation.pairs import choose_pairs, rate_at, shifted, smile
 from editgan.methods.distillation.params import DistillationParams
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, initialise
@@ -29,12 +29,17 @@ from editgan.weights import load_module, load_tensors, save_module, save_tensors
 
 ROOT = Path(__file__).parent.parent
 TINY = dict(
-    recipe=1, samples=60, truncation_psi=0.7, step=3.0, rows=4, pairs=12, val_pairs=4,
-    width=8, num_downs=1, num_blocks=1, residual=True, d_width=4,
-    kimg=0.048, batch=4, learning_rate=2e-3, d_learning_rate=2e-4, feature_matching_weight=10, vgg_weight=10,
-    vgg_images=2, mirror=True,
-    status_kimg=0.008, snapshot_kimg=0.024, state_kimg=0.024,
+    recipe=1, samples=60, step=3.0, pairs=12, val_pairs=4, width=8, residual=True,
+    kimg=0.048, batch=4, lr=2e-3, d_lr=2e-4, vgg_images=2, mirror=True,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def short_intervals(monkeypatch):
+    """Snapshots, progress and state as often as these short trainings need them."""
+    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
+    monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
+    monkeypatch.setattr(training, "STATE_KIMG", 0.024)
 
 
 class StandInVgg(nn.Module):
@@ -60,24 +65,29 @@ def planted_pairs(count: int = 12, side: int = 16) -> Pairs:
 
 def networks(seed: int = 0) -> tuple[GlobalGenerator, MultiscaleDiscriminator]:
     generator = torch.Generator().manual_seed(seed)
-    net = GlobalGenerator(**{name: TINY[name] for name in ("width", "num_downs", "num_blocks", "residual")})
-    D = MultiscaleDiscriminator(in_channels=6, width=TINY["d_width"])
+    net = GlobalGenerator(width=8, num_downs=1, num_blocks=1, residual=True)
+    D = MultiscaleDiscriminator(in_channels=6, width=4)
     return initialise(net, generator), initialise(D, generator)
 
 
 def train(work, pairs, vgg=None, on_status=None, **changes):
     rows, (net, D) = [], networks()
-    train_distillation(
-        net,
-        D,
-        vgg or StandInVgg(),
-        pairs,
-        DistillationParams(**(TINY | changes)),
-        seed=3,
-        work=work,
-        on_status=on_status or (lambda nimg, row: rows.append({"nimg": nimg} | row)),
-        on_snapshot=lambda nimg, net: {"val_seen": float(nimg)},
-    )
+    constants = {name: value for name, value in changes.items() if name.isupper()}
+    params = DistillationParams(**(TINY | {name: value for name, value in changes.items() if name not in constants}))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in constants.items():
+            patch.setattr(training, name, value)
+        train_distillation(
+            net,
+            D,
+            vgg or StandInVgg(),
+            pairs,
+            params,
+            seed=3,
+            work=work,
+            on_status=on_status or (lambda nimg, row: rows.append({"nimg": nimg} | row)),
+            on_snapshot=lambda nimg, net: {"val_seen": float(nimg)},
+        )
     return net, D, rows
 
 
@@ -178,19 +188,19 @@ def test_resumed_run_equals_unbroken_run(tmp_path):
 
 def test_learns_a_tiny_set(tmp_path):
     """The bar appears where it belongs, and the rest stays; discriminators that learn slowly do not tell four apart."""
-    pairs, intervals = planted_pairs(4), dict(status_kimg=0.2, snapshot_kimg=2, state_kimg=2)
-    net, _, rows = train(tmp_path, pairs, kimg=1.2, d_learning_rate=1e-5, mirror=False, **intervals)
+    pairs, intervals = planted_pairs(4), dict(STATUS_KIMG=0.2, SNAPSHOT_KIMG=2, STATE_KIMG=2)
+    net, _, rows = train(tmp_path, pairs, kimg=1.2, d_lr=1e-5, mirror=False, **intervals)
     assert rows[-1]["l1"] < 0.5 * rows[0]["l1"]
     outputs, bar = to_float(smile(net, pairs.sources)), (slice(None), slice(None), slice(12, 14), slice(4, -4))
     targets, sources = to_float(pairs.targets), to_float(pairs.sources)
     assert (outputs[bar] - targets[bar]).abs().mean() < 0.3 * (sources[bar] - targets[bar]).abs().mean()
 
 
-@pytest.mark.parametrize("weight", ["feature_matching_weight", "vgg_weight"])
+@pytest.mark.parametrize("weight", ["FEATURE_MATCHING_WEIGHT", "VGG_WEIGHT"])
 def test_each_distance_alone_teaches(tmp_path, weight):
-    changes = {"feature_matching_weight": 0, "vgg_weight": 0} | {weight: 10}
-    intervals = dict(status_kimg=0.08, snapshot_kimg=1, state_kimg=1)
-    _, _, rows = train(tmp_path, planted_pairs(4), kimg=0.48, learning_rate=5e-3, **changes, **intervals)
+    changes = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}
+    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=1, STATE_KIMG=1)
+    _, _, rows = train(tmp_path, planted_pairs(4), kimg=0.48, lr=5e-3, **changes, **intervals)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 
 
@@ -230,16 +240,17 @@ def test_params_must_fit_each_other(changes, message):
         DistillationParams(**(TINY | changes))
 
 
-def test_default_network_is_small_and_fits_its_images(tmp_path):
+def test_default_network_is_small():
     params = load_params(ROOT / "params.yaml")
-    section = params.distillation
-    net = GlobalGenerator(width=section.width, num_downs=section.num_downs, num_blocks=section.num_blocks)
+    net = GlobalGenerator(width=params.distillation.width, **stage.depth_of(params.resolution))
     assert count_parameters(net) <= 1.2e6, "2.4 MB in half precision"
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["distillation"]["num_downs"] = 5
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match="distillation.num_downs 5 is too many for resolution 64"):
-        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512, 1024])
+def test_every_resolution_has_a_network_that_leaves_four_pixels(resolution):
+    depth = stage.depth_of(resolution)
+    assert 1 <= depth["num_downs"] <= 4 and resolution >> depth["num_downs"] >= 4
+    assert depth["num_blocks"] == (9 if resolution >= 256 else 3), "the paper's from 256 px on"
 
 
 def test_a_curve_improves_while_its_last_quarter_does():

@@ -101,10 +101,10 @@ def test_cheap_stages_depend_on_their_own_package(name):
 # Modules that read, write, record and run: a figure does not change with them.
 CARRIERS = {
     "editgan", "editgan._compat", "editgan.assets.manifest", "editgan.config", "editgan.data.archive",
-    "editgan.encoder.encoder", "editgan.errors", "editgan.generator.principal_components", "editgan.runtime",
-    "editgan.runtime.environment", "editgan.runtime.graph", "editgan.runtime.origin", "editgan.runtime.process",
-    "editgan.runtime.progress", "editgan.runtime.stage", "editgan.runtime.tracking", "editgan.section",
-    "editgan.weights",
+    "editgan.encoder.encoder", "editgan.errors", "editgan.generator.principal_components", "editgan.params_file",
+    "editgan.runtime", "editgan.runtime.environment", "editgan.runtime.graph", "editgan.runtime.origin",
+    "editgan.runtime.process", "editgan.runtime.progress", "editgan.runtime.stage", "editgan.runtime.tracking",
+    "editgan.section", "editgan.weights",
 }  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_input_hash_follows_params_and_content(tmp_path):
     part = replace(stage, params=("editing.refine",))
     refine = {**params["editing"]["refine"], "steps": 7}
     first_of_part = input_hash(part, tmp_path, params)
-    for key, value, same in (("preview_heads", 9, True), ("refine", refine, False)):
+    for key, value, same in (("heads", 9, True), ("refine", refine, False)):
         changed = {**params, "editing": {**params["editing"], key: value}}
         assert (input_hash(part, tmp_path, changed) == first_of_part) is same, "a stage may depend on part of a section"
     (tmp_path / "editgan/editing/vectors.py").write_text("2")

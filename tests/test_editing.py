@@ -280,7 +280,7 @@ def test_best_iterate_is_kept_for_each_image_and_updates_are_counted():
         zero = torch.zeros_like(total)
         return EditLoss(total=total, lpips=zero, mse=zero, ce=zero, identity=zero, followed=zero)
 
-    result = optimize(objective, torch.zeros(3, 1, 1), steps=7, learning_rate=0.1)
+    result = optimize(objective, torch.zeros(3, 1, 1), steps=7, lr=0.1)
     iterates = torch.stack(seen)[:, :, 0, 0]  # [8, 3]
     distance = (iterates - goals).abs()
     assert len(seen) == 8 and torch.equal(result.best.total, distance.min(0).values)

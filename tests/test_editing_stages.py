@@ -102,7 +102,8 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.assets
-def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, assets_dir: Path, capsys):
+def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, assets_dir: Path, capsys, monkeypatch):
+    monkeypatch.setattr(editing, "PREVIEW_HEADS", 2)
     make_inputs(checkout, assets_dir)
     out = run_stage(checkout, "segmentation")
     metrics = json.loads((out / "metrics.json").read_text())

@@ -109,7 +109,7 @@ def test_an_identity_loss_brings_the_face_nearer(editor, monkeypatch):
 def test_tuning_brings_photos_nearer_and_is_left_behind_by_the_next_image(editor):
     before = editor.set_image(photos()[0], steps=0)
     trained, weights = editor.G, [parameter.clone() for parameter in editor.G.parameters()]
-    after = editor.tune(steps=40, learning_rate=0.01)
+    after = editor.tune(steps=40, lr=0.01)
 
     def error(images):
         return (images.float() - photos()[:1].float()).square().mean().item()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from editgan.config import load_params
+from editgan.encoder import train as training
 from editgan.encoder.encoder import (
     Encoder,
     group_sizes,
@@ -33,23 +34,22 @@ TINY = dict(
     channel_base=256,
     channel_max=16,
     pyramid_width=16,
-    head_width=16,
     kimg=0.048,
     warmup_kimg=0.016,
     batch=4,
-    learning_rate=5e-3,
-    truncation_psi=0.7,
-    lpips_weight=10,
-    l2_weight=1,
-    latent_weight=5,
-    status_kimg=0.008,
-    snapshot_kimg=0.024,
-    state_kimg=0.024,
+    lr=5e-3,
     val_images=4,
     inversion_steps=2,
-    inversion_learning_rate=0.05,
-    inversion_batch=4,
+    inversion_lr=0.05,
 )
+
+
+@pytest.fixture(autouse=True)
+def short_intervals(monkeypatch):
+    """Snapshots, progress and state as often as these short trainings need them."""
+    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
+    monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
+    monkeypatch.setattr(training, "STATE_KIMG", 0.024)
 
 
 class StandInLpips(nn.Module):
@@ -111,8 +111,8 @@ def test_groups_of_rows():
 @pytest.mark.parametrize("resolution", [64, 256])
 def test_at_most_eight_million_parameters_in_the_default_run(resolution):
     params = load_params(ROOT / "params.yaml")
-    names = ("channel_base", "channel_max", "pyramid_width", "head_width")
-    sizes = {name: getattr(params.encoder, name) for name in names}
+    sizes = {name: getattr(params.encoder, name) for name in ("channel_base", "channel_max", "pyramid_width")}
+    sizes["head_width"] = params.encoder.channel_max
     num_ws = 2 * resolution.bit_length() - 4
     E = Encoder(img_resolution=resolution, num_ws=num_ws, w_dim=params.generator.w_dim, **sizes)
     assert 1e6 < count_parameters(E) <= 8e6  # beside them stand the fixed components, 3.1 M numbers at 64 px
@@ -169,17 +169,22 @@ def test_schedule():
 
 def train(work, images, G, **changes):
     rows = []
-    E = train_encoder(
-        tiny_encoder(G),
-        G,
-        StandInLpips(),
-        images,
-        EncoderParams(**(TINY | changes)),
-        seed=3,
-        work=work,
-        on_status=lambda nimg, row: rows.append({"nimg": nimg} | row),
-        on_snapshot=lambda nimg, E: {"seen": float(nimg)},
-    )
+    constants = {name: value for name, value in changes.items() if name.isupper()}
+    params = EncoderParams(**(TINY | {name: value for name, value in changes.items() if name not in constants}))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in constants.items():
+            patch.setattr(training, name, value)
+        E = train_encoder(
+            tiny_encoder(G),
+            G,
+            StandInLpips(),
+            images,
+            params,
+            seed=3,
+            work=work,
+            on_status=lambda nimg, row: rows.append({"nimg": nimg} | row),
+            on_snapshot=lambda nimg, E: {"seen": float(nimg)},
+        )
     return E, rows
 
 
@@ -222,9 +227,9 @@ def test_training_lowers_each_term(tmp_path, term):
     with torch.no_grad():
         pictures = G.synthesis(G.mapping(torch.randn(16, 16, generator=torch.Generator().manual_seed(2))))
     images = to_uint8(pictures)
-    weights = {f"{name}_weight": 10.0 * (name == term) for name in ("latent", "l2", "lpips")}
-    intervals = dict(status_kimg=0.08, snapshot_kimg=0.24, state_kimg=0.24)
-    changes = dict(learning_rate=0.02, kimg=0.24, warmup_kimg=0.0) | intervals
+    weights = {f"{name.upper()}_WEIGHT": 10.0 * (name == term) for name in ("latent", "l2", "lpips")}
+    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=0.24, STATE_KIMG=0.24)
+    changes = dict(lr=0.02, kimg=0.24, warmup_kimg=0.0) | intervals
     _, rows = train(tmp_path, images, G, **changes, **weights)
     assert rows[-1]["seen"] == 240
     for kind in ("sample",) if term == "latent" else ("sample", "real"):

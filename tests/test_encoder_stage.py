@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_encoder import TINY, StandInLpips, tiny_generator
+from test_encoder import TINY, StandInLpips, short_intervals, tiny_generator  # noqa: F401
 
 from editgan.data.archive import encode_image, write_archive
 from editgan.encoder import stage
@@ -29,6 +29,7 @@ COUNTS = {"train": 24, "pool": 6, "val": 6, "test": 5}
 def project(tmp_path, monkeypatch):
     """A function that makes a context over one set of inputs, with stand-ins for the pretrained networks."""
     monkeypatch.setattr(stage, "load_network", lambda name, folder: StandInLpips())
+    monkeypatch.setattr(stage, "INVERSION_BATCH", 4)
     G = tiny_generator()
     (tmp_path / "outputs/data").mkdir(parents=True)
     save_module(tmp_path / "outputs/generator/G_ema.safetensors", G, G.config)

@@ -295,7 +295,7 @@ def benchmarked(project) -> Iterator[Path]:
     (project / "dvc.yaml").write_text(graph + BENCHMARK)
     yield project
     (project / "dvc.yaml").write_text(graph)
-    shutil.rmtree(project / "baseline")
+    shutil.rmtree(project / "baseline" / "benchmark")
     shutil.rmtree(project / "planted")
 
 

@@ -52,7 +52,7 @@ PARAMS = dict(
     ema_kimg_end=0.04,
     ema_rampup=0.5,
     mirror=True,
-    tick_kimg=0.016,
+    status_kimg=0.016,
     snapshot_kimg=0.048,
     state_kimg=0.016,
     kid_images=12,
@@ -153,7 +153,7 @@ def both_ranks(ranks: Ranks, params: GeneratorParams, folder) -> adversarial.Net
 
 
 def test_two_ranks_of_four_equal_one_of_eight_in_float64(tmp_path):
-    params = GeneratorParams(**(PARAMS | dict(kimg=0.16, tick_kimg=0.16, snapshot_kimg=0.16, state_kimg=0.16)))
+    params = GeneratorParams(**(PARAMS | dict(kimg=0.16, status_kimg=0.16, snapshot_kimg=0.16, state_kimg=0.16)))
     alone = both_ranks(Ranks(), params, tmp_path / "alone")
     together = train_together(
         lambda ranks: both_ranks(ranks, params, tmp_path / "together"),

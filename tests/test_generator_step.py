@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from test_generator_training import PARAMS, Features
 
 from editgan.generator import train as train_module
+from editgan.generator import warm_start as first_phase
 from editgan.generator.augment import augment
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator
@@ -25,9 +26,8 @@ SEED, P, PL_MEAN, SIGNS = 3, 0.6, 0.05, [1.0, 1.0, -1.0]
 START = 24  # images of the warm start before
 CPU = torch.device("cpu")
 CHANGES = dict(
-    warm_start=PARAMS["warm_start"] | {"band_weight": 0.0},
     kimg=0.004,  # one batch
-    tick_kimg=0.004,
+    status_kimg=0.004,
     snapshot_kimg=0.004,
     state_kimg=0.004,
     d_first_kimg=0.0,
@@ -38,6 +38,7 @@ CHANGES = dict(
 
 @pytest.fixture
 def params(monkeypatch):
+    monkeypatch.setattr(first_phase, "BAND_WEIGHT", 0.0)
     monkeypatch.setattr(train_module, "mixed_precision", lambda device: torch.autocast("cpu", enabled=False))
     return GeneratorParams(**(PARAMS | CHANGES))
 
@@ -97,7 +98,7 @@ def step_written_out(params, task, generator, discriminator, g_adam, d_adam):
     fake = generator.synthesis(torch.cat([codes[:, None].expand(-1, generator.num_ws, -1), ws]), noise_mode="random")
     fooled = F.softplus(-discriminator(augment(fake, P))).mean()
     l1, l2 = (fake[:2] - real[:2]).abs().mean(), (fake[:2] - real[:2]).square().mean()
-    move(fooled + params.anchor_weight * params.warm_start.pixel_weight * (l1 + l2), g_adam)
+    move(fooled + first_phase.ANCHOR_WEIGHT * first_phase.PIXEL_WEIGHT * (l1 + l2), g_adam)
 
     ws = mixed_ws(generator, *draw_latents(generator, 2, params.style_mixing_prob))
     images = generator.synthesis(ws, noise_mode="random")
@@ -167,12 +168,14 @@ def test_step_is_the_one_written_out(params, task, networks, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("r1_gamma", 2.0), ("pl_weight", 4.0), ("anchor_weight", 2.0), ("noise_lr_multiplier", 0.2)]
+    ("name", "value"), [("r1_gamma", 2.0), ("pl_weight", 4.0), ("ANCHOR_WEIGHT", 2.0), ("noise_lr_multiplier", 0.2)]
 )
-def test_comparison_sees_every_weight(params, task, networks, name, value):
+def test_comparison_sees_every_weight(params, task, networks, name, value, monkeypatch):
     """The step written out moves elsewhere with another weight: none of them is lost in the tolerance."""
     moved = []
-    for changed in (params, params.model_copy(update={name: value})):
+    for changed in (params, params if name.isupper() else params.model_copy(update={name: value})):
+        if moved and name.isupper():
+            monkeypatch.setattr(first_phase, name, value)
         mine = copy.deepcopy(networks)
         step_written_out(changed, task, *mine, *optimizers(changed, *mine))
         moved.append(torch.cat([p.detach().flatten() for module in mine for p in module.parameters()]))

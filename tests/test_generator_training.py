@@ -14,6 +14,7 @@ from torch import nn
 
 from editgan.errors import UserError
 from editgan.generator import train as train_module
+from editgan.generator import warm_start as first_phase
 from editgan.generator.params import GeneratorParams
 from editgan.generator.train import train
 from editgan.runtime.environment import PROJECT_ROOT
@@ -36,22 +37,12 @@ PARAMS = dict(
     d_channel_base=64,
     num_mapping_layers=2,
     mbstd_group=2,
-    warm_start=dict(
-        kimg=(0.008, 0.016),
-        batch=4,
-        lr=0.05,
-        pixel_weight=0.3,
-        band_weight=0.3,
-        perceptual_weight=0.1,
-        perceptual_images=2,
-        perceptual_interval=2,
-    ),
+    warm_start=dict(kimg=(0.008, 0.016)),
     start_from=None,
     start_from_sha256=None,
     kimg=0.048,
     batch=4,
     anchor_images=2,
-    anchor_weight=1.0,
     g_lr=0.002,
     d_lr=0.002,
     lr_decay_from=0.5,
@@ -67,7 +58,7 @@ PARAMS = dict(
     ema_kimg=0.02,
     ema_rampup=0.5,
     mirror=True,
-    tick_kimg=0.008,
+    status_kimg=0.008,
     snapshot_kimg=0.024,
     state_kimg=0.008,
     kid_images=10,
@@ -92,6 +83,8 @@ class Features(nn.Module):
 @pytest.fixture(autouse=True)
 def perceptual_at_tiny_size(monkeypatch):
     monkeypatch.setattr(train_module, "PERCEPTUAL_RESOLUTION", 16)
+    for name, value in dict(BATCH=4, PERCEPTUAL_WEIGHT=0.1, PERCEPTUAL_IMAGES=2).items():
+        monkeypatch.setattr(first_phase, name, value)
 
 
 class Killed(Exception):
@@ -246,13 +239,16 @@ def test_training_that_diverges_stops_and_names_the_last_good_state(tmp_path, im
     assert (tmp_path / "work" / "state.pt").exists()
 
 
-def test_warm_start_reconstructs(tmp_path):
+def test_warm_start_reconstructs(tmp_path, monkeypatch):
     """Two colours are learned within a few hundred steps."""
     images = torch.zeros(16, 3, 16, 16, dtype=torch.uint8)
     images[::2, 0], images[1::2, 2] = 255, 255
-    warm = PARAMS["warm_start"] | {"kimg": (0.8,), "perceptual_weight": 0}
+    monkeypatch.setattr(first_phase, "PERCEPTUAL_WEIGHT", 0)
+    warm = {"kimg": (0.8,)}
     run_training(
-        tmp_path, images=images, changes={"warm_start": warm, "tick_kimg": 0.2, "state_kimg": 0.2, "snapshot_kimg": 0.8}
+        tmp_path,
+        images=images,
+        changes={"warm_start": warm, "status_kimg": 0.2, "state_kimg": 0.2, "snapshot_kimg": 0.8},
     )
     lines = [json.loads(line) for line in (tmp_path / "out" / "stats.jsonl").read_text().splitlines()]
     losses = [line["loss/warm_l2"] for line in lines if line["phase"] == "warm_start"]
@@ -263,7 +259,7 @@ def test_warm_start_reconstructs(tmp_path):
     ("changes", "message"),
     [
         ({"batch": 6, "mbstd_group": 4}, "batch 6 must be a multiple of mbstd_group 4"),
-        ({"state_kimg": 0.012}, "state_kimg 0.012 must be a multiple of tick_kimg"),
+        ({"state_kimg": 0.012}, "state_kimg 0.012 must be a multiple of status_kimg"),
         ({"num_mapping_layers": 3}, "num_mapping_layers 3 must be even"),
         ({"anchor_images": 4}, "anchor_images 4 must be less than batch 4"),
         ({"r1_gama": 1.0}, "r1_gama"),

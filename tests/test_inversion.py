@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_encoder import StandInLpips, tiny_encoder, tiny_generator
 
-from editgan.encoder.inversion import invert, learning_rate_at
+from editgan.encoder.inversion import invert, lr_at
 from editgan.encoder.losses import l2_distance, reconstruction_loss
 
 
@@ -33,7 +33,7 @@ def test_recovers_images_of_sampled_latents(nets):
     G, E, lpips = nets
     images = sampled(G, 4)
     before = l2_distance(G.synthesis(E(images)), images)
-    w_plus = invert(G, E, lpips, images, steps=100, batch=4, learning_rate=0.1)
+    w_plus = invert(G, E, lpips, images, steps=100, batch=4, lr=0.1)
     assert w_plus.shape == (4, G.num_ws, G.w_dim) and not w_plus.requires_grad
     after = l2_distance(G.synthesis(w_plus), images)
     assert (after < 0.1 * before).all()
@@ -45,12 +45,12 @@ def test_no_step_returns_the_guess_of_the_encoder(nets):
     assert torch.equal(invert(G, E, lpips, images, steps=0), E(images))
 
 
-@pytest.mark.parametrize("learning_rate", [0.05, 50.0])
-def test_never_worse_than_the_encoder(nets, learning_rate):
+@pytest.mark.parametrize("lr", [0.05, 50.0])
+def test_never_worse_than_the_encoder(nets, lr):
     """A rate that throws latents far away still leaves each image its best iterate, here the first."""
     G, E, lpips = nets
     images = sampled(G, 3)
-    w_plus = invert(G, E, lpips, images, steps=5, learning_rate=learning_rate)
+    w_plus = invert(G, E, lpips, images, steps=5, lr=lr)
     assert (loss_of(nets, w_plus, images) <= loss_of(nets, E(images), images) * (1 + 1e-5)).all()
 
 
@@ -97,7 +97,7 @@ def test_last_iterate_counts(nets):
     """With one step the result is the step's, not the start, when it is better."""
     G, E, lpips = nets
     images = sampled(G, 2)
-    w_plus = invert(G, E, lpips, images, steps=1, learning_rate=1e-3)
+    w_plus = invert(G, E, lpips, images, steps=1, lr=1e-3)
     assert (loss_of(nets, w_plus, images) < loss_of(nets, E(images), images)).all()
 
 
@@ -137,7 +137,7 @@ def test_wrong_images_are_named(nets):
 
 
 def test_ramps_of_the_learning_rate():
-    rates = [learning_rate_at(step, 100, 0.1) for step in range(100)]
+    rates = [lr_at(step, 100, 0.1) for step in range(100)]
     assert rates[:5] == pytest.approx([0.01, 0.03, 0.05, 0.07, 0.09])
     assert rates[5:75] == pytest.approx([0.1] * 70)
     assert all(a > b for a, b in zip(rates[75:], rates[76:], strict=False)) and rates[-1] < 1e-3

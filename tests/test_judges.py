@@ -37,7 +37,7 @@ def train(net, work, total_nimg=640, on_status=lambda *_: None, heads=None):
         seed=3,
         total_nimg=total_nimg,
         batch=32,
-        learning_rate=4e-3,
+        lr=4e-3,
         status_kimg=0.16,
         state_kimg=0.32,
         work=work,
@@ -237,14 +237,10 @@ def context(tmp_path, monkeypatch):
     params = JudgesParams(
         recipe=1,
         smile_threshold=0.35,
-        input_resolution=16,
         kimg=0.64,
         batch=32,
-        learning_rate=4e-3,
+        lr=4e-3,
         guide_width=8,
-        judge_width=8,
-        status_kimg=0.32,
-        state_kimg=0.32,
     )
     return SimpleNamespace(
         params=SimpleNamespace(seed=0, resolution=32, judges=params, data=SimpleNamespace(source="heads")),

@@ -28,6 +28,7 @@ from editgan.methods.maskgan.networks import (
     one_hot,
     smile_masks,
 )
+from editgan.methods.maskgan.sizes import sizes_of
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.training import count_parameters
 from editgan.weights import load_module, save_module
@@ -159,11 +160,9 @@ def test_sizes_of_the_paper():
 
 def test_default_networks_are_small():
     params = load_params(PROJECT_ROOT / "params.yaml")
-    section = params.maskgan
-    names = ("width", "num_downs", "num_blocks", "styled_ups", "style_width", "mask_width", "style_downs")
-    net = MaskGAN(num_classes=17, **{name: getattr(section, name) for name in names})
+    sizes = sizes_of(params.resolution)["net"]
+    net = MaskGAN(num_classes=17, width=params.maskgan.width, styled_ups=params.maskgan.styled_ups, **sizes)
     assert count_parameters(net) <= 1.5e6, "3 MB in half precision"
-    assert section.num_downs <= params.resolution.bit_length() - 3
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from test_maskgan import TINY_NET, some_masks
 from torch import nn
 
-from editgan.config import load_params
 from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
 from editgan.errors import UserError
 from editgan.images import read_mask, to_float
 from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, initialise
 from editgan.methods.maskgan import stage
+from editgan.methods.maskgan import train as training
 from editgan.methods.maskgan.losses import AlphaBlender, MaskVAE, Parser, initialise_maskgan, predict
 from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
-from editgan.methods.maskgan.params import LabelTraining, MaskganParams
+from editgan.methods.maskgan.params import MaskganParams
+from editgan.methods.maskgan.sizes import sizes_of
 from editgan.methods.maskgan.train import MaskedHeads, rate_at, train_maskgan, train_on_labels
-from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
 from editgan.training import count_parameters
@@ -30,15 +29,18 @@ from editgan.weights import load_module, load_tensors, tensors_equal
 
 NAMES = ("skin", "left_eye", "right_eye", "upper_lip", "lower_lip", "mouth_interior", "hair")
 TINY = dict(
-    recipe=1, learn_from="train", d_width=4,
-    **{name: value for name, value in TINY_NET.items() if name != "num_classes"},
-    vae=dict(kimg=0.032, batch=8, learning_rate=2e-3, width=4, num_downs=2, latent=6, kl_weight=1e-5),
-    parser=dict(kimg=0.032, batch=8, learning_rate=5e-3, width=4, depth=1),
-    blender=dict(width=4, num_downs=1, num_blocks=1),
-    kimg=0.032, ebst_kimg=0.016, batch=4, learning_rate=2e-3, d_learning_rate=2e-4, ebst_rate=0.25, ebst_divisor=2.5,
-    feature_matching_weight=10, vgg_weight=10, vgg_images=2, val_images=6, donor_smile=0.8, donors=3,
-    status_kimg=0.008, snapshot_kimg=0.024, state_kimg=0.024,
+    recipe=1, learn_from="train", width=TINY_NET["width"], styled_ups=TINY_NET["styled_ups"],
+    vae_kimg=0.032, parser_kimg=0.032, kimg=0.032, ebst_kimg=0.016, batch=4, lr=2e-3, d_lr=2e-4,
+    vgg_images=2, val_images=6, donor_smile=0.8, donors=3,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def short_intervals(monkeypatch):
+    """Snapshots, progress and state as often as these short trainings need them."""
+    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
+    monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
+    monkeypatch.setattr(training, "STATE_KIMG", 0.024)
 
 
 class StandInVgg(nn.Module):
@@ -71,24 +73,29 @@ def networks() -> dict[str, nn.Module]:
     torch.manual_seed(0)
     return {
         "net": initialise_maskgan(MaskGAN(**TINY_NET), generator),
-        "D": initialise(MultiscaleDiscriminator(in_channels=8, width=TINY["d_width"]), generator),
-        "blender": initialise(AlphaBlender(**TINY["blender"]), generator),
+        "D": initialise(MultiscaleDiscriminator(in_channels=8, width=4), generator),
+        "blender": initialise(AlphaBlender(width=4, num_downs=1, num_blocks=1), generator),
         "vae": MaskVAE(num_classes=5, resolution=16, width=4, num_downs=2, latent=6).eval().requires_grad_(False),
     }
 
 
 def train(work, heads, vgg=None, on_status=None, **changes):
     rows, parts = [], networks()
-    train_maskgan(
-        *parts.values(),
-        vgg or StandInVgg(),
-        heads,
-        MaskganParams(**(TINY | changes)),
-        seed=3,
-        work=work,
-        on_status=on_status or (lambda nimg, row: rows.append({"nimg": nimg} | row)),
-        on_snapshot=lambda nimg, net: {"val_seen": float(nimg)},
-    )
+    constants = {name: value for name, value in changes.items() if name.isupper()}
+    params = MaskganParams(**(TINY | {name: value for name, value in changes.items() if name not in constants}))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in constants.items():
+            patch.setattr(training, name, value)
+        train_maskgan(
+            *parts.values(),
+            vgg or StandInVgg(),
+            heads,
+            params,
+            seed=3,
+            work=work,
+            on_status=on_status or (lambda nimg, row: rows.append({"nimg": nimg} | row)),
+            on_snapshot=lambda nimg, net: {"val_seen": float(nimg)},
+        )
     return parts, rows
 
 
@@ -103,7 +110,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("after", [24, 40])
 def test_resumed_run_equals_unbroken_run(tmp_path, after):
     """Killed in stage 1 and in stage 2, which begins at image 32."""
-    heads, intervals = painted_heads(), dict(state_kimg=after / 1000)
+    heads, intervals = painted_heads(), dict(STATE_KIMG=after / 1000)
     whole, rows = train(tmp_path / "a", heads, **intervals)
 
     def kill(nimg, row):
@@ -143,8 +150,8 @@ def test_rates_fall_through_both_stages():
 def test_learns_a_tiny_set(tmp_path):
     """Colours follow the mask, brightness the photo; discriminators that learn slowly do not tell four apart."""
     heads = painted_heads(4)
-    intervals = dict(status_kimg=0.08, snapshot_kimg=9, state_kimg=9)
-    rates = dict(learning_rate=5e-3, d_learning_rate=1e-5)
+    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=9, STATE_KIMG=9)
+    rates = dict(lr=5e-3, d_lr=1e-5)
     parts, rows = train(tmp_path, heads, kimg=0.56, ebst_kimg=0.08, **rates, **intervals)
     assert rows[-1]["l1"] < 0.3 * rows[0]["l1"]
     assert rows[-1]["blend_l1"] < 0.8 * rows[0]["l1"], "even from the masks of an autoencoder that learned nothing"
@@ -156,11 +163,11 @@ def test_learns_a_tiny_set(tmp_path):
     assert swapped.mean() > to_float(dark).mean() + 0.1, "the look of the photo on the mask of another head"
 
 
-@pytest.mark.parametrize("weight", ["feature_matching_weight", "vgg_weight"])
+@pytest.mark.parametrize("weight", ["FEATURE_MATCHING_WEIGHT", "VGG_WEIGHT"])
 def test_each_distance_alone_teaches(tmp_path, weight):
-    changes = {"feature_matching_weight": 0, "vgg_weight": 0} | {weight: 10}
-    intervals = dict(status_kimg=0.04, snapshot_kimg=9, state_kimg=9)
-    _, rows = train(tmp_path, painted_heads(4), kimg=0.24, ebst_kimg=0, learning_rate=5e-3, **changes, **intervals)
+    changes = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}
+    intervals = dict(STATUS_KIMG=0.04, SNAPSHOT_KIMG=9, STATE_KIMG=9)
+    _, rows = train(tmp_path, painted_heads(4), kimg=0.24, ebst_kimg=0, lr=5e-3, **changes, **intervals)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 
 
@@ -196,12 +203,12 @@ def train_labels(kind, work, heads, kimg=0.048, on_status=None):
         net,
         terms_at,
         {"ce": 1.0, "kl": 1e-5} if kind == "vae" else {"ce": 1.0},
-        LabelTraining(kimg=kimg, batch=4, learning_rate=5e-3),
+        kimg=kimg,
+        batch=4,
+        lr=5e-3,
         name=kind,
         count=len(heads),
         seed=3,
-        status_kimg=0.008,
-        state_kimg=0.024,
         work=work,
         on_status=on_status or (lambda nimg, row: rows.append({"nimg": nimg} | row)),
     )
@@ -236,32 +243,30 @@ def test_label_training_stops_at_nan(tmp_path):
             net,
             lambda indices, _: net.terms(to_float(heads.photos[indices]), heads.masks[indices]),
             {"ce": 1.0},
-            LabelTraining(kimg=0.1, batch=4, learning_rate=1e-3),
-            name="parser", count=12, seed=0, status_kimg=1, state_kimg=1, work=tmp_path, on_status=print,
+            kimg=0.1, batch=4, lr=1e-3, name="parser", count=12, seed=0, work=tmp_path, on_status=print,
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"vgg_images": 5}, "vgg_images 5 must not exceed batch 4"),
-        ({"mask_width": 6}, "mask_width 6 must be a multiple of 4"),
-    ],
-)
-def test_params_must_fit_each_other(changes, message):
-    with pytest.raises(ValueError, match=message):
-        MaskganParams(**(TINY | changes))
+def test_params_must_fit_each_other():
+    with pytest.raises(ValueError, match="vgg_images 5 must not exceed batch 4"):
+        MaskganParams(**(TINY | {"vgg_images": 5}))
 
 
-@pytest.mark.parametrize("key", ["num_downs", "style_downs", "vae.num_downs", "parser.depth", "blender.num_downs"])
-def test_too_many_halvings_are_named(tmp_path, key):
-    content = yaml.safe_load((PROJECT_ROOT / "params.yaml").read_text())
-    *parents, last = key.split(".")
-    section = content["maskgan"][parents[0]] if parents else content["maskgan"]
-    section[last] = 5
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=f"maskgan.{key} 5 is too many for resolution 64"):
-        load_params(tmp_path / "params.yaml")
+@pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512, 1024])
+def test_every_resolution_has_networks_that_fit(resolution):
+    """Halvings leave 4 pixels, of the style encoder, which halves twice before, too; the autoencoder goes down to 4."""
+    sizes = sizes_of(resolution)
+    halvings = [sizes["net"]["num_downs"], sizes["net"]["style_downs"] + 2, sizes["blender"]["num_downs"]]
+    assert min(halvings) >= 1 and resolution >> max(halvings, default=0) >= 4
+    assert resolution >> sizes["vae"]["num_downs"] == 4 and resolution >> sizes["parser"]["depth"] == 8
+    assert sizes["net"]["style_width"] % 4 == sizes["net"]["mask_width"] % 4 == 0
+
+
+def test_sizes_are_the_papers_at_its_resolution():
+    sizes = sizes_of(512)
+    assert sizes["net"] == dict(num_downs=4, num_blocks=4, style_width=64, mask_width=64, style_downs=3)
+    assert sizes["vae"] == dict(width=32, num_downs=7, latent=1024)
+    assert sizes["blender"] == dict(width=32, num_downs=3, num_blocks=3) and sizes["D"] == dict(width=64)
 
 
 @pytest.fixture

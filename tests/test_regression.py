@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy.stats import bootstrap
 
-from editgan.config import NightlyParams, ToleranceParams, load_params
 from editgan.errors import UserError
 from editgan.report.regression import (
     AT_ONCE,
@@ -14,12 +13,15 @@ from editgan.report.regression import (
     WATCHED,
     Figures,
     Key,
+    NightlyParams,
+    ToleranceParams,
     accept,
     changes,
     is_watched,
     judged,
     load_figures,
     load_results,
+    load_tolerances,
     named,
     paired_intervals,
     tolerances_of,
@@ -30,7 +32,7 @@ from editgan.scoring.table import Column, Figure, Row, Table, table_csv
 from editgan.weights import save_tensors, write_bytes
 
 HEADS = 400
-PARAMS = load_params(PROJECT_ROOT / "params.yaml").nightly.model_copy(update={"bootstrap": 4000})
+PARAMS = load_tolerances(PROJECT_ROOT).model_copy(update={"bootstrap": 4000})
 COLUMNS = {
     Column("smiling", "judge"): None,
     Column("identity", "mobilefacenet"): 0.7,
@@ -220,6 +222,18 @@ def test_false_alarms_are_as_rare_as_promised():
         found = changes(Figures(before, {}, {}), Figures(after, {}, {}), none, seed=0)
         alarms += any(one.regressed for one in found)
     assert alarms <= 0.08 * nights, "2.5 %, and what the bootstrap of 100 heads adds to it"
+
+
+def test_tolerances_are_checked(tmp_path):
+    path = tmp_path / "baseline" / "tolerances.yaml"
+    with pytest.raises(UserError, match="tolerances.yaml: no such"):
+        load_tolerances(tmp_path)
+    path.parent.mkdir()
+    text = (PROJECT_ROOT / "baseline" / "tolerances.yaml").read_text()
+    path.write_text(text.replace("lpips: 0.003", "lpisp: -0.003"))
+    with pytest.raises(UserError) as caught:
+        load_tolerances(tmp_path)
+    assert "tolerance.lpips: missing" in str(caught.value) and "tolerance.lpisp: unknown key" in str(caught.value)
 
 
 def written(folder, said: Figures):

@@ -133,7 +133,9 @@ class Pixels(nn.Module):
 def context(tmp_path, monkeypatch):
     """A stage's context over a folder of two archives, with `Pixels` for every network."""
     monkeypatch.setattr(samples_stage, "load_network", lambda name, folder: Pixels())
-    params = SimpleNamespace(judged_images=10, neighbours=3, batch=7, images=60)
+    monkeypatch.setattr(samples_stage, "JUDGED_IMAGES", 10)
+    monkeypatch.setattr(samples_stage, "BATCH", 7)
+    params = SimpleNamespace(images=60)
     shown = []
     run = SimpleNamespace(progress=lambda *arguments: shown.append(arguments))
     archive(tmp_path / "test.zip", heads_of(0, 110))
@@ -209,8 +211,7 @@ def test_every_row_stands_in_the_table_with_its_floors():
     metrics = {name: dict(figures) for name in ("samples", "real", "real_blurred", "real_noisy")}
     metrics["samples"]["ppl1k_lpips_alex"] = 1.7
     metrics |= {"neutral_to_smiling": {"kid60_efflite0": 0.0789}, "copies": {"samples_l2_to_nearest4": 0.01}}
-    params = SimpleNamespace(neighbours=3, images=60, judged_images=10)
-    lines = report(metrics, params).splitlines()
+    lines = report(metrics, SimpleNamespace(images=60)).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert [line.count("|") for line in table] == [6] * 6
     assert table[-1] == "| the same with mild noise | 1.20 | 3.00 | 0.500 | 90.0 |"

@@ -15,8 +15,8 @@ class AssetsParams(Section):
 
     reference_inception: str | None = None  # pt_inception-2015-12-05-6726825d.pth: FID and KID get their usual names
     reference_inception_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    ir_se50: str | None = None  # model_ir_se50.pth (TreB1eN/InsightFace_Pytorch): the paper's identity network
-    ir_se50_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    ir_se50: str | None = None  # path of model_ir_se50.pth: the identity network of the paper
+    ir_se50_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # hash of that file, 64 hex digits
 
     @model_validator(mode="after")
     def _hashes(self) -> AssetsParams:

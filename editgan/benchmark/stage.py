@@ -249,7 +249,7 @@ def write_outputs(
         "worst": f"Heads that smile least with {title_of(refined_name(setting.refine_steps))}, by the judge",
     }
     shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
-    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime", "nightly"}), sort_keys=False)
+    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime"}), sort_keys=False)
     facts = {
         "data": recipe.strip(),
         "hash of all inputs": context.work.name,

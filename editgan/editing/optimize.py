@@ -28,7 +28,7 @@ def optimize(
     w_start: Tensor,
     *,
     steps: int = 100,
-    learning_rate: float = 0.02,
+    lr: float = 0.02,
     report: Report | None = None,
 ) -> Optimized:
     """Run Adam at a constant rate on all rows of w_plus and keep the best of the steps + 1 iterates (released code).
@@ -46,7 +46,7 @@ def optimize(
         UserError: the initial loss is not finite.
     """
     w_plus = w_start.detach().clone().requires_grad_()
-    optimizer = torch.optim.Adam([w_plus], lr=learning_rate)
+    optimizer = torch.optim.Adam([w_plus], lr=lr)
     best_w_plus, start, best = w_plus.detach().clone(), None, None
     for step in range(steps + 1):
         with torch.set_grad_enabled(step < steps):
@@ -81,7 +81,7 @@ def edit(
     *,
     weights: ObjectiveWeights = EDIT_WEIGHTS,
     steps: int = 100,
-    learning_rate: float = 0.02,
+    lr: float = 0.02,
     shared_rows: bool = False,
     identity: nn.Module | None = None,
     report: Report | None = None,
@@ -109,7 +109,7 @@ def edit(
         region=region,
         identity=identity,
     )
-    options = dict(steps=steps, learning_rate=learning_rate, report=report)
+    options = dict(steps=steps, lr=lr, report=report)
     if not shared_rows:
         return optimize(objective, w_plus, **options)
     moved = optimize(lambda delta: objective(w_plus + delta), torch.zeros_like(w_plus[:, :1]), **options)

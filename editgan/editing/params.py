@@ -9,8 +9,8 @@ class ObjectiveWeights(Section):
     """Weights of the terms of the editing objective (EditGAN, section 3.2)."""
 
     lpips: float = Field(ge=0)  # LPIPS-VGG outside the region
-    mse: float = Field(ge=0)  # mean squared error of images in [0, 1], zero inside the region
-    ce: float = Field(ge=0)  # cross-entropy to the edited mask inside the region
+    mse: float = Field(ge=0)  # squared error outside the region
+    ce: float = Field(ge=0)  # cross-entropy to the edited mask inside it
     identity: float = Field(default=0.0, ge=0)  # 1 - cosine of dlib face features; 0 switches the network off
 
 
@@ -22,17 +22,15 @@ REFINE_WEIGHTS = ObjectiveWeights(lpips=50, mse=25, ce=1)
 class OptimizationParams(Section):
     """One kind of optimisation of delta_w_plus."""
 
-    steps: int = Field(ge=1)  # Adam updates; the best of the steps + 1 iterates is kept
-    learning_rate: float = Field(gt=0)
+    steps: int = Field(ge=1)  # steps of Adam; the best iterate is kept
+    lr: float = Field(gt=0)  # rate of Adam
     weights: ObjectiveWeights
 
 
 class EditingParams(Section):
     """How the vectors of `edits.yaml` are learned, tried and refined."""
 
-    heads: int = Field(ge=1)  # a vector is the mean of what so many heads learn at the most; the paper takes 1
-    shared_rows: bool  # learn one delta for all rows of w_plus; false: the paper's free rows
+    heads: int = Field(ge=1)  # heads that a vector is the mean of at the most; the paper takes 1
+    shared_rows: bool  # true: the vector moves all rows of w_plus alike; false: free rows, the paper's
     edit: OptimizationParams  # learning a vector from an edited mask
     refine: OptimizationParams  # self-supervised refinement of an applied vector
-    preview_heads: int = Field(ge=1)  # validation heads that a vector is tried on at the most
-    preview_scales: tuple[float, ...]  # strengths shown in the pictures; 1, the vector's own, is measured

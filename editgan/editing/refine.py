@@ -24,7 +24,7 @@ def refine(
     scale: float | None = None,
     *,
     steps: int = 30,
-    learning_rate: float = 0.02,
+    lr: float = 0.02,
     weights: ObjectiveWeights = REFINE_WEIGHTS,
     identity: nn.Module | None = None,
     batch: int = BATCH,
@@ -47,7 +47,7 @@ def refine(
         apply_vector(w_plus, vector, scale),
         S.class_ids(vector.region_classes),
         steps=steps,
-        learning_rate=learning_rate,
+        lr=lr,
         weights=weights,
         identity=identity,
         batch=batch,
@@ -64,7 +64,7 @@ def refine_edit(
     class_ids: Sequence[int],
     *,
     steps: int = 30,
-    learning_rate: float = 0.02,
+    lr: float = 0.02,
     weights: ObjectiveWeights = REFINE_WEIGHTS,
     identity: nn.Module | None = None,
     batch: int = BATCH,
@@ -84,7 +84,7 @@ def refine_edit(
     refined = []
     for before, after in zip(w_plus.split(batch), w_edited.split(batch), strict=True):
         objective = refinement_objective(G, S, lpips, before, after, class_ids, weights=weights, identity=identity)
-        refined.append(optimize(objective, after, steps=steps, learning_rate=learning_rate).w_plus)
+        refined.append(optimize(objective, after, steps=steps, lr=lr).w_plus)
         if progress is not None:
             progress(sum(map(len, refined)), len(w_plus))
     return torch.cat(refined)

@@ -35,6 +35,8 @@ from editgan.weights import write_json
 
 PICTURE_ROWS = 2  # a head that the vector was learned from, and the first held-out head
 SEEN = 0.25  # a head is used if its parts have at least this share of their median area on the labelled heads
+PREVIEW_HEADS = 4  # validation heads that each vector is tried on at the most
+PREVIEW_SCALES = (1.0, 2.0)  # strengths shown in the pictures, 1 is the vector's own
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def run(context: StageContext) -> None:
         donor_attributes=donor_attributes[:labelled],
         folder=context.root,
         heads=params.heads,
-        preview_heads=params.preview_heads,
+        preview_heads=PREVIEW_HEADS,
     )
     if not lessons:
         raise UserError(
@@ -196,7 +198,7 @@ def learn(
         region,
         weights=params.edit.weights,
         steps=params.edit.steps,
-        learning_rate=params.edit.learning_rate,
+        lr=params.edit.lr,
         shared_rows=params.shared_rows,
         identity=identity,
         report=report,
@@ -248,7 +250,7 @@ def preview(
             w_plus,
             vector,
             steps=params.refine.steps,
-            learning_rate=params.refine.learning_rate,
+            lr=params.refine.lr,
             weights=params.refine.weights,
             identity=identity,
         )
@@ -270,7 +272,7 @@ def preview(
         return colourize(S.predict(features, images.shape[-1]).cpu(), palette)
 
     columns = {"embedded": image(w_plus), "mask": mask(w_plus), "target": colourize(objective.masks.cpu(), palette)}
-    for scale in params.preview_scales:
+    for scale in PREVIEW_SCALES:
         columns[f"x{scale:g}"] = image(apply_vector(w_plus, vector, scale * vector.scale))
     columns |= {f"refined {params.refine.steps}": image(refined), "its mask": mask(refined)}
     return metrics, columns

@@ -141,7 +141,7 @@ class Editor:
         images: Tensor,
         *,
         steps: int = 100,
-        learning_rate: float = 0.05,
+        lr: float = 0.05,
         consistency_weight: float = 0.0,
         identity_weight: float = 0.0,
         progress: Progress | None = None,
@@ -150,7 +150,7 @@ class Editor:
 
         Args:
             images: uint8 [3, H, W] or [N, 3, H, W], H = W = G.img_resolution
-            steps, learning_rate: the defaults are those of stage `encoder`; more steps need a lower rate
+            steps, lr: the defaults are those of stage `encoder`; more steps need a lower rate
             consistency_weight: weight of the encoder-consistency term (`invert`)
             identity_weight: weight of 1 - cosine of dlib's face features; best identity: 4 at a learning rate of 0.1
         Returns:
@@ -164,7 +164,7 @@ class Editor:
         _check_counts(steps=steps, identity_weight=identity_weight, consistency_weight=consistency_weight)
         images = images.reshape(-1, 3, side, side)
         floats, trained = to_float(images).to(self.device), self._trained or self.G
-        options = dict(learning_rate=learning_rate, consistency_weight=consistency_weight, progress=progress)
+        options = dict(lr=lr, consistency_weight=consistency_weight, progress=progress)
         options |= dict(identity=self._identity(identity_weight), identity_weight=identity_weight)
         self.set_latents(invert(trained, self.E, self.lpips_vgg, floats, steps=steps, batch=BATCH, **options))
         self.photos = images.cpu()
@@ -186,7 +186,7 @@ class Editor:
             self.G, self._trained = self._trained, None
         self._w_plus, self.photos = w_plus.detach().to(self.device, torch.float32), None
 
-    def tune(self, *, steps: int = 100, learning_rate: float = 0.001, progress: Progress | None = None) -> Tensor:
+    def tune(self, *, steps: int = 100, lr: float = 0.001, progress: Progress | None = None) -> Tensor:
         """Fine-tune a copy of the generator on the photos that were set (pivotal tuning, Roich et al. 2021).
 
         All later edits of these photos use the copy. The next `set_image` or `set_latents` restores the trained
@@ -200,9 +200,7 @@ class Editor:
         if self.photos is None:
             raise UserError("there is no photo to tune the generator to: latents were set, not images")
         images, trained = to_float(self.photos).to(self.device), self._trained or self.G
-        self.G = tune_generator(
-            self.G, self.lpips_vgg, self.w_plus, images, steps=steps, learning_rate=learning_rate, progress=progress
-        )
+        self.G = tune_generator(self.G, self.lpips_vgg, self.w_plus, images, steps=steps, lr=lr, progress=progress)
         self._trained, self._w_plus = trained, self.w_plus.clone()  # a new tensor invalidates edits made before
         return self.render(self.w_plus)
 
@@ -221,7 +219,7 @@ class Editor:
         roi: Tensor | None = None,
         *,
         steps: int = 100,
-        learning_rate: float = 0.02,
+        lr: float = 0.02,
         weights: ObjectiveWeights = EDIT_WEIGHTS,
         shared_rows: bool = True,
         progress: Progress | None = None,
@@ -270,7 +268,7 @@ class Editor:
             progress=progress,
             weights=weights,
             steps=steps,
-            learning_rate=learning_rate,
+            lr=lr,
             shared_rows=shared_rows,
             identity=self._identity(weights.identity),
         )
@@ -281,7 +279,7 @@ class Editor:
         edits: Mapping[str, float | None],
         *,
         refine: int = 0,
-        learning_rate: float = 0.02,
+        lr: float = 0.02,
         weights: ObjectiveWeights = REFINE_WEIGHTS,
         progress: Progress | None = None,
     ) -> Edited:
@@ -317,7 +315,7 @@ class Editor:
                 w_edited,
                 self.S.class_ids(vector.region_classes),
                 steps=refine,
-                learning_rate=learning_rate,
+                lr=lr,
                 weights=weights,
                 identity=self._identity(weights.identity),
                 batch=BATCH,

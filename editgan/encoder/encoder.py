@@ -198,7 +198,7 @@ def load_encoder(path: str | Path, code: PrincipalComponents, device: torch.devi
 
 def save_latents(path: str | Path, latents: Mapping[str, Tensor], inversion_steps: int) -> Path:
     """Write named sets of w_plus [N, num_ws, w_dim] in float16."""
-    remedy = "lower encoder.inversion_learning_rate and run stage encoder again"
+    remedy = "lower encoder.inversion_lr and run stage encoder again"
     return save_halves(path, latents, {"inversion_steps": inversion_steps}, remedy=remedy)
 
 

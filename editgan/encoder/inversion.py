@@ -15,7 +15,7 @@ WARMUP = 0.05  # share of the steps with linear warm-up of the learning rate
 RAMPDOWN = 0.25  # share of the steps with cosine ramp-down
 
 
-def learning_rate_at(step: int, steps: int, peak: float) -> float:
+def lr_at(step: int, steps: int, peak: float) -> float:
     """Linear warm-up over the first 5 % of the steps, cosine ramp-down over the last 25 % (StyleGAN2's projector)."""
     t = (step + 0.5) / steps
     rampdown = min(1.0, (1 - t) / RAMPDOWN)
@@ -30,7 +30,7 @@ def invert(
     *,
     steps: int,
     batch: int = 16,
-    learning_rate: float = 0.05,
+    lr: float = 0.05,
     consistency_weight: float = 0.0,
     identity: nn.Module | None = None,
     identity_weight: float = 0.0,
@@ -49,7 +49,7 @@ def invert(
         images: float [N, 3, H, W] in [-1, 1], H = W = G.img_resolution
         steps: Adam updates; 0 returns the encoder's estimate
         batch: images at a time; affects speed and memory only
-        learning_rate: the peak rate
+        lr: the peak rate
         consistency_weight: weight of the encoder-consistency term, a mean over the entries of w_plus; 1 in the
             released code
         identity: features [N, D] of images in [-1, 1] for the identity term; required if identity_weight > 0
@@ -67,7 +67,7 @@ def invert(
         raise ValueError("images contain NaN or infinite values; inversion needs finite values in [-1, 1]")
     results = []
     for start in range(0, len(images), batch):
-        options = dict(steps=steps, learning_rate=learning_rate, consistency_weight=consistency_weight)
+        options = dict(steps=steps, lr=lr, consistency_weight=consistency_weight)
         options |= dict(identity=identity, identity_weight=identity_weight)
         results.append(_invert_batch(G, E, lpips_vgg, images[start : start + batch], **options))
         if progress is not None:
@@ -82,7 +82,7 @@ def _invert_batch(
     images: Tensor,
     *,
     steps: int,
-    learning_rate: float,
+    lr: float,
     consistency_weight: float,
     identity: nn.Module | None,
     identity_weight: float,
@@ -95,7 +95,7 @@ def _invert_batch(
         target = lpips_vgg.features(images)
         person = identity(images) if identity_weight > 0 else None  # [N, D]
     w_plus.requires_grad_()
-    optimizer = torch.optim.Adam([w_plus], lr=learning_rate)
+    optimizer = torch.optim.Adam([w_plus], lr=lr)
     best_loss = images.new_full((len(images),), math.inf)  # [N]
     best_w_plus = w_plus.detach().clone()
     for step in range(steps + 1):  # the last iteration only evaluates the last update
@@ -113,7 +113,7 @@ def _invert_batch(
         best_loss = torch.where(better, losses.detach(), best_loss)
         best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
         if step < steps:
-            optimizer.param_groups[0]["lr"] = learning_rate_at(step, steps, learning_rate)
+            optimizer.param_groups[0]["lr"] = lr_at(step, steps, lr)
             optimizer.zero_grad()
             (w_plus.grad,) = torch.autograd.grad(losses.sum(), w_plus)
             optimizer.step()

@@ -27,6 +27,7 @@ SNAPSHOT_IMAGES = 16  # validation heads for the curve, which uses the training 
 PICTURE_ROWS = 12  # validation heads in reconstructions.png
 MEASURE_BATCH = 20
 DIGITS = 6  # digits written; coarser than rounding differences between runs
+INVERSION_BATCH = 16  # images at a time
 
 
 def run(context: StageContext) -> None:
@@ -75,7 +76,8 @@ def train(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> Encoder:
     """Train E or resume its training, with curve and pictures; writes E.safetensors and stats.jsonl."""
     params, data, seed = context.params.encoder, context.input("data"), context.params.seed
     seed_everything(seed, "encoder", "init")
-    widths = {name: getattr(params, name) for name in ("channel_base", "channel_max", "pyramid_width", "head_width")}
+    widths = {name: getattr(params, name) for name in ("channel_base", "channel_max", "pyramid_width")}
+    widths["head_width"] = params.channel_max
     E = Encoder(img_resolution=G.img_resolution, num_ws=G.num_ws, w_dim=G.w_dim, **widths)
     code = load_code(context.input("generator") / "code.safetensors")
     E.start_at(G.w_avg.cpu(), code)
@@ -132,13 +134,12 @@ def embed(
     context: StageContext, G: Generator, E: Encoder, lpips_vgg: nn.Module, sets: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Invert every set of uint8 images batch by batch; finished batches are cached in the work folder."""
-    params = context.params.encoder
     total, done = sum(len(images) for images in sets.values()), 0
     latents: dict[str, Tensor] = {}
     for name, images in sets.items():
         parts = []
-        for start in range(0, len(images), params.inversion_batch):
-            chunk = images[start : start + params.inversion_batch]
+        for start in range(0, len(images), INVERSION_BATCH):
+            chunk = images[start : start + INVERSION_BATCH]
             path = context.work / "latents" / f"{name}_{start:05d}.safetensors"
             parts.append(once(path, lambda chunk=chunk: embed_batch(context, G, E, lpips_vgg, chunk)))
             done += len(chunk)
@@ -163,8 +164,8 @@ def embed_batch(context: StageContext, G: Generator, E: Encoder, lpips_vgg: nn.M
         lpips_vgg,
         to_float(images).to(context.device),
         steps=params.inversion_steps,
-        batch=params.inversion_batch,
-        learning_rate=params.inversion_learning_rate,
+        batch=INVERSION_BATCH,
+        lr=params.inversion_lr,
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from editgan.encoder.encoder import Encoder
 from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_loss
 from editgan.encoder.params import EncoderParams
-from editgan.generator.generator import Generator
+from editgan.generator.generator import TRUNCATION_PSI, Generator
 from editgan.images import to_float
 from editgan.training import (
     STATE_FILE,
@@ -24,6 +24,12 @@ from editgan.training import (
     save_state,
     set_muon_lr,
 )
+
+LPIPS_WEIGHT, L2_WEIGHT = 10.0, 1.0  # of the images, EditGAN's
+LATENT_WEIGHT = 5.0  # of the distance of the latents, samples only; EditGAN's
+SNAPSHOT_KIMG, SNAPSHOTS = 1, 20  # thousands of images between two, and the most that a long training takes
+STATUS_KIMG = 0.2  # thousands of images from one line of stats.jsonl to the next
+STATE_KIMG = 1  # ... from one complete state on disk to the next
 
 
 def is_sample_step(cur_nimg: int, batch: int, warmup_nimg: int) -> bool:
@@ -47,14 +53,14 @@ def train_encoder(
     """Minimise 10 LPIPS + 1 L2 on real images, and the same + 5 latent distance on samples (EditGAN supplement).
 
     Muon replaces the paper's Adam at a constant 3e-5, which needs far more images. The complete state is saved to
-    `work` every `state_kimg` and loaded from there if it exists. Every random draw depends only on (seed, images
+    `work` every `STATE_KIMG` and loaded from there if it exists. Every random draw depends only on (seed, images
     seen), so a resumed run equals an uninterrupted one bit for bit.
 
     Args:
         E: trained in place; G, lpips_vgg: frozen.
         images: uint8 [M, 3, H, W], the training split.
-        on_status: called with (images seen, mean losses since the last call) every `status_kimg`.
-        on_snapshot: called with (images seen, E) every `snapshot_kimg`; its result is added to the next status.
+        on_status: called with (images seen, mean losses since the last call) every `STATUS_KIMG`.
+        on_snapshot: called with (images seen, E) every `SNAPSHOT_KIMG`; its result is added to the next status.
     Returns:
         E in eval mode, frozen.
     Raises:
@@ -83,7 +89,7 @@ def train_encoder(
             kind = "sample"
             z = torch.randn(batch, G.z_dim, generator=generator_for(seed, "encoder", "z", cur_nimg)).to(device)
             with torch.no_grad():
-                w_plus = G.mapping(z, truncation_psi=params.truncation_psi)  # [N, num_ws, w_dim]
+                w_plus = G.mapping(z, truncation_psi=TRUNCATION_PSI)  # [N, num_ws, w_dim]
                 reals = G.synthesis(w_plus, noise_mode="const")  # [N, 3, H, W]
         else:
             kind, w_plus = "real", None
@@ -93,12 +99,11 @@ def train_encoder(
         w_hat = E(reals)  # [N, num_ws, w_dim]
         fakes = G.synthesis(w_hat, noise_mode="const")  # [N, 3, H, W]
         terms = {"lpips": lpips_vgg(fakes, reals).mean(), "l2": l2_distance(fakes, reals).mean()}
-        weights = {"lpips_weight": params.lpips_weight, "l2_weight": params.l2_weight}
-        loss = reconstruction_loss(terms["lpips"], terms["l2"], **weights)
+        loss = reconstruction_loss(terms["lpips"], terms["l2"], lpips_weight=LPIPS_WEIGHT, l2_weight=L2_WEIGHT)
         if w_plus is not None:
             terms["latent"] = latent_distance(w_plus, w_hat).mean()
-            loss = loss + params.latent_weight * terms["latent"]
-        set_muon_lr(muon, adam, params.learning_rate * cosine_decay(cur_nimg / total_nimg))
+            loss = loss + LATENT_WEIGHT * terms["latent"]
+        set_muon_lr(muon, adam, params.lr * cosine_decay(cur_nimg / total_nimg))
         E.zero_grad(set_to_none=True)
         loss.backward()
         gradient = nn.utils.get_total_norm([p.grad for p in E.parameters() if p.grad is not None])
@@ -113,15 +118,15 @@ def train_encoder(
         # Three intervals: snapshot, status, state.
         cur_nimg += batch
         finished = cur_nimg >= total_nimg
-        if on_snapshot is not None and (finished or due(cur_nimg, batch, params.snapshot_kimg)):
+        if on_snapshot is not None and (finished or due(cur_nimg, batch, max(SNAPSHOT_KIMG, params.kimg / SNAPSHOTS))):
             with torch.no_grad():
                 measured = on_snapshot(cur_nimg, E)
             sums |= {name: (value, 1) for name, value in measured.items()}
-        if finished or due(cur_nimg, batch, params.status_kimg):
+        if finished or due(cur_nimg, batch, STATUS_KIMG):
             means = {name: total / count for name, (total, count) in sums.items()}
             on_status(cur_nimg, means | {"img_per_s": (cur_nimg - timed_from) / (time.monotonic() - started)})
             sums, started, timed_from = {}, time.monotonic(), cur_nimg
-        if finished or due(cur_nimg, batch, params.state_kimg):
+        if finished or due(cur_nimg, batch, STATE_KIMG):
             optimizers = {"muon": muon.state_dict(), "adam": adam.state_dict()}
             save_state(work, {"cur_nimg": cur_nimg, "sums": sums, "E": E.state_dict(), **optimizers})
     return E.eval().requires_grad_(False)

@@ -21,7 +21,7 @@ def tune_generator(
     images: Tensor,
     *,
     steps: int = 100,
-    learning_rate: float = 0.001,
+    lr: float = 0.001,
     progress: Callable[[int, int], None] | None = None,
 ) -> Generator:
     """Return a copy of G whose synthesis network reproduces `images` from `w_plus`, for edits of these images only.
@@ -47,7 +47,7 @@ def tune_generator(
         for name, parameter in tuned.synthesis.named_parameters()
         if not name.endswith("noise_strength")
     ]
-    optimizer = torch.optim.Adam(weights, lr=learning_rate)
+    optimizer = torch.optim.Adam(weights, lr=lr)
     with torch.no_grad():
         target = lpips_vgg.features(images)
     best, kept = float("inf"), None

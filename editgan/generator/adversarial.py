@@ -268,7 +268,7 @@ def train(
 
         if recorder is not None:
             recorder.run.progress(cur_nimg / 1000, end / 1000, "kimg", "adversarial")
-        if due(cur_nimg, batch, params.tick_kimg) or finished:
+        if due(cur_nimg, batch, params.status_kimg) or finished:
             line = ranks.mean(averages.take())
             check_finite(line, f"{cur_nimg / 1000:.1f} kimg", folder / STATE_FILE)
             if recorder is None:

@@ -21,6 +21,7 @@ from editgan.generator.layers import (
 )
 from editgan.weights import load_module
 
+TRUNCATION_PSI = 0.7  # of samples that other networks learn from, as in the released code
 NOISE_MODES = ("const", "random", "none")
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.generator import losses
+from editgan.generator import warm_start as first_phase
 from editgan.generator.augment import adapted, augment
 from editgan.generator.discriminator import Discriminator
 from editgan.generator.generator import Generator, resolutions_of
@@ -98,22 +99,21 @@ class Task:
         return to_float(images.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
 
     def autoencoder_loss(self, fake: Tensor, real: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
-        """(weighted sum, terms) for images [N, 3, r, r]; the perceptual term every `perceptual_interval` steps.
+        """(weighted sum, terms) for images [N, 3, r, r]; the perceptual term every `PERCEPTUAL_INTERVAL` steps.
 
-        The perceptual term uses only the first `perceptual_images` images, because on the whole batch it would cost
+        The perceptual term uses only the first `PERCEPTUAL_IMAGES` images, because on the whole batch it would cost
         more than everything else together. Half-size images would be cheaper but lose mouths and eyes.
         """
-        options = self.params.warm_start
         terms = reconstruction_losses(fake, real)
-        loss = options.pixel_weight * (terms["l1"] + terms["l2"])
-        if options.band_weight > 0:
+        loss = first_phase.PIXEL_WEIGHT * (terms["l1"] + terms["l2"])
+        if first_phase.BAND_WEIGHT > 0:
             terms["bands"] = self.bands(fake, real)
-            loss = loss + options.band_weight * terms["bands"]
-        looks = options.perceptual_weight > 0 and fake.shape[-1] >= PERCEPTUAL_RESOLUTION
-        if looks and step % options.perceptual_interval == 0:
-            pair = [images[: options.perceptual_images] for images in (fake, real)]
+            loss = loss + first_phase.BAND_WEIGHT * terms["bands"]
+        looks = first_phase.PERCEPTUAL_WEIGHT > 0 and fake.shape[-1] >= PERCEPTUAL_RESOLUTION
+        if looks and step % first_phase.PERCEPTUAL_INTERVAL == 0:
+            pair = [images[: first_phase.PERCEPTUAL_IMAGES] for images in (fake, real)]
             terms["lpips"] = self.lpips_vgg(*pair).mean()
-            loss = loss + options.perceptual_weight * options.perceptual_interval * terms["lpips"]
+            loss = loss + first_phase.PERCEPTUAL_WEIGHT * first_phase.PERCEPTUAL_INTERVAL * terms["lpips"]
         return loss, {name: value.item() for name, value in terms.items()}
 
     def save(self, phase: str, cur_nimg: int, **content: Any) -> None:
@@ -219,7 +219,7 @@ def compiler(wanted: bool, device: torch.device) -> Callable[[nn.Module], nn.Mod
 
 def warm_start(task: Task, generator: Generator, state: dict[str, Any], *, new_code: bool = True) -> None:
     """Train `generator.synthesis` progressively to decode a new code or the origin's; fit the mapping to the codes."""
-    params, options = task.params, task.params.warm_start
+    params, kimg = task.params, task.params.warm_start.kimg
     muon, adam = muon_and_adam(generator.synthesis.parameters())
     cur_nimg, end = 0, task.warm_start_nimg
     if state:
@@ -231,35 +231,35 @@ def warm_start(task: Task, generator: Generator, state: dict[str, Any], *, new_c
         seed_everything(task.seed, "generator", "components")
         reals = to_float(task.images[:PCA_IMAGES]).to(task.device)
         task.code.fit(torch.cat([reals, reals.flip(3)]) if params.mirror else reals)
-    last_step = max(cur_nimg - options.batch, 0)
-    generator.synthesis.block_resolutions = resolutions_of(resolution_at(last_step, options.kimg, task.resolution))
+    last_step = max(cur_nimg - first_phase.BATCH, 0)
+    generator.synthesis.block_resolutions = resolutions_of(resolution_at(last_step, kimg, task.resolution))
     synthesis, averages = task.compile(generator.synthesis), Averages()
 
     while cur_nimg < end:
         seed_everything(task.seed, "generator", "warm_start", cur_nimg)
-        set_muon_lr(muon, adam, options.lr * cosine_decay(cur_nimg / end))
-        resolution = resolution_at(cur_nimg, options.kimg, task.resolution)
+        set_muon_lr(muon, adam, first_phase.LR * cosine_decay(cur_nimg / end))
+        resolution = resolution_at(cur_nimg, kimg, task.resolution)
         grow(generator.synthesis, resolution)
-        real = task.real_batch(cur_nimg, options.batch)
+        real = task.real_batch(cur_nimg, first_phase.BATCH)
         ws = task.code.noisy(real).unsqueeze(1).repeat(1, generator.num_ws, 1)  # [N, num_ws, w_dim], equal rows
         with mixed_precision(task.device):
             fake = synthesis(ws, noise_mode="none")
             target = F.adaptive_avg_pool2d(real, resolution)
-            loss, terms = task.autoencoder_loss(fake, target, cur_nimg // options.batch)
+            loss, terms = task.autoencoder_loss(fake, target, cur_nimg // first_phase.BATCH)
         optimizer_step(loss, muon, adam)
         averages.add({f"loss/warm_{name}": value for name, value in terms.items()})
-        cur_nimg += options.batch
+        cur_nimg += first_phase.BATCH
         finished = cur_nimg >= end
 
         task.run.progress(cur_nimg / 1000, task.total_nimg / 1000, "kimg", f"warm start, {resolution} px")
-        if due(cur_nimg, options.batch, params.tick_kimg) or finished:
+        if due(cur_nimg, first_phase.BATCH, params.status_kimg) or finished:
             stats = averages.take()
             check_finite(stats, f"{cur_nimg / 1000:.1f} kimg of the warm start", task.work / STATE_FILE)
-            if due(cur_nimg, options.batch, params.snapshot_kimg) or finished:
+            if due(cur_nimg, first_phase.BATCH, params.snapshot_kimg) or finished:
                 fit_mapping(generator.mapping, task.code, (task.real_batch(n, FIT_BATCH) for n in FIT_POSITIONS))
                 stats |= task.recorder.snapshot(generator, cur_nimg)
             task.recorder.tick("warm_start", cur_nimg, stats)
-            if due(cur_nimg, options.batch, params.state_kimg) or finished:
+            if due(cur_nimg, first_phase.BATCH, params.state_kimg) or finished:
                 task.save(
                     "warm_start", cur_nimg, G=generator.state_dict(), muon=muon.state_dict(), adam=adam.state_dict()
                 )
@@ -326,7 +326,7 @@ def adversarial(
             stats = {"loss/G": loss.item()}
             if anchors and generator_learns:
                 anchor_loss, terms = task.autoencoder_loss(fake[:anchors], real[:anchors], step)
-                loss = loss + params.anchor_weight * anchor_loss
+                loss = loss + first_phase.ANCHOR_WEIGHT * anchor_loss
                 stats |= {f"loss/anchor_{name}": value for name, value in terms.items()}
         if generator_learns:
             optimizer_step(loss, g_optimizer)
@@ -376,7 +376,7 @@ def adversarial(
         finished = cur_nimg >= end
 
         task.run.progress(cur_nimg / 1000, end / 1000, "kimg", "adversarial")
-        if due(cur_nimg, batch, params.tick_kimg) or finished:
+        if due(cur_nimg, batch, params.status_kimg) or finished:
             stats = averages.take() | {"noise_strength": torch.stack(noise).detach().abs().mean().item()}
             check_finite(stats, f"{cur_nimg / 1000:.1f} kimg", task.work / STATE_FILE)
             if due(cur_nimg, batch, params.snapshot_kimg) or finished:

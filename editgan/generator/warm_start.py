@@ -26,6 +26,15 @@ from editgan.generator.principal_components import CODE_NOISE, PrincipalComponen
 BAND_MEMORY = 0.97  # decay of the running mean of errors, per step
 BAND_FLOOR = 0.1  # errors are divided by (running mean at the pixel + BAND_FLOOR * its mean over pixels)
 
+BATCH = 8
+LR = 0.05  # of Muon, a tenth of it for Adam; falls to 0 along a half cosine
+PIXEL_WEIGHT = 0.3  # of L1 + L2
+BAND_WEIGHT = 0.3  # of the relative errors in the bands of a Laplacian pyramid
+PERCEPTUAL_WEIGHT = 0.3  # of LPIPS-VGG
+PERCEPTUAL_IMAGES = 1  # images of each batch that it looks at
+PERCEPTUAL_INTERVAL = 2  # steps from one look to the next
+ANCHOR_WEIGHT = 1.0  # of this phase's loss in the adversarial phase, on fakes that reconstruct real images
+
 
 @torch.no_grad()
 def grow(synthesis: Synthesis, resolution: int) -> None:

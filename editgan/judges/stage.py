@@ -18,6 +18,8 @@ from editgan.weights import save_module, write_bytes, write_json
 
 IDENTITY_NETWORKS = ("mobilefacenet", "dlib_resnet")
 DIGITS = 6  # written digits: rounding differences between runs stay below this precision
+STATUS_KIMG = 4  # thousands of images from one line of progress to the next
+STATE_KIMG = 8  # ... from one complete state on disk to the next
 
 
 def run(context: StageContext) -> None:
@@ -67,8 +69,8 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
     params, seed = context.params.judges, context.params.seed
     cls: type[SmileClassifier] = SmileConvNet if name == "guide" else SmileResNet
     config = {
-        "input_resolution": params.input_resolution,
-        "width": params.guide_width if name == "guide" else params.judge_width,
+        "input_resolution": max(32, context.params.resolution // 2),  # the lower face is half of the picture's side
+        "width": params.guide_width if name == "guide" else 2 * params.guide_width,
     }
     net = initialise(cls(**config), generator_for(seed, "judges", name, "initial"))
     total_nimg = round(params.kimg * 1000)
@@ -87,9 +89,9 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
         seed=seed,
         total_nimg=total_nimg,
         batch=params.batch,
-        learning_rate=params.learning_rate,
-        status_kimg=params.status_kimg,
-        state_kimg=params.state_kimg,
+        lr=params.lr,
+        status_kimg=STATUS_KIMG,
+        state_kimg=STATE_KIMG,
         work=context.work / name,
         device=context.device,
         on_status=on_status,

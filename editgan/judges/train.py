@@ -77,7 +77,7 @@ def train_classifier(
     seed: int,
     total_nimg: int,
     batch: int,
-    learning_rate: float,
+    lr: float,
     status_kimg: float,
     state_kimg: float,
     work: Path,
@@ -94,7 +94,7 @@ def train_classifier(
             means since the last call.
     """
     net = net.to(device).train()
-    optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     cur_nimg, loss_sum, correct, seen = 0, 0.0, 0, 0
     state = load_state(work)
     if state is not None:
@@ -110,7 +110,7 @@ def train_classifier(
         smiling = heads.smiling[indices].to(device, torch.float32)  # [batch]
 
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * cosine_decay(cur_nimg / total_nimg)
+            group["lr"] = lr * cosine_decay(cur_nimg / total_nimg)
         logits = net(images)  # [batch]
         loss = F.binary_cross_entropy_with_logits(logits, smiling)
         optimizer.zero_grad(set_to_none=True)

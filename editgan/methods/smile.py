@@ -118,7 +118,7 @@ def refine_resumably(
             vector,
             scale,
             steps=params.steps,
-            learning_rate=params.learning_rate,
+            lr=params.lr,
             weights=params.weights,
             identity=identity,
             batch=batch,

@@ -15,20 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from editgan.config import MethodTolerance, NightlyParams
 from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES
 from editgan.methods.registry import PLUS
 from editgan.methods.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.metrics import CONFIDENCE, resampled
+from editgan.params_file import checked, read_yaml
 from editgan.scoring.scores import load_heads
 from editgan.scoring.table import Column, Row, Table, parse_table
+from editgan.section import Section
 from editgan.weights import sha256, write_bytes, write_json
 
 BASELINE = Path("baseline/benchmark")
 JUDGES = "judges.json"  # kept with the baseline: hash of each judging network, by its file below outputs/
+TOLERANCES = Path("baseline/tolerances.yaml")
 JUDGED_BY = (
     "judges/judge",
     *(f"assets/{name}" for name in (*SMILE_JUDGES[1:], "mobilefacenet", "efflite0", "lpips_alex")),
@@ -53,6 +56,34 @@ AT_ONCE = ("mouth_iou", "area", "fid", "kid")  # of the whole set of heads: no p
 NO_METHOD = (INPUT, TRULY_SMILING)  # rows without an edit or an embedding
 ROUNDING = 2e-6  # of results.csv and of float32
 Key = tuple[Row, Column]  # the row without its strength, since the choice of the strength is also evaluated
+
+
+class MethodTolerance(Section):
+    """How much worse the rows of methods may become, in the units of the benchmark's metrics.json."""
+
+    smiling: float = Field(ge=0)  # percentage points
+    identity: float = Field(ge=0)  # cosine
+    lpips: float = Field(ge=0)
+    l2: float = Field(ge=0)
+    leak: float = Field(ge=0)
+    mouth_iou: float = Field(ge=0)
+    area: float = Field(ge=0)  # percentage points
+    fid: float = Field(ge=0)
+    kid: float = Field(ge=0)
+
+
+class ToleranceParams(MethodTolerance):
+    """How much worse all rows may become."""
+
+    segmentation_accuracy: float = Field(ge=0)  # percentage points
+
+
+class NightlyParams(Section):
+    """What a nightly run may be worse by than the accepted baseline; no stage reads them."""
+
+    bootstrap: int = Field(ge=1000)  # resamples of heads behind the intervals
+    tolerance: ToleranceParams
+    single_vector: MethodTolerance  # in its place for the rows of EditGAN's vector, which is learned from few heads
 
 
 @dataclass(frozen=True)
@@ -243,6 +274,15 @@ def judges_of(outputs: Path) -> dict[str, str]:
     """SHA-256 of the judging networks that are present."""
     files = {name: outputs / f"{name}.safetensors" for name in JUDGED_BY}
     return {name: sha256(path) for name, path in files.items() if path.is_file()}
+
+
+def load_tolerances(root: Path) -> NightlyParams:
+    """Read and check baseline/tolerances.yaml of a project.
+
+    Raises:
+        UserError: it is missing or no YAML, a key is unknown or missing, or a value is out of range.
+    """
+    return checked(NightlyParams, read_yaml(root / TOLERANCES), root / TOLERANCES)
 
 
 def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:

@@ -3,6 +3,8 @@
 from editgan.metrics import KID_SUBSETS
 from editgan.samples.params import SamplesParams
 
+JUDGED_IMAGES = 2000  # shown to the face detector and the smile networks, where a row has as many
+NEIGHBOURS = 3  # k of precision and recall, as in their paper
 TITLES = {
     "samples": "samples of G",
     "real": "other real images (floor)",
@@ -38,8 +40,8 @@ def report(metrics: dict[str, dict[str, float]], params: SamplesParams) -> str:
         alone.append(f"- {name} x1e3 between neutral and smiling test heads, for comparison: {1000 * value:.2f}")
     for name, value in metrics["copies"].items():
         alone.append(f"- {name}: squared error to the nearest training image, in [-1, 1]: {value:.4f}")
-    counts = dict(images=params.images, judged=params.judged_images, subsets=KID_SUBSETS)
-    notes = NOTES.format(k=params.neighbours, **counts)
+    counts = dict(images=params.images, judged=min(JUDGED_IMAGES, params.images), subsets=KID_SUBSETS)
+    notes = NOTES.format(k=NEIGHBOURS, **counts)
     return "\n".join([*lines, "", *alone, "", notes])
 
 

@@ -16,7 +16,7 @@ from editgan.judges.quality import SMILE_THRESHOLD, measure
 from editgan.metrics import KID_SUBSETS, Reference, check_packages, kernel_distance, precision_and_recall
 from editgan.runtime.stage import StageContext
 from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length
-from editgan.samples.report import report
+from editgan.samples.report import JUDGED_IMAGES, NEIGHBOURS, report
 from editgan.training import generator_for
 from editgan.weights import write_bytes, write_json
 
@@ -26,6 +26,8 @@ LEAST_DEVIATION = 1e-3  # relative to the largest; features below this are const
 SMILE_NETWORKS = ("face_api_expression", "fer")
 DETECTED = 0.5  # score from which on a face counts as detected
 DIGITS = 6
+BATCH = 50  # images at a time through a network
+NEAREST = 16  # samples shown beside their nearest training image
 Features = Callable[[Tensor], Tensor]
 SAMPLES, REAL, NEUTRAL_TO_SMILING = "samples", "real", "neutral_to_smiling"
 
@@ -49,19 +51,19 @@ def run(context: StageContext) -> None:
     }
     metrics = compare(reference, rows, context)
     for name in rows:
-        metrics[name] |= judge(rows[name][: params.judged_images], name, context)
+        metrics[name] |= judge(rows[name][:JUDGED_IMAGES], name, context)
     lpips = load_network(DISTANCE, context.input("assets")).to(device)
     context.run.progress(0, 1, "path length", "neighbours in W")
     metrics[SAMPLES][f"ppl{thousands(params.path_pairs)}_{DISTANCE}"] = perceptual_path_length(
         G,
         lpips,
         pairs=params.path_pairs,
-        batch=params.batch,
+        batch=BATCH,
         device=device,
         rng=generator_for(context.params.seed, "samples", "path"),
     )
     metrics |= heads_apart(context)
-    copies = nearest(rows[SAMPLES][: params.nearest], images, context)
+    copies = nearest(rows[SAMPLES][:NEAREST], images, context)
     write(context, round_all(metrics | copies))
 
 
@@ -70,7 +72,7 @@ def draw(G: Generator, count: int, context: StageContext) -> Tensor:
     z = torch.randn(count, G.z_dim, generator=generator_for(context.params.seed, "samples", "z"))
     parts = []
     with torch.no_grad():
-        for part in z.split(context.params.samples.batch):
+        for part in z.split(BATCH):
             parts.append(to_uint8(G(part.to(context.device))).cpu())
             context.run.progress(sum(map(len, parts)), count, "samples", "drawn")
     return torch.cat(parts)
@@ -78,7 +80,6 @@ def draw(G: Generator, count: int, context: StageContext) -> Tensor:
 
 def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -> dict[str, dict[str, float]]:
     """FID, KID, precision and recall of each row against the reference images, with both feature networks."""
-    params = context.params.samples
     total, done = 2 * len(reference) * (len(rows) + 1), 0
     figures: dict[str, dict[str, float]] = {name: {} for name in rows}
     for kind, features_of in feature_functions(context).items():
@@ -89,7 +90,7 @@ def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -
             def show(count: int) -> None:
                 context.run.progress(done + count, total, "images", f"{kind} features of {name}")
 
-            found = measure(function, images, device=context.device, batch=params.batch, on_batch=show)
+            found = measure(function, images, device=context.device, batch=BATCH, on_batch=show)
             done += len(images)
             return found  # float64 [N, D]
 
@@ -102,7 +103,7 @@ def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -
             mine = scale(features(images, name))
             if index == 0:
                 check_packages(mine, real, seed=context.params.seed)
-            precision, recall = precision_and_recall(mine.float(), real.float(), params.neighbours)
+            precision, recall = precision_and_recall(mine.float(), real.float(), NEIGHBOURS)
             figures[name] |= {
                 f"fid{suffix}": known.fid(mine),
                 f"kid{suffix}": known.kid(mine, seed=context.params.seed),
@@ -134,7 +135,7 @@ def standardised_by(reference: Tensor) -> Features:
 
 def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
     """Percent of images in which the detector finds a face, and which each expression network calls smiling."""
-    batch, device, assets = context.params.samples.batch, context.device, context.input("assets")
+    batch, device, assets = BATCH, context.device, context.input("assets")
     detector, count = for_inference(load_network(DETECTOR, assets)).to(device), thousands(len(images))
 
     def show(done: int) -> None:
@@ -151,12 +152,12 @@ def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
 
 def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
     """KID between neutral and smiling test heads, for comparison: a clearly visible difference; {} if unpaired."""
-    params, data = context.params.samples, context.input("data")
+    data = context.input("data")
     if count(data / "test_smiling.zip") == 0:
         return {}
     network = for_inference(load_network(FEATURES, context.input("assets"))).to(context.device)
     both = [
-        measure(network, torch.from_numpy(load_images(data / name)), device=context.device, batch=params.batch)
+        measure(network, torch.from_numpy(load_images(data / name)), device=context.device, batch=BATCH)
         for name in ("test.zip", "test_smiling.zip")
     ]
     name = f"kid{thousands(len(both[0]))}_{FEATURES}"

@@ -14,14 +14,13 @@ class ScoringParams(Section):
 
     recipe: int = Field(ge=1)  # raise by hand when a code change should change the result
     vector: str  # editing vector of EditGAN: a file in outputs/editing/vectors
-    plus_vector: str  # of EditGAN+
-    asked: float = Field(gt=0, le=1)  # the smallest strength with at least this share of smiles is chosen
+    plus_vector: str  # editing vector of EditGAN+
+    smiling_share: float = Field(gt=0, le=1)  # the smallest strength with at least this share of smiles is chosen
     editgan: Strengths  # 1 is the learned vector
     refined: Strengths  # strengths before refinement; the chosen one is always added
     editgan_plus: Strengths  # 1 is the mean of the learned vectors
     interfacegan: Strengths  # in units of W
     localediting: Strengths  # 1 swaps the styles fully
-    batch: int = Field(ge=1)  # images per batch; changes speed, not results
 
     @model_validator(mode="after")
     def _positive_and_rising(self) -> "ScoringParams":

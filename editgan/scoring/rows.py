@@ -45,6 +45,7 @@ from editgan.segmentation.metrics import segmentation_scores
 from editgan.segmentation.predict import predict_masks
 from editgan.weights import load_module
 
+BATCH = 16  # images at a time
 EMBEDDING = "embedding"  # the job that measures reconstructions of validation heads; no row has this name
 RUNGS = {"encoder": "val_encoder", "encoder_and_optimisation": "val"}  # row -> its entry of latents.safetensors
 
@@ -66,7 +67,7 @@ class Rows:
 
     def __init__(self, outputs: Path, params: Params, device: torch.device) -> None:
         """Raises UserError if a stage's output is missing, damaged or belongs to another generator."""
-        self.outputs, self.device, self.seed, self.batch = outputs, device, params.seed, params.scoring.batch
+        self.outputs, self.device, self.seed, self.batch = outputs, device, params.seed, BATCH
         self.vectors, methods, self.renderer = load_methods(
             outputs, vector=params.scoring.vector, plus=params.scoring.plus_vector, batch=self.batch, device=device
         )

@@ -28,12 +28,12 @@ from editgan.methods.registry import (
 )
 from editgan.methods.smile import EDITGAN, RECONSTRUCTION, refine_resumably, refined_name
 from editgan.runtime.stage import StageContext
-from editgan.scoring.rows import Rows, Scored, score_rows
+from editgan.scoring.rows import BATCH, Rows, Scored, score_rows
 from editgan.scoring.scores import Heads, Scores, load_heads, save_heads
 from editgan.scoring.table import Table, parse_table, table_csv
 from editgan.weights import save_halves, write_bytes, write_json
 
-REFINE_AGAIN = "lower editing.refine.learning_rate and run stage scoring again"
+REFINE_AGAIN = "lower editing.refine.lr and run stage scoring again"
 PER_HEAD = ("smiling", "identity")  # metrics stored per head, from which areas and their intervals are computed
 
 
@@ -48,7 +48,7 @@ def run(context: StageContext) -> None:
         context.root / "outputs",
         vector=params.vector,
         plus=params.plus_vector,
-        batch=params.batch,
+        batch=BATCH,
         device=device,
     )
     strengths = {
@@ -91,8 +91,8 @@ def choose(
 ) -> dict:
     """Choose the strength of each method on neutral validation heads, by the guide.
 
-    It is the smallest strength with a share of smiles of at least `asked`; if there is none, the strength with the
-    largest share. Heads from which any vector was learned are left out for all methods.
+    It is the smallest strength with a share of smiles of at least `smiling_share`; if there is none, the strength with
+    the largest share. Heads from which any vector was learned are left out for all methods.
     """
     params, data = context.params.scoring, context.input("data")
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"]
@@ -108,9 +108,9 @@ def choose(
         edit_at, shares = method(val[neutral]), []
         for strength in strengths[name]:
             pictures = renderer.pictures(edit_at(strength))
-            smile = measure(guide.smile, pictures, device=context.device, batch=params.batch)
+            smile = measure(guide.smile, pictures, device=context.device, batch=BATCH)
             shares.append(float((smile >= SMILE_THRESHOLD).double().mean()))
-        enough = [index for index, share in enumerate(shares) if share >= params.asked]
+        enough = [index for index, share in enumerate(shares) if share >= params.smiling_share]
         best = enough[0] if enough else max(range(len(shares)), key=shares.__getitem__)
         chosen[name] = {"strength": strengths[name][best], f"smiling_guide_val{len(neutral)}": round(shares[best], 6)}
         print(f"{name}: strength {strengths[name][best]:g}, {shares[best]:.0%} of {len(neutral)} validation heads")

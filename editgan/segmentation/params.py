@@ -12,6 +12,4 @@ class SegmentationParams(Section):
     labelled_images: int = Field(ge=1)  # number of labelled images, from the start of the pool; 16 in the paper
     members: int = Field(ge=1)  # classifiers in the ensemble
     epochs: int = Field(ge=1)  # passes over all labelled pixels, in a separate order per member
-    batch: int = Field(ge=2)  # pixels per step and member
-    learning_rate: float = Field(gt=0)  # Adam
-    min_label_pixels: int = Field(ge=0)  # smaller labels become background; used from 256 px on
+    lr: float = Field(gt=0)  # learning rate of Adam

@@ -23,6 +23,7 @@ from editgan.segmentation.uncertainty import image_uncertainty, uncertainty_auro
 from editgan.weights import write_json
 
 SHOWN = 8  # heads per picture
+MIN_LABEL_PIXELS = 30  # smaller labels become background; used from 256 px on, as in the released code
 
 
 def run(context: StageContext) -> None:
@@ -41,7 +42,7 @@ def run(context: StageContext) -> None:
 
     few_shot = few_shot[: params.labelled_images]
     masks = torch.as_tensor(load_masks(data / "pool.zip", range(len(few_shot))))  # [N, H, W]
-    masks = drop_small_labels(masks, params.min_label_pixels)
+    masks = drop_small_labels(masks, MIN_LABEL_PIXELS)
     images, features = features_of(generator, few_shot, context.device)
 
     def report(step: int, steps: int, losses: dict[str, float]) -> None:
@@ -54,8 +55,7 @@ def run(context: StageContext) -> None:
         class_names=classes.names,
         members=params.members,
         epochs=params.epochs,
-        batch=params.batch,
-        learning_rate=params.learning_rate,
+        lr=params.lr,
         seed=context.params.seed,
         report=report,
     )

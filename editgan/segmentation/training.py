@@ -36,7 +36,7 @@ def train_ensemble(
     members: int = 10,
     epochs: int = 5,
     batch: int = 64,
-    learning_rate: float = 1e-3,
+    lr: float = 1e-3,
     seed: int = 0,
     report: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> SegmentationEnsemble:
@@ -59,7 +59,7 @@ def train_ensemble(
     ensemble = SegmentationEnsemble(
         feature_channels=channels, num_classes=len(class_names), members=members, class_names=class_names
     ).to(features[0].device)
-    optimizer = torch.optim.Adam(ensemble.parameters(), lr=learning_rate, fused=True)
+    optimizer = torch.optim.Adam(ensemble.parameters(), lr=lr, fused=True)
     size, sides = masks.shape[-1], [feature.shape[-1] for feature in features]
     labels = masks.flatten().long()  # [N * size * size]
     steps_per_epoch = max(1, labels.numel() // batch)

@@ -8,33 +8,23 @@ from editgan.section import Section
 class DistillationParams(Section):
     """How pairs are made and how pix2pixHD learns them.
 
-    The paper's networks, for 256 px and more: width 64, num_downs 4, num_blocks 9, residual false, d_width 64; and its
-    training: 50,000 samples, batch 8, both learning rates 0.0002, vgg_images 8.
+    The paper's networks, for 256 px and more: width 64, residual false; and its training: 50,000 samples, batch 8, both
+    learning rates 0.0002, vgg_images 8.
     """
 
-    recipe: int = Field(ge=1)  # raise when a code change should change the result
-    samples: int = Field(ge=4)  # latents, three images each
-    truncation_psi: float = Field(gt=0, le=1)  # of the samples
-    step: float = Field(gt=0)  # along the direction, either way, in units of W
-    rows: int = Field(ge=1)  # of w_plus that it moves, the coarse ones first
-    pairs: int = Field(ge=2)  # the most confident so many are kept, 6 * resolution^2 bytes of memory each; of these ...
-    val_pairs: int = Field(ge=1)  # ... so many only measure
-    width: int = Field(ge=4)  # channels of the network at the full resolution
-    num_downs: int = Field(ge=0)  # its layers of stride 2, each with twice the channels
-    num_blocks: int = Field(ge=1)  # its residual blocks
-    residual: bool  # add the source to the network's output; false: the paper's network
-    d_width: int = Field(ge=4)  # channels of the discriminators' first layer
+    recipe: int = Field(ge=1)  # raise it when a code change should change the trained network
+    samples: int = Field(ge=4)  # latents, of which the guide sees three images each: its own and a step either way
+    step: float = Field(gt=0)  # step along the smile of stage interfacegan, in units of W; the paper takes 1.5
+    pairs: int = Field(ge=2)  # pairs that are kept: those that the guide most surely calls opposite
+    val_pairs: int = Field(ge=1)  # pairs among these that only measure
+    width: int = Field(ge=4)  # channels of the network at the full resolution, and of the discriminators' first layer
+    residual: bool  # true: add the source to the output; false: the paper's network
     kimg: float = Field(gt=0)  # pairs seen, in thousands
-    batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)  # of Adam for the first half of the training; then it falls to 0
-    d_learning_rate: float = Field(gt=0)  # of the discriminators' Adam; falls alike
-    feature_matching_weight: float = Field(ge=0)
-    vgg_weight: float = Field(ge=0)
-    vgg_images: int = Field(ge=1)  # images of each batch that VGG looks at
+    batch: int = Field(ge=1)  # pairs a step
+    lr: float = Field(gt=0)  # of Adam for the first half of the training; then it falls to 0
+    d_lr: float = Field(gt=0)  # rate of the discriminators; falls alike
+    vgg_images: int = Field(ge=1)  # images of each batch that VGG looks at; the paper takes all
     mirror: bool  # show every pair flipped half of the time
-    status_kimg: float = Field(gt=0)  # one line of stats.jsonl
-    snapshot_kimg: float = Field(gt=0)  # measured on the validation pairs
-    state_kimg: float = Field(gt=0)  # the complete state, from which an interrupted run goes on
 
     @model_validator(mode="after")
     def _fits(self) -> "DistillationParams":

@@ -8,7 +8,7 @@ from torch import Tensor
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.errors import UserError
-from editgan.generator.generator import load_generator
+from editgan.generator.generator import TRUNCATION_PSI, load_generator
 from editgan.images import labelled_grid, save_png, to_float, to_uint8
 from editgan.judges import load_guide
 from editgan.judges.classifier import SmileClassifier
@@ -23,6 +23,7 @@ from editgan.weights import load_module, load_tensors, save_module, save_tensors
 
 BATCH = 50  # images at a time
 PICTURE_ROWS = 8
+ROWS = 8  # of w_plus that the smile moves, the coarse ones, as in the paper
 
 
 def run(context: StageContext) -> None:
@@ -71,7 +72,7 @@ def make_pairs(context: StageContext, guide: SmileClassifier) -> tuple[Pairs, Pa
     z = torch.randn(params.samples, G.z_dim, generator=generator_for(seed, "distillation", "z"))
     with torch.no_grad():
         w_plus = torch.cat(
-            [G.mapping(part.to(context.device), truncation_psi=params.truncation_psi) for part in z.split(BATCH)]
+            [G.mapping(part.to(context.device), truncation_psi=TRUNCATION_PSI) for part in z.split(BATCH)]
         )  # [N, num_ws, w_dim]
     total, done = len(SIDES) * params.samples + 2 * params.pairs, 0
 
@@ -80,7 +81,7 @@ def make_pairs(context: StageContext, guide: SmileClassifier) -> tuple[Pairs, Pa
         nonlocal done
         steps, parts = params.step * torch.tensor(SIDES)[sides], []
         for w, step in zip(latents.split(BATCH), steps.split(BATCH), strict=True):
-            moved = shifted(w, direction.to(w.device), step=step, rows=params.rows)
+            moved = shifted(w, direction.to(w.device), step=step, rows=ROWS)
             with torch.no_grad():
                 parts.append(to_uint8(G.synthesis(moved, noise_mode="const")).cpu())
             done += len(w)
@@ -121,9 +122,9 @@ def train(
 ) -> tuple[GlobalGenerator, list[dict[str, float]]]:
     """Train the network; returns it as loaded from its file, and the rows of the validation curve."""
     params, seed = context.params.distillation, context.params.seed
-    config = {name: getattr(params, name) for name in ("width", "num_downs", "num_blocks", "residual")}
+    config = {"width": params.width, **depth_of(context.params.resolution), "residual": params.residual}
     net = initialise(GlobalGenerator(**config), generator_for(seed, "distillation", "net"))
-    D = MultiscaleDiscriminator(in_channels=6, width=params.d_width)  # source and target
+    D = MultiscaleDiscriminator(in_channels=6, width=params.width)  # source and target
     initialise(D, generator_for(seed, "distillation", "D"))
     lpips_vgg = use_winograd(load_network("lpips_vgg", context.input("assets")))
     lpips_vgg = lpips_vgg.to(context.device, memory_format=torch.channels_last)
@@ -163,6 +164,11 @@ def train(
         content = [{name: row[name] for name in names[table]} for row in part]
         write_json(context.out / "curves" / f"{table}.json", content)
     return load_module(path, GlobalGenerator).to(context.device), measured
+
+
+def depth_of(resolution: int) -> dict[str, int]:
+    """Layers of stride 2 and residual blocks of the network: the paper's from 256 px on, fewer below."""
+    return {"num_downs": min(4, resolution.bit_length() - 4), "num_blocks": 9 if resolution >= 256 else 3}
 
 
 @torch.no_grad()

@@ -21,6 +21,10 @@ from editgan.methods.distillation.pix2pixhd import (
 from editgan.training import STATE_FILE, batch_indices, check_finite, due, generator_for, load_state, save_state, set_lr
 
 BETAS = (0.5, 0.999)  # of Adam, as in the paper
+FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # the paper's
+SNAPSHOT_KIMG, SNAPSHOTS = 1, 20  # thousands of images between two, and the most that a long training takes
+STATUS_KIMG = 0.5  # thousands of pairs from one line of stats.jsonl to the next
+STATE_KIMG = 2  # ... from one complete state on disk to the next
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ def train_distillation(
     """Minimise LSGAN + 10 feature matching + 10 VGG (pix2pixHD) on `params.kimg` thousand pairs.
 
     As in the released code, both losses are computed before either network is updated. The complete state is saved to
-    `work` every `state_kimg` and loaded from there if it exists. Every random draw depends only on (seed, images
+    `work` every `STATE_KIMG` and loaded from there if it exists. Every random draw depends only on (seed, images
     seen), so a resumed run equals an uninterrupted one bit for bit.
 
     Args:
         net, D: trained in place; lpips_vgg: frozen.
-        on_status: called with (images seen, mean losses since the last call) every `status_kimg`.
-        on_snapshot: called with (images seen, net) every `snapshot_kimg`; its result is added to the next status.
+        on_status: called with (images seen, mean losses since the last call) every `STATUS_KIMG`.
+        on_snapshot: called with (images seen, net) every `SNAPSHOT_KIMG`; its result is added to the next status.
     Returns:
         net in eval mode, frozen.
     Raises:
@@ -82,7 +86,6 @@ def train_distillation(
     net_adam, d_adam = (torch.optim.Adam(module.parameters(), lr=0.0, betas=BETAS) for module in (net, D))
     trained = {"net": net, "D": D, "net_adam": net_adam, "d_adam": d_adam}
     batch, total_nimg = params.batch, round(params.kimg * 1000)
-    weights = {name: getattr(params, name) for name in ("feature_matching_weight", "vgg_weight")}
     cur_nimg, sums = 0, {}
     state = load_state(work)
     if state is not None:
@@ -106,9 +109,9 @@ def train_distillation(
             wanted = vgg_features(lpips_vgg, targets[: params.vgg_images])
         vgg = vgg_loss(wanted, vgg_features(lpips_vgg, fakes[: params.vgg_images]))
         terms = translation_terms(real_out, fake_out, vgg)
-        loss = translation_loss(terms, **weights)
+        loss = translation_loss(terms, feature_matching_weight=FEATURE_MATCHING_WEIGHT, vgg_weight=VGG_WEIGHT)
 
-        for optimizer, rate in ((net_adam, params.learning_rate), (d_adam, params.d_learning_rate)):
+        for optimizer, rate in ((net_adam, params.lr), (d_adam, params.d_lr)):
             set_lr(optimizer, rate * rate_at(cur_nimg / total_nimg))
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -127,15 +130,15 @@ def train_distillation(
         # Three intervals: snapshot, status, state.
         cur_nimg += batch
         finished = cur_nimg >= total_nimg
-        if on_snapshot is not None and (finished or due(cur_nimg, batch, params.snapshot_kimg)):
+        if on_snapshot is not None and (finished or due(cur_nimg, batch, max(SNAPSHOT_KIMG, params.kimg / SNAPSHOTS))):
             with torch.no_grad():
                 measured = on_snapshot(cur_nimg, net)
             sums |= {name: (value, 1) for name, value in measured.items()}
-        if finished or due(cur_nimg, batch, params.status_kimg):
+        if finished or due(cur_nimg, batch, STATUS_KIMG):
             means = {name: total / count for name, (total, count) in sums.items()}
             on_status(cur_nimg, means | {"img_per_s": (cur_nimg - timed_from) / (time.monotonic() - started)})
             sums, started, timed_from = {}, time.monotonic(), cur_nimg
-        if finished or due(cur_nimg, batch, params.state_kimg):
+        if finished or due(cur_nimg, batch, STATE_KIMG):
             position = {"cur_nimg": cur_nimg, "sums": sums}
             save_state(work, position | {name: part.state_dict() for name, part in trained.items()})
     return net.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ from editgan.data.archive import load_attributes, load_images
 from editgan.data.training import training_folder
 from editgan.encoder.encoder import load_encoder
 from editgan.errors import UserError
-from editgan.generator.generator import load_generator
+from editgan.generator.generator import TRUNCATION_PSI, load_generator
 from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.judges import load_guide
@@ -30,7 +30,7 @@ def run(context: StageContext) -> None:
     rows, scores = [], []
     with torch.no_grad():
         for part in z.split(BATCH):
-            w_plus = G.mapping(part.to(context.device), truncation_psi=params.truncation_psi)  # [B, num_ws, w_dim]
+            w_plus = G.mapping(part.to(context.device), truncation_psi=TRUNCATION_PSI)  # [B, num_ws, w_dim]
             images = to_float(to_uint8(G.synthesis(w_plus, noise_mode="const")))
             rows.append(w_plus[:, 0].cpu())
             scores.append(guide(images).cpu())  # logits, because probabilities saturate

@@ -15,7 +15,7 @@ from editgan.editing.masks import MOUTH, is_part
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.inversion import invert
 from editgan.errors import UserError
-from editgan.generator.generator import Generator, load_generator
+from editgan.generator.generator import TRUNCATION_PSI, Generator, load_generator
 from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.judges import load_guide
@@ -38,6 +38,8 @@ BATCH = 50  # images at a time
 CLUSTER_RESOLUTION = 32  # resolution of the clustered features, as in the paper
 PIXELS = 400_000  # number of pixels that k-means samples from
 ROOM = 16  # changes up to side / ROOM around the mouth do not count as leak
+CLUSTERS = 16  # of features
+MAX_LEAK = 0.005  # squared error outside the mouth, images in [-1, 1], that the choice may cost validation heads
 DIGITS = 6
 
 
@@ -49,9 +51,7 @@ def run(context: StageContext) -> None:
     resolution = min(CLUSTER_RESOLUTION, G.img_resolution)
     which = 2 * G.synthesis.block_resolutions.index(resolution) + 1  # the second map of this resolution
     z = torch.randn(params.samples, G.z_dim, generator=generator_for(seed, "localediting", "z"))
-    latents = torch.cat(
-        [G.mapping(part.to(context.device), truncation_psi=params.truncation_psi) for part in z.split(BATCH)]
-    )
+    latents = torch.cat([G.mapping(part.to(context.device), truncation_psi=TRUNCATION_PSI) for part in z.split(BATCH)])
     pixels = []
     for done, part in enumerate(latents.split(BATCH)):
         context.run.progress(done * BATCH, 2 * len(latents), "img", "features collected")
@@ -59,7 +59,7 @@ def run(context: StageContext) -> None:
     pixels = torch.cat(pixels)
     generator = generator_for(seed, "localediting", "clusters")
     pixels = pixels[torch.randperm(len(pixels), generator=generator)[:PIXELS]]
-    centres = spherical_kmeans(pixels, params.clusters, generator=generator).to(context.device)
+    centres = spherical_kmeans(pixels, CLUSTERS, generator=generator).to(context.device)
 
     mouth = mouth_clusters(context, G, centres, which)
     contributions = Contributions()
@@ -119,9 +119,7 @@ def smiling_references(context: StageContext, G: Generator) -> Tensor:
     images = to_float(torch.as_tensor(load_images(data / "train.zip", chosen))).to(context.device)
     section = context.params.encoder
     with torch.enable_grad():
-        return invert(
-            G, E, lpips_vgg, images, steps=section.inversion_steps, learning_rate=section.inversion_learning_rate
-        )
+        return invert(G, E, lpips_vgg, images, steps=section.inversion_steps, lr=section.inversion_lr)
 
 
 def choose(
@@ -159,7 +157,7 @@ def choose(
         smiling = float((guide.smile(images) >= SMILE_THRESHOLD).double().mean())
         leak = float(outside_error(images, kept, region).mean())
         found[reference, rho, epsilon] = (smiling, leak, sum(int(mask.sum()) for mask in q))
-    within = {key: row for key, row in found.items() if row[1] <= params.max_leak and row[2]}
+    within = {key: row for key, row in found.items() if row[1] <= MAX_LEAK and row[2]}
     if within:
         best = max(within, key=lambda key: (within[key][0], -within[key][1]))
     else:

@@ -26,6 +26,7 @@ from editgan.methods.maskgan.losses import (
     reconstruct_masks,
 )
 from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
+from editgan.methods.maskgan.sizes import sizes_of
 from editgan.methods.maskgan.train import MaskedHeads, OnStatus, train_maskgan, train_on_labels
 from editgan.methods.translation import DIGITS, l1, still_improving
 from editgan.runtime.stage import StageContext
@@ -35,6 +36,9 @@ from editgan.weights import load_module, save_module, save_tensors, write_bytes,
 
 BATCH = 50  # images at a time
 PICTURE_ROWS = 8
+VAE = {"batch": 32, "lr": 0.001}  # training of the autoencoder of masks, but for its length
+KL_WEIGHT = 0.00001  # of the autoencoder
+PARSER = {"batch": 16, "lr": 0.002}  # training of the parser
 
 
 def run(context: StageContext) -> None:
@@ -160,27 +164,25 @@ def write_curve(context: StageContext, table: str, rows: Sequence[dict[str, floa
 def train_vae(context: StageContext, learn: MaskedHeads, num_classes: int) -> MaskVAE:
     """Train the mask autoencoder, which is needed for training only."""
     params, seed = context.params.maskgan, context.params.seed
-    section = params.vae
     seed_everything(seed, "maskgan", "vae")
-    sizes = {name: getattr(section, name) for name in ("width", "num_downs", "latent")}
+    sizes = sizes_of(context.params.resolution)["vae"]
     vae = MaskVAE(num_classes=num_classes, resolution=context.params.resolution, **sizes)
 
     def terms_at(indices: Tensor, cur_nimg: int) -> dict[str, Tensor]:
         generator = generator_for(seed, "maskgan", "vae", cur_nimg)
-        noise = torch.randn(len(indices), section.latent, generator=generator).to(context.device)
+        noise = torch.randn(len(indices), sizes["latent"], generator=generator).to(context.device)
         return vae.terms(learn.masks[indices].to(context.device), noise)
 
-    curve, on_status = recorder(context, "vae", section.kimg)
+    curve, on_status = recorder(context, "vae", params.vae_kimg)
     train_on_labels(
         vae,
         terms_at,
-        {"ce": 1.0, "kl": section.kl_weight},
-        section,
+        {"ce": 1.0, "kl": KL_WEIGHT},
+        kimg=params.vae_kimg,
+        **VAE,
         name="autoencoder",
         count=len(learn),
         seed=seed,
-        status_kimg=params.status_kimg,
-        state_kimg=params.state_kimg,
         work=curve.parent,
         device=context.device,
         on_status=on_status,
@@ -193,23 +195,22 @@ def train_parser(context: StageContext, learn: MaskedHeads, num_classes: int) ->
     """Train the parser (images -> masks); returns it as loaded from its file."""
     params, seed = context.params.maskgan, context.params.seed
     seed_everything(seed, "maskgan", "parser")
-    parser = Parser(num_classes=num_classes, width=params.parser.width, depth=params.parser.depth)
+    parser = Parser(num_classes=num_classes, **sizes_of(context.params.resolution)["parser"])
 
     def terms_at(indices: Tensor, cur_nimg: int) -> dict[str, Tensor]:
         photos = to_float(learn.photos[indices]).to(context.device)
         return parser.terms(photos, learn.masks[indices].to(context.device))
 
-    curve, on_status = recorder(context, "parser", params.parser.kimg)
+    curve, on_status = recorder(context, "parser", params.parser_kimg)
     train_on_labels(
         parser,
         terms_at,
         {"ce": 1.0},
-        params.parser,
+        kimg=params.parser_kimg,
+        **PARSER,
         name="parser",
         count=len(learn),
         seed=seed,
-        status_kimg=params.status_kimg,
-        state_kimg=params.state_kimg,
         work=curve.parent,
         device=context.device,
         on_status=on_status,
@@ -224,14 +225,12 @@ def train_mapping(
 ) -> tuple[MaskGAN, list[float]]:
     """Train the mapping in two stages; returns the network as loaded from its file, and the validation LPIPS curve."""
     params, seed = context.params.maskgan, context.params.seed
-    names = (
-        "width", "num_downs", "num_blocks", "styled_ups", "style_width", "mask_width", "style_downs",
-    )  # fmt: skip
-    net = MaskGAN(num_classes=num_classes, **{name: getattr(params, name) for name in names})
+    sizes = sizes_of(context.params.resolution)
+    net = MaskGAN(num_classes=num_classes, width=params.width, styled_ups=params.styled_ups, **sizes["net"])
     initialise_maskgan(net, generator_for(seed, "maskgan", "net"))
-    D = MultiscaleDiscriminator(in_channels=num_classes + 3, width=params.d_width)  # the mask and the image
+    D = MultiscaleDiscriminator(in_channels=num_classes + 3, **sizes["D"])  # the mask and the image
     initialise(D, generator_for(seed, "maskgan", "D"))
-    blender = AlphaBlender(**params.blender.model_dump())
+    blender = AlphaBlender(**sizes["blender"])
     initialise(blender, generator_for(seed, "maskgan", "blender"))
     curve, on_status = recorder(context, "mapping", params.kimg + params.ebst_kimg)
 

@@ -21,7 +21,7 @@ from editgan.methods.maskgan.losses import (
     simulated_edits,
 )
 from editgan.methods.maskgan.networks import MaskGAN, one_hot
-from editgan.methods.maskgan.params import LabelTraining, MaskganParams
+from editgan.methods.maskgan.params import MaskganParams
 from editgan.training import (
     STATE_FILE,
     batch_indices,
@@ -35,6 +35,12 @@ from editgan.training import (
 )
 
 BETAS = (0.5, 0.999)  # of Adam in adversarial training, as in the paper
+FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # the paper's
+EBST_RATE = 0.25  # part of the learning rates that is left after stage 1
+EBST_DIVISOR = 2.5  # a simulated edit goes 1 / 2.5 of the way to another mask, as in the paper
+SNAPSHOT_KIMG, SNAPSHOTS = 2, 20  # thousands of images between two, and the most that a long training takes
+STATUS_KIMG = 0.5  # thousands of images from one line of stats.jsonl to the next
+STATE_KIMG = 1  # ... from one complete state on disk to the next
 
 NetT = TypeVar("NetT", bound=nn.Module)
 OnStatus = Callable[[int, dict[str, float]], None]
@@ -80,20 +86,20 @@ def train_on_labels(
     net: NetT,
     terms_at: Callable[[Tensor, int], dict[str, Tensor]],
     weights: dict[str, float],
-    params: LabelTraining,
     *,
+    kimg: float,
+    batch: int,
+    lr: float,
     name: str,
     count: int,
     seed: int,
-    status_kimg: float,
-    state_kimg: float,
     work: Path,
     device: torch.device | str = "cpu",
     on_status: OnStatus,
 ) -> NetT:
     """Minimise the weighted terms with Adam; for the autoencoder and the parser.
 
-    The complete state is saved to `work` every `state_kimg` and loaded from there if it exists. Every random draw
+    The complete state is saved to `work` every `STATE_KIMG` and loaded from there if it exists. Every random draw
     depends only on (seed, images seen), so a resumed run equals an uninterrupted one bit for bit.
 
     Args:
@@ -107,7 +113,7 @@ def train_on_labels(
     """
     net = net.to(device).train()
     adam = torch.optim.Adam(net.parameters(), lr=0.0)
-    batch, total_nimg = params.batch, round(params.kimg * 1000)
+    total_nimg = round(kimg * 1000)
     cur_nimg, means = 0, Means()
     state = load_state(work)
     if state is not None:
@@ -119,7 +125,7 @@ def train_on_labels(
     while cur_nimg < total_nimg:
         terms = terms_at(batch_indices(seed, cur_nimg, batch, count), cur_nimg)
         loss = torch.stack([weight * terms[term] for term, weight in weights.items()]).sum()
-        set_lr(adam, params.learning_rate * cosine_decay(cur_nimg / total_nimg))
+        set_lr(adam, lr * cosine_decay(cur_nimg / total_nimg))
         adam.zero_grad(set_to_none=True)
         loss.backward()
         values = {term: value.item() for term, value in terms.items()}
@@ -130,22 +136,22 @@ def train_on_labels(
 
         cur_nimg += batch
         finished = cur_nimg >= total_nimg
-        if finished or due(cur_nimg, batch, status_kimg):
+        if finished or due(cur_nimg, batch, STATUS_KIMG):
             speed = (cur_nimg - timed_from) / (time.monotonic() - started)
             on_status(cur_nimg, means.take() | {"img_per_s": speed})
             started, timed_from = time.monotonic(), cur_nimg
-        if finished or due(cur_nimg, batch, state_kimg):
+        if finished or due(cur_nimg, batch, STATE_KIMG):
             networks = {"net": net.state_dict(), "adam": adam.state_dict()}
             save_state(work, {"cur_nimg": cur_nimg, "sums": means.sums, **networks})
     return net.eval().requires_grad_(False)
 
 
 def rate_at(cur_nimg: int, params: MaskganParams) -> float:
-    """Relative learning rate: 1 for half of stage 1, then linear to `ebst_rate`, then in stage 2 linear to 0."""
+    """Relative learning rate: 1 for half of stage 1, then linear to `EBST_RATE`, then in stage 2 linear to 0."""
     first, second = 1000 * params.kimg, 1000 * params.ebst_kimg
     if cur_nimg < first:
-        return 1 - (1 - params.ebst_rate) * max(0.0, 2 * cur_nimg / first - 1)
-    return params.ebst_rate * max(0.0, 1 - (cur_nimg - first) / second)
+        return 1 - (1 - EBST_RATE) * max(0.0, 2 * cur_nimg / first - 1)
+    return EBST_RATE * max(0.0, 1 - (cur_nimg - first) / second)
 
 
 def train_maskgan(
@@ -166,14 +172,14 @@ def train_maskgan(
     """Stage 1 reconstructs photos from their masks; stage 2 also reconstructs them by blending two simulated edits.
 
     Both minimise LSGAN + 10 feature matching + 10 VGG, for the generated and for the blended image. The discriminators
-    are conditioned on the photos' masks. The complete state is saved to `work` every `state_kimg` and loaded from there
+    are conditioned on the photos' masks. The complete state is saved to `work` every `STATE_KIMG` and loaded from there
     if it exists. Every random draw depends only on (seed, images seen), so a resumed run equals an uninterrupted one
     bit for bit.
 
     Args:
         net, D, blender: trained in place; vae, lpips_vgg: frozen.
-        on_status: called with (images seen, mean losses since the last call) every `status_kimg`.
-        on_snapshot: called with (images seen, net) every `snapshot_kimg`; its result is added to the next status.
+        on_status: called with (images seen, mean losses since the last call) every `STATUS_KIMG`.
+        on_snapshot: called with (images seen, net) every `SNAPSHOT_KIMG`; its result is added to the next status.
     Returns:
         net in eval mode, frozen.
     Raises:
@@ -187,7 +193,6 @@ def train_maskgan(
     vae = vae.to(device).eval()
     batch, first_nimg = params.batch, round(params.kimg * 1000)
     total_nimg = first_nimg + round(params.ebst_kimg * 1000)
-    weights = {name: getattr(params, name) for name in ("feature_matching_weight", "vgg_weight")}
     cur_nimg, means = 0, Means()
     state = load_state(work)
     if state is not None:
@@ -206,7 +211,7 @@ def train_maskgan(
         fakes = {"": net.mapping(masks, styles)}  # [N, 3, H, W]
         if cur_nimg >= first_nimg:
             drawn = torch.randint(len(heads), (batch,), generator=generator_for(seed, "maskgan", "ebst", cur_nimg))
-            edits = simulated_edits(vae, labels, heads.masks[drawn].to(device), params.ebst_divisor)
+            edits = simulated_edits(vae, labels, heads.masks[drawn].to(device), EBST_DIVISOR)
             inter, outer = (one_hot(edited, net.num_classes) for edited in edits)
             fakes["blend_"] = ebst_images(net, blender, styles, inter, outer)[2]
 
@@ -221,11 +226,11 @@ def train_maskgan(
             wanted = vgg_features(lpips_vgg, photos[: params.vgg_images])
         for name, fake in fakes.items():
             terms[f"{name}vgg"] = vgg_loss(wanted, vgg_features(lpips_vgg, fake[: params.vgg_images]))
-        loss = maskgan_loss(terms, **weights)
+        loss = maskgan_loss(terms, feature_matching_weight=FEATURE_MATCHING_WEIGHT, vgg_weight=VGG_WEIGHT)
 
         part = rate_at(cur_nimg, params)
         for name, adam in adams.items():
-            set_lr(adam, part * (params.d_learning_rate if name == "D_adam" else params.learning_rate))
+            set_lr(adam, part * (params.d_lr if name == "D_adam" else params.lr))
             adam.zero_grad(set_to_none=True)
         loss.backward()
         d_loss.backward()
@@ -243,14 +248,14 @@ def train_maskgan(
         # Three intervals: snapshot, status, state.
         cur_nimg += batch
         finished = cur_nimg >= total_nimg
-        if on_snapshot is not None and (finished or due(cur_nimg, batch, params.snapshot_kimg)):
+        if on_snapshot is not None and (finished or due(cur_nimg, batch, max(SNAPSHOT_KIMG, params.kimg / SNAPSHOTS))):
             with torch.no_grad():
                 means.add(on_snapshot(cur_nimg, net))
-        if finished or due(cur_nimg, batch, params.status_kimg):
+        if finished or due(cur_nimg, batch, STATUS_KIMG):
             speed = (cur_nimg - timed_from) / (time.monotonic() - started)
             on_status(cur_nimg, means.take() | {"img_per_s": speed})
             started, timed_from = time.monotonic(), cur_nimg
-        if finished or due(cur_nimg, batch, params.state_kimg):
+        if finished or due(cur_nimg, batch, STATE_KIMG):
             parts = {name: part.state_dict() for name, part in (networks | adams).items()}
             save_state(work, {"cur_nimg": cur_nimg, "sums": means.sums, **parts})
     return net.eval().requires_grad_(False)
