@@ -17,10 +17,15 @@ import yaml
 from editgan.params_file import read_params
 from editgan.runtime.environment import PROJECT_ROOT, apply_environment
 
+FIRST = ("test_pipeline_ci.py", "test_schedule.py")  # take minutes: started last, one process would wait for the other
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0", ""}
 
 apply_environment(PROJECT_ROOT)
 os.environ.pop("MLFLOW_PARENT_RUN_ID", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 @pytest.fixture(autouse=True)

@@ -102,7 +102,8 @@ def test_cheap_stages_depend_on_their_own_package(name):
 CARRIERS = {
     "editgan", "editgan._compat", "editgan.assets.manifest", "editgan.config", "editgan.data.archive",
     "editgan.encoder.encoder", "editgan.errors", "editgan.generator.principal_components", "editgan.params_file",
-    "editgan.runtime", "editgan.runtime.environment", "editgan.runtime.graph", "editgan.runtime.origin",
+    "editgan.runtime", "editgan.runtime.environment", "editgan.runtime.graph", "editgan.runtime.locks",
+    "editgan.runtime.origin",
     "editgan.runtime.process", "editgan.runtime.progress", "editgan.runtime.stage", "editgan.runtime.tracking",
     "editgan.section", "editgan.weights",
 }  # fmt: skip
