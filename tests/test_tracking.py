@@ -13,7 +13,7 @@ from fake_project import copy_databases, wait_for
 from PIL import Image
 
 from editgan.runtime import tracking
-from editgan.runtime.environment import PROJECT_ROOT, home_project, project_environment, tracking_uri
+from editgan.runtime.environment import PROJECT_ROOT, has_avx2, home_project, project_environment, tracking_uri
 from flows.imported import import_run
 from flows.summary import run_record
 
@@ -240,6 +240,7 @@ def test_environment_stays_inside_and_telemetry_is_off(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "example.org")
     monkeypatch.delenv("no_proxy", raising=False)
     chosen = project_environment(PROJECT_ROOT)
+    assert ("OPENBLAS_CORETYPE" in chosen) is has_avx2(), "rendered heads get the same bytes in every shell"
     assert chosen["no_proxy"] == chosen["NO_PROXY"] == "example.org,127.0.0.1,localhost", "our own servers, too"
     monkeypatch.setenv("no_proxy", "*")
     assert project_environment(PROJECT_ROOT)["no_proxy"] == "*"
