@@ -14,7 +14,7 @@ IN_PROJECT := eval "$$($(PYTHON) editgan/runtime/environment.py)" && export PATH
 EXTRAS := dev$(shell command -v npm >/dev/null || echo ,npm)
 # Two processes with one thread each finish the tests sooner than one with two.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo demo-scratch test test-all lint serve ui
 

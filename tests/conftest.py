@@ -17,7 +17,7 @@ import yaml
 from editgan.params_file import read_params
 from editgan.runtime.environment import PROJECT_ROOT, apply_environment
 
-FIRST = ("test_pipeline_ci.py", "test_schedule.py")  # take minutes: started last, one process would wait for the other
+FIRST = ("test_pipeline_ci.py", "test_pipeline_photos.py", "test_schedule.py")  # started last, one worker would wait
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0", ""}
 
 apply_environment(PROJECT_ROOT)
