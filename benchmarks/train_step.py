@@ -26,7 +26,7 @@ from editgan.generator import losses
 from editgan.generator.adversarial import FINITE_STEP, build_networks, train
 from editgan.generator.parallel import Ranks, train_together
 from editgan.generator.params import GeneratorParams
-from editgan.generator.projected import diffaugment
+from editgan.generator.projected_discriminator import diffaugment
 from editgan.images import to_float
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.process import keep_freed_memory

@@ -158,7 +158,7 @@ class Regressed(RuntimeError):
 def decide(root: Path) -> str | None:
     """What of the benchmark has become worse than the accepted baseline; empty if nothing, None without a baseline."""
     from editgan.config import load_params  # brings torch, which a flow does without as long as it can
-    from editgan.report.regression import BASELINE, judged, load_tolerances
+    from editgan.report.nightly import BASELINE, judged, load_tolerances
 
     if not any((root / BASELINE).glob("*")):
         page = NO_BASELINE.format(BASELINE)

@@ -9,7 +9,7 @@ from torch import nn
 
 from editgan.generator import losses
 from editgan.generator.pixel_discriminator import PixelDiscriminator
-from editgan.generator.projected import ProjectedDiscriminator, diffaugment
+from editgan.generator.projected_discriminator import ProjectedDiscriminator, diffaugment
 
 SIZE = 16
 DIRECTIONS = 10_000

@@ -172,7 +172,7 @@ NOT_RUN = {  # documented commands that other tests run, or none can
     "python -m flows.pipeline": "the fixture, and test_flows.py with these options",
     "python -m flows.sweep": "test_sweep_flow.py",
     "python benchmarks/": "hours", "python scripts/": "needs a browser",
-    "editgan compare": "test_compare.py", "editgan accept --outputs": "test_regression.py",
+    "editgan compare": "test_compare.py", "editgan accept --outputs": "test_nightly.py",
     "editgan apply photo.jpg": "test_photo.py", "editgan edit photo.jpg": "test_photo.py",
     "editgan import": "test_importing.py, test_pipeline_photos.py",
     "editgan doctor --fix": "test_doctor.py", "editgan apply head.png --edit surprise": "an edit that a reader adds",

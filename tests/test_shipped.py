@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from editgan.config import load_params
 from editgan.data.collect import heads_labels, heads_recipe
-from editgan.report.regression import BASELINE, load_results
+from editgan.report.nightly import BASELINE, load_results
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.graph import load_graph
 from editgan.scoring.rows import Rows

@@ -35,7 +35,7 @@ def accept(
     outputs: Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")] = Path("outputs"),
 ) -> None:
     """Accept the benchmark of a folder of outputs as the baseline of nightly runs, in baseline/."""
-    from editgan.report.regression import accept
+    from editgan.report.nightly import accept
 
     kept = accept(outputs, Path.cwd()).relative_to(Path.cwd())
     Console().print(f"accepted: {outputs / 'benchmark'} copied to {kept}; commit that folder", highlight=False)

@@ -29,7 +29,7 @@ from editgan.generator.losses import draw_latents, mean_w, mixed_ws
 from editgan.generator.parallel import Ranks
 from editgan.generator.params import GeneratorParams
 from editgan.generator.pixel_discriminator import PixelDiscriminator
-from editgan.generator.projected import STATISTICS_IMAGES, ProjectedDiscriminator, diffaugment
+from editgan.generator.projected_discriminator import STATISTICS_IMAGES, ProjectedDiscriminator, diffaugment
 from editgan.generator.state import WARMUP_KIMG, find_state, networks_state, save_complete, save_light
 from editgan.images import to_float
 from editgan.runtime.precision import autocast

@@ -1,9 +1,9 @@
 """Error rates of the nightly regression check: false alarms, and detection of simulated regressions.
 
-    python benchmarks/nightly.py [--figures baseline/benchmark] [--nights 40] [--churn 0 0.02 0.05 0.1]
+    python benchmarks/nightly_error_rates.py [--figures baseline/benchmark] [--nights 40] [--churn 0 0.02 0.05 0.1]
 
-Takes minutes; benchmarks/nights.py retrains and breaks actual models. A night is simulated from recorded per-head
-metrics: heads are resampled with replacement, and a share of them (the churn) gets the metrics of another head, which
+Takes minutes; benchmarks/nightly_retrained.py retrains and breaks actual models. A night is simulated from recorded
+per-head metrics: heads are resampled with replacement, and a share of them (the churn) gets the metrics of another head, which
 leaves the expected mean unchanged: a quiet night. A regression is added to one row, in the first column of each
 tolerance at once, in multiples of its tolerance: this many more heads that do not smile, or a mean deterioration of
 this size, with between zero and twice this value per head. FID, KID, areas and mouth IoU have no values per head and
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from editgan.errors import UserError
-from editgan.report.regression import (
+from editgan.report.nightly import (
     AT_ONCE,
     BASELINE,
     WATCHED,

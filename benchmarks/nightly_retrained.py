@@ -1,6 +1,6 @@
 """Seed-to-seed variance of the nightly check: retrain with other seeds, and break models on purpose.
 
-    python benchmarks/nights.py [--seeds 1 2 3 4] [--plant 5] [--folder runs/nights]
+    python benchmarks/nightly_retrained.py [--seeds 1 2 3 4] [--plant 5] [--folder runs/nights]
 
 A quiet night trains the segmentation and learns both smiles again with another seed, and measures EditGAN and EditGAN+
 on the test heads at the strengths of the shipped sweep. Everything else keeps its accepted value: what does not depend
@@ -36,7 +36,7 @@ from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES
 from editgan.methods.registry import PLUS
 from editgan.methods.smile import EDITGAN, RECONSTRUCTION
-from editgan.report.regression import (
+from editgan.report.nightly import (
     AT_ONCE,
     BASELINE,
     WATCHED,

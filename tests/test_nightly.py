@@ -6,7 +6,7 @@ import torch
 from scipy.stats import bootstrap
 
 from editgan.errors import UserError
-from editgan.report.regression import (
+from editgan.report.nightly import (
     AT_ONCE,
     BASELINE,
     FILES,
@@ -290,11 +290,11 @@ def test_only_a_whole_benchmark_of_one_run_is_accepted(tmp_path):
 
 @pytest.fixture
 def script(monkeypatch):
-    """benchmarks/nightly.py as a module."""
+    """benchmarks/nightly_error_rates.py as a module."""
     monkeypatch.syspath_prepend(PROJECT_ROOT / "benchmarks")
-    import nightly
+    import nightly_error_rates
 
-    return nightly
+    return nightly_error_rates
 
 
 def test_script_plants_what_it_says(script):
@@ -318,11 +318,11 @@ def test_script_finds_planted_regressions_and_no_others(script):
 
 @pytest.fixture
 def nights(monkeypatch):
-    """benchmarks/nights.py as a module."""
+    """benchmarks/nightly_retrained.py as a module."""
     monkeypatch.syspath_prepend(PROJECT_ROOT / "benchmarks")
-    import nights
+    import nightly_retrained
 
-    return nights
+    return nightly_retrained
 
 
 def test_finished_nights_are_read_again_unless_the_models_are_others(nights, tmp_path):
