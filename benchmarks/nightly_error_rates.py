@@ -3,11 +3,11 @@
     python benchmarks/nightly_error_rates.py [--figures baseline/benchmark] [--nights 40] [--churn 0 0.02 0.05 0.1]
 
 Takes minutes; benchmarks/nightly_retrained.py retrains and breaks actual models. A night is simulated from recorded
-per-head metrics: heads are resampled with replacement, and a share of them (the churn) gets the metrics of another head, which
-leaves the expected mean unchanged: a quiet night. A regression is added to one row, in the first column of each
-tolerance at once, in multiples of its tolerance: this many more heads that do not smile, or a mean deterioration of
-this size, with between zero and twice this value per head. FID, KID, areas and mouth IoU have no values per head and
-are not changed.
+per-head metrics: heads are resampled with replacement, and a share of them (the churn) gets the metrics of another
+head, which leaves the expected mean unchanged: a quiet night. A regression is added to one row, in the first column
+of each tolerance at once, in multiples of its tolerance: this many more heads that do not smile, or a mean
+deterioration of this size, with between zero and twice this value per head. FID, KID, areas and mouth IoU have no
+values per head and are not changed.
 """
 
 import argparse

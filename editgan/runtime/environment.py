@@ -110,7 +110,7 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
     if has_avx2():
-        # The kernels decide how NumPy's matrix products round. One choice gives rendered heads the same bytes everywhere.
+        # The kernels decide how NumPy's matrix products round. One choice gives rendered heads the same bytes.
         settings["OPENBLAS_CORETYPE"] = "Haswell"
     chosen = {name: os.environ.get(name) or str(value) for name, value in {**caches, **settings}.items()}
     telemetry_off = {
