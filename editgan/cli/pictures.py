@@ -80,7 +80,7 @@ def embed(
     editor = loaded(outputs, device)
     taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
     names = [one.name for one in taken]
-    images = editor.render(editor.w_plus)
+    images = editor.reconstruct()
     write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out, "embedded")
     if editor.photos is not None:
@@ -109,7 +109,7 @@ def segment(
     editor = loaded(outputs, device)
     taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
     names = [one.name for one in taken]
-    masks, images = editor.segment(), editor.render(editor.w_plus)
+    masks, images = editor.segment(), editor.reconstruct()
     write_latents(editor.w_plus, names, out)
     for name, mask in zip(names, masks, strict=True):
         save_mask(out / f"{name}_mask.png", mask, editor.palette.numpy())

@@ -28,7 +28,7 @@ from editgan.images import to_float, to_uint8
 from editgan.runtime.process import keep_freed_memory
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.segmentation.labelled import sampled_latents
-from editgan.segmentation.predict import predict_masks
+from editgan.segmentation.predict import render
 from editgan.training import device_named
 
 MODELS = {
@@ -85,6 +85,7 @@ class Editor:
     assets: Path | None = None  # folder of the identity network, which is loaded when a loss first needs it
     photos: Tensor | None = field(default=None, init=False)
     _w_plus: Tensor | None = field(default=None, init=False)
+    _before: tuple[Tensor, Tensor] | None = field(default=None, init=False)  # images and masks of `w_plus`, made once
     _trained: Generator | None = field(default=None, init=False)  # the trained generator while G is a tuned copy
     _identity_net: nn.Module | None = field(default=None, init=False)
 
@@ -184,7 +185,7 @@ class Editor:
             raise UserError("latents contain NaN or infinite values; embed the image again")
         if self._trained is not None:
             self.G, self._trained = self._trained, None
-        self._w_plus, self.photos = w_plus.detach().to(self.device, torch.float32), None
+        self._w_plus, self.photos, self._before = w_plus.detach().to(self.device, torch.float32), None, None
 
     def tune(self, *, steps: int = 100, lr: float = 0.001, progress: Progress | None = None) -> Tensor:
         """Fine-tune a copy of the generator on the photos that were set (pivotal tuning, Roich et al. 2021).
@@ -202,6 +203,7 @@ class Editor:
         images, trained = to_float(self.photos).to(self.device), self._trained or self.G
         self.G = tune_generator(self.G, self.lpips_vgg, self.w_plus, images, steps=steps, lr=lr, progress=progress)
         self._trained, self._w_plus = trained, self.w_plus.clone()  # a new tensor invalidates edits made before
+        self._before = None
         return self.render(self.w_plus)
 
     def sample(self, seeds: list[int], truncation_psi: float = 0.7) -> Tensor:
@@ -209,9 +211,13 @@ class Editor:
         self.set_latents(sampled_latents(self._trained or self.G, seeds, truncation_psi))
         return self.render(self.w_plus)
 
+    def reconstruct(self) -> Tensor:
+        """The generator's images of the latents that were set.  # uint8 [N, 3, H, W]"""
+        return self._start()[0].clone()
+
     def segment(self) -> Tensor:
         """Predicted part labels of the images that were set.  # uint8 [N, H, W]"""
-        return predict_masks(self.G, self.S, self.w_plus)
+        return self._start()[1].clone()
 
     def edit(
         self,
@@ -293,34 +299,23 @@ class Editor:
         """
         if not edits:
             raise UserError(f"give at least one edit; available: {', '.join(self.vectors) or 'none'}")
-        for name in edits:
+        for name, given in edits.items():
             if name not in self.vectors:
                 raise UserError(f"unknown edit {name!r}; available: {', '.join(self.vectors) or 'none'}")
-            if edits[name] is not None and not math.isfinite(edits[name]):
-                raise UserError(f"the strength of {name} is {edits[name]}; give a finite number")
+            if given is not None and not math.isfinite(given):
+                raise UserError(f"the strength of {name} is {given}; give a finite number")
         vectors = [self.vectors[name] for name in edits]
-        pairs = zip(vectors, edits.values(), strict=True)
-        strengths = [vector.scale if strength is None else strength for vector, strength in pairs]
+        strengths = [self.vectors[name].scale if given is None else given for name, given in edits.items()]
         _check_counts(refine=refine)
         vector = combined(vectors, strengths)
         w_edited = apply_vector(self.w_plus, vector)
         if not w_edited.abs().max() < LARGEST_LATENT:
             raise UserError(f"strengths {strengths} move the latents far out of range; give smaller ones")
         if refine:
-            w_edited = refine_edit(
-                self.G,
-                self.S,
-                self.lpips_vgg,
-                self.w_plus,
-                w_edited,
-                self.S.class_ids(vector.region_classes),
-                steps=refine,
-                lr=lr,
-                weights=weights,
-                identity=self._identity(weights.identity),
-                batch=BATCH,
-                progress=progress,
-            )
+            start, class_ids = self.w_plus, self.S.class_ids(vector.region_classes)
+            options = dict(weights=weights, identity=self._identity(weights.identity), batch=BATCH, progress=progress)
+            networks = self.G, self.S, self.lpips_vgg
+            w_edited = refine_edit(*networks, start, w_edited, class_ids, steps=refine, lr=lr, **options)
         return self._edited(w_edited, (vector.region_classes,) * len(w_edited))
 
     def paste(self, edited: Edited) -> Tensor:
@@ -346,8 +341,7 @@ class Editor:
         if edited.start is not self.w_plus:
             raise UserError("this edit belongs to images set earlier; blend it before setting new images")
         for index, face in faces.items():
-            before = self.render(edited.start[index : index + 1])[0]
-            photo = blend(photo, face, before, edited.images[index], edited.region[index])
+            photo = blend(photo, face, self._start()[0][index], edited.images[index], edited.region[index])
         return photo
 
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
@@ -361,8 +355,9 @@ class Editor:
         """Write the `vector_of` the edit to NAME.safetensors; the vector takes the file's name."""
         path = Path(path)
         name = path.name.removesuffix(".safetensors")
-        vector = self.vector_of(name, edited, index=index, source=source)
-        return save_vector(path.with_name(f"{name}.safetensors"), vector)
+        return save_vector(
+            path.with_name(f"{name}.safetensors"), self.vector_of(name, edited, index=index, source=source)
+        )
 
     @torch.no_grad()
     def render(self, w_plus: Tensor) -> Tensor:
@@ -380,16 +375,19 @@ class Editor:
 
     def _around(self, before: Tensor, after: Tensor, parts: tuple[tuple[str, ...], ...]) -> Tensor:
         """`edit_region` of each image for its parts.  # bool [N, H, W]"""
-        triples = zip(before.split(1), after.split(1), parts, strict=True)
-        return torch.cat([edit_region(one, other, self.S.class_ids(names)) for one, other, names in triples])
+        rows = zip(before.split(1), after.split(1), map(self.S.class_ids, parts), strict=True)
+        return torch.cat([edit_region(*row) for row in rows])
 
     def _edited(self, w_plus: Tensor, parts: tuple[tuple[str, ...], ...], asked: Tensor | None = None) -> Edited:
-        masks = predict_masks(self.G, self.S, w_plus)
-        region = self._around(self.segment(), masks, parts)
+        images, masks = render(self.G, self.S, w_plus)
+        region = self._around(self._start()[1], masks, parts)
         region = region if asked is None else region | asked
-        return Edited(
-            images=self.render(w_plus), masks=masks, start=self.w_plus, w_plus=w_plus, region=region, parts=parts
-        )
+        return Edited(images=images, masks=masks, start=self.w_plus, w_plus=w_plus, region=region, parts=parts)
+
+    def _start(self) -> tuple[Tensor, Tensor]:
+        if self._before is None:
+            self._before = render(self.G, self.S, self.w_plus)
+        return self._before
 
 
 def _check_counts(**values: float) -> None:

@@ -43,7 +43,7 @@ def write_edit(editor: Editor, edited: Edited, inputs: Sequence[Input], out: Pat
 
     For a photo, the edited picture is the whole photo with all edited faces.
     """
-    before, masks = editor.render(editor.w_plus), editor.segment()
+    before, masks = editor.reconstruct(), editor.segment()
     columns = {} if editor.photos is None else {"photo": editor.photos}
     columns |= {"embedded": before, "mask": colourize(masks, editor.palette), "edited": edited.images}
     columns |= {"its mask": colourize(edited.masks, editor.palette)}

@@ -27,13 +27,20 @@ def features_of(generator: Generator, w_plus: Tensor, device: torch.device) -> t
 
 
 @torch.no_grad()
-def predict_masks(generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor) -> Tensor:
-    """Predicted masks for the images of latents [N, num_ws, w_dim], on the CPU.  # labels, uint8 [N, H, W]"""
-    found = []
+def render(generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor) -> tuple[Tensor, Tensor]:
+    """Images uint8 [N, 3, H, W] and their predicted masks uint8 [N, H, W] of latents [N, num_ws, w_dim], on the CPU."""
+    rows = []
     for chunk in batches(w_plus, generator.w_avg.device):
         images, features = generator.synthesis_features(chunk, noise_mode="const")
-        found.append(ensemble.predict(features, images.shape[-1]).to(torch.uint8).cpu())
-    return torch.cat(found)
+        masks = ensemble.predict(features, images.shape[-1])
+        rows.append((to_uint8(images).cpu(), masks.to(torch.uint8).cpu()))
+    images, masks = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return images, masks
+
+
+def predict_masks(generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor) -> Tensor:
+    """Predicted masks of the images of latents [N, num_ws, w_dim], on the CPU.  # labels, uint8 [N, H, W]"""
+    return render(generator, ensemble, w_plus)[1]
 
 
 @torch.no_grad()
