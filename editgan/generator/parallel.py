@@ -160,7 +160,7 @@ def _helper_main(helper: Callable, arguments: tuple, ranks: Ranks, device_type: 
 def _failure_of(processes: list, meeting: Path) -> UserError | None:
     """The error of the first rank above 0 that failed; None if none failed."""
     for rank, process in enumerate(processes, start=1):
-        process.join(timeout=5)
+        process.join(timeout=60)  # a busy machine takes long to end a process
         if process.exitcode:
             said = meeting / f"error{rank}"
             reason = said.read_text() if said.exists() else f"killed by signal {-process.exitcode}"
