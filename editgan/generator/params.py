@@ -1,4 +1,4 @@
-"""The `generator` section of params.yaml."""
+"""Parameters of stage `generator`."""
 
 from typing import Annotated, Literal
 
@@ -8,57 +8,57 @@ from editgan.section import Section
 
 
 class WarmStartParams(Section):
-    """Phase 1: the synthesis network as the decoder of principal components, growing from low resolution."""
+    """First phase: train the synthesis network to decode principal components, at growing resolution."""
 
-    kimg: tuple[Annotated[float, Field(gt=0)], ...]  # at rising resolutions, the last at the full one; () leaves it out
+    kimg: tuple[Annotated[float, Field(gt=0)], ...]  # length at each resolution, the last one is full; (): none
 
 
 class GeneratorParams(Section):
-    """StyleGAN2 and its training. Counts are images, in thousands (kimg)."""
+    """StyleGAN2 and its training. Training lengths and intervals are in kimg: thousands of images."""
 
-    recipe: int = Field(ge=1)  # raise it when a code change should change the trained generator
-    w_dim: int = Field(ge=2)  # size of z and of w; the warm start fills it with principal components
-    channel_base: int = Field(ge=8)  # width of G: a map at resolution r has min(channel_base / r, channel_max) channels
-    channel_max: int = Field(ge=8)  # largest number of channels of a map of G
-    num_mapping_layers: int = Field(ge=1)  # layers from z to w
-    loss: Literal["relativistic", "logistic"] = "logistic"  # pairing loss with R1 and R2, or StyleGAN2's with R1
-    discriminator: Literal["pixel", "stylegan2"] = "stylegan2"
+    recipe: int = Field(ge=1)  # increase it if a code change should change the trained generator
+    w_dim: int = Field(ge=2)  # size of z and w; number of principal components of the warm start
+    channel_base: int = Field(ge=8)  # width of G: min(channel_base / r, channel_max) channels at resolution r
+    channel_max: int = Field(ge=8)  # maximum number of channels of G
+    num_mapping_layers: int = Field(ge=1)  # layers of the mapping network from z to w
+    loss: Literal["relativistic", "logistic"] = "logistic"  # pairing loss with R1 and R2, or StyleGAN2 with R1
+    discriminator: Literal["pixel", "stylegan2"] = "stylegan2"  # pixel: unshuffles 2x2 pixels, average pooling
     d_channel_base: int = Field(ge=8)  # channel_base of D
-    d_channel_max: int | None = Field(default=None, ge=8)  # channel_max of D; null: the one of G
-    mbstd_group: int = Field(ge=1)  # images in a group of D's minibatch standard deviation
+    d_channel_max: int | None = Field(default=None, ge=8)  # channel_max of D; null: as in G
+    mbstd_group: int = Field(ge=1)  # images per group of D's minibatch standard deviation
     projected_weight: float = Field(default=0, ge=0)  # weight of the projected discriminator in G's loss; 0: none
-    projected_from_kimg: float = Field(default=0, ge=0)  # images before it sets in, in thousands
-    projected_width: int = Field(default=64, ge=4)  # channels of its mixed features
-    projected_lr: float = Field(default=2e-4, gt=0)  # rate of its Adam
-    kimg: float = Field(gt=0)  # images of the adversarial phase, in thousands
-    batch: int = Field(ge=1)  # images a step, over all processes
-    g_lr: float = Field(gt=0)  # rate of G's Adam
-    d_lr: float = Field(gt=0)  # rate of D's Adam
-    lr_decay_from: float = Field(ge=0, le=1)  # part of the phase after which both rates fall to a tenth
+    projected_from_kimg: float = Field(default=0, ge=0)  # the projected discriminator starts after this many kimg
+    projected_width: int = Field(default=64, ge=4)  # channels of its mixed feature maps
+    projected_lr: float = Field(default=2e-4, gt=0)  # learning rate of its Adam
+    kimg: float = Field(gt=0)  # length of the adversarial phase in kimg
+    batch: int = Field(ge=1)  # images per step, over all processes
+    g_lr: float = Field(gt=0)  # learning rate of G's Adam
+    d_lr: float = Field(gt=0)  # learning rate of D's Adam
+    lr_decay_from: float = Field(ge=0, le=1)  # fraction of the phase after which both rates decay to a tenth
     noise: bool = True  # noise inputs of G
     r1_gamma: float = Field(ge=0)  # weight of the gradient penalties
-    r1_interval: int = Field(ge=1)  # steps from one penalty to the next
-    pl_weight: float = Field(ge=0)  # weight of the path length regularisation
-    pl_interval: int = Field(ge=1)  # steps from one regularisation to the next
-    style_mixing_prob: float = Field(ge=0, le=1)  # share of fakes that are made of two latents
-    ada_target: float | None = Field(gt=-1, lt=1)  # r_t that adaptive augmentation holds; null: none
-    ada_kimg: float = Field(gt=0)  # images in thousands in which its probability can rise from 0 to 1
-    ema_kimg: float = Field(gt=0)  # half-life of G_ema, in thousands of images
-    ema_kimg_end: float | None = Field(default=None, gt=0)  # half-life at the end of the decay; null: the same
-    ema_rampup: float = Field(gt=0)  # largest half-life, as a part of the images seen
-    mirror: bool  # show every image flipped half of the time
-    status_kimg: float = Field(gt=0)  # images in thousands from one line of stats.jsonl to the next
-    snapshot_kimg: float = Field(gt=0)  # images in thousands from one sample grid and KID to the next
-    state_kimg: float = Field(gt=0)  # images in thousands between two complete states, a multiple of status_kimg
-    kid_images: int = Field(ge=4)  # images behind KID
+    r1_interval: int = Field(ge=1)  # steps between gradient penalties
+    pl_weight: float = Field(ge=0)  # weight of path length regularisation
+    pl_interval: int = Field(ge=1)  # steps between path length penalties
+    style_mixing_prob: float = Field(ge=0, le=1)  # fraction of fakes that are generated from two latents
+    ada_target: float | None = Field(gt=-1, lt=1)  # target r_t (mean sign of D on reals) of ADA; null: off
+    ada_kimg: float = Field(gt=0)  # kimg in which the augmentation probability can rise from 0 to 1
+    ema_kimg: float = Field(gt=0)  # half-life of G_ema in kimg
+    ema_kimg_end: float | None = Field(default=None, gt=0)  # half-life at the end of the lr decay; null: constant
+    ema_rampup: float = Field(gt=0)  # maximum half-life of G_ema, as a fraction of the images seen
+    mirror: bool  # mirror each image with probability 1/2
+    status_kimg: float = Field(gt=0)  # kimg between lines of stats.jsonl
+    snapshot_kimg: float = Field(gt=0)  # kimg between sample grids with KID; a multiple of status_kimg
+    state_kimg: float = Field(gt=0)  # kimg between complete training states; a multiple of status_kimg
+    kid_images: int = Field(ge=4)  # images for KID
 
-    # The old way, which the default run keeps until its generator is exchanged.
+    # Warm start, anchors and fine-tuning. The cold start (params/heads64.yaml) uses none of them.
     warm_start: WarmStartParams | None = None
-    start_from: str | None = None  # folder of another run's G_ema, D and code to begin with (docs/data.md)
-    start_from_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")  # hash of its G_ema.safetensors
-    anchor_images: int = Field(default=0, ge=0)  # fakes of each batch that reconstruct real images; 0: none
-    noise_lr_multiplier: float = Field(default=1, ge=0)  # factor on g_lr for the noise's strengths
-    d_first_kimg: float = Field(default=0, ge=0)  # images in thousands during which D learns alone
+    start_from: str | None = None  # folder with G_ema, D and code of another run, for fine-tuning
+    start_from_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")  # SHA-256 of its G_ema.safetensors
+    anchor_images: int = Field(default=0, ge=0)  # fakes per batch that reconstruct real images; 0: none
+    noise_lr_multiplier: float = Field(default=1, ge=0)  # factor on g_lr for the noise strengths
+    d_first_kimg: float = Field(default=0, ge=0)  # kimg at the start of the phase in which only D is trained
 
     @model_validator(mode="after")
     def _consistent(self) -> "GeneratorParams":

@@ -10,17 +10,17 @@ Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class ScoringParams(Section):
-    """Strengths of each method. One is chosen for the table, by the guide on validation heads."""
+    """Strengths to measure for each method. The guide chooses the strength of the table on validation heads."""
 
-    recipe: int = Field(ge=1)  # raise by hand when a code change should change the result
+    recipe: int = Field(ge=1)  # increase it if a code change should change the result
     vector: str  # editing vector of EditGAN: a file in outputs/editing/vectors
     plus_vector: str  # editing vector of EditGAN+
-    smiling_share: float = Field(gt=0, le=1)  # the smallest strength with at least this share of smiles is chosen
+    smiling_share: float = Field(gt=0, le=1)  # the lowest strength with at least this share of smiles is chosen
     editgan: Strengths  # 1 is the learned vector
-    refined: Strengths  # strengths before refinement; the chosen one is always added
+    refined: Strengths  # strengths of the vector before refinement; the chosen one is added
     editgan_plus: Strengths  # 1 is the mean of the learned vectors
-    interfacegan: Strengths  # in units of W
-    localediting: Strengths  # 1 swaps the styles fully
+    interfacegan: Strengths  # in units of W; the paper uses 1
+    localediting: Strengths  # 1 replaces the styles completely
 
     @model_validator(mode="after")
     def _positive_and_rising(self) -> "ScoringParams":
