@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## run the whole pipeline on the default parameters and print the benchmark
 	@$(IN_PROJECT) python -m flows.pipeline
 
-demo-scratch: $(INSTALLED) ## train every model in runs/scratch and run the whole pipeline; delete that folder to start again
+demo-scratch: $(INSTALLED) ## train every model in runs/scratch, then run the benchmark; delete that folder to start again
 	@$(IN_PROJECT) python -m flows.pipeline --scratch
 
 test: $(INSTALLED) ## run the tests, including a tiny run of the whole pipeline

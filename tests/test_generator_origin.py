@@ -64,22 +64,22 @@ def test_origin_that_is_not_there_changed_or_of_other_sizes_is_named(tmp_path, o
         loaded(tmp_path, other, start_from_sha256="0" * 64)
     with pytest.raises(UserError, match="start_from nowhere: .*G_ema.safetensors is missing"):
         loaded(tmp_path, other, start_from="nowhere")
-    with pytest.raises(UserError, match="was trained with channel_base 64, params say 32"):
+    with pytest.raises(UserError, match="was trained with channel_base 64, but params have 32"):
         loaded(tmp_path, other, channel_base=32)
     code = load_code(other / "code.safetensors")
     code.components.zero_()
     save_module(other / "code.safetensors", code, code.config)
     with pytest.raises(UserError, match="had no warm start.*anchor_images to 0"):
         loaded(tmp_path, other, anchor_images=1)
-    with pytest.raises(UserError, match="D.safetensors: was trained with channel_base 64, params say 128"):
+    with pytest.raises(UserError, match="D.safetensors: was trained with channel_base 64, but params have 128"):
         loaded(tmp_path, other, d_channel_base=128)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"start_from": "x", "start_from_sha256": "0" * 64}, "is grown already"),
-        ({"warm_start": ON["warm_start"], "start_from": "x", "anchor_images": 0}, "belong together"),
+        ({"start_from": "x", "start_from_sha256": "0" * 64}, "already has the full resolution"),
+        ({"warm_start": ON["warm_start"], "start_from": "x", "anchor_images": 0}, "set both start_from"),
         ({"warm_start": ON["warm_start"], "start_from": "x", "start_from_sha256": "abc"}, "start_from_sha256"),
     ],
 )

@@ -62,7 +62,7 @@ def erase_parts(mask: np.ndarray, class_ids: Sequence[int]) -> np.ndarray:
     erased = np.isin(mask, class_ids)
     if erased.all():
         raise UserError(
-            f"the mask has only the classes {list(class_ids)}, which are to be erased; give the mask of a head"
+            f"the mask has only the classes {list(class_ids)}, so none is left after erasing; give the mask of a head"
         )
     nearest = distance_transform_edt(erased, return_distances=False, return_indices=True)  # [2, H, W]
     return mask[tuple(nearest)]

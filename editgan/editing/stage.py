@@ -1,9 +1,9 @@
-"""Stage `editing`: learn each editing vector of `edits.yaml` on a few validation heads and test it on others.
+"""Stage `editing`: learn each editing vector of `edits.yaml` on a few validation heads and test it on other heads.
 
-The edit is applied to the predicted mask of a head. A donor, where the edit needs one, is one of the labelled heads:
-their masks are available anyway, while masks of the training split are reserved for the judges. delta_w_plus is then
-optimised towards the edited mask, as for a mask painted by hand. The vector is the mean of the deltas over its heads,
-which averages out what is specific to one head (params: `heads`; the paper uses 1).
+The edit is applied to the predicted mask of a head. If the edit needs a donor, it is one of the labelled heads, whose
+masks are available anyway; the masks of the training split are reserved for the judges. delta_w_plus is then optimised
+towards the edited mask, as for a mask painted by hand. The vector is the mean of the deltas over its heads, which
+averages out what is specific to one head (params: `heads`; the paper uses 1).
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ from editgan.weights import write_json
 
 PICTURE_ROWS = 2  # a head that the vector was learned from, and the first held-out head
 SEEN = 0.25  # a head is used if its parts have at least this share of their median area on the labelled heads
-PREVIEW_HEADS = 4  # validation heads that each vector is tried on at the most
-PREVIEW_SCALES = (1.0, 2.0)  # strengths shown in the pictures, 1 is the vector's own
+PREVIEW_HEADS = 4  # maximum number of held-out validation heads to test each vector on
+PREVIEW_SCALES = (1.0, 2.0)  # strengths shown in the pictures, relative to the vector's default strength
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ def plan(
 
     Takes the first `heads` heads (or the edit's own number) that satisfy the edit's rules and on which S finds enough
     pixels of the parts; if the edit adds parts, they are counted on the target mask. At most half of the suitable heads
-    are used, so that the others remain for testing. If no head has enough pixels (networks trained for minutes), the
-    one with the most is used. An edit that changes no mask is skipped with a message.
+    are used, so that the others remain for testing. If no head has enough pixels, as with networks trained for minutes,
+    the head with the most is used. An edit that changes no mask is skipped with a message.
 
     Args:
         masks: predicted masks of the embedded validation heads  # uint8 [N, H, W]

@@ -95,8 +95,8 @@ class Editor:
     ) -> "Editor":
         """Load the networks and vectors from a folder of stage outputs, and your own vectors from folder `vectors`.
 
-        On a CPU the process stops returning freed memory (`keep_freed_memory`), which makes optimisation up to twice
-        as fast.
+        On a CPU the process keeps freed memory instead of returning it to the system (`keep_freed_memory`), which makes
+        optimisation up to twice as fast.
 
         Raises:
             UserError: a model is missing or damaged; the message names the stage that writes it.

@@ -1,7 +1,7 @@
 """Inputs of the commands: pictures of any size, folders of pictures, or latents. All are read before any computation.
 
-A picture of exactly the model's size is treated as aligned and used as it is. Any other picture is a photo: its faces
-are detected and aligned to the framing of the heads (`editgan.data.photo`).
+A picture of exactly the model's size is treated as an aligned face. A picture of any other size is treated as a photo:
+its faces are detected and aligned like the rendered heads (`editgan.data.photo`).
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from editgan.weights import load_tensors
 
 PICTURES = {".png", ".jpg", ".jpeg"}
 LATENTS = ".safetensors"
-OWN_KIND = 80  # at most this many validation pictures give the usual reconstruction quality of a model
-USUAL = 0.95  # a warning is printed for reconstructions worse than those of this share of them
+OWN_KIND = 80  # maximum number of validation pictures to estimate the model's usual reconstruction quality
+USUAL = 0.95  # reconstructions worse than this share of the validation pictures get a warning
 
 
 @dataclass(frozen=True)

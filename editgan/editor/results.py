@@ -30,9 +30,9 @@ def write_pictures(images: Tensor, names: Sequence[str], out: Path, suffix: str 
 
 
 def write_sheet(images: Tensor, names: Sequence[str], out: Path) -> Path:
-    """All of them on one picture, about as wide as high, named after the first: FIRST_samples.png.
+    """Write all images as one roughly square grid, FIRST_samples.png.
 
-    So a command that is given the folder takes it for a picture that belongs to those latents, and not for a face.
+    The name starts with that of the first latents, so commands that read the folder skip the grid (`files_in`).
     """
     return save_png(out / f"{names[0]}_samples.png", image_grid(images, columns=ceil(sqrt(len(images)))))
 

@@ -7,8 +7,8 @@ is StyleGAN2's: R1, path length regularisation, adaptive augmentation.
 Positions are counted in images. Every step seeds torch from (seed, position), so a resumed run equals an uninterrupted
 one, bit for bit on a CPU with the same number of processes.
 
-One difference from all releases: each discriminator runs forward once for both losses. G's loss is differentiated
-with respect to the images and from there through G; D's loss with respect to D's weights, on the same graph.
+Unlike all releases, each discriminator runs forward once for both losses. G's loss is differentiated with respect to
+the images, then through G. D's loss is differentiated with respect to D's weights, on the same graph.
 """
 
 import copy

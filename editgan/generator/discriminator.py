@@ -18,7 +18,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     [N, C, H, W] -> [N, C + 1, H, W]. Sample n belongs to group n mod (N / group_size).
 
     Raises:
-        ValueError: N is larger than group_size and not a multiple of it.
+        ValueError: N > group_size, and N is not a multiple of group_size.
     """
     count, channels, height, width = x.shape
     group = min(group_size, count)
@@ -31,7 +31,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 
 
 class DiscriminatorBlock(nn.Module):
-    """Residual block that halves the size: [N, in, H, W] -> [N, out, H/2, W/2]; from RGB at the top resolution."""
+    """Residual block that halves the size: [N, in, H, W] -> [N, out, H/2, W/2]. `from_rgb`: its input is the image."""
 
     def __init__(self, in_channels: int, out_channels: int, *, from_rgb: bool) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from editgan.generator.layers import (
 )
 from editgan.weights import load_module
 
-TRUNCATION_PSI = 0.7  # of samples that other networks learn from, as in the released code
+TRUNCATION_PSI = 0.7  # truncation of samples that train other networks, as in the released code
 NOISE_MODES = ("const", "random", "none")
 
 
@@ -75,7 +75,7 @@ class Mapping(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, leaky ReLU: [N, in, H, W], w [N, w_dim] -> [N, out, res, res]."""
+    """Modulated 3x3 convolution, then noise, bias, leaky ReLU. x [N, in, H, W], w [N, w_dim] -> [N, out, res, res]."""
 
     def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, upsample: bool) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class SynthesisLayer(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to RGB without demodulation: [N, in, H, W], w [N, w_dim] -> [N, 3, H, W]."""
+    """Modulated 1x1 convolution to RGB, without demodulation. x [N, in, H, W], w [N, w_dim] -> [N, 3, H, W]."""
 
     def __init__(self, in_channels: int, *, w_dim: int) -> None:
         super().__init__()

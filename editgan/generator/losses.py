@@ -47,7 +47,7 @@ def finite_difference_penalty(moved_logits: Tensor, logits: Tensor, step: float)
     second derivatives. Its expectation differs from |grad|^2 by terms of order step^2.
 
     Args:
-        moved_logits, logits: D(x + step e) and D(x), [N, 1], float32 or finer.
+        moved_logits, logits: D(x + step e) and D(x), [N, 1], float32 or float64.
     """
     return ((moved_logits - logits) / step).square().mean()
 

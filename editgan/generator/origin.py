@@ -48,8 +48,8 @@ def load_origin(params: GeneratorParams, resolution: int, root: Path) -> Origin:
         for key, value in asked.items():
             if network.config[key] != value:
                 raise UserError(
-                    f"{folder / name}.safetensors: was trained with {key} {network.config[key]}, params say {value};"
-                    " use the sizes of that run"
+                    f"{folder / name}.safetensors: was trained with {key} {network.config[key]}, but params have"
+                    f" {value}; use the sizes of that run"
                 )
     code = load_code(folder / "code.safetensors")
     if not code.components.any() and (params.warm_start.kimg or params.anchor_images):

@@ -1,7 +1,7 @@
 """Data-parallel training in several processes: one per CPU core, or one per GPU.
 
-Rank 0 is the process of the stage, and only it writes. The other ranks run the same loop on other images. On a CPU two
-processes train faster than one; two threads in one process do not.
+Rank 0 is the process of the stage. Only rank 0 writes files. The other ranks run the same loop on other images. On a
+CPU two processes train faster than one; two threads in one process do not.
 """
 
 import os
@@ -72,7 +72,7 @@ def choose_processes(wanted: int | str, *, device: torch.device, batch: int, gro
     if wanted != "auto":
         if wanted not in possible:
             raise UserError(
-                f"runtime.processes {wanted}: batch {batch} cannot be split into that many parts of whole groups of"
+                f"runtime.processes {wanted}: batch {batch} cannot be split into that many equal multiples of"
                 f" {group} (generator.mbstd_group); possible: {', '.join(map(str, possible))}"
             )
         return int(wanted)
@@ -86,7 +86,7 @@ def train_together(
     """Run `train(ranks)` here as rank 0 and `helper(ranks, *arguments)` in `world - 1` other processes.
 
     Args:
-        train: function for rank 0, with everything the other ranks lack bound to it (output files, the tracked run).
+        train: function for rank 0, with all its arguments bound, such as output files and the MLflow run.
         helper: importable function; its arguments must be picklable.
 
     Returns:

@@ -85,10 +85,10 @@ class GeneratorParams(Section):
             raise ValueError(f"anchor_images {self.anchor_images} needs a warm start; set it to 0 without one")
         if self.start_from is not None and len(warm_start.kimg) > 1:
             raise ValueError(
-                f"start_from {self.start_from} is grown already; set warm_start.kimg to [] or to one number, which is"
-                " spent at the full resolution"
+                f"start_from {self.start_from} already has the full resolution; set warm_start.kimg to [] or to one"
+                " number"
             )
         if (self.start_from is None) is not (self.start_from_sha256 is None):
             raise ValueError(
-                "start_from and start_from_sha256 belong together; `sha256sum` of its G_ema.safetensors tells"
+                "set both start_from and start_from_sha256, or neither; `sha256sum G_ema.safetensors` prints the hash"
             )

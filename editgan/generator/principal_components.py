@@ -1,4 +1,4 @@
-"""The code of an image: its principal components, scaled to serve as a w. Warm start and encoder start from it."""
+"""The code of an image: its principal components, scaled to be used as w. Warm start and encoder start from it."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from editgan.weights import load_module
 PCA_RESOLUTION = 64  # larger images are downsampled to this side first
 PCA_IMAGES = 4096  # number of images for the PCA, plus their mirror images
 PCA_POWER = 0.8  # std of a component in w = (its std in the images) ** PCA_POWER; 1: no change, 0: whitening
-CODE_NOISE = 0.08  # std of the noise on codes (mean square 1); makes neighbours in W look alike
+CODE_NOISE = 0.08  # std of the noise on codes (mean square 1); makes nearby points of W look alike
 
 
 class PrincipalComponents(nn.Module):

@@ -1,8 +1,8 @@
-"""Training states: the complete state resumes bit for bit; the light state is small and resumes elsewhere.
+"""Training states. The complete state resumes bit for bit. The light state is small enough to be shared through git.
 
 The complete state contains both networks, the EMA of G, the heads of the projected discriminator and all optimisers.
 The light state has the EMA, D and the projected discriminator. From it, G starts as its EMA and Adam's moments start
-at zero, so the learning rate warms up over WARMUP_KIMG. It is float16 and small enough for git.
+at zero, so the learning rate warms up over WARMUP_KIMG. It is float16.
 """
 
 import json
@@ -23,7 +23,7 @@ SHAPE = ("w_dim", "channel_base", "channel_max", "d_channel_base", "d_channel_ma
 
 
 def state_folder(name: str | None, *, root: Path, work: Path) -> Path:
-    """Folder of the complete state: by the training's name, which survives renamed parameters, or `work`."""
+    """Folder of the complete state: that of the named training, which survives renamed parameters, else `work`."""
     return work if name is None else home_project(root) / "work" / "training" / name
 
 
@@ -33,7 +33,7 @@ def light_path(name: str, *, root: Path) -> Path:
 
 
 def save_light(path: Path, state: dict[str, Any]) -> None:
-    """Write the light part of a complete state, in float16."""
+    """Write the light state of a complete state, in float16."""
     tensors = {f"{part}.{name}": t for part in ("G_ema", "D", "P") for name, t in state.get(part, {}).items()}
     kept = {name: state[name] for name in ("cur_nimg", "history", "settings")}
     save_halves(path, tensors, kept, remedy="the training has diverged; start from an older state")

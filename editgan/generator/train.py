@@ -141,7 +141,7 @@ def train(
     Args:
         origin: networks to fine-tune: G_ema (initialises G), D and the code, which a warm start keeps.
         images: uint8 [N, 3, resolution, resolution].
-        lpips_vgg: the perceptual network used in training, for the warm start's loss and for KID of snapshots.
+        lpips_vgg: the perceptual network for the loss of the warm start and for the KID of snapshots.
         out, work: folders for results and for resumable state.
 
     Returns:

@@ -2,8 +2,8 @@
 
 A GAN of this size needs days of CPU time to learn the layout of a face; a reconstruction loss needs minutes. The code
 of an image is its principal components, which encode a smile from the first step. A learned encoder would first encode
-light, colour and hair and ignore the mouth, which is few pixels. The decoder grows (Karras et al. 2018): steps at low
-resolution are cheap, and a new block starts with RGB weights of 0, so it does not change the image.
+light, colour and hair and ignore the mouth, which covers few pixels. The decoder grows (Karras et al. 2018), because
+steps at low resolution are cheap. A new block starts with RGB weights of 0, so it does not change the image at first.
 
 Adversarial training continues with this synthesis network. Its mapping network starts as the affine map from z to the
 Gaussian distribution of the codes. Optionally, part of each batch of fakes is generated from the codes of real images
@@ -27,13 +27,13 @@ BAND_MEMORY = 0.97  # decay of the running mean of errors, per step
 BAND_FLOOR = 0.1  # errors are divided by (running mean at the pixel + BAND_FLOOR * its mean over pixels)
 
 BATCH = 8
-LR = 0.05  # of Muon, a tenth of it for Adam; falls to 0 along a half cosine
-PIXEL_WEIGHT = 0.3  # of L1 + L2
-BAND_WEIGHT = 0.3  # of the relative errors in the bands of a Laplacian pyramid
-PERCEPTUAL_WEIGHT = 0.3  # of LPIPS-VGG
-PERCEPTUAL_IMAGES = 1  # images of each batch that it looks at
-PERCEPTUAL_INTERVAL = 2  # steps from one look to the next
-ANCHOR_WEIGHT = 1.0  # of this phase's loss in the adversarial phase, on fakes that reconstruct real images
+LR = 0.05  # learning rate of Muon; Adam has a tenth of it; half-cosine decay to 0
+PIXEL_WEIGHT = 0.3  # weight of L1 + L2
+BAND_WEIGHT = 0.3  # weight of the relative errors in the bands of a Laplacian pyramid
+PERCEPTUAL_WEIGHT = 0.3  # weight of LPIPS-VGG
+PERCEPTUAL_IMAGES = 1  # images per batch in the LPIPS term
+PERCEPTUAL_INTERVAL = 2  # steps between evaluations of the LPIPS term
+ANCHOR_WEIGHT = 1.0  # weight of the reconstruction loss of the anchors in the adversarial phase
 
 
 @torch.no_grad()
@@ -106,7 +106,7 @@ class BandLoss(nn.Module):
     progress.
 
     Args:
-        img_resolution: side of the largest images; there is one set of means for each power of two from 8 on.
+        img_resolution: side of the largest images. Each power of two from 8 on has its own means.
     """
 
     def __init__(self, *, img_resolution: int) -> None:

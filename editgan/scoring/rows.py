@@ -1,4 +1,4 @@
-"""Make and score every row of the smile benchmark, with one process per core: faster than threads on CPUs."""
+"""Generate and score every row of the smile benchmark. One process per core is faster than threads on CPUs."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Scored:
     pictures: Tensor | None = None  # uint8 [N, 3, H, W]
     smile: Tensor | None = None  # P(smile) for each smile judge  # [N, 3]
     masks: Tensor | None = None  # labels predicted by the segmentation  # uint8 [N, H, W]
-    ms_per_head: float | None = None  # time for making the pictures, with and without paste-back
+    ms_per_head: float | None = None  # time to generate the pictures, as generated and pasted back together
 
 
 class Rows:
-    """Test heads, methods and judges: what a process needs to make and score rows."""
+    """Test heads, methods and judges: everything that a process needs to generate and score rows."""
 
     def __init__(self, outputs: Path, params: Params, device: torch.device) -> None:
         """Raises UserError if a stage's output is missing, damaged or belongs to another generator."""

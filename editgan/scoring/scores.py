@@ -192,7 +192,7 @@ def load_heads(path: Path) -> tuple[Heads, dict]:
         ]
         return dict(zip(keys, tensors["values"].float(), strict=True)), metadata["about"]
     except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path}: holds no values per head; run the stage that makes it again") from None
+        raise UserError(f"{path}: contains no values per head; run the stage that writes it again") from None
 
 
 @torch.no_grad()

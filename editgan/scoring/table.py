@@ -7,7 +7,7 @@
 | pasted | `true` if pixels outside the edited region are the photo's own |
 | metric | what was measured: `smiling`, `identity`, `kid`, `area`, ... |
 | network | the measuring network; empty if there is none |
-| samples | number of pictures behind the value |
+| samples | number of pictures from which the value is computed |
 | value, low, high | the value and its 95 % interval; the interval may be empty |
 
 `metrics.json`, which DVC shows, is derived from this table and never read.
@@ -67,7 +67,7 @@ def of_method(table: Mapping[Row, Value], method: str, *, pasted: bool = False) 
 
 
 def table_csv(table: Table) -> bytes:
-    """The table as CSV, with rounded values, in its own order."""
+    """The table as CSV, with rounded values. The order of the rows is kept."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -97,7 +97,9 @@ def parse_table(content: bytes, name: str) -> Table:
             figure = Figure(int(line["samples"]), float(line["value"]), _float(line["low"]), _float(line["high"]))
             table.setdefault(row, {})[Column(line["metric"], line["network"])] = figure
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{name}: damaged ({error}); run the stage that makes it again, or `dvc checkout` it") from None
+        raise UserError(
+            f"{name}: damaged ({error}); run the stage that writes it again, or restore it with `dvc checkout`"
+        ) from None
     return table
 
 
