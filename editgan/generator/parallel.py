@@ -72,8 +72,8 @@ def choose_processes(wanted: int | str, *, device: torch.device, batch: int, gro
     if wanted != "auto":
         if wanted not in possible:
             raise UserError(
-                f"runtime.processes {wanted}: batch {batch} cannot be split into that many equal multiples of"
-                f" {group} (generator.mbstd_group); possible: {', '.join(map(str, possible))}"
+                f"runtime.processes {wanted}: batch {batch} cannot be split into that many equal parts, each a"
+                f" multiple of {group} (generator.mbstd_group); possible: {', '.join(map(str, possible))}"
             )
         return int(wanted)
     available = torch.cuda.device_count() if device.type == "cuda" else len(os.sched_getaffinity(0))
