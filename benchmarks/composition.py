@@ -1,66 +1,46 @@
 """How edits interact on test heads: the share of an edit's mask that survives when a second edit is added.
 
-    python benchmarks/composition.py [--outputs outputs] [--edits smile wide_eyes ...] [--heads 40]
+    python benchmarks/composition.py [--edits smile wide_eyes ...] [--heads 40]
 
-Rows are edits, columns are the added edits, both at strength 1. *followed* is the share of repainted pixels that are
-segmented as painted. A cell is `followed` of the row's edit with the column's edit, divided by `followed` without it.
-The diagonal is `followed` of the edit alone. Vectors are added, so the order should not matter; the last line measures
-that.
+Rows are edits, columns are added edits, both at strength 1. A cell is the row's *followed* with the column's edit
+divided by *followed* without it; the diagonal is *followed* of the edit alone. Vectors are added, so their order should
+not matter: the last line measures that.
 """
 
-import argparse
 from itertools import pairwise
-from pathlib import Path
 
-from edits import followed, labelled_heads, set_heads
+from edits import fitting_heads
+from measuring import Trained, followed, header, row, trained_command_line
 
-from editgan.data.archive import load_attributes
-from editgan.editing.edits import load_edits
-from editgan.editor.editor import Editor
-from editgan.encoder.encoder import load_latents
-
-EDITS = ("smile", "open_mouth", "closed_eyes", "raise_brows", "big_nose", "long_hair", "beard")
+EDITS = ["smile", "open_mouth", "closed_eyes", "raise_brows", "big_nose", "long_hair", "beard"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
-    parser.add_argument("--file", type=Path, default=Path("edits.yaml"))
-    parser.add_argument("--edits", nargs="+", default=list(EDITS))
-    parser.add_argument("--heads", type=int, default=40, help="test heads")
+    parser = trained_command_line(__doc__)
+    parser.add_argument("--edits", nargs="+", default=EDITS)
+    parser.add_argument("--heads", type=int, default=40, help="test heads of each edit")
     options = parser.parse_args()
-    editor, donors = Editor.load(options.outputs), labelled_heads(options.outputs, options.file)
-    latents = load_latents(options.outputs / "encoder" / "latents.safetensors")["test"]
-    described = load_edits(options.file, editor.class_names)
-    attributes = load_attributes(options.outputs / "data" / "test.zip")
-    unknown = [name for name in options.edits if name not in described]
+    run = Trained(options)
+    editor, w_plus, attributes = run.editor, run.latents("test"), run.attributes("test")
+    unknown = [name for name in options.edits if name not in run.edits or name not in editor.vectors]
     if unknown:
-        parser.error(f"--edits {unknown[0]}: {options.file} describes {', '.join(described)}")
-    names = [name for name in options.edits if name in editor.vectors]
-    print(
-        f"The first {options.heads} test heads that fit an edit\n\n| | "
-        + " | ".join(f"+ {name}" for name in names)
-        + " |"
-    )
-    print("|---|" + "---:|" * len(names))
-    for name in names:
-        before, wanted = set_heads(editor, latents, attributes, described[name], donors, options.heads)
-        if not len(before):
+        parser.error(f"--edits {unknown[0]}: there are {', '.join(editor.vectors)}")
+    header(f"first {options.heads} heads that fit", *(f"+ {name}" for name in options.edits))
+    for name in options.edits:
+        heads = fitting_heads(run, run.edits[name], w_plus, attributes, options.heads)
+        if heads is None:
             continue
 
-        def share(edits: dict[str, float], before=before, wanted=wanted) -> float:
-            return followed(editor.apply(edits).masks, before, wanted).mean().item()
+        def share(*names: str, heads=heads) -> float:
+            return followed(editor.apply(dict.fromkeys(names, 1.0)).masks, heads.before, heads.target).mean().item()
 
-        alone = share({name: 1.0})
-        cells = [
-            f"{alone:.0%}" if other == name else f"{share({name: 1.0, other: 1.0}) / max(alone, 1e-6):.2f}"
-            for other in names
-        ]
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-    editor.set_latents(latents[: options.heads])
+        alone = share(name)
+        ratios = {other: f"{share(name, other) / max(alone, 1e-6):.2f}" for other in options.edits if other != name}
+        row(name, *(ratios.get(other, f"{alone:.0%}") for other in options.edits))
+    editor.set_latents(w_plus[: options.heads])
     worst = 0.0
-    for first, second in pairwise(names):
-        one, other = (editor.apply(dict.fromkeys(order, 1.0)).w_plus for order in ((first, second), (second, first)))
+    for pair in pairwise(options.edits):
+        one, other = (editor.apply(dict.fromkeys(order, 1.0)).w_plus for order in (pair, pair[::-1]))
         worst = max(worst, (one - other).abs().max().item())
     print(f"\nLargest difference of latents between the two orders of a pair: {worst:.1e}")
 

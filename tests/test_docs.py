@@ -39,8 +39,11 @@ def editgan_options(words: list[str]) -> set[str]:
 
 
 def script_options(source: Path) -> set[str]:
-    """Options that a script declares."""
-    return set(OPTION.findall(source.read_text())) | {"--help"}
+    """Options that a script declares, or that it takes over from those that share them."""
+    text = source.read_text()
+    if "trained_command_line" in text:
+        text += (source.parent / "measuring.py").read_text()
+    return set(OPTION.findall(text)) | {"--help"}
 
 
 @cache
