@@ -1,24 +1,22 @@
-"""Images per second of the generator's training step, compared with a plain implementation in the same run.
+"""Images per second of the generator's training step, compared with plain implementations in the same run.
 
     python benchmarks/train_step.py [--steps 24]
 
-The plain step follows the same recipe: it computes every loss with separate forward passes, in one process with as many
-threads as cores, and allocates memory anew for every tensor. Ours computes the same losses with one forward pass of
-each discriminator, keeps freed memory, and runs one process per core with one thread each. Successive rows change one
-thing at a time; every row uses separate processes. Networks, batch size and parameters are those of params/heads64.yaml
-after the projected discriminator is added; images are random numbers.
+The step is that of params/heads64.yaml after the projected discriminator is added. The plain one computes every loss
+with separate forward passes, in one process with as many threads as cores, and allocates memory anew for every tensor.
+Ours computes the same losses with one forward pass of each discriminator, keeps freed memory, and runs one process per
+core with one thread each. Successive rows change one thing at a time. Images are random numbers.
 """
 
-import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from measuring import command_line, header, in_a_process, row
+from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.config import load_params
@@ -38,7 +36,7 @@ WARM_STEPS = 4
 PLAIN, SHARED, KEPT, PROCESSES = "plain step", "+ shared forward passes", "+ freed memory kept", "+ a process a core"
 
 
-def random_images() -> torch.Tensor:
+def random_images() -> Tensor:
     return torch.randint(0, 256, (512, 3, RESOLUTION, RESOLUTION), dtype=torch.uint8)
 
 
@@ -87,7 +85,7 @@ def plain(steps: int, recorder: Recorder) -> None:
     G, D, P, batch = nets.G, nets.D, nets.P, params.batch
     adams = [torch.optim.Adam(net.parameters(), lr=params.g_lr, betas=ADAM_BETAS) for net in (G, D, P.heads)]
 
-    def update(network: torch.nn.Module, adam: torch.optim.Adam, loss: torch.Tensor) -> None:
+    def update(network: torch.nn.Module, adam: torch.optim.Adam, loss: Tensor) -> None:
         adam.zero_grad(set_to_none=True)
         loss.backward(inputs=list(network.parameters()))
         adam.step()
@@ -119,38 +117,37 @@ def plain(steps: int, recorder: Recorder) -> None:
         recorder.progress()
 
 
-def measure(row: str, steps: int) -> float:
+def measure(name: str, steps: int) -> float:
     """Images a second after the warm steps."""
     cores, recorder = len(os.sched_getaffinity(0)), Recorder()
     torch.set_num_threads(cores)
-    if row in (KEPT, PROCESSES):
+    if name in (KEPT, PROCESSES):
         keep_freed_memory()
-    if row == PLAIN:
+    if name == PLAIN:
         plain(steps, recorder)
     else:
-        world = cores if row == PROCESSES else 1
+        world = cores if name == PROCESSES else 1
         train_together(
             lambda ranks: ours(ranks, steps, recorder), helper=ours, arguments=(steps,), world=world, device=CPU
         )
-    return steps * settings(1).batch / (recorder.times[-1] - recorder.times[WARM_STEPS - 1])
+    return steps * settings(steps).batch / (recorder.times[-1] - recorder.times[WARM_STEPS - 1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=24, help="measured steps, after four warm ones")
-    parser.add_argument("--row", help=argparse.SUPPRESS)
+    parser = command_line(__doc__)
+    parser.add_argument("--steps", type=int, default=24, help=f"measured steps, after {WARM_STEPS} warm ones")
+    parser.add_argument("--row", help="measure only this; print JSON")
     options = parser.parse_args()
     if options.row:
         print(json.dumps(measure(options.row, options.steps)))
         return
-    print(f"{len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}\n")
-    print("| | images a second | ratio |\n|---|---:|---:|")
+    print(f"{len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
+    header("", "images a second", "ratio")
     first = None
-    for row in (PLAIN, SHARED, KEPT, PROCESSES):
-        command = [sys.executable, __file__, "--row", row, "--steps", str(options.steps)]
-        rate = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    for name in (PLAIN, SHARED, KEPT, PROCESSES):
+        rate = in_a_process(__file__, "--row", name, "--steps", options.steps)
         first = first or rate
-        print(f"| {row} | {rate:.1f} | {rate / first:.2f} |", flush=True)
+        row(name, f"{rate:.1f}", f"{rate / first:.2f}")
 
 
 if __name__ == "__main__":
