@@ -1,14 +1,15 @@
-"""Kill processes of the pipeline at random moments and restart it: what is lost, left behind or different afterwards?
+"""Kill a stage, the flow and the server of a pipeline at random moments: what is lost, left behind or different?
 
-    python benchmarks/chaos.py [--kills 5] [--seed 0] [--fake]
+    python benchmarks/chaos.py [--kills 3] [--seed 0] [--fake]
 
-Runs params/ci.yaml from scratch twice: undisturbed in runs/chaos-unbroken, and in runs/chaos, where the flow, the
-Prefect server, DVC or a stage is killed with `kill -9`. Both folders are created anew. If a kill ends the pipeline, it
-is restarted with the same command. Work is the time in which stage processes existed; the extra work of the killed run
-was done twice. --fake uses the small project of the tests, whose stages only count, and takes a few minutes.
+Runs params/ci.yaml from scratch twice: undisturbed in runs/chaos-unbroken, and in runs/chaos, where a stage, the flow
+and the Prefect server are killed in turn with `kill -9`, each while a stage is at work. Both folders are created anew.
+If a kill ends the pipeline, it is restarted with the same command. It fails if a stage loses more than one interval
+between two of its states, or if an output differs; a stage that keeps no state at this size is one interval. --fake
+uses the small project of the tests, whose stages only count, and takes a few minutes.
 """
 
-import argparse
+import json
 import os
 import random
 import shutil
@@ -17,24 +18,28 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
 
 import psutil
 import yaml
+from measuring import command_line, header, row
 
 from editgan.cli import doctor
+from editgan.config import load_params
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.graph import load_graph
 
 sys.path.insert(0, str(PROJECT_ROOT / "tests"))
-from fake_project import SEPARATE, environment, make_project  # noqa: E402
+from fake_project import SEPARATE, STAGES, environment, make_project  # noqa: E402
 
+VICTIMS = ("stage", "flow", "server")
 LOOK_SECONDS = 0.2
 ENDING_SECONDS = 60  # for everything that a killed process has started
 
 
 class Pipeline:
-    """A pipeline in a checkout of its own, begun from nothing and started again whenever it has ended too early."""
+    """A pipeline in a checkout of its own, begun from nothing."""
 
     def __init__(self, project: Path, params: str, name: str) -> None:
         self.project, self.folder, self.log = project, project / "runs" / name, project / "runs" / f"{name}.log"
@@ -42,9 +47,9 @@ class Pipeline:
         self.command = [sys.executable, "-m", "flows.pipeline", "--params", params, "--scratch", "--name", name]
         graph = load_graph(project / "dvc.yaml").values()
         self.stages = [stage.cmd.removeprefix("exec ").split()[1:] for stage in graph]
-        self.work = 0.0  # seconds in which a stage's process lived
         self.log.parent.mkdir(exist_ok=True)
         self.log.write_text("")
+        self.start()
 
     def start(self) -> None:
         with self.log.open("a") as log:
@@ -52,37 +57,55 @@ class Pipeline:
                 self.command, cwd=self.project, env=environment(self.project), stdout=log, stderr=log
             )
 
+    def ends(self, seconds: float | None = None) -> bool:
+        """Whether it ends within some time."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.returncode is not None
+
+    def finish(self) -> None:
+        self.ends()
+        if self.process.returncode:
+            sys.exit(f"the pipeline failed:\n{self.log.read_text()[-4000:]}")
+
     def parts(self) -> dict[str, psutil.Process]:
-        """What of the pipeline lives: flow, server, dvc, stage."""
-        found = {"flow": psutil.Process(self.process.pid)}
-        for process in found["flow"].children(recursive=True):
-            try:
-                command = process.cmdline()
-            except psutil.NoSuchProcess:
-                continue
-            if "uvicorn" in command:
-                found["server"] = process
-            elif command[1:] in self.stages:
-                found.setdefault("stage", process)  # before its pool workers, which look the same
-            elif "repro" in command:
-                found["dvc"] = process
+        """What of the pipeline lives: flow, server, stage."""
+        found = {}
+        with suppress(psutil.NoSuchProcess):
+            found["flow"] = psutil.Process(self.process.pid)
+            for process in found["flow"].children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    command = process.cmdline()
+                    if "uvicorn" in command:
+                        found["server"] = process
+                    elif command[1:] in self.stages:
+                        found.setdefault("stage", process)  # before its pool workers, which look the same
         return found
 
-    def watch(self, seconds: float) -> bool:
-        """Count its work for some time; False as soon as it has ended."""
-        last = time.monotonic()
-        end = last + seconds
-        while self.process.poll() is None:
-            now = time.monotonic()
-            try:
-                self.work += (now - last) * ("stage" in self.parts())
-            except psutil.NoSuchProcess:
-                break
-            last = now
-            if now > end:
-                return True
-            time.sleep(LOOK_SECONDS)
-        return False
+    def report(self) -> tuple[int, str, dict] | None:
+        """Of the stage at work its process id, name and progress; None before it has reported any."""
+        with suppress(KeyError, psutil.NoSuchProcess, OSError, ValueError):
+            process = self.parts()["stage"]
+            name = process.cmdline()[-1]
+            path = self.folder / "work" / name / "progress.json"
+            if path.stat().st_mtime > process.create_time():
+                return process.pid, name, json.loads(path.read_text())
+        return None
+
+    def next_report(self, killed: int | None = None) -> tuple[int, str, dict] | None:
+        """The first report of another process than the one killed; None: the pipeline has ended before."""
+        while not self.ends(LOOK_SECONDS):
+            found = self.report()
+            if found is not None and found[0] != killed:
+                return found
+        return None
+
+    def faults(self) -> list[str]:
+        """What the doctor finds in the checkout, without what is still to be made; nothing before there is one."""
+        if not self.folder.exists():
+            return []
+        found = (finding.what for finding in doctor.examine(self.folder))
+        return [what for what in found if "outputs are missing" not in what]
 
     def outputs(self) -> dict[str, str]:
         """The hash of every output."""
@@ -90,80 +113,91 @@ class Pipeline:
         return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
 
 
-def strike(pipeline: Pipeline, victim: str, parts: dict[str, psutil.Process]) -> list[str]:
-    """Kill one process; where the pipeline ends by it, what is left: processes, and what the doctor finds."""
+def strike(pipeline: Pipeline, victim: str) -> tuple[str, dict, dict | None, list[str]] | None:
+    """Kill a part while a stage is at work, and restart the pipeline if it ends by that.
+
+    Returns:
+        the stage, its progress before and after (None: it was not run again), what the kill left behind; None if the
+        pipeline has ended before
+    """
+    found = pipeline.next_report()
+    if found is None:
+        return None
+    killed, stage, before = found
+    left, others = [], []
     with suppress(psutil.NoSuchProcess):  # it has just ended
-        others = psutil.Process(pipeline.process.pid).children(recursive=True)
+        parts = pipeline.parts()
+        others = parts["flow"].children(recursive=True)
         parts[victim].kill()
-    if victim == "stage" or (victim == "dvc" and pipeline.watch(ENDING_SECONDS / 2)):
-        return []  # the flow tries the stage again
-    pipeline.watch(3600)
-    _, alive = psutil.wait_procs(others, ENDING_SECONDS)
-    return [f"process {process.pid}" for process in alive] + faults(pipeline)
+    if victim != "stage":  # else the flow tries the stage again
+        pipeline.ends()
+        _, alive = psutil.wait_procs(others, ENDING_SECONDS)
+        left = [f"process {process.pid}" for process in alive] + pipeline.faults()
+        pipeline.start()
+    after = pipeline.next_report(killed)
+    return stage, before, after[2] if after is not None and after[1] == stage else None, left
 
 
-def faults(pipeline: Pipeline) -> list[str]:
-    """What the doctor finds in the checkout, without what is still to be made; nothing before there is one."""
-    if not pipeline.folder.exists():
-        return []
-    found = (finding.what for finding in doctor.examine(pipeline.folder))
-    return [what for what in found if "outputs are missing" not in what]
+def lost_by(before: dict, after: dict | None) -> float:
+    """Work done again, in the unit of the progress before the kill."""
+    if after is None:  # the stage had just finished
+        return 0.0
+    same_phase = (before["total"], before["unit"]) == (after["total"], after["unit"])
+    return max(before["done"] - after["done"], 0.0) if same_phase else before["done"]
+
+
+def run(project: Path, params: str, intervals: dict[str, float], kills: int, chance: random.Random) -> None:
+    """Both runs as tables.
+
+    Args:
+        intervals: work between two states by stage, in the unit of its progress
+    """
+    unbroken = Pipeline(project, params, "chaos-unbroken")
+    unbroken.next_report()
+    begun = time.monotonic()
+    unbroken.finish()
+    seconds = time.monotonic() - begun
+    broken, failures = Pipeline(project, params, "chaos"), []
+    header("killed", "at work", "of it done", "lost", "left behind")
+    for victim in islice(cycle(VICTIMS), kills):
+        broken.next_report()
+        broken.ends(chance.uniform(0, seconds / kills))
+        struck = strike(broken, victim)
+        if struck is None:
+            break
+        stage, before, after, left = struck
+        lost = lost_by(before, after)
+        row(victim, stage, f"{before['done']:g} of {before['total']:g} {before['unit']}", f"{lost:g}", "; ".join(left))
+        if lost > intervals.get(stage, before["total"]):
+            failures.append(f"{stage} lost {lost:g} {before['unit']}")
+    broken.finish()
+    expected, made = unbroken.outputs(), broken.outputs()
+    different = sorted(path for path in expected.keys() | made.keys() if expected.get(path) != made.get(path))
+    print(f"\nLeft at the end: {'; '.join(broken.faults()) or 'nothing'}.")
+    print(f"Outputs: {len(expected) - len(different)} of {len(expected)} equal.")
+    if failures or different:
+        sys.exit("; ".join(failures + [f"{path} differs" for path in different]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=5, help="how many processes are killed at most")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
+    parser = command_line(__doc__)
+    parser.add_argument("--kills", type=int, default=3, help="how many processes are killed at most")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--fake", action="store_true", help="the small project of the tests")
     options = parser.parse_args()
     for name in SEPARATE:
         os.environ.pop(name, None)
+    chance = random.Random(options.seed)
     if not options.fake:
-        run(PROJECT_ROOT, "params/ci.yaml", options.kills, random.Random(options.seed))
+        params = "params/ci.yaml"
+        intervals = {"generator": load_params(PROJECT_ROOT / params).generator.state_kimg}
+        run(PROJECT_ROOT, params, intervals, options.kills, chance)
         return
     with tempfile.TemporaryDirectory() as folder:
         project = make_project(Path(folder) / "project")
-        for name in ("first", "second", "third"):
-            (project / f"{name}.txt").write_text("60\n")  # six seconds
-        run(project, "params/other.yaml", options.kills, random.Random(options.seed))
-
-
-def run(project: Path, params: str, kills: int, chance: random.Random) -> None:
-    """Both runs, and what they leave, as tables."""
-    unbroken, broken = Pipeline(project, params, "chaos-unbroken"), Pipeline(project, params, "chaos")
-    begun = time.monotonic()
-    unbroken.start()
-    unbroken.watch(24 * 3600)
-    seconds = time.monotonic() - begun
-    if unbroken.process.wait():
-        sys.exit(f"the undisturbed run failed:\n{unbroken.log.read_text()[-4000:]}")
-    print("| after s | killed | the pipeline | left behind |\n|---:|---|---|---|", flush=True)
-    begun = time.monotonic()
-    broken.start()
-    for _ in range(kills):
-        if not broken.watch(chance.uniform(0, 2 * seconds / kills)):
-            break
-        parts = broken.parts()
-        victim, moment = chance.choice(sorted(parts)), time.monotonic() - begun
-        left = strike(broken, victim, parts)
-        ended = broken.process.poll() is not None
-        print(f"| {moment:.0f} | {victim} | {'ended' if ended else 'goes on'} | {'; '.join(left)} |", flush=True)
-        if ended:
-            broken.start()
-    broken.watch(24 * 3600)
-    if broken.process.wait():
-        broken.start()  # the last one to be killed took the pipeline along
-        broken.watch(24 * 3600)
-    if broken.process.wait():
-        sys.exit(f"the restarted run failed:\n{broken.log.read_text()[-4000:]}")
-    print(f"\n| run | seconds | of work |\n|---|---:|---:|\n| unbroken | {seconds:.0f} | {unbroken.work:.0f} |")
-    print(f"| broken | {time.monotonic() - begun:.0f} | {broken.work:.0f} |")
-    print(
-        f"\nWork lost: {broken.work - unbroken.work:.0f} s. Left at the end: {'; '.join(faults(broken)) or 'nothing'}."
-    )
-    expected, made = unbroken.outputs(), broken.outputs()
-    different = sorted(path for path in expected.keys() | made.keys() if expected.get(path) != made.get(path))
-    print(f"Outputs: {len(expected) - len(different)} of {len(expected)} equal. {', '.join(different)}")
+        for stage in STAGES:
+            (project / f"{stage}.txt").write_text("60\n")  # six seconds
+        run(project, "params/other.yaml", dict.fromkeys(STAGES, 1), options.kills, chance)
 
 
 if __name__ == "__main__":
