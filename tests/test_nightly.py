@@ -290,11 +290,11 @@ def test_only_a_whole_benchmark_of_one_run_is_accepted(tmp_path):
 
 @pytest.fixture
 def script(monkeypatch):
-    """benchmarks/nightly_error_rates.py as a module."""
+    """benchmarks/nightly.py as a module."""
     monkeypatch.syspath_prepend(PROJECT_ROOT / "benchmarks")
-    import nightly_error_rates
+    import nightly
 
-    return nightly_error_rates
+    return nightly
 
 
 def test_script_plants_what_it_says(script):
@@ -316,16 +316,7 @@ def test_script_finds_planted_regressions_and_no_others(script):
     assert script.rates(figures(), PARAMS, size=0.0, **options) == ({}, 0)
 
 
-@pytest.fixture
-def nights(monkeypatch):
-    """benchmarks/nightly_retrained.py as a module."""
-    monkeypatch.syspath_prepend(PROJECT_ROOT / "benchmarks")
-    import nightly_retrained
-
-    return nightly_retrained
-
-
-def test_finished_nights_are_read_again_unless_the_models_are_others(nights, tmp_path):
+def test_finished_nights_are_read_again_unless_the_models_are_others(script, tmp_path):
     made = []
     leak, fid = key("editgan", "leak_to_input"), key("editgan", "fid", "efflite0")
 
@@ -333,25 +324,25 @@ def test_finished_nights_are_read_again_unless_the_models_are_others(nights, tmp
         made.append(1)
         return {leak: torch.rand(8)}, {fid: 30.0}
 
-    first = nights.kept(tmp_path / "seed-1.safetensors", {"S": "abc"}, make)
-    again = nights.kept(tmp_path / "seed-1.safetensors", {"S": "abc"}, make)
+    first = script.kept(tmp_path / "seed-1.safetensors", {"S": "abc"}, make)
+    again = script.kept(tmp_path / "seed-1.safetensors", {"S": "abc"}, make)
     assert len(made) == 1 and again[1] == first[1] == {fid: 30.0}
     assert torch.equal(again[0][leak], first[0][leak])
-    nights.kept(tmp_path / "seed-1.safetensors", {"S": "def"}, make)
+    script.kept(tmp_path / "seed-1.safetensors", {"S": "def"}, make)
     assert len(made) == 2
 
 
-def test_broken_and_retrained_nights_are_told(nights, capsys):
+def test_broken_and_retrained_nights_are_told(script, capsys):
     accepted = figures()
     identity = key("editgan_plus", "identity", "mobilefacenet")
-    worse = nights.whole(accepted, ({identity: accepted.heads[identity] - 0.05}, {}))
-    nights.report_quiet({"accepted": accepted, "seed 1": worse}, PARAMS)
+    worse = script.whole(accepted, ({identity: accepted.heads[identity] - 0.05}, {}))
+    script.report_quiet({"accepted": accepted, "seed 1": worse}, PARAMS)
     text = capsys.readouterr().out
     assert "| accepted | seed 1 | identity mobilefacenet of editgan_plus -0.05" in text
     assert "| seed 1 | accepted | nothing |" in text and "false alarms: 1 of 2 pairs" in text
-    nights.report_broken(accepted, [("kind, 1", worse), ("kind, 2", accepted)], PARAMS)
+    script.report_broken(accepted, [("kind, 1", worse), ("kind, 2", accepted)], PARAMS)
     text = capsys.readouterr().out
     assert "| kind, 2 | NOT CAUGHT |" in text and "| kind | 2 | 50 % |" in text
     judge, fer = (key("editgan_plus", "smiling", name) for name in ("judge", "fer"))
     other = Figures({judge: torch.full((HEADS,), 100.0), fer: torch.zeros(HEADS)}, {}, {})
-    assert not nights.swapped(other, "judge", "fer").heads[judge].any()
+    assert not script.swapped(other, "judge", "fer").heads[judge].any()

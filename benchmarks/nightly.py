@@ -1,0 +1,291 @@
+"""Error rates of the nightly regression check, on simulated nights or on models that are retrained and broken.
+
+    python benchmarks/nightly.py simulated [--nights 40]
+    python benchmarks/nightly.py retrained [--seeds 1 2 3 4] [--plant 5] [--folder runs/nights]
+
+*simulated*, minutes: heads are resampled with replacement from the accepted per-head metrics, and a share of them (the
+churn) gets the metrics of another head, which leaves the expected mean unchanged: a quiet night. A regression is added
+to one row, in the first column of each tolerance at once, in multiples of its tolerance. FID, KID, areas and mouth IoU
+have no values per head and are not changed.
+
+*retrained*, hours: a quiet night trains the segmentation and learns both smiles again with another seed, and measures
+EditGAN and EditGAN+ on the test heads; every other row keeps its accepted values. Every ordered pair of these nights
+and the accepted one shows how large a tolerance must be. Broken nights are compared with the accepted one: vectors with
+noise, ensembles of one member with the vectors learned with them, and each smile judge replaced by each other one.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import permutations, product
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from labels import learned
+from measuring import Trained, header, row, trained_command_line
+from torch import Tensor
+
+from editgan.editing.stage import PREVIEW_HEADS, learn, plan
+from editgan.editing.vectors import EditingVector, apply_vector
+from editgan.errors import UserError
+from editgan.judges import SMILE_JUDGES
+from editgan.methods.registry import PLUS
+from editgan.methods.smile import EDITGAN, RECONSTRUCTION
+from editgan.report.nightly import (
+    AT_ONCE,
+    BASELINE,
+    WATCHED,
+    Change,
+    Figures,
+    Key,
+    NightlyParams,
+    changes,
+    load_figures,
+    load_tolerances,
+    tolerances_of,
+)
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.runtime.tracking import Run
+from editgan.scoring.rows import Rows
+from editgan.scoring.scores import load_heads, save_heads
+from editgan.scoring.table import Column, Row
+from editgan.segmentation.ensemble import SegmentationEnsemble
+from editgan.segmentation.predict import predict_masks
+from editgan.segmentation.stage import MIN_LABEL_PIXELS
+from editgan.segmentation.training import drop_small_labels
+from editgan.training import generator_for
+from editgan.weights import sha256
+
+BINARY = "smiling"  # the metric whose figures are 0 or 100
+SIZES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)  # of planted regressions, in tolerances; 0: a quiet night
+CHURN = (0.0, 0.02, 0.05, 0.1)
+NOISE = (1.0, 0.5, 0.25)  # of corrupted vectors, in their own norms
+MODELS = ("generator/G_ema", "encoder/latents", "segmentation/S", "judges/judge")
+Night = tuple[dict[Key, Tensor], dict[Key, float]]  # figures of every head, and of all at once
+
+
+def night(accepted: Figures, churn: float, generator: torch.Generator) -> tuple[Figures, Figures]:
+    """Heads drawn anew from those accepted, as they were and as they are tonight."""
+    count = len(next(iter(accepted.heads.values())))
+    drawn = torch.randint(count, (count,), generator=generator)
+    others = torch.randint(count, (count,), generator=generator)
+    tonight = torch.where(torch.rand(count, generator=generator) < churn, others, drawn)
+    before, after = ({key: said[heads] for key, said in accepted.heads.items()} for heads in (drawn, tonight))
+    return Figures(before, accepted.at_once, accepted.data), Figures(after, accepted.at_once, accepted.data)
+
+
+def planted(said: Tensor, metric: str, size: float, generator: torch.Generator) -> Tensor:
+    """Figures of heads [N] that have become worse by `size` on the average."""
+    if metric == BINARY:
+        smiling = said.nonzero().flatten()
+        lost = smiling[torch.randperm(len(smiling), generator=generator)[: round(size / 100 * len(said))]]
+        return said.index_fill(0, lost, 0.0)
+    each = 2 * torch.rand(len(said), generator=generator)
+    return said - WATCHED[metric][1] * size * each / each.mean()
+
+
+def columns_of(accepted: Figures, method: str) -> dict[str, Key]:
+    """The first figure of a method, as generated, that is held to each tolerance."""
+    found: dict[str, Key] = {}
+    for key in sorted(accepted.heads):
+        if key[0] == Row(method):
+            found.setdefault(WATCHED[key[1].metric][0], key)
+    return found
+
+
+def rates(
+    accepted: Figures, params: NightlyParams, *, method: str, churn: float, size: float, nights: int, seed: int
+) -> tuple[dict[str, float], float]:
+    """By tolerance the share of nights in which what was planted is caught, and the share with any other alarm."""
+    generator = generator_for(seed, "night", churn, size)
+    columns, tolerances = columns_of(accepted, method) if size else {}, tolerances_of(Row(method), params)
+    caught, others = dict.fromkeys(columns, 0), 0
+    for _ in range(nights):
+        before, after = night(accepted, churn, generator)
+        worse = dict(after.heads)
+        for name, key in columns.items():
+            worse[key] = planted(worse[key], key[1].metric, size * getattr(tolerances, name), generator)
+        found = changes(before, Figures(worse, after.at_once, after.data), params, seed=seed)
+        alarms = {(one.row, one.column) for one in found if one.regressed}
+        for name, key in columns.items():
+            caught[name] += key in alarms
+        others += bool(alarms - set(columns.values()))
+    return {name: count / nights for name, count in caught.items()}, others / nights
+
+
+class Nights:
+    """The trained models and the heads that nights are measured on."""
+
+    def __init__(self, run: Trained) -> None:
+        self.run, self.rows, self.strengths = run, Rows(run.outputs, run.params, run.device), run.chosen()
+        self.G, self.S, self.vectors = self.rows.renderer.G, self.rows.renderer.S, self.rows.vectors
+
+    def retrained(self, seed: int, members: int) -> Night:
+        """A night whose segmentation and smiles are trained as their stages do it."""
+        run, scoring, names = self.run, self.run.params.scoring, self.S.class_names
+        masks = drop_small_labels(torch.as_tensor(run.donors["donors"]), MIN_LABEL_PIXELS)
+        S = learned(run, run.latents("few_shot")[: len(masks)], masks, names, seed=seed, members=members)
+        val, context = run.latents("val").to(run.device), SimpleNamespace(params=run.params, run=Run("nights"))
+        lessons = plan(
+            {EDITGAN: run.edits[scoring.vector], PLUS: run.edits[scoring.plus_vector]},
+            predict_masks(self.G, S, val).numpy(), run.attributes("val")[: len(val)], **run.donors,
+            heads=run.params.editing.heads, preview_heads=PREVIEW_HEADS,
+        )  # fmt: skip
+        if len(lessons) < len(self.vectors):
+            raise UserError(f"seed {seed}: an edit changes the mask of no validation head")
+        vectors = {}
+        for lesson in lessons:
+            start = val[lesson.sources]
+            found, _ = learn(context, self.G, S, run.editor.lpips_vgg, start, lesson, None)
+            delta = (found.w_plus - start).mean(0).cpu()
+            vectors[lesson.name] = EditingVector(lesson.name, lesson.edit.region, "validation heads", delta)
+        return self.figures(S, vectors)
+
+    def noisy(self, method: str, size: float, seed: int) -> Night:
+        """A night with noise on a vector, the same for every row of W+."""
+        delta = self.vectors[method].delta_w_plus
+        noise = torch.randn(delta.shape[-1:], generator=generator_for(seed, "noise")).expand_as(delta)
+        vector = replace(self.vectors[method], delta_w_plus=delta + size * delta.norm() * noise / noise.norm())
+        return self.figures(self.S, {method: vector})
+
+    def figures(self, S: SegmentationEnsemble, vectors: dict[str, EditingVector]) -> Night:
+        self.rows.renderer = replace(self.rows.renderer, S=S)
+        self.rows.masks = predict_masks(self.G, S, self.rows.w_plus)
+        of_heads, at_once = {}, {}
+        for method, vector in vectors.items():
+            edited = apply_vector(self.rows.w_plus, vector, self.strengths[method])
+            self.rows.methods[method] = lambda w_plus, edited=edited: lambda strength: contextlib.nullcontext(edited)
+        for method in (RECONSTRUCTION, *vectors):
+            for one in self.rows.score(method, self.strengths.get(method, 0.0)):
+                scored = one.row._replace(strength=None)
+                of_heads |= {(scored, column): said for column, said in one.scores.heads.items()}
+                at_once |= {(scored, column): figure.value for column, figure in one.scores.figures.items()}
+        return of_heads, {key: said for key, said in at_once.items() if key[1].metric in AT_ONCE}
+
+
+def kept(path: Path, made_by: dict, make: Callable[[], Night]) -> Night:
+    """Figures of a night: those in the file, if they are of these models, else made and kept."""
+    if path.exists():
+        of_heads, about = load_heads(path)
+        if about["made_by"] == made_by:
+            at_once = {
+                (Row(method, None, pasted), Column(metric, network)): value
+                for method, _, pasted, metric, network, value in about["at_once"]
+            }
+            return of_heads, at_once
+    begun = time.monotonic()
+    of_heads, at_once = make()
+    numbers = [[*scored, *column, value] for (scored, column), value in at_once.items()]
+    save_heads(path, of_heads, dict(made_by=made_by, at_once=numbers))
+    print(f"{path.stem}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    return of_heads, at_once
+
+
+def whole(accepted: Figures, night: Night) -> Figures:
+    """A night's own figures, and those accepted of every other row."""
+    of_heads, at_once = night
+    return Figures(accepted.heads | of_heads, accepted.at_once | at_once, accepted.data)
+
+
+def swapped(accepted: Figures, judge: str, other: str) -> Figures:
+    """What `other` says of smiles in place of what `judge` does, in every row."""
+    mine, theirs = (Column("smiling", name) for name in (judge, other))
+    heads = {(one, column): accepted.heads[one, theirs if column == mine else column] for one, column in accepted.heads}
+    return replace(accepted, heads=heads)
+
+
+def report_quiet(figures: dict[str, Figures], params: NightlyParams) -> None:
+    """Every ordered pair as (accepted, tonight): which are called worse, and how far apart seeds are."""
+    far: dict[tuple[bool, str], list[Change]] = {}
+    header("accepted", "tonight", "called worse")
+    pairs, alarms = list(permutations(figures, 2)), 0
+    for accepted, tonight in pairs:
+        found = changes(figures[accepted], figures[tonight], params, seed=0)
+        worse = [str(one) for one in found if one.regressed]
+        alarms += bool(worse)
+        row(accepted, tonight, "; ".join(worse) or "nothing")
+        for one in found:
+            if one.difference:
+                wide = tolerances_of(one.row, params) is params.single_vector
+                far.setdefault((wide, WATCHED[one.column.metric][0]), []).append(one)
+    print(f"\nfalse alarms: {alarms} of {len(pairs)} pairs")
+    header("rows", "held to", "tolerance", "largest difference", "median", "largest worsening that is sure")
+    for (wide, name), found in sorted(far.items()):
+        sizes = torch.tensor([abs(one.difference) for one in found])
+        cells = f"{found[0].tolerance:g}", f"{sizes.max():.4g}", f"{sizes.median():.4g}"
+        row("of EditGAN's vector" if wide else "others", name, *cells, f"{max(one.worsening for one in found):.4g}")
+
+
+def report_broken(accepted: Figures, broken: Iterable[tuple[str, Figures]], params: NightlyParams) -> None:
+    """Which of the broken nights are called worse than the accepted one, and by what first."""
+    header("broken", "called worse, first of all")
+    caught: dict[str, list[bool]] = {}
+    for name, figures in broken:
+        worse = [str(one) for one in changes(accepted, figures, params, seed=0) if one.regressed]
+        caught.setdefault(name.rpartition(",")[0], []).append(bool(worse))
+        row(name, worse[0] if worse else "NOT CAUGHT")
+    header("broken", "tries", "caught")
+    for name, hits in caught.items():
+        row(name, len(hits), f"{100 * sum(hits) / len(hits):.0f} %")
+
+
+def simulated(accepted: Figures, params: NightlyParams, nights: int) -> None:
+    families = list(dict.fromkeys(held for name, (held, _) in WATCHED.items() if name not in AT_ONCE))
+    print(f"{nights} nights of each kind, planted in {PLUS}; caught, in % of nights")
+    header("churn", "planted, in tolerances", *families, "any other alarm")
+    for churn in CHURN:
+        for size in SIZES:
+            caught, others = rates(accepted, params, method=PLUS, churn=churn, size=size, nights=nights, seed=0)
+            cells = (f"{100 * caught[name]:.0f}" if name in caught else "-" for name in families)
+            row(f"{churn:g}", f"{size:g}", *cells, f"{100 * others:.0f}")
+
+
+def retrained(accepted: Figures, params: NightlyParams, options: argparse.Namespace) -> None:
+    run = Trained(options)
+    nights, members = Nights(run), run.params.segmentation.members
+    made_by = {name: sha256(options.outputs / f"{name}.safetensors") for name in MODELS}
+    made_by["params"] = run.params.model_dump(mode="json", exclude={"runtime"})
+
+    def night(name: str, make: Callable[..., Night], *how: object) -> Figures:
+        return whole(accepted, kept(options.folder / f"{name}.safetensors", made_by, lambda: make(*how)))
+
+    same = night("as-accepted", nights.figures, nights.S, nights.vectors)
+    off = max(float((same.heads[key] - said).abs().mean()) for key, said in accepted.heads.items())
+    print(f"the accepted models, measured by this script: figures of heads differ by {off:.2g} on the average at most")
+    accepted = same
+    quiet = {f"seed {seed}": night(f"seed-{seed}", nights.retrained, seed, members) for seed in options.seeds}
+    if quiet:
+        report_quiet({"accepted": accepted} | quiet, params)
+    if not options.plant:
+        return
+    tries = range(1, options.plant + 1)
+    broken = [(f"one member, {seed}", night(f"one-member-{seed}", nights.retrained, seed, 1)) for seed in tries]
+    for size, method, seed in product(NOISE, nights.vectors, tries):
+        figures = night(f"{method}-noise-{size:g}-{seed}", nights.noisy, method, size, seed)
+        broken.append((f"{method}, noise of {size:g}, {seed}", figures))
+    for judge, other in permutations(SMILE_JUDGES, 2):
+        broken.append((f"judge swapped, {other} for {judge}", swapped(accepted, judge, other)))
+    report_broken(accepted, broken, params)
+
+
+def main() -> None:
+    parser = trained_command_line(__doc__)
+    parser.add_argument("kind", choices=("simulated", "retrained"))
+    parser.add_argument("--nights", type=int, default=40, help="simulated ones of each kind")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3, 4], help="of quiet nights: minutes each")
+    parser.add_argument("--plant", type=int, default=5, help="broken nights of each kind")
+    parser.add_argument("--folder", type=Path, default=Path("runs/nights"), help="keeps the figures of nights")
+    options = parser.parse_args()
+    accepted, params = load_figures(PROJECT_ROOT / BASELINE), load_tolerances(PROJECT_ROOT)
+    if options.kind == "simulated":
+        simulated(accepted, params, options.nights)
+    else:
+        retrained(accepted, params, options)
+
+
+if __name__ == "__main__":
+    main()
