@@ -1,12 +1,12 @@
 """Train the generator on a machine that has torch and a GPU, and little else: `scripts/gpu_session.sh` calls it.
 
-    python scripts/gpu_train.py --minutes 6 --out OUT [--params params/heads64.yaml] [--device cuda] [--tiny]
+    python scripts/gpu_train.py --minutes 6 --out OUT [--device cuda] [--tiny]
 
 Renders the training heads on all cores, measures how many images a second this machine trains on, sets the length of
-the training from that (so that the learning rate has decayed when the time is up), trains, and leaves in OUT:
-G_ema.safetensors (float16), a grid of samples every tenth of the way, stats.jsonl. It needs torch, numpy, scipy,
-pillow, safetensors, pydantic, psutil and PyYAML, and outputs/assets/efflite1.safetensors; no judge, no DVC, no Prefect,
-no MLflow. KID, precision and recall are measured afterwards by stage `samples`.
+the training from that (so that the learning rate has decayed when the time is up), trains on params/heads64.yaml, and
+leaves in OUT: G_ema.safetensors (float16), a grid of samples every tenth of the way, stats.jsonl. It needs torch,
+numpy, scipy, pillow, safetensors, pydantic, psutil and PyYAML, and outputs/assets/efflite1.safetensors. KID, precision
+and recall are measured afterwards by stage `samples`.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,14 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from editgan.assets.load import load_network
-from editgan.config import load_params
+from editgan.config import Params, load_params
 from editgan.data.worker import prepare, render_one
 from editgan.generator.adversarial import train
 from editgan.generator.losses import mean_w
 from editgan.generator.parallel import Ranks
 from editgan.generator.params import GeneratorParams
 from editgan.images import image_grid, save_png, to_uint8
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.precision import choose_precision
 from editgan.training import generator_for
 from editgan.weights import save_module, write_json
@@ -43,14 +45,19 @@ BATCH = 256  # on a GPU; the learning rates stay, as Adam's steps do not grow wi
 SQUARE = 8  # samples a side of a grid
 
 
-def render_heads(count: int, resolution: int, seed: int, supersample: int, few_shot: int) -> torch.Tensor:
-    """The training heads of stage `data`: uint8 [count, 3, resolution, resolution]."""
+def render_heads(count: int, params: Params) -> torch.Tensor:
+    """The training heads of stage `data`: uint8 [count, 3, H, W]."""
     task = functools.partial(
-        render_one, split="train", seed=seed, few_shot=few_shot, resolution=resolution, supersample=supersample
-    )
+        render_one, split="train", seed=params.seed, few_shot=params.data.few_shot, resolution=params.resolution,
+        supersample=params.data.supersample,
+    )  # fmt: skip
     with multiprocessing.get_context("forkserver").Pool(len(os.sched_getaffinity(0)), prepare) as pool:
         images = [np.asarray(Image.open(io.BytesIO(made[0]))) for made in pool.imap(task, range(count), chunksize=32)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+class Enough(Exception):
+    """The pace is known."""
 
 
 class Recorder:
@@ -88,13 +95,6 @@ class Recorder:
         (self.out / "stats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.history))
         print(f"{cur_nimg / 1000:.0f} kimg  D {line['loss/D']:.3f}  G {line['loss/G']:.3f}", flush=True)
 
-    def resume(self, history: str) -> None:
-        self.history = json.loads(history)
-
-
-class Enough(Exception):
-    """The pace is known."""
-
 
 def scheduled(params: GeneratorParams, kimg: float) -> GeneratorParams:
     """The same training in another length: ten ticks, the projected discriminator after a tenth."""
@@ -107,41 +107,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=6, help="of training, rendering not counted")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--params", type=Path, default=Path("params/heads64.yaml"))
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="300 heads, small batches, a few steps: does it run?")
     options = parser.parse_args()
-    whole = load_params(options.params)
-    device, out = torch.device(options.device), options.out
+    whole = load_params(PROJECT_ROOT / "params" / "heads64.yaml")
+    device, out, tiny = torch.device(options.device), options.out, options.tiny
     out.mkdir(parents=True, exist_ok=True)
-    params = whole.generator.model_copy(update={} if options.tiny else {"batch": BATCH})
+    params = whole.generator.model_copy(update={} if tiny else {"batch": BATCH})
     started = time.perf_counter()
-    count = 300 if options.tiny else whole.data.train
-    images = render_heads(count, whole.resolution, whole.seed, whole.data.supersample, whole.data.few_shot)
-    print(f"{count} heads in {time.perf_counter() - started:.0f} s", flush=True)
+    images = render_heads(300 if tiny else whole.data.train, whole)
+    print(f"{len(images)} heads in {time.perf_counter() - started:.0f} s", flush=True)
     precision = choose_precision(device)
 
-    def training(schedule: GeneratorParams, recorder: Recorder, folder: str):
-        return train(
-            Ranks(), params=schedule, resolution=whole.resolution, seed=whole.seed, images=images,
-            backbone=load_network("efflite1"), device=device, precision=precision, folder=Path(folder),
-            recorder=recorder,
-        )  # fmt: skip
+    def training(schedule: GeneratorParams, recorder: Recorder):
+        with tempfile.TemporaryDirectory() as folder:
+            return train(
+                Ranks(), params=schedule, resolution=whole.resolution, seed=whole.seed, images=images,
+                backbone=load_network("efflite1"), device=device, precision=precision, folder=Path(folder),
+                recorder=recorder,
+            )  # fmt: skip
 
-    with tempfile.TemporaryDirectory() as folder:
-        pace = Recorder(out, seconds=2.0 if options.tiny else RATE_SECONDS)
-        try:
-            # from the first image on with the projected discriminator, as for most of the time
-            training(scheduled(params, 1e6).model_copy(update={"projected_from_kimg": 0.0}), pace, folder)
-        except Enough:
-            pass
-    kimg = round(pace.rate() * options.minutes * 60 / 1000, 3)
-    kimg = max(10, round(kimg)) if not options.tiny else 0.16
+    pace = Recorder(out, seconds=2.0 if tiny else RATE_SECONDS)
+    with suppress(Enough):  # from the first image on with the projected discriminator, as for most of the time
+        training(scheduled(params, 1e6).model_copy(update={"projected_from_kimg": 0.0}), pace)
+    kimg = 0.16 if tiny else max(10, round(pace.rate() * options.minutes * 60 / 1000))
     print(f"{pace.rate():.0f} images a second in {precision}: {kimg} kimg in {options.minutes:g} minutes", flush=True)
-    started, recorder = time.perf_counter(), Recorder(out)
-    with tempfile.TemporaryDirectory() as folder:
-        networks = training(scheduled(params, kimg), recorder, folder)
-    G = networks.G_ema
+    started = time.perf_counter()
+    G = training(scheduled(params, kimg), Recorder(out)).G_ema
     G.w_avg.copy_(mean_w(G, whole.seed))
     save_module(out / "G_ema.safetensors", G, G.config, {"kimg": kimg, "recipe": params.recipe})
     seconds = time.perf_counter() - started
