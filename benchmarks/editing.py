@@ -33,7 +33,8 @@ def main() -> None:
         return editor.edit(target, region, steps=100).images
 
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {editor.G.img_resolution} px")
-    header("what", "ms, one at a time", f"ms in a batch of {options.images}", "times faster", "pictures differ by")
+    batch = f"ms an image, batch of {options.images}"
+    header("what", "ms, one at a time", batch, "times faster", "pictures differ by")
     modes = (  # name, work on photos, repeats, images that are taken alone
         ("vector alone", lambda _: editor.render(apply_vector(editor.w_plus, vector)), 3, options.images),
         ("vector, 30 steps of refinement", lambda _: editor.apply({EDIT: 1.0}, refine=30).images, 1, 4),
