@@ -14,8 +14,8 @@ MODULES = sorted([*(PROJECT_ROOT / "editgan").rglob("*.py"), *(PROJECT_ROOT / "f
 # Imports run one way: a package imports those after it in this list, and itself. `root` is the package's own modules.
 ORDER = (
     ("cli", "flows"),
-    ("benchmark",),
     ("report",),
+    ("benchmark",),
     ("scoring", "samples"),
     ("methods", "editor"),
     ("editing",),

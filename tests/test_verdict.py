@@ -2,8 +2,8 @@
 
 import torch
 
-from editgan.report.report import at_unit_strength
-from editgan.report.verdict import verdict
+from editgan.benchmark.tables import at_unit_strength
+from editgan.benchmark.verdict import verdict
 from editgan.scoring.table import Column, Figure, Row
 
 RESAMPLED = torch.linspace(-1, 1, 101)

@@ -1,1 +1,1 @@
-"""The smile benchmark: metrics, protocol, report."""
+"""The smile benchmark: its rows, statistics, tables and report."""

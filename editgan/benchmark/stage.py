@@ -5,12 +5,16 @@ import json
 import platform
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
-from PIL import Image
 from torch import Tensor
 
+from editgan.benchmark.pictures import curves_png, grid, training_png
+from editgan.benchmark.report import html_report, markdown_report
+from editgan.benchmark.tables import Areas, latex_table
+from editgan.benchmark.titles import title_of
 from editgan.config import Params
 from editgan.data.archive import count, load_classes
 from editgan.editing.vectors import load_vector
@@ -29,39 +33,88 @@ from editgan.methods.smile import (
     refined_name,
 )
 from editgan.metrics import RESAMPLES, percentile_interval
-from editgan.report.latex import latex_table
-from editgan.report.page import curves_png, html_report, training_png
-from editgan.report.report import Areas, Setting, grid, report
-from editgan.report.titles import title_of
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import git_tags
 from editgan.scoring.envelope import bootstrap_areas
 from editgan.scoring.rows import EMBEDDING, Rows, Scored, has_maskgan, score_rows
-from editgan.scoring.scores import Heads, load_heads, save_heads
-from editgan.scoring.table import Column, Figure, Row, Table, merged, metrics_of, only, parse_table, table_csv
+from editgan.scoring.scores import load_heads, save_heads
+from editgan.scoring.table import (
+    Column,
+    Figure,
+    Row,
+    Table,
+    merged,
+    metrics_of,
+    of_method,
+    only,
+    parse_table,
+    table_csv,
+)
 from editgan.weights import load_tensors, write_bytes, write_json
 
 OTHERS = (INTERFACEGAN, LOCALEDITING, DISTILLATION, MASKGAN)  # methods with their own stage
 VALIDATED = {DISTILLATION: "val_l1", MASKGAN: "val_lpips"}  # validation metric drawn in the report
+CAPTIONS = {
+    "curves": "Over all strengths",
+    "curves_pasted": "Over all strengths, pasted back",
+    "grid": "The first test heads",
+    "pasted": "The first test heads, pasted back",
+    "training": "Training of the methods with their own network",
+    "worst": "Heads that smile least with {}, by the judge",
+}
 
 
 def run(context: StageContext) -> None:
     """Make the rows of the table, score them, write metrics, tables, pictures and the report."""
-    outputs = context.root / "outputs"
-    refined = refined_name(context.params.editing.refine.steps)
     choice = json.loads((context.input("scoring") / "metrics.json").read_text())
     strengths = {name: row["strength"] for name, row in choice["chosen"].items()}
-    strengths[refined] = strengths[EDITGAN]
-    jobs = [(INPUT, None), (RECONSTRUCTION, 0.0)]
-    jobs += [(name, strengths[name]) for name in (EDITGAN, refined, PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING)]
+    rows, embedding = scored_rows(context, strengths)
+    results = {row: one.scores.figures for row, one in rows.items()}
+    inputs = results[Row(INPUT)]
+    strangers = {column.network: one.value for column, one in inputs.items() if column.metric == "different_people"}
+    areas = sweep_areas(context, strangers["mobilefacenet"])
+    trained = {name: found for name, found in measured_training(context).items() if Row(name) in rows}
+    facts = stated(context, rows, strengths) | {
+        "val_heads": next(iter(next(iter(embedding.values())).values())).samples,
+        "chosen_on": choice["val_heads"],
+        "features": ", ".join(networks_of(results, "kid")),
+        "inception": "inception" in networks_of(results, "kid"),
+        "identity_networks": ", ".join(networks_of(results, "identity")),
+        "strangers": ", ".join(f"{value:.3f} ({name})" for name, value in strangers.items()),
+    }
+    write_figures(context, merged([results, embedding, areas_table(areas, facts["heads"])]), rows)
+    improving = [name for name, found in trained.items() if found["still_improving"]]
+    plain = only(results, pasted=False)
+    write_bytes(context.out / "table.tex", latex_table(plain, latex_columns(results), improving).encode())
+    path = context.input("scoring") / "results.csv"
+    sweep = parse_table(path.read_bytes(), str(path))
+    text = markdown_report(results, embedding, areas, sweep, trained, facts)
+    write_bytes(context.out / "table.md", text.encode())
+    write_curves(context, sweep, {Row(name): results[Row(name)] for name in trained})
+    write_grids(context, rows, strengths[EDITGAN])
+    write_report(context, text)
+    for name in ("table.md", "table.tex", "results.csv", "heads.safetensors"):
+        context.run.log_file(context.out / name)
+
+
+def scored_rows(context: StageContext, strengths: dict[str, float]) -> tuple[dict[Row, Scored], Table]:
+    """Every row of the table, and the metrics of the embedding.
+
+    Args:
+        strengths: of each method that has one
+    """
+    outputs = context.root / "outputs"
+    refined = refined_name(context.params.editing.refine.steps)
+    jobs: list[tuple[str, float | None]] = [(INPUT, None), (RECONSTRUCTION, 0.0)]
+    jobs += [(EDITGAN, strengths[EDITGAN]), (refined, strengths[EDITGAN])]
+    jobs += [(name, strengths[name]) for name in (PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING)]
     jobs += [(name, None) for name in FROM_PHOTOS if name != MASKGAN or has_maskgan(outputs)]
     if count(context.input("data") / "test_smiling.zip"):
         jobs.append((TRULY_SMILING, None))
-
+    jobs.append((EMBEDDING, None))
     rows: dict[Row, Scored] = {}
     embedding: Table = {}
     load = partial(load_rows, outputs, context.params, context.device)
-    jobs = [*jobs, (EMBEDDING, None)]
     for done, (job, scored) in enumerate(zip(jobs, score_rows(load, jobs, device=context.device), strict=True), 1):
         context.run.progress(done, len(jobs), "rows", title_of(job[0]))
         if job[0] == EMBEDDING:
@@ -71,59 +124,7 @@ def run(context: StageContext) -> None:
     milliseconds = {row.method: one.ms_per_head for row, one in rows.items() if one.ms_per_head is not None}
     context.run.log_metrics({f"{name}.ms_per_head": spent for name, spent in milliseconds.items()})
     print("ms per head: " + ", ".join(f"{name} {spent:.1f}" for name, spent in milliseconds.items()), flush=True)
-
-    results = {row: one.scores.figures for row, one in rows.items()}
-    strangers = {
-        column.network: figure.value for column, figure in results[Row(INPUT)].items() if column.metric == DIFFERENT
-    }
-    areas = sweep_areas(context, strangers["mobilefacenet"])
-    vectors = {
-        name: load_vector(outputs / "editing" / "vectors" / f"{file}.safetensors")
-        for name, file in ((EDITGAN, context.params.scoring.vector), (PLUS, context.params.scoring.plus_vector))
-    }
-    first = next(iter(embedding.values()))
-    setting = Setting(
-        heads=len(rows[Row(INPUT)].pictures),
-        val_heads=next(iter(first.values())).samples,
-        reference_heads=count(context.input("data") / "reference.zip"),
-        vector=vectors[EDITGAN].name,
-        source=vectors[EDITGAN].source,
-        plus_source=vectors[PLUS].source,
-        masks=context.params.segmentation.labelled_images,
-        edit_steps=context.params.editing.edit.steps,
-        strengths={name: value for name, value in strengths.items() if name != refined},
-        chosen_on=choice["val_heads"],
-        refine_steps=context.params.editing.refine.steps,
-        feature_networks=networks_of(results, "kid"),
-        identity_networks=networks_of(results, "identity"),
-        given={name: getattr(context.params, name).model_dump() for name in OTHERS},
-        trained={name: found for name, found in measured_training(context).items() if Row(name) in rows},
-        different_people=strangers,
-        rendered=context.params.data.source == "heads",
-        truth=Row(TRULY_SMILING) in rows,
-    )
-    shown = context.params.benchmark.grid_heads
-    worst = rows[Row(refined, strengths[refined])].smile[:, 0].argsort(stable=True)[:shown]
-    first_heads = torch.arange(min(shown, setting.heads))
-    plain, pasted = only(rows, pasted=False), only(rows, pasted=True)
-    ends = {row: one for row, one in plain.items() if row.method == INPUT}
-    ends = ends | pasted | {row: one for row, one in plain.items() if row.method == TRULY_SMILING}
-    palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
-    masks = {
-        row.method: colourize(one.masks[first_heads], palette)
-        for row, one in plain.items()
-        if row.method in (RECONSTRUCTION, refined)
-    }
-    pictures = {
-        "grid": grid(pictures_of(plain, first_heads), masks),
-        "pasted": grid(pictures_of(ends, first_heads), {}),
-        "worst": grid(pictures_of(plain, worst), {}),
-    }
-    heads = {(row, column): said for row, one in rows.items() for column, said in one.scores.heads.items()}
-    write_outputs(context, results, embedding, areas, heads, setting, pictures)
-
-
-DIFFERENT = "different_people"
+    return rows, embedding
 
 
 def load_rows(outputs: Path, params: Params, device: torch.device) -> Rows:
@@ -140,15 +141,32 @@ def load_rows(outputs: Path, params: Params, device: torch.device) -> Rows:
     return rows
 
 
+def stated(context: StageContext, rows: dict[Row, Scored], strengths: dict[str, float]) -> dict[str, Any]:
+    """What the report says about the experiment, by the names of its template."""
+    params, vectors = context.params, context.input("editing") / "vectors"
+    vector, plus = (
+        load_vector(vectors / f"{name}.safetensors") for name in (params.scoring.vector, params.scoring.plus_vector)
+    )
+    return {
+        "heads": len(rows[Row(INPUT)].pictures),
+        "quality": (context.input("judges") / "quality.md").read_text().strip(),
+        "reference_heads": count(context.input("data") / "reference.zip"),
+        "vector": vector,
+        "plus_heads": plus.source.count(",") + 1,
+        "masks": params.segmentation.labelled_images,
+        "edit_steps": params.editing.edit.steps,
+        "refine_steps": params.editing.refine.steps,
+        "strengths": ", ".join(f"{title_of(name)} {value:g}" for name, value in strengths.items()),
+        "given": {name: getattr(params, name).model_dump() for name in OTHERS},
+        "rendered": params.data.source == "heads",  # rather than photographs
+        "truth": Row(TRULY_SMILING) in rows,
+    }
+
+
 def networks_of(results: Table, metric: str) -> tuple[str, ...]:
     """The networks that measured a metric, in the order of the table."""
     found = (column.network for figures in results.values() for column in figures if column.metric == metric)
     return tuple(dict.fromkeys(found))
-
-
-def pictures_of(rows: dict[Row, Scored], heads: Tensor) -> dict[str, Tensor]:
-    """Pictures of selected heads by method, uint8 [len(heads), 3, H, W]."""
-    return {row.method: one.pictures[heads] for row, one in rows.items()}
 
 
 def measured_training(context: StageContext) -> dict[str, dict[str, float]]:
@@ -202,76 +220,74 @@ def areas_table(areas: Areas, heads: int) -> Table:
     }
 
 
-def write_outputs(
-    context: StageContext,
-    results: Table,
-    embedding: Table,
-    areas: Areas,
-    heads: Heads,
-    setting: Setting,
-    pictures: dict[str, Image.Image],
-) -> None:
-    """Write metrics, tables, pictures, and report.html, which shows them all; mirrored to the run.
-
-    The run's copy of the report also lists commit and versions, which are not part of the result.
-    """
-    whole = merged([results, embedding, areas_table(areas, setting.heads)])
+def write_figures(context: StageContext, whole: Table, rows: dict[Row, Scored]) -> None:
+    """Write results.csv, metrics.json and the values of each head, with the recipe of the heads."""
     write_bytes(context.out / "results.csv", table_csv(whole))
     metrics = metrics_of(whole)
     write_json(context.out / "metrics.json", metrics)
-    recipe = (context.input("data") / "recipe.json").read_text()
-    save_heads(context.out / "heads.safetensors", heads, {"data": json.loads(recipe)})  # with the recipe of the heads
-    quality = (context.input("judges") / "quality.md").read_text()
-    path = context.input("scoring") / "results.csv"
-    sweep = parse_table(path.read_bytes(), str(path))
-    improving = [name for name, found in setting.trained.items() if found["still_improving"]]
-    text = report(results, embedding, areas, sweep, setting, quality)
-    write_bytes(context.out / "table.md", text.encode())
-    plain = only(results, pasted=False)
-    write_bytes(context.out / "table.tex", latex_table(plain, latex_columns(setting), improving).encode())
-    points = {Row(name): results[Row(name)] for name in setting.trained}
+    for group, of in metrics.items():
+        context.run.log_metrics(
+            {f"{group}.{row}.{column}": value for row, figures in of.items() for column, value in figures.items()}
+        )
+    heads = {(row, column): said for row, one in rows.items() for column, said in one.scores.heads.items()}
+    recipe = json.loads((context.input("data") / "recipe.json").read_text())
+    save_heads(context.out / "heads.safetensors", heads, {"data": recipe})
+
+
+def write_curves(context: StageContext, sweep: Table, points: Table) -> None:
+    """Draw the curves over strengths and over training; `points` are the methods without a strength."""
     for name, pasted in (("curves", False), ("curves_pasted", True)):
         write_bytes(context.out / f"{name}.png", curves_png(only(sweep, pasted=pasted), points))
     trained = {
         name: (column, json.loads((context.input(name) / "curves" / "val.json").read_text()))
         for name, column in VALIDATED.items()
-        if name in setting.trained
+        if Row(name) in points
     }
     write_bytes(context.out / "training.png", training_png(trained))
-    for name, picture in pictures.items():
-        save_png(context.out / f"{name}.png", picture)
-    captions = {
-        "curves": "Over all strengths",
-        "curves_pasted": "Over all strengths, pasted back",
-        "grid": "The first test heads",
-        "pasted": "The first test heads, pasted back",
-        "training": "Training of the methods with their own network",
-        "worst": f"Heads that smile least with {title_of(refined_name(setting.refine_steps))}, by the judge",
+
+
+def write_grids(context: StageContext, rows: dict[Row, Scored], strength: float) -> None:
+    """Draw the first heads and the worst; `strength` is EditGAN's, refined or not."""
+    shown, refined = context.params.benchmark.grid_heads, refined_name(context.params.editing.refine.steps)
+    worst = rows[Row(refined, strength)].smile[:, 0].argsort(stable=True)[:shown]
+    first = torch.arange(min(shown, len(rows[Row(INPUT)].pictures)))
+    plain, pasted = only(rows, pasted=False), only(rows, pasted=True)
+    ends = of_method(rows, INPUT) | pasted | of_method(rows, TRULY_SMILING)
+    palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
+    masks = {
+        row.method: colourize(one.masks[first], palette)
+        for row, one in plain.items()
+        if row.method in (RECONSTRUCTION, refined)
     }
-    shown = {caption: (context.out / f"{name}.png").read_bytes() for name, caption in captions.items()}
+    for name, of, heads in (("grid", plain, first), ("pasted", ends, first), ("worst", plain, worst)):
+        pictures = {row.method: one.pictures[heads] for row, one in of.items()}  # uint8 [len(heads), 3, H, W]
+        save_png(context.out / f"{name}.png", grid(pictures, masks if name == "grid" else {}))
+
+
+def write_report(context: StageContext, text: str) -> None:
+    """Write report.html, which shows everything.
+
+    The run's copy also lists commit and versions, which are not part of the result.
+    """
+    refined = title_of(refined_name(context.params.editing.refine.steps))
+    files = {name: context.out / f"{name}.png" for name in CAPTIONS}
+    shown = {CAPTIONS[name].format(refined): file.read_bytes() for name, file in files.items()}
     params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime"}), sort_keys=False)
     facts = {
-        "data": recipe.strip(),
+        "data": (context.input("data") / "recipe.json").read_text().strip(),
         "hash of all inputs": context.work.name,
         "commit and versions": "see the copy of this page in MLflow",
     }
     write_bytes(context.out / "report.html", html_report(text, shown, facts, params).encode())
     page = html_report(text, shown, facts | made_by(context), params)
     context.run.log_file(write_bytes(context.work / "report.html", page.encode()))
-
-    for group, of in metrics.items():
-        context.run.log_metrics(
-            {f"{group}.{row}.{column}": value for row, figures in of.items() for column, value in figures.items()}
-        )
-    for name in ("table.md", "table.tex", "results.csv", "heads.safetensors"):
-        context.run.log_file(context.out / name)
-    for name in captions:
-        context.run.log_image(context.out / f"{name}.png", name)
+    for name, file in files.items():
+        context.run.log_image(file, name)
 
 
-def latex_columns(setting: Setting) -> list[Column]:
+def latex_columns(results: Table) -> list[Column]:
     """The columns of the paper's table and KID: accuracy, KID, FID, identity."""
-    features, identity = setting.feature_networks[-1], setting.identity_networks[-1]  # the published ones if there
+    features, identity = networks_of(results, "kid")[-1], networks_of(results, "identity")[-1]  # published ones last
     smiling = [Column("smiling", judge) for judge in SMILE_JUDGES]
     return [*smiling, Column("kid", features), Column("fid", features), Column("identity", identity)]
 

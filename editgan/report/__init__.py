@@ -1,1 +1,1 @@
-"""Tables, curves and report pages; comparison of runs; regression check against the baseline."""
+"""Comparison of runs; regression check against the baseline."""

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
+from editgan.benchmark.titles import IDENTITY, SMILING, title_of
 from editgan.methods.registry import INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.methods.smile import INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.metrics import percentile_interval
-from editgan.report.titles import IDENTITY, SMILING, title_of
 from editgan.scoring.table import Column, Row, Table, of_method, only
 
 AIM = 95.0  # goal of EditGAN+: percent smiling by the judge
@@ -13,7 +13,7 @@ LEAK, DISTANCE = Column("leak_to_reconstruction"), Column("lpips", "alex")
 
 
 def verdict(results: Table, areas: dict[Row, dict[str, Tensor]], sweep: Table, refined: str) -> list[str]:
-    """Sentences, as items of a Markdown list.
+    """The sentences.
 
     Args:
         areas: by row (without its strength) and judge: the area itself and its resamples  # [1 + resamples]
@@ -26,7 +26,7 @@ def verdict(results: Table, areas: dict[Row, dict[str, Tensor]], sweep: Table, r
         for judge in areas[Row(refined)]
     ]
     said += [beats(areas, refined, other) for other in (INTERFACEGAN, LOCALEDITING)]
-    return [f"- {sentence}" for sentence in [*said, aim_of_plus(only(results, pasted=False), sweep)]]
+    return [*said, aim_of_plus(only(results, pasted=False), sweep)]
 
 
 def largest_area(areas: dict[Row, dict[str, Tensor]], where: str, judge: str) -> str:

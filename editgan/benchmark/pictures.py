@@ -1,55 +1,19 @@
-"""report.html: the benchmark as one self-contained page; and its curves as pictures."""
+"""The pictures of the report: curves over strengths and over training, grids of heads."""
 
-import base64
-import html
 import io
 from collections.abc import Mapping
 
-from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
+from editgan.benchmark.titles import IDENTITY, METRICS, SMILING, column_title, title_of
+from editgan.images import labelled_grid
 from editgan.methods.smile import RECONSTRUCTION
-from editgan.report.titles import IDENTITY, METRICS, SMILING, column_title, title_of
 from editgan.scoring.table import Column, Table
 from editgan.scoring.table import Figure as Cell
 
 DRAWN = ("kid", "leak_to_input", "leak_to_reconstruction")  # metrics drawn in addition to smiles
-
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2rem; }
-.wide { overflow-x: auto; width: max-content; min-width: 100%; max-width: calc(100vw - 2rem); }
-@media (min-width: 1100px) { .wide { position: relative; left: 50%; transform: translateX(-50%); } }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid #8886; padding: 0.3rem 0.6rem; text-align: right; vertical-align: top; }
-th { font-weight: 600; min-width: 5rem; } td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; background: Canvas; }
-th:first-child, td:first-child { position: sticky; z-index: 1; left: 0; }
-img { max-width: 100%; height: auto; background: white; }
-.wide img { max-width: none; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
-dd { margin: 0; overflow-wrap: anywhere; }
-pre { overflow-x: auto; font-size: 0.8rem; }
-"""
-
-
-def html_report(table: str, pictures: Mapping[str, bytes], facts: Mapping[str, str], params: str) -> str:
-    """One page: table.md as Markdown, PNG pictures by caption, facts about the run, and its parameters."""
-    body = MarkdownIt().enable("table").render(table)
-    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-    figures = "".join(
-        f'<h2>{html.escape(caption)}</h2><div class="wide"><img alt="{html.escape(caption)}"'
-        f' src="data:image/png;base64,{base64.b64encode(content).decode()}"></div>'
-        for caption, content in pictures.items()
-    )
-    known = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Smile benchmark</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head><body>\n{body}{figures}<h2>How it was made</h2><dl>{known}</dl>"
-        f"<details><summary>Parameters</summary><pre>{html.escape(params)}</pre></details></body></html>\n"
-    )
 
 
 def curves_png(sweep: Table, points: Table) -> bytes:
@@ -97,6 +61,22 @@ def training_png(curves: Mapping[str, tuple[str, list[dict[str, float]]]]) -> by
         axes.set(title=title_of(name), xlabel="images seen, in thousands", ylabel=f"{column} on validation data")
         axes.grid(alpha=0.3)
     return _png(figure)
+
+
+def grid(rows: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Image.Image:
+    """A grid with one row per head and one captioned column per method, masks next to their pictures.
+
+    Args:
+        rows: method -> the heads to show, uint8 [N, 3, H, W]
+        masks: method -> their coloured masks, uint8 [N, 3, H, W]
+    """
+    columns = {}
+    for name, pictures in rows.items():
+        columns[title_of(name).removesuffix(" (ceiling)").replace("conditional", "cond.")] = pictures
+        if name in masks:
+            columns[f"mask of {title_of(name)}"] = masks[name]
+    width = next(iter(rows.values())).shape[-1]
+    return labelled_grid(columns, scale=max(1, round(128 / width)))
 
 
 def _png(figure: Figure) -> bytes:
