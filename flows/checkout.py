@@ -70,23 +70,18 @@ def prepare_checkout(
             (folder / ".git" / SCRATCH_MARK).touch()
     _follow_commit(project, folder)
     _copy_working_tree(project, folder, keep_own=not ((new or follow) and results))
-    _write_params(project, params, folder / "params.yaml")
+    default = project / "params.yaml"
+    if params.resolve() == default.resolve():  # as it is, with its comments
+        shutil.copyfile(default, folder / "params.yaml")
+    else:
+        (folder / "params.yaml").write_text(yaml.safe_dump(read_params(params, default), sort_keys=False))
     if overrides:
         override(folder / "params.yaml", overrides)
     edits = params.parent / "edits" / params.name
     if edits.is_file():
         shutil.copyfile(edits, folder / "edits.yaml")
-    _share_cache(project, folder, cache or _cache_dir(project))
+    _share_cache(project, folder, cache)
     return folder.rename(checkout)
-
-
-def _write_params(project: Path, params: Path, target: Path) -> None:
-    """Write the whole of a params file; the project's own keeps its comments."""
-    default = project / "params.yaml"
-    if params.resolve() == default.resolve():
-        shutil.copyfile(default, target)
-    else:
-        target.write_text(yaml.safe_dump(read_params(params, default), sort_keys=False))
 
 
 def override(params: Path, overrides: Mapping[str, str]) -> None:
@@ -112,10 +107,8 @@ def override(params: Path, overrides: Mapping[str, str]) -> None:
 
 def _follow_commit(project: Path, checkout: Path) -> None:
     """Point the checkout's HEAD at the project's commit without touching its files."""
-    commit = subprocess.run(
-        ["git", "-C", project, "rev-parse", "--verify", "--quiet", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
-    if commit:
+    command = ["git", "-C", project, "rev-parse", "--verify", "--quiet", "HEAD"]
+    if commit := subprocess.run(command, capture_output=True, text=True).stdout.strip():
         _git(checkout, "fetch", "--quiet", str(project), "HEAD")
         _git(checkout, "reset", "--quiet", commit)
 
@@ -135,34 +128,20 @@ def _copy_working_tree(project: Path, checkout: Path, keep_own: bool) -> None:
             (checkout / name).unlink(missing_ok=True)
 
 
-def _share_cache(project: Path, checkout: Path, cache: Path) -> None:
-    """Give the checkout the project's private DVC settings, the cache folder and the project's own store."""
-    config = _dvc_config(project, "config.local")
-    _set(config, "cache", "dir", str(cache))
-    _set(config, "'remote \"store\"'", "url", str(project / "data" / "store"))
+def _share_cache(project: Path, checkout: Path, cache: Path | None) -> None:
+    """Give the checkout the project's private DVC settings, its cache folder or another, and the project's store."""
+    shared, private = (_dvc_config(project, *names) for names in (("config", "config.local"), ("config.local",)))
+    own = (project / ".dvc" / shared.get("cache", "dir", fallback="cache")).resolve()
+    store = {"url": str(project / "data" / "store")}
+    private.read_dict({"cache": {"dir": str(cache or own)}, "'remote \"store\"'": store})
     with (checkout / ".dvc" / "config.local").open("w") as file:
-        config.write(file)
+        private.write(file)
 
 
-def _cache_dir(project: Path) -> Path:
-    """Where the project keeps its DVC cache: as configured, else .dvc/cache."""
-    for name in ("config.local", "config"):
-        given = _dvc_config(project, name).get("cache", "dir", fallback=None)
-        if given:
-            return (project / ".dvc" / given).resolve()
-    return project / ".dvc" / "cache"
-
-
-def _dvc_config(project: Path, name: str) -> configparser.ConfigParser:
+def _dvc_config(project: Path, *names: str) -> configparser.ConfigParser:
     config = configparser.ConfigParser(interpolation=None)
-    config.read(project / ".dvc" / name)
+    config.read(project / ".dvc" / name for name in names)
     return config
-
-
-def _set(config: configparser.ConfigParser, section: str, key: str, value: str) -> None:
-    if not config.has_section(section):
-        config.add_section(section)
-    config.set(section, key, value)
 
 
 def _listed(repository: Path) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from editgan.config import load_params, stage_params
 from editgan.runtime import tracking
-from editgan.runtime.graph import content_hash, input_hash, load_graph
+from editgan.runtime.graph import content_hash, flat_keys, input_hash, load_graph
 from editgan.weights import write_json
 
 
@@ -18,21 +18,25 @@ def import_run(name: str, *, root: Path, params_path: Path, parent_run_id: str |
     """
     params, out = load_params(params_path), root / "outputs" / name
     inputs = input_hash(load_graph(root / "dvc.yaml")[name], root, params.model_dump(mode="json"))
-    labels = {"stage": name, "input_hash": inputs, "params_file": params_path.name, "imported": "true"}
-    labels |= {
-        "mlflow.source.git.commit": shipping_commit(root, f"outputs/{name}/metrics.json"),
+    shipped = ["git", "-C", root, "log", "-1", "--format=%H", "--", f"outputs/{name}/metrics.json"]
+    tags = {
+        "stage": name,
+        "input_hash": inputs,
+        "params_file": params_path.name,
+        "imported": "true",
+        "mlflow.source.git.commit": subprocess.run(shipped, capture_output=True, text=True).stdout.strip(),
         "git_dirty": "unknown",
     }
-    if parent_run_id:
-        labels["mlflow.parentRunId"] = parent_run_id
-    run = tracking.start_run(name, root=root, params=stage_params(name, params), tags=labels)
+    tags |= {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
+    run = tracking.start_run(name, root=root, params=stage_params(name, params), tags=tags)
     curves, metrics = out / "stats.jsonl", out / "metrics.json"
     for line in map(json.loads, curves.read_text().splitlines() if curves.exists() else ()):
         values = {key: value for key, value in line.items() if key != "kimg" and not isinstance(value, str)}
         run.log_metrics(values, float(line["kimg"]))
     if metrics.exists():
         if not curves.exists():  # their last points are these metrics
-            run.log_metrics(numbers(json.loads(metrics.read_text())))
+            final = flat_keys(json.loads(metrics.read_text()))
+            run.log_metrics({key: float(value) for key, value in final.items() if not isinstance(value, str)})
         run.log_file(metrics)
     if (out / "curves").exists():
         run.log_file(out / "curves")
@@ -43,20 +47,3 @@ def import_run(name: str, *, root: Path, params_path: Path, parent_run_id: str |
         record = {"run_id": run.run_id, "input_hash": inputs}
         write_json(out / "run.json", record | {"metrics": content_hash(metrics) if metrics.exists() else None})
     return run.run_id
-
-
-def shipping_commit(root: Path, path: str) -> str:
-    """The commit that last changed a file; empty where git does not say."""
-    command = ["git", "-C", root, "log", "-1", "--format=%H", "--", path]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def numbers(metrics: dict, prefix: str = "") -> dict[str, float]:
-    """Nested metrics as {"samples.kid5k_efflite0": ...}."""
-    flat = {}
-    for key, value in metrics.items():
-        if isinstance(value, dict):
-            flat |= numbers(value, f"{prefix}{key}.")
-        elif not isinstance(value, str):
-            flat[f"{prefix}{key}"] = float(value)
-    return flat

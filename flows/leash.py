@@ -12,6 +12,7 @@ import sys
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_SECONDS = 15.0  # for a stage to close its run
+prctl = ctypes.CDLL(None).prctl
 
 
 def main() -> int:
@@ -35,19 +36,14 @@ def end_tree() -> None:
     import psutil
 
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    for signum in (signal.SIGTERM, signal.SIGKILL):
+    for end in (psutil.Process.terminate, psutil.Process.kill):
         left = psutil.Process().children(recursive=True)
         for process in left:
             try:
-                process.send_signal(signum)
+                end(process)
             except psutil.NoSuchProcess:
                 pass
         psutil.wait_procs(left, GRACE_SECONDS)
-
-
-def prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project, running_servers, store_uri
 from editgan.runtime.graph import ancestors, load_graph
 from editgan.runtime.locks import held
-from flows import servers, stages
+from flows import serve, stages
 from flows.checkout import prepare_checkout
 from flows.command import run
 from flows.dry import dry
@@ -94,28 +94,19 @@ def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, li
     artifact = displayed(lambda: create_progress_artifact(0.0, key=f"{stage}-progress", description=stage))
     shown = time.monotonic()
 
-    def update(percent: float, text: str) -> None:
-        nonlocal artifact
-        if artifact is not None:
-            artifact = displayed(lambda: update_progress_artifact(artifact, percent, description=f"{stage}: {text}"))
-
     def show(progress: stages.Progress) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > SHOW_SECONDS:
-            shown = time.monotonic()
-            update(progress.percent, progress.text)
+        nonlocal artifact, shown
+        if artifact is not None and (time.monotonic() - shown > SHOW_SECONDS or progress.percent == 100):
+            shown, said = time.monotonic(), f"{stage}: {progress.text}"
+            artifact = displayed(lambda: update_progress_artifact(artifact, progress.percent, description=said))
 
+    environment = threads_each(at_a_time) | ({tracking.PARENT_VARIABLE: parent_run_id} if parent_run_id else {})
     with stages.gpu_slot(home_project(root), log.info):
         result = stages.reproduce(
-            stage,
-            root,
-            force=force,
-            limit_seconds=limit_hours * 3600,
-            environment=threads_each(at_a_time) | ({tracking.PARENT_VARIABLE: parent_run_id} if parent_run_id else {}),
-            say=log.info,
-            show=show,
-        )
-    update(100.0, result.outcome)
+            stage, root, force=force, limit_seconds=limit_hours * 3600, environment=environment,
+            say=log.info, show=show,
+        )  # fmt: skip
+    show(stages.Progress(100.0, result.outcome))
     if result.outcome != "ran":
         made_by = run_record(root, stage).get("run_id") or adopt(stage, root, parent_run_id) or "that is not recorded"
         log.info("%s: %s, nothing changed; its output is of run %s", stage, result.outcome, made_by)
@@ -207,53 +198,48 @@ def pipeline(
         Regressed: the benchmark is worse than the accepted one.
     """
     start = time.monotonic()
-    name = checkout_name(params, SCRATCH if scratch and name is None else name)
+    name, chosen = planned(params, name, only, force, limit_hours, scratch, against_baseline, at_a_time, overrides)
+    forced = chosen if force == [] else force or ()
     graph = load_graph(PROJECT_ROOT / "dvc.yaml")
-    chosen = choose_stages(list(graph), only, force)
-    force = chosen if force == [] else force
-    check_options(params, name, only, limit_hours, against_baseline, at_a_time, overrides)
-    follow = against_baseline and (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / DEFAULT_PARAMS and not scratch
     needs = {stage: ancestors(graph, stage) for stage in chosen}
+    follow = against_baseline and is_default(params) and not scratch
     stages.HALT.clear()
     with sole_pipeline(PROJECT_ROOT, name, str(get_run_context().flow_run.id)) as left_behind:
         close_flow_run(left_behind.get("flow_run"))
         root = PROJECT_ROOT if name is None else checkout(params, name, scratch, follow, overrides or {})
         if not scratch:
             restore(root)
-        parent = tracking.start_run("pipeline", root=root, tags={"params_file": params, "checkout": name or "default"})
-        status, results, worse = "FAILED", [], None
-        try:
-            tasks = {stage: run_stage.with_options(name=stage) for stage in chosen}
-            given = {stage: (root, parent.run_id, stage in (force or ()), limit_hours, at_a_time) for stage in chosen}
-            if at_a_time > 1:
-                done = side_by_side(chosen, needs, lambda stage: tasks[stage].submit(stage, *given[stage]), at_a_time)
-            else:
-                done = ((stage, tasks[stage](stage, *given[stage])) for stage in chosen)
-            for stage, result in done:
-                results.append(result)
-                parent.set_tag(f"stage.{stage}.run_id", run_record(root, stage).get("run_id", ""))
-                parent.set_tag(f"stage.{stage}.outcome", result.outcome)
-            if only is None and parent.run_id:
-                parent.log_metrics(headlines(root))
-                register(root, MODEL if name is None else f"{MODEL}-{name}", parent.run_id)
-            if against_baseline:
-                worse = decide(root)
-                parent.set_tag("regression", "no baseline" if worse is None else (worse or "none")[:MAX_TAG])
-            status = "FAILED" if worse else "FINISHED"
-        except BaseException as error:
-            if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled on Prefect's page
-                status = "KILLED"
-            raise
-        finally:
-            stages.HALT.set()
-            minutes, known = (time.monotonic() - start) / 60, running_servers(PROJECT_ROOT)
-            page = summary(root, results, minutes, known, store_uri(root), parent.experiment_id)
-            parent.log_text(page, "summary.md")
-            parent.close(status)
-        create_table_artifact(stage_rows(root, results), key="stages", description=f"stages of {name or 'the default'}")
-        create_markdown_artifact(page, key="summary", description=f"summary of {name or 'the default'}")
-    if worse:
-        raise Regressed(f"the benchmark is worse than the accepted baseline: {worse}")
+        tags = {"params_file": params, "checkout": name or "default"}
+        with tracking.start_run("pipeline", root=root, tags=tags) as parent:
+            results, worse = [], None
+            try:
+                given = {one: (one, root, parent.run_id, one in forced, limit_hours, at_a_time) for one in chosen}
+                tasks = {stage: run_stage.with_options(name=stage) for stage in chosen}
+                if at_a_time > 1:
+                    done = side_by_side(needs, lambda stage: tasks[stage].submit(*given[stage]), at_a_time)
+                else:
+                    done = (tasks[stage](*given[stage]) for stage in chosen)
+                for result in done:
+                    results.append(result)
+                    made_by = run_record(root, result.stage).get("run_id", "")
+                    parent.set_tag(f"stage.{result.stage}.run_id", made_by)
+                    parent.set_tag(f"stage.{result.stage}.outcome", result.outcome)
+                if only is None and parent.run_id:
+                    parent.log_metrics(headlines(root))
+                    register(root, MODEL if name is None else f"{MODEL}-{name}", parent.run_id)
+                if against_baseline:
+                    worse = decide(root)
+                    parent.set_tag("regression", "no baseline" if worse is None else (worse or "none")[:MAX_TAG])
+            finally:
+                stages.HALT.set()
+                minutes, known = (time.monotonic() - start) / 60, running_servers(PROJECT_ROOT)
+                page = summary(root, results, minutes, known, store_uri(root), parent.experiment_id)
+                parent.log_text(page, "summary.md")
+            whose = name or "the default"
+            create_table_artifact(stage_rows(root, results), key="stages", description=f"stages of {whose}")
+            create_markdown_artifact(page, key="summary", description=f"summary of {whose}")
+            if worse:
+                raise Regressed(f"the benchmark is worse than the accepted baseline: {worse}")
     return page
 
 
@@ -263,10 +249,9 @@ def checkout_name(params: str, name: str | None) -> str | None:
     Raises:
         UserError: the name is no plain folder name.
     """
-    if name is None:
-        if (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / DEFAULT_PARAMS:
-            return None
-        name = Path(params).stem
+    if name is None and is_default(params):
+        return None
+    name = Path(params).stem if name is None else name
     if not CHECKOUT_NAME.fullmatch(name):
         raise UserError(
             f"{name!r} is no name for a checkout (--name): use letters, digits, '.', '_' and '-', beginning with a"
@@ -275,16 +260,28 @@ def checkout_name(params: str, name: str | None) -> str | None:
     return name
 
 
-def check_options(
+def is_default(params: str) -> bool:
+    return (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / DEFAULT_PARAMS
+
+
+def planned(
     params: str,
     name: str | None,
     only: Sequence[str] | None,
+    force: Sequence[str] | None,
     limit_hours: float,
+    scratch: bool,
     against_baseline: bool,
     at_a_time: int,
     overrides: dict[str, str] | None,
-) -> None:
-    """Raises UserError for what cannot be meant, before anything is begun."""
+) -> tuple[str | None, list[str]]:
+    """Name of the checkout and the stages to run, as `pipeline` is given them.
+
+    Raises:
+        UserError: something cannot be meant; nothing is begun yet.
+    """
+    name = checkout_name(params, SCRATCH if scratch and name is None else name)
+    chosen = choose_stages(list(load_graph(PROJECT_ROOT / "dvc.yaml")), only, force)
     if not (PROJECT_ROOT / params).is_file():
         raise UserError(f"--params {params}: no such params file")
     if at_a_time < 1:
@@ -295,6 +292,7 @@ def check_options(
         raise UserError("--against-baseline compares what the stage benchmark measures; let it run, too")
     if overrides and name is None:
         raise UserError("--set changes the params of a checkout; name it with --name")
+    return name, chosen
 
 
 def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Sequence[str] | None) -> list[str]:
@@ -371,17 +369,16 @@ def command(
         raise UserError("--stages: name at least one stage")
     only = [stage for stage in only or () if stage] or None
     force = [stage for stage in force if stage] if force else None
-    chosen = choose_stages(list(load_graph(PROJECT_ROOT / "dvc.yaml")), only, force)
     if wrong := [text for text in settings or () if "=" not in text]:
         raise UserError(f"--set {wrong[0]}: write KEY=VALUE")
     overrides = dict(text.split("=", 1) for text in settings or ())
-    folder = checkout_name(params, SCRATCH if scratch and name is None else name)
-    check_options(params, folder, only, limit_hours, against_baseline, at_a_time, overrides)
+    options = (params, name, only, force, limit_hours, scratch, against_baseline, at_a_time, overrides)
+    folder, chosen = planned(*options)
     if dry_run:
         print(dry(PROJECT_ROOT / "runs" / folder if folder else PROJECT_ROOT, chosen, force), flush=True)
         return
-    with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
-        page = pipeline(params, name, only, force, limit_hours, scratch, against_baseline, at_a_time, overrides)
+    with temporary_settings({PREFECT_API_URL: serve.prefect_api(PROJECT_ROOT)}):
+        page = pipeline(*options)
     print(f"\n{page}", flush=True)
 
 

@@ -2,44 +2,39 @@
 
 import os
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prefect.futures import PrefectFuture
 
 
-def side_by_side(
-    chosen: Sequence[str], needs: Mapping[str, set[str]], submit: Callable[[str], PrefectFuture], limit: int
-) -> Iterator[tuple[str, Any]]:
-    """Start each stage as soon as those that it needs are done; yields names and results as they come.
+def side_by_side(needs: Mapping[str, set[str]], submit: Callable[[str], PrefectFuture], limit: int) -> Iterator[Any]:
+    """Start each stage as soon as those that it needs are done; yields results as they come.
 
     Where one fails no other is started, and those that run are waited for.
 
     Args:
-        chosen: stages in an order in which they can run.
-        needs: for each, the others that must be done before it.
+        needs: the stages in an order in which they can run, with the others that must be done before each.
         submit: starts a stage.
         limit: so many run at a time at the most.
 
     Raises:
         Exception: what the first failed stage raised.
     """
-    waiting, running = list(chosen), {}
+    waiting, running, failure = list(needs), {}, None
     ended: queue.Queue[str] = queue.Queue()
-    failure = None
     while running or (waiting and failure is None):
         for stage in list(waiting):
             if failure is None and len(running) < limit and not needs[stage] & {*waiting, *running}:
                 waiting.remove(stage)
                 running[stage] = submit(stage)
                 running[stage].add_done_callback(lambda _, name=stage: ended.put(name))
-        stage = ended.get()
         try:
-            result = running.pop(stage).result()
+            result = running.pop(ended.get()).result()
         except Exception as error:
             failure = failure or error
         else:
-            yield stage, result
+            yield result
     if failure is not None:
         raise failure
 

@@ -1,9 +1,7 @@
 """One stage through DVC: `dvc repro --single-item STAGE` as a process whose output is followed line by line."""
 
 import json
-import queue
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +17,6 @@ from editgan.runtime.process import has_gpu
 from editgan.runtime.progress import clock
 from flows import processes
 
-POLL_SECONDS = 1.0
 BUSY_WAIT_SECONDS = 5.0
 BUSY_LIMIT_SECONDS = 300.0
 REFUSED = re.compile(r"exited with 1\b")  # a stage's own exit status for errors that its user can mend
@@ -101,36 +98,26 @@ def reproduce(
         Busy: the repository stayed locked for `BUSY_LIMIT_SECONDS`.
     """
     command = ["python", "-m", "dvc", "repro", "--single-item", stage, *(["--force"] if force else [])]
-    start = time.monotonic()
+    start, limit = time.monotonic(), float("inf") if limit_seconds is None else limit_seconds
     while True:
-        lines = []
-        process = processes.start(
-            command, root=root, environment=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        )  # fmt: skip
-        progress = _ProgressFile(root / "work" / stage / "progress.json")
-        deadline = None if limit_seconds is None else start + limit_seconds
-        try:
-            for line in follow(process):
+        said, progress = [], ProgressFile(root / "work" / stage / "progress.json")
+        with processes.followed(command, root=root, environment=environment) as (process, lines):
+            for line in lines:
                 if line and not HINTS.match(line):
-                    lines.append(line)
+                    said.append(line)
                     say(line)
                 if (report := progress.read()) is not None:
                     show(report)
                 if HALT.is_set():
                     raise Halted(f"{stage}: stopped with its flow")
-                if deadline is not None and time.monotonic() > deadline:
-                    raise TimedOut(f"{stage}: not done after its limit of {limit_seconds / 60:g} minutes; stopped")
-            status = process.wait()
-        finally:
-            processes.stop(process)
-        text = "\n".join(lines)
-        if status == 0:
+                if time.monotonic() - start > limit:
+                    raise TimedOut(f"{stage}: not done after its limit of {limit / 60:g} minutes; stopped")
+        text, last = "\n".join(said), "\n".join(said[-12:])
+        if process.returncode == 0:
             return StageResult(stage=stage, outcome=outcome(text), seconds=time.monotonic() - start)
         if not BUSY.search(text):
-            last = "\n".join(lines[-12:])
             kind = Refused if REFUSED.search(last) and "Traceback" not in text else StageFailed
-            raise kind(f"{stage}: `dvc repro --single-item {stage}` ended with status {status}:\n{last}")
+            raise kind(f"{stage}: `dvc repro --single-item {stage}` ended with status {process.returncode}:\n{last}")
         if time.monotonic() - start > BUSY_LIMIT_SECONDS:
             raise Busy(
                 f"{stage}: another DVC command is at work in {root} for minutes; wait for it or stop it:\n{text}"
@@ -144,11 +131,11 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
 
     What cannot be fetched is made by its stage. Returns the stages that it had something of.
     """
-    store = root / "data" / "store"
-    if not (root / "dvc.lock").exists() or not (store / "files").exists():
+    store = root / "data" / "store" / "files"
+    if not (root / "dvc.lock").exists() or not store.exists():
         return []
     lock = yaml.safe_load((root / "dvc.lock").read_text()).get("stages") or {}
-    stored = {path.parent.name + path.name for path in (store / "files" / "md5").glob("*/*")}
+    stored = {path.parent.name + path.name for path in (store / "md5").glob("*/*")}
     missing = [
         stage.name
         for stage in load_graph(root / "dvc.yaml").values()
@@ -157,31 +144,19 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
     ]
     for stage in missing:  # one by one: a file in the way of one stops none of the others
         say(f"{stage}: fetching what the store has of it")
-        process = processes.start(
-            ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", stage],
-            root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace",
-        )  # fmt: skip
-        try:
-            lines = [line for line in follow(process) if line]
-            process.wait()
-        finally:
-            processes.stop(process)
+        command = ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", stage]
+        with processes.followed(command, root=root) as (process, lines):
+            said = list(filter(None, lines))
         if process.returncode:
-            say("\n".join([f"{stage}: the store could not give everything; it is made here:", *lines[-5:]]))
+            say("\n".join([f"{stage}: the store could not give everything; it is made here:", *said[-5:]]))
     return missing
 
 
 def take_over(root: Path) -> None:
     """Bring the outputs that dvc.lock names into a checkout, as far as the cache has them; the others are made anew."""
-    process = processes.start(
-        ["python", "-m", "dvc", "checkout", "--force", "--quiet"],
-        root=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        process.wait()
-    finally:
-        processes.stop(process)
+    command = ["python", "-m", "dvc", "checkout", "--force", "--quiet"]
+    with processes.followed(command, root=root) as (_, lines):
+        list(lines)
 
 
 def outcome(text: str) -> str:
@@ -190,34 +165,7 @@ def outcome(text: str) -> str:
     return max(found)[1] if found else "ran"
 
 
-def follow(process: subprocess.Popen) -> Iterator[str | None]:
-    """Lines of output as they come, None at least every `POLL_SECONDS`; ends with the process.
-
-    It ends with the process and not with its output, which a left-behind grandchild could hold open.
-    """
-    lines: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        for line in process.stdout:
-            lines.put(line.rstrip())
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        ended = process.poll() is not None
-        try:
-            line = lines.get(timeout=POLL_SECONDS)
-        except queue.Empty:
-            if ended:
-                return
-            yield None
-            continue
-        if line is None:
-            return
-        yield line
-
-
-class _ProgressFile:
+class ProgressFile:
     """Reads work/STAGE/progress.json whenever it has changed."""
 
     def __init__(self, path: Path) -> None:
@@ -225,10 +173,9 @@ class _ProgressFile:
         self._seen = self._stamp()  # what an earlier run left is no news
 
     def read(self) -> Progress | None:
-        stamp = self._stamp()
-        if stamp is None or stamp == self._seen:
+        seen, self._seen = self._seen, self._stamp()
+        if self._seen is None or self._seen == seen:
             return None
-        self._seen = stamp
         try:
             report = json.loads(self._path.read_text())
             percent = 100 * report["done"] / report["total"] if report["total"] else 0.0

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tabulate import tabulate
+
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.graph import content_hash, input_hash, load_graph
@@ -80,16 +82,7 @@ def stage_rows(root: Path, results: Sequence[StageResult]) -> list[dict[str, str
 
 def markdown_table(rows: Sequence[dict[str, str]]) -> str:
     """Rows as a markdown table with aligned columns, which is readable in a terminal too."""
-    if not rows:
-        return ""
-    columns = list(rows[0])
-    width = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width[column]) for column, cell in zip(columns, cells, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (width[column] + 2) for column in columns) + "|"
-    return "\n".join([line(columns), rule, *(line([row[column] for column in columns]) for row in rows)])
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
 def summary(

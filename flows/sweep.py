@@ -26,7 +26,7 @@ from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project, tracking_uri
 from editgan.runtime.graph import flat_keys
 from editgan.runtime.locks import held
-from flows import processes, servers, stages
+from flows import processes, serve, stages
 from flows.command import run
 
 MAX_NAME = 80  # characters
@@ -52,35 +52,20 @@ def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
         subprocess.run([sys.executable, "-m", "dvc", "exp", "remove", name], cwd=root, check=True, capture_output=True)
         log.info("%s: replaced", name)
     settings = [part for key, value in overrides.items() for part in ("-S", f"{key}={value}")]
-    parent = tracking.start_run(name, root=root, params=overrides, tags={"experiment": name})
-    environment = {"EDITGAN_TRACKING_URI": tracking_uri(root), tracking.PARENT_VARIABLE: parent.run_id or ""}
-    status, lines = "FAILED", []
-    try:
-        with stages.gpu_slot(home_project(root), log.info):
-            process = processes.start(
-                ["python", "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings],
-                root=root, environment=environment,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                errors="replace",
-            )  # fmt: skip
-            try:
-                for line in filter(None, stages.follow(process)):
-                    lines.append(line)
-                    log.info(line)
-                process.wait()
-            finally:
-                processes.stop(process)
-        text = "\n".join(lines)
+    command = ["python", "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
+    said: list[str] = []
+    with (
+        tracking.start_run(name, root=root, params=overrides, tags={"experiment": name}) as parent,
+        stages.gpu_slot(home_project(root), log.info),
+    ):
+        environment = {"EDITGAN_TRACKING_URI": tracking_uri(root), tracking.PARENT_VARIABLE: parent.run_id or ""}
+        with processes.followed(command, root=root, environment=environment) as (process, lines):
+            for line in filter(None, lines):
+                said.append(line)
+                log.info(line)
         if process.returncode:
-            kind = stages.Busy if stages.BUSY.search(text) else stages.StageFailed
-            raise kind("\n".join([f"{name}: `dvc exp run` ended with status {process.returncode}:", *lines[-12:]]))
-        status = "FINISHED"
-    except BaseException as error:
-        if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled on Prefect's page
-            status = "KILLED"
-        raise
-    finally:
-        parent.close(status)
+            kind = stages.Busy if any(map(stages.BUSY.search, said)) else stages.StageFailed
+            raise kind("\n".join([f"{name}: `dvc exp run` ended with status {process.returncode}:", *said[-12:]]))
 
 
 @flow(name="sweep")
@@ -206,7 +191,7 @@ def command(
         raise typer.BadParameter("give either --set or --list")
     combinations = grid(settings) if settings else listed(file)
     check_keys(combinations, PROJECT_ROOT / "params.yaml")
-    with temporary_settings({PREFECT_API_URL: servers.prefect_api(PROJECT_ROOT)}):
+    with temporary_settings({PREFECT_API_URL: serve.prefect_api(PROJECT_ROOT)}):
         page = sweep(combinations)
     print(f"\n{page}", flush=True)
 

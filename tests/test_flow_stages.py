@@ -106,7 +106,7 @@ def test_dvc_lock_of_another_command_is_waited_for(tmp_path, monkeypatch):
 
 def test_progress_says_how_much_time_is_left(tmp_path):
     path = tmp_path / "progress.json"
-    reader = stages._ProgressFile(path)
+    reader = stages.ProgressFile(path)
     report = {"done": 5, "total": 10, "unit": "kimg", "message": "loss 1", "eta_seconds": 75}
     path.write_text(json.dumps(report))
     assert reader.read() == stages.Progress(50.0, "5/10 kimg, 1:15 left  loss 1")

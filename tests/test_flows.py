@@ -169,7 +169,7 @@ def test_run_from_scratch_takes_nothing_over_and_can_be_gone_on_with(project):
     ],
 )
 def test_what_cannot_be_meant_is_said_before_anything_begins(arguments, fault, capsys, monkeypatch):
-    monkeypatch.setattr("flows.servers.prefect_api", lambda root: pytest.fail("a server was started"))
+    monkeypatch.setattr("flows.serve.prefect_api", lambda root: pytest.fail("a server was started"))
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert fault in said and len(said.splitlines()) == 1

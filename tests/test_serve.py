@@ -10,7 +10,7 @@ import pytest
 from fake_project import wait_for
 
 from editgan.runtime import environment
-from flows import processes, serve, servers
+from flows import processes, serve
 
 # A child that leaves a process of its own session behind, whose id it writes down.
 FORKING = (
@@ -71,10 +71,9 @@ def test_part_that_ends_takes_the_others_along(tmp_path, monkeypatch, capsys):
         return parts[-1]
 
     monkeypatch.setattr(serve, "store_uri", lambda root: "sqlite:///mlflow.db")
-    monkeypatch.setattr(servers, "start_mlflow", lambda root, port: start(600, 0))
-    monkeypatch.setattr(servers, "start_prefect", lambda root, port: start(600, 0))
-    monkeypatch.setattr(servers, "wait_until_up", lambda *arguments: None)
-    monkeypatch.setattr(serve, "declare_deployments", lambda root, api: None)
+    monkeypatch.setattr(serve, "start_mlflow", lambda root, port: (start(600, 0), "http://mlflow"))
+    monkeypatch.setattr(serve, "start_prefect", lambda root, port: (start(600, 0), "http://prefect"))
+    monkeypatch.setattr(serve, "wait_until_up", lambda *arguments: None)
     monkeypatch.setattr(serve, "start_worker", lambda root, api: start(2, 3))
     with pytest.raises(RuntimeError, match="^worker ended with status 3; everything is stopped$"):
         serve.serve(tmp_path, worker=True)
@@ -93,30 +92,29 @@ def test_servers_that_the_environment_names_are_used_and_none_started_beside_the
         raise KeyboardInterrupt
 
     monkeypatch.setattr(serve, "start_worker", start_worker)
-    monkeypatch.setattr(serve, "declare_deployments", lambda root, api: asked.append(api))
     monkeypatch.setattr(processes, "start", lambda *arguments, **options: pytest.fail("started a server"))
     with pytest.raises(KeyboardInterrupt):
         serve.serve(tmp_path, worker=True)
-    assert asked == ["http://prefect.example/api"] * 2
+    assert asked == ["http://prefect.example/api"]
 
 
 def test_server_that_ends_before_it_answers_is_said_with_its_status(tmp_path):
-    port = servers.free_port(0)
+    url = f"http://127.0.0.1:{serve.free_port(0)}/"
     ends = processes.start(["python", "-c", "import sys, time; time.sleep(1); sys.exit(3)"], root=tmp_path)
-    with pytest.raises(RuntimeError, match=f"127.0.0.1:{port}/: the server ended with status 3"):
-        servers.wait_until_up(ends, port, "/")
+    with pytest.raises(RuntimeError, match=f"{url}: the server ended with status 3"):
+        serve.wait_until_up(ends, url)
 
 
 def test_page_of_prefect_asks_the_port_that_its_server_has(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(processes, "start", lambda command, **options: given.update(options["environment"]))
-    monkeypatch.setattr(servers, "wait_until_up", lambda *arguments: None)
-    servers.start_prefect(tmp_path, 4217)
+    monkeypatch.setattr(serve, "wait_until_up", lambda *arguments: None)
+    serve.start_prefect(tmp_path, 4217)
     assert given["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith("lease_storage.filesystem"), "outlives a restart"
     assert given.pop("PREFECT_SERVER_UI_API_URL") == "http://127.0.0.1:4217/api"
     given.clear()
     monkeypatch.setenv("PREFECT_UI_API_URL", "https://prefect.example/api")
-    servers.start_prefect(tmp_path, 4217)
+    serve.start_prefect(tmp_path, 4217)
     assert "PREFECT_SERVER_UI_API_URL" not in given
 
 

@@ -27,7 +27,7 @@ from editgan.images import to_pil
 from editgan.runtime import tracking
 from editgan.runtime.environment import answers
 from editgan.weights import save_tensors
-from flows import processes, servers
+from flows import processes, serve
 
 NAMES = ["background", "nose"]
 
@@ -133,8 +133,8 @@ def test_large_pictures_are_refused_by_their_header(root, monkeypatch):
 
 
 def test_version_is_served_over_http(root, uri, version):
-    port = servers.free_port(0)
-    url = servers.local(port)
+    port = serve.free_port(0)
+    url = f"http://127.0.0.1:{port}"
     command = ["python", "-m", "mlflow", "models", "serve", "--model-uri", f"models:/editgan/{version}"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     environment = {"MLFLOW_TRACKING_URI": uri}

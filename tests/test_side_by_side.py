@@ -31,8 +31,8 @@ def test_order_is_kept_and_the_limit_is_reached_and_never_passed(limit):
         return stage.upper()
 
     with ThreadPoolExecutor() as pool:
-        results = list(side_by_side(list(NEEDS), NEEDS, lambda stage: pool.submit(work, stage), limit))
-    assert sorted(results) == [(stage, stage.upper()) for stage in NEEDS]
+        results = list(side_by_side(NEEDS, lambda stage: pool.submit(work, stage), limit))
+    assert sorted(results) == [stage.upper() for stage in NEEDS]
     assert most == limit
 
 
@@ -50,7 +50,7 @@ def test_failure_starts_nothing_more_and_waits_for_what_runs():
         return pool.submit(work, stage)
 
     with ThreadPoolExecutor() as pool, pytest.raises(ValueError, match="b is broken"):
-        list(side_by_side(list(NEEDS), NEEDS, submit, 2))
+        list(side_by_side(NEEDS, submit, 2))
     assert started == ["a", "b", "c"] and finished == ["a", "c"]
 
 

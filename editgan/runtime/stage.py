@@ -12,7 +12,7 @@ from editgan.config import Params, RuntimeParams, load_params, package_of, stage
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.graph import content_hash, input_hash, load_graph
-from editgan.runtime.process import Stopped, exclusive
+from editgan.runtime.process import exclusive
 from editgan.runtime.tracking import Run
 from editgan.training import device_named
 from editgan.weights import write_json
@@ -58,18 +58,12 @@ def run_stage(name: str, *, root: Path, params_path: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
         out = root / "outputs" / name
         out.mkdir(parents=True, exist_ok=True)
-        run = tracking.start_run(
-            name,
-            root=root,
-            work=work,
-            params=stage_params(name, params),
-            tags={"stage": name, "input_hash": inputs, "params_file": params_path.name},
-        )
-        if (work / FINISHED_FILE).exists():
-            print(f"{name}: found the state of a finished run in {work}; delete that folder to train anew", flush=True)
-        context = StageContext(name=name, params=params, root=root, out=out, work=work, run=run, device=device)
-        status = "FAILED"
-        try:
+        tags = {"stage": name, "input_hash": inputs, "params_file": params_path.name}
+        with tracking.start_run(name, root=root, work=work, params=stage_params(name, params), tags=tags) as run:
+            if (work / FINISHED_FILE).exists():
+                left = f"{name}: found the state of a finished run in {work}; delete that folder to train anew"
+                print(left, flush=True)
+            context = StageContext(name=name, params=params, root=root, out=out, work=work, run=run, device=device)
             stage_module(name).run(context)
             metrics = out / "metrics.json"
             record = {"run_id": run.run_id, "input_hash": inputs, "seconds": round(run.seconds, 1)}
@@ -78,12 +72,6 @@ def run_stage(name: str, *, root: Path, params_path: Path) -> None:
                 if left.exists():
                     run.log_file(left)
             (work / FINISHED_FILE).touch()
-            status = "FINISHED"
-        except (KeyboardInterrupt, Stopped):
-            status = "KILLED"
-            raise
-        finally:
-            run.close(status)
 
 
 def clear_finished(root: Path, name: str, inputs: str) -> None:

@@ -96,6 +96,14 @@ class Run:
         self._record("set_terminated", status, last=True)
         self._client = None
 
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        """Close the run: FAILED after an error, KILLED after Ctrl-C, SIGTERM or a cancellation."""
+        failed = isinstance(error, Exception | SystemExit)
+        self.close("FINISHED" if error is None else "FAILED" if failed else "KILLED")
+
     def _save_record(self) -> None:
         if self._work is not None and self._work.exists():
             from editgan.weights import write_json  # brings torch, which the flow does without
