@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from editgan.params_file import checked, read_params
-from editgan.section import Section
+from editgan.section import Section, checked, read_params
 
 STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",

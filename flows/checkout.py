@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from editgan.errors import UserError
-from editgan.params_file import read_params
+from editgan.section import read_params
 
 SCRATCH_MARK = "editgan-scratch"  # in .git of a checkout that began with nothing
 # What a checkout has of its own once it exists: results of its own parameters.

@@ -19,7 +19,7 @@ from editgan.errors import UserError
 from editgan.runtime import locks as holders
 from editgan.runtime import tracking
 from editgan.runtime.damage import database_fault, dvc_hash, file_fault
-from editgan.runtime.environment import HEALTH, home_project, project_environment, servers_file, store_uri
+from editgan.runtime.environment import HEALTH, answers, home_project, project_environment, servers_file, store_uri
 from editgan.runtime.graph import input_hash, load_graph
 from editgan.runtime.process import has_gpu
 
@@ -135,7 +135,7 @@ def servers(root: Path) -> Iterator[Finding]:
     path = servers_file(root)
     try:
         recorded = json.loads(path.read_text())
-        gone = {name: url for name, url in recorded.items() if not holders.answers(f"{url}{HEALTH[name]}")}
+        gone = {name: url for name, url in recorded.items() if not answers(f"{url}{HEALTH[name]}", if_busy=True)}
     except FileNotFoundError:
         return
     except (ValueError, AttributeError, KeyError):

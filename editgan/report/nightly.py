@@ -23,10 +23,9 @@ from editgan.judges import SMILE_JUDGES
 from editgan.methods.registry import PLUS
 from editgan.methods.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.metrics import CONFIDENCE, resampled
-from editgan.params_file import checked, read_yaml
 from editgan.scoring.scores import load_heads
 from editgan.scoring.table import Column, Row, Table, parse_table
-from editgan.section import Section
+from editgan.section import Section, checked, read_yaml
 from editgan.weights import sha256, write_bytes, write_json
 
 BASELINE = Path("baseline/benchmark")

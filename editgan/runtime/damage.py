@@ -4,8 +4,7 @@ import hashlib
 import json
 import sqlite3
 import zipfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from editgan.runtime.graph import content_hash
@@ -48,15 +47,9 @@ def database_fault(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        with reading(path) as database:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=2)) as database:
             (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
         return None if said == "ok" else f"damaged database ({said})"
     except sqlite3.DatabaseError as error:
         return f"unreadable database ({error})"
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """An sqlite file opened for reading alone."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)) as database:
-        yield database

@@ -59,13 +59,13 @@ def running_servers(root: Path = PROJECT_ROOT) -> dict[str, str]:
     return {name: url for name, url in known.items() if answers(f"{url}{HEALTH[name]}")}
 
 
-def answers(url: str) -> bool:
-    """Whether an address answers with success."""
+def answers(url: str, *, if_busy: bool = False) -> bool:
+    """Whether an address answers with success; `if_busy` of a server that is too busy to do so in time."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as reply:
+        with urllib.request.urlopen(url, timeout=5 if if_busy else 2) as reply:
             return reply.status == 200
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError) as error:
+        return if_busy and isinstance(getattr(error, "reason", error), TimeoutError)
 
 
 def artifact_folder(root: Path = PROJECT_ROOT) -> Path:

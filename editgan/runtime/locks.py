@@ -3,8 +3,6 @@
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,17 +105,4 @@ def orphaned(process: psutil.Process) -> bool:
         foreign = os.getsid(process.pid) != os.getsid(process.ppid())
         return foreign and os.getpgid(process.pid) != process.pid
     except (psutil.NoSuchProcess, ProcessLookupError):
-        return False
-
-
-def answers(url: str) -> bool:
-    """Whether a server answers; one that is too busy to do so in time counts as there."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as reply:
-            return reply.status == 200
-    except TimeoutError:
-        return True
-    except urllib.error.URLError as error:
-        return isinstance(error.reason, TimeoutError)
-    except (OSError, ValueError):
         return False

@@ -5,18 +5,16 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import psutil
 
 from editgan.runtime.locks import held
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that the kernel sends when the thread that started us ends
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
 KEPT_BYTES, GROWTH_BYTES = 1 << 30, 256 << 20
 POLL_SECONDS = 1.0
@@ -30,28 +28,27 @@ class Stopped(BaseException):
 def die_with_parent() -> None:
     """Let this process and its children end when the parent does, even when that is killed with -9.
 
-    Two guards: the kernel sends SIGTERM when the thread that started us ends (Linux only), and a watchdog looks every
+    Two guards: the kernel sends SIGTERM when the thread that started us ends, and a watchdog looks every
     second whether we still have the same parent. Either way the run is closed as KILLED and resumable state stays; a
     process that is still there after `GRACE_SECONDS` is ended at once. The shell that DVC starts has to be replaced
     by us (`exec` in dvc.yaml), or the shell would be the parent that survives.
     """
     parent = os.getppid()
     signal.signal(signal.SIGTERM, _raise_stopped)
-    _ask_for_death_signal(signal.SIGTERM)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     threading.Thread(target=_watch_parent, args=(parent,), name="parent-watchdog", daemon=True).start()
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse the large buffers of tensors instead of returning each to the kernel; elsewhere do nothing.
+    """Let glibc reuse the large buffers of tensors instead of returning each to the kernel.
 
     A tensor of more than 128 kB otherwise costs fresh pages every time it is made. On a virtual machine that was a
     sixth of the time of an inversion step (16 of 98 ms an image in the kernel, then 1).
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        mallopt(M_TOP_PAD, GROWTH_BYTES)
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    mallopt(M_TOP_PAD, GROWTH_BYTES)
 
 
 def die_with_stage() -> None:
@@ -60,7 +57,7 @@ def die_with_stage() -> None:
     Idle pool workers otherwise outlive a stage that was killed with -9.
     """
     parent = os.getppid()
-    _ask_for_death_signal(signal.SIGKILL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -68,20 +65,19 @@ def die_with_stage() -> None:
 def end_children() -> None:
     """Kill every process that this one started and that still runs."""
     for child in psutil.Process().children(recursive=True):
-        with _gone_is_fine():
+        with suppress(psutil.NoSuchProcess):
             child.kill()
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> AbstractContextManager:
     """Hold the lock of a stage's work folder.
 
     Raises:
         UserError: another process holds it; names its number.
     """
-    fault = f"process {{pid}} already runs the stage {folder.name} here; wait for it or stop it first"
-    with held(folder / "lock", fault):
-        yield
+    return held(
+        folder / "lock", f"process {{pid}} already runs the stage {folder.name} here; wait for it or stop it first"
+    )
 
 
 def has_gpu() -> bool:
@@ -90,12 +86,6 @@ def has_gpu() -> bool:
         return False
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
     return listing.returncode == 0 and "GPU" in listing.stdout
-
-
-def _ask_for_death_signal(signum: int) -> None:
-    """Have the kernel send a signal when the thread that started this process ends (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signum)
 
 
 def _raise_stopped(signum, frame) -> None:
@@ -110,11 +100,3 @@ def _watch_parent(parent: int) -> None:
     time.sleep(GRACE_SECONDS)
     end_children()
     os._exit(128 + signal.SIGTERM)
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except psutil.NoSuchProcess:
-        pass

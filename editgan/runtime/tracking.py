@@ -8,15 +8,18 @@ import json
 import logging
 import os
 import re
+import socket
+import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
 from editgan.runtime.environment import PROJECT_ROOT, apply_environment, artifact_folder, tracking_uri
-from editgan.runtime.origin import git_tags, is_dead, process_tags
 from editgan.runtime.progress import Progress
 
 EXPERIMENT = "editgan"
@@ -144,7 +147,10 @@ def start_run(
         work: the stage's work folder; without one the run cannot be resumed, and the machine is not watched.
         params: flat parameters; a run that is continued has them already.
     """
-    record = _read_record(work)
+    record = {}
+    if work is not None:
+        with suppress(OSError, ValueError):
+            record = json.loads((work / RECORD_FILE).read_text())
     run, run_id = Run(name, work=work, root=root, before=record.get("seconds", 0.0)), record.get("run_id")
     parent = os.environ.get(PARENT_VARIABLE)
     labels = process_tags() | git_tags(root) | ({"mlflow.parentRunId": parent} if parent else {}) | dict(tags or {})
@@ -211,11 +217,35 @@ def connect(root: Path) -> tuple[Any, str]:
     return client, experiment.experiment_id
 
 
-def _read_record(work: Path | None) -> dict[str, Any]:
+def git_tags(root: Path) -> dict[str, str]:
+    """Commit of a checkout, and whether its files differ from it, as tags of a run."""
+
+    def git(*arguments: str) -> str:
+        command = ("git", "-C", root, *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        return json.loads((work / RECORD_FILE).read_text()) if work is not None else {}
-    except (OSError, ValueError):
-        return {}
+        # What runs write themselves (DVC removes outputs before it runs a stage) does not make the code another one.
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!outputs", ":!dvc.lock"))
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git_dirty": str(dirty).lower()}
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_dirty": "unknown"}
+
+
+def process_tags() -> dict[str, str]:
+    """Machine, process and the time it was started."""
+    process = psutil.Process()
+    return {"host": socket.gethostname(), "pid": str(process.pid), "process_start": f"{process.create_time():.0f}"}
+
+
+def is_dead(tags: Mapping[str, str]) -> bool:
+    """Whether a process of this machine is gone; a process id alone may belong to a newer one."""
+    if tags.get("host") != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(int(tags["pid"])).create_time() - float(tags["process_start"])) >= 2
+    except (psutil.NoSuchProcess, KeyError, ValueError):
+        return True
 
 
 def _key(name: str) -> str:

@@ -16,11 +16,11 @@ OPERATOR_SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
-_libraries = []  # torch forgets the schemas of a Library that is collected
+libraries = []  # torch forgets the schemas of a Library that is collected
 
 
-class _TorchvisionFinder(MetaPathFinder):
-    """Finds nothing itself: it runs the preparation once, just before torchvision is first looked up."""
+class TorchvisionFinder(MetaPathFinder):
+    """Finds nothing itself: it prepares torchvision just before that is first imported, and torch is not until then."""
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname == "torchvision":
@@ -29,25 +29,13 @@ class _TorchvisionFinder(MetaPathFinder):
         return None
 
 
-def install_torchvision_hook() -> None:
-    """Prepare torchvision at its first import, whoever imports it; torch is not imported before that."""
-    if "torchvision" not in sys.modules and not any(isinstance(f, _TorchvisionFinder) for f in sys.meta_path):
-        sys.meta_path.insert(0, _TorchvisionFinder())
-
-
-def prepare_torchvision() -> str:
-    """Make `import torchvision` work. Returns "absent", "native" (operators loaded) or "python-only"."""
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        return "absent"
+def prepare_torchvision() -> None:
+    """Load torchvision's operators, or else declare two of them."""
     import torch
 
     try:
-        torch.ops.load_library(str(Path(spec.origin).with_name("_C.so")))
-        return "native"
+        torch.ops.load_library(str(Path(importlib.util.find_spec("torchvision").origin).with_name("_C.so")))
     except (OSError, ImportError):
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        libraries.append(torch.library.Library("torchvision", "FRAGMENT"))
         for schema in OPERATOR_SCHEMAS:
-            library.define(schema)
-        _libraries.append(library)
-        return "python-only"
+            libraries[-1].define(schema)
