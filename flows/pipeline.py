@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -73,12 +73,12 @@ def restore(root: Path) -> None:
     stages.fetch_missing(root, say=get_run_logger().info)
 
 
-def displayed(action: Callable[[], UUID]) -> UUID | None:
-    """The artifact that an action makes or changes; None where no server answers: that costs its display alone."""
+def mirrored(action: Callable[[], Any], fault: str) -> Any:
+    """What an action on the record of MLflow or Prefect returns; None where it fails, which stops no pipeline."""
     try:
         return action()
     except Exception as error:  # no second attempt, which would take Prefect's client half a minute again
-        get_run_logger().warning("progress is shown no longer: %s", error)
+        get_run_logger().warning("%s: %s", fault, error)
         return None
 
 
@@ -91,14 +91,15 @@ def worth_retrying(task, task_run, state) -> bool:
 def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, limit_hours: float, at_a_time: int):
     """Bring one stage up to date with DVC."""
     log = get_run_logger()
-    artifact = displayed(lambda: create_progress_artifact(0.0, key=f"{stage}-progress", description=stage))
+    create, update, lost = create_progress_artifact, update_progress_artifact, "progress is shown no longer"
+    artifact = mirrored(lambda: create(0.0, key=f"{stage}-progress", description=stage), lost)
     shown = time.monotonic()
 
     def show(progress: stages.Progress) -> None:
         nonlocal artifact, shown
         if artifact is not None and (time.monotonic() - shown > SHOW_SECONDS or progress.percent == 100):
             shown, said = time.monotonic(), f"{stage}: {progress.text}"
-            artifact = displayed(lambda: update_progress_artifact(artifact, progress.percent, description=said))
+            artifact = mirrored(lambda: update(artifact, progress.percent, description=said), lost)
 
     environment = threads_each(at_a_time) | ({tracking.PARENT_VARIABLE: parent_run_id} if parent_run_id else {})
     with stages.gpu_slot(home_project(root), log.info):
@@ -117,28 +118,23 @@ def adopt(stage: str, root: Path, parent_run_id: str | None) -> str | None:
     """Make the MLflow run of an output that came out of the store in the repository; returns its id, if it got one."""
     from flows.imported import import_run  # brings torch, which a flow does without as long as it can
 
-    try:
-        return import_run(stage, root=root, params_path=root / DEFAULT_PARAMS, parent_run_id=parent_run_id)
-    except Exception as error:  # MLflow is a mirror: nothing that goes wrong with it stops a pipeline
-        get_run_logger().info("%s: its output has no MLflow run: %s", stage, error)
-        return None
+    given = {"root": root, "params_path": root / DEFAULT_PARAMS, "parent_run_id": parent_run_id}
+    return mirrored(lambda: import_run(stage, **given), f"{stage}: its output has no MLflow run")
 
 
 @task(name="register", cache_policy=NO_CACHE)
-def register(root: Path, name: str, run_id: str) -> str | None:
-    """Register the editor in MLflow if its files have changed; returns the new version."""
+def register(root: Path, name: str, run_id: str) -> None:
+    """Register the editor in MLflow if its files have changed."""
     if not (root / "outputs" / "editing" / "vectors").is_dir():
-        return None
+        return
     from editgan.editor.registry import register_editor  # brings torch, which a flow does without as long as it can
 
-    try:
+    def add() -> None:
         version = register_editor(root, name, run_id)
-    except Exception as error:  # MLflow is a mirror: nothing that goes wrong with it stops a pipeline
-        get_run_logger().warning("the editor is not registered in MLflow: %s", error)
-        return None
-    news = f"registered as models:/{name}/{version}" if version else "as it was registered before"
-    get_run_logger().info("the editor is %s", news)
-    return version
+        news = f"registered as models:/{name}/{version}" if version else "as it was registered before"
+        get_run_logger().info("the editor is %s", news)
+
+    mirrored(add, "the editor is not registered in MLflow")
 
 
 class Regressed(RuntimeError):
@@ -328,15 +324,14 @@ def close_flow_run(flow_run: str | None) -> None:
     """Mark the flow run of a pipeline that was killed here as crashed; it would show as running for ever."""
     if flow_run is None:
         return
-    log = get_run_logger()
-    try:
+
+    def close() -> None:
         with get_client(sync_client=True) as client:
-            if client.read_flow_run(UUID(flow_run)).state.is_final():
-                return
-            client.set_flow_run_state(UUID(flow_run), Crashed(message="its process was killed"), force=True)
-        log.info("closed the flow run %s, whose process was killed", flow_run)
-    except Exception as error:  # another server's run, or one deleted since
-        log.info("could not close the flow run %s: %s", flow_run, error)
+            if not client.read_flow_run(UUID(flow_run)).state.is_final():
+                client.set_flow_run_state(UUID(flow_run), Crashed(message="its process was killed"), force=True)
+                get_run_logger().info("closed the flow run %s, whose process was killed", flow_run)
+
+    mirrored(close, f"could not close the flow run {flow_run}")  # another server's, or one deleted since
 
 
 def command(

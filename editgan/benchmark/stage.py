@@ -182,23 +182,21 @@ def sweep_areas(context: StageContext, stranger: float) -> Areas:
         stranger: identity of different people, the lower bound; that of the reconstruction is the upper bound
     """
     heads, _ = load_heads(context.input("scoring") / "heads.safetensors")
-    rows = list(dict.fromkeys(row for row, _ in heads))
-    identity = Column("identity", "mobilefacenet")
+    rows, identity = dict.fromkeys(row for row, _ in heads), Column("identity", "mobilefacenet")
     areas: Areas = {}
     for pasted in (False, True):
         start = Row(RECONSTRUCTION, 0.0, pasted)  # strength 0 of every method
         strengths: dict[str, list[Row]] = {}
-        for row in rows:
-            if row.pasted is pasted and row != start:
+        for row in only(rows, pasted=pasted):
+            if row != start:
                 strengths.setdefault(row.method, [start]).append(row)
-
-        def stacked(column: Column, strengths: dict[str, list[Row]] = strengths) -> dict[str, Tensor]:
-            return {name: torch.stack([heads[row, column] for row in of]) for name, of in strengths.items()}  # [S, N]
-
+        kept = {name: torch.stack([heads[row, identity] for row in of]) for name, of in strengths.items()}  # [S, N]
         for judge in SMILE_JUDGES:
+            smiling = Column("smiling", judge)
+            said = {name: torch.stack([heads[row, smiling] for row in of]) for name, of in strengths.items()}  # [S, N]
             found = bootstrap_areas(
-                {name: said > 0 for name, said in stacked(Column("smiling", judge)).items()},
-                stacked(identity),
+                {name: values > 0 for name, values in said.items()},
+                kept,
                 stranger=stranger,
                 kept=heads[start, identity],
                 resamples=RESAMPLES,

@@ -5,7 +5,6 @@ Commands take pictures or folders of pictures (PNG, JPEG), or latents written by
 picture, faces are detected and aligned, and edits are blended back at full size.
 """
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
-from editgan.cli.runs import accept, compare, doctor, import_, train
+from editgan.cli.runs import accept, compare, doctor, import_, say, train
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
 
@@ -25,10 +25,31 @@ if TYPE_CHECKING:
     from editgan.editor.editor import Editor
     from editgan.editor.inputs import Input
 
-app = typer.Typer(
-    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-)
 console, errors = Console(), Console(stderr=True, soft_wrap=True)
+
+
+class Commands(TyperGroup):
+    """Prints errors that the user can fix as one line on stderr; the exit status is then 1."""
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except (FileExistsError, NotADirectoryError) as error:
+            fault = f"{error.filename}: is a file where a folder is needed; move it or give another folder"
+        except (UserError, OSError) as error:
+            fault = str(error)
+        errors.print(f"editgan: {fault}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    cls=Commands,
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 Inputs = Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or latents written by `embed`.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
@@ -43,26 +64,7 @@ Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refin
 PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
 
 
-def reports_errors(command: Callable) -> Callable:
-    """Print errors that the user can fix as one line on stderr, and exit with status 1."""
-
-    @functools.wraps(command)
-    def wrapped(*args, **kwargs):
-        try:
-            return command(*args, **kwargs)
-        except (FileExistsError, NotADirectoryError) as error:
-            fault = f"{error.filename}: is a file where a folder is needed; move it or give another folder"
-            errors.print(f"editgan: {fault}", style="red", markup=False, highlight=False)
-            raise typer.Exit(1) from None
-        except (UserError, OSError) as error:
-            errors.print(f"editgan: {error}", style="red", markup=False, highlight=False)
-            raise typer.Exit(1) from None
-
-    return wrapped
-
-
 @app.command()
-@reports_errors
 def embed(
     inputs: Inputs,
     out: Out = Path("edited"),
@@ -91,7 +93,6 @@ def embed(
 
 
 @app.command()
-@reports_errors
 def segment(
     inputs: Inputs,
     out: Out = Path("edited"),
@@ -118,7 +119,6 @@ def segment(
 
 
 @app.command()
-@reports_errors
 def edit(
     picture: Annotated[Path, typer.Argument(help="A picture, or latents written by `embed`; or a folder of them.")],
     mask: Annotated[Path, typer.Argument(help="The repainted mask, originally written by `segment`; or a folder.")],
@@ -167,7 +167,6 @@ def edit(
 
 
 @app.command()
-@reports_errors
 def apply(
     inputs: Inputs,
     edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several edits are summed.")],
@@ -200,7 +199,6 @@ def apply(
 
 
 @app.command()
-@reports_errors
 def sample(
     count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first sample; the next ones are seed + 1, ...")] = 0,
@@ -221,7 +219,6 @@ def sample(
 
 
 @app.command()
-@reports_errors
 def label(
     count: Annotated[int, typer.Option(min=1, help="Number of samples with masks to keep.")] = 1000,
     drop: Annotated[float, typer.Option(help="Share of samples to discard, the most uncertain ones.")] = 0.1,
@@ -258,7 +255,6 @@ def label(
 
 
 @app.command()
-@reports_errors
 def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> None:
     """List the editing vectors of the pipeline and your own."""
     from editgan.editing.vectors import load_vectors
@@ -275,7 +271,7 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
 
 
 for command in (compare, accept, import_, doctor):
-    app.command(command.__name__.strip("_"))(reports_errors(command))
+    app.command(command.__name__.strip("_"))(command)
 app.add_typer(train, name="train")
 
 
@@ -283,10 +279,6 @@ def main() -> None:
     """Entry point of the `editgan` command."""
     apply_environment(Path.cwd())
     app()
-
-
-def say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def parsed(edits: list[str]) -> dict[str, float | None]:

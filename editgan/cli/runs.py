@@ -1,6 +1,5 @@
 """Commands for runs: `compare`, `accept` (baseline of nightly runs), `import` (photos), `train`, `doctor`."""
 
-import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,10 @@ Runs = Annotated[
         " reference. A single run is compared with the working tree; the default is HEAD.",
     ),
 ]
+
+
+def say(text: str) -> None:
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def compare(
@@ -38,7 +41,7 @@ def accept(
     from editgan.report.nightly import accept
 
     kept = accept(outputs, Path.cwd()).relative_to(Path.cwd())
-    Console().print(f"accepted: {outputs / 'benchmark'} copied to {kept}; commit that folder", highlight=False)
+    say(f"accepted: {outputs / 'benchmark'} copied to {kept}; commit that folder")
 
 
 def import_(
@@ -72,7 +75,6 @@ def import_(
         labels=labels,
         report=lambda done, total: shown.update(done, total, "photos"),
     )
-    say = functools.partial(Console().print, markup=False, highlight=False, soft_wrap=True)
     for file, reason in made.rejected:
         say(f"  {file}: {reason}")
     say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files rejected (see above)")
@@ -86,8 +88,7 @@ def train_status() -> None:
     """Show the progress of generator training, here and in runs/: kimg, images per second, time left, metrics."""
     from editgan.generator.status import statuses
 
-    text = "\n".join(statuses(Path.cwd())) or "no generator training found here"
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    say("\n".join(statuses(Path.cwd())) or "no generator training found here")
 
 
 def doctor(
@@ -95,8 +96,5 @@ def doctor(
 ) -> None:
     """Find damage from crashes, full disks and version changes; exit status 1 if problems remain."""
     from editgan.cli.doctor import treat
-
-    def say(text: str) -> None:
-        Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
     raise typer.Exit(treat(Path.cwd(), fix=fix, say=say) > 0)

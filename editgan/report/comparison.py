@@ -6,7 +6,7 @@ DVC experiment. The first run is the reference.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rich.text import Text
 from editgan.config import STAGES
 from editgan.errors import UserError
 from editgan.runtime.graph import flat_keys
-from editgan.scoring.table import Table, metrics_of, parse_table
+from editgan.scoring.table import metrics_of, parse_table
 
 WORKING_TREE = "."
 
@@ -70,67 +70,44 @@ def find_run(name: str, root: Path) -> Run:
     """
     for folder in (root / name / "outputs", root / name):
         if any(folder.glob("*/metrics.json")) or any(folder.glob("*/results.csv")):
-            params = folder.parent / "params.yaml"
-            files = {stage: folder / stage for stage in STAGES}
-            return _run("working tree" if name == WORKING_TREE else name, params, files)
+            title = "working tree" if name == WORKING_TREE else name
+            return _run(title, str(folder), str(folder.parent / "params.yaml"), lambda path: Path(path).read_bytes())
     from dvc.api import DVCFileSystem  # importing takes a second
     from dvc.exceptions import DvcException
 
     try:
-        files = DVCFileSystem(repo=str(root), rev=name)
+        files = DVCFileSystem(repo=str(root), rev=name)  # reads from git, DVC's cache or the store
         files.read_bytes("params.yaml")
     except (DvcException, OSError) as error:
         raise UserError(
             f"{name}: not a folder with results, and not a commit or DVC experiment ({error}); see `git log` and"
             " `dvc exp list`"
         ) from None
-    return _run(name, DvcPath(files, "params.yaml"), {stage: DvcPath(files, f"outputs/{stage}") for stage in STAGES})
+    return _run(name, "outputs", "params.yaml", files.read_bytes)
 
 
-@dataclass(frozen=True)
-class DvcPath:
-    """A path in a commit, with the part of pathlib's interface needed to read it from git, DVC's cache or the store."""
+def _run(name: str, outputs: str, params: str, reader: Callable[[str], bytes]) -> Run:
+    def read(path: str) -> bytes | None:
+        try:
+            return reader(path)
+        except OSError:
+            return None
 
-    files: Any
-    path: str
-
-    def __truediv__(self, name: str) -> "DvcPath":
-        return DvcPath(self.files, f"{self.path}/{name}")
-
-    def __str__(self) -> str:
-        return self.path
-
-    def read_bytes(self) -> bytes:
-        return self.files.read_bytes(self.path)
-
-
-def _run(name: str, params: Path | DvcPath, folders: Mapping[str, Path | DvcPath]) -> Run:
     metrics: dict[str, dict[str, Any]] = {}
-    for stage, folder in folders.items():
-        path = folder / "metrics.json"
-        content = _read(path)
+    for stage in STAGES:
+        path = f"{outputs}/{stage}/metrics.json"
+        content = read(path)
         try:
             found = {} if content is None else flat_keys(json.loads(content))
         except ValueError as error:
             raise UserError(f"{path}: damaged ({error}); make it again, or `dvc checkout` it") from None
-        if stage == "benchmark" and content is None and (table := _table(folder / "results.csv")):
-            found = flat_keys(metrics_of(table))
+        table = f"{outputs}/{stage}/results.csv"
+        if stage == "benchmark" and content is None and (content := read(table)) is not None:
+            found = flat_keys(metrics_of(parse_table(content, table)))
         if found:
             metrics[stage] = found
-    text = _read(params)
+    text = read(params)
     return Run(name, metrics, {} if text is None else flat_keys(yaml.safe_load(text)))
-
-
-def _table(path: Path | DvcPath) -> Table:
-    content = _read(path)
-    return {} if content is None else parse_table(content, str(path))
-
-
-def _read(path: Path | DvcPath) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
 
 
 def verdict(headline: Headline, before: float | None, after: float | None) -> str:
