@@ -90,9 +90,8 @@ Params: Any = create_model("Params", __base__=BaseParams, **{stage: (section_cla
 def load_params(path: str | Path = "params.yaml") -> "Params":
     """Read and check a params file; one in params/ is merged over params.yaml.
 
-    Raises:
-        UserError: the file is missing or no YAML, a key is unknown or missing, or a value is out of range; the message
-            lists every fault with its key and the value given.
+    Raises UserError: the file is missing or no YAML, a key is unknown or missing, or a value is out of range; the
+    message lists every fault with its key and the value given.
     """
     path = Path(path)
     return checked(Params, read_params(path), path)

@@ -28,8 +28,7 @@ def read_params(path: Path, base: Path | None = None) -> dict[str, Any]:
         base: the params.yaml that the file changes; None: the one beside the folder params/ that the file lies in.
             A file elsewhere is whole.
 
-    Raises:
-        UserError: a file is missing or no mapping in YAML, or it has a key that its base lacks.
+    Raises UserError: a file is missing or no mapping in YAML, or it has a key that its base lacks.
     """
     if base is None and path.absolute().parent.name == "params":
         base = path.absolute().parent.parent / "params.yaml"
@@ -45,9 +44,8 @@ def read_params(path: Path, base: Path | None = None) -> dict[str, Any]:
 def checked(section: type[SectionT], content: dict[str, Any], path: Path) -> SectionT:
     """The values of a file as a section.
 
-    Raises:
-        UserError: a key is unknown or missing, or a value is out of range; the message lists every fault with its key
-            and the value given.
+    Raises UserError: a key is unknown or missing, or a value is out of range; the message lists every fault with its
+    key and the value given.
     """
     try:
         return section.model_validate(content)
@@ -56,11 +54,7 @@ def checked(section: type[SectionT], content: dict[str, Any], path: Path) -> Sec
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: it is missing, no YAML, or no mapping.
-    """
+    """The mapping in a YAML file. Raises UserError: it is missing, no YAML, or no mapping."""
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:

@@ -47,8 +47,7 @@ def prepare_checkout(
         follow: an older checkout, too, takes over the project's dvc.lock and metrics: what was released meanwhile.
         overrides: values by the dotted key of the params file, as text.
 
-    Raises:
-        UserError: no such params file or key, the project is no git repository, or the folder is something else.
+    Raises UserError: no such params file or key, the project is no git repository, or the folder is something else.
     """
     params = params if params.is_absolute() else project / params
     if not params.is_file():
@@ -85,11 +84,7 @@ def prepare_checkout(
 
 
 def override(params: Path, overrides: Mapping[str, str]) -> None:
-    """Change values of a params file.
-
-    Raises:
-        UserError: it has no such key.
-    """
+    """Change values of a params file. Raises UserError: it has no such key."""
     content = yaml.safe_load(params.read_text())
     for key, value in overrides.items():
         *path, last = key.split(".")

@@ -18,8 +18,7 @@ def dry(root: Path, chosen: Sequence[str], force: Sequence[str] | None) -> str:
     The checkout is taken as it stands. A stage that follows others runs only if their outputs change, and missing
     outputs may come from the store: this is the most that can run. `force` is as the pipeline takes it.
 
-    Raises:
-        UserError: DVC does not answer, e.g. because another of its commands is at work.
+    Raises UserError: DVC does not answer, e.g. because another of its commands is at work.
     """
     if not root.exists():
         return f"{root} is not there yet: it is made first, and every stage may run in it"

@@ -242,8 +242,7 @@ def pipeline(
 def checkout_name(params: str, name: str | None) -> str | None:
     """The folder under runs/ to work in: as given, else the params file's own name; None for the default run.
 
-    Raises:
-        UserError: the name is no plain folder name.
+    Raises UserError: the name is no plain folder name.
     """
     if name is None and is_default(params):
         return None
@@ -273,8 +272,7 @@ def planned(
 ) -> tuple[str | None, list[str]]:
     """Name of the checkout and the stages to run, as `pipeline` is given them.
 
-    Raises:
-        UserError: something cannot be meant; nothing is begun yet.
+    Raises UserError: something cannot be meant; nothing is begun yet.
     """
     name = checkout_name(params, SCRATCH if scratch and name is None else name)
     chosen = choose_stages(list(load_graph(PROJECT_ROOT / "dvc.yaml")), only, force)
@@ -294,8 +292,7 @@ def planned(
 def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Sequence[str] | None) -> list[str]:
     """The stages to run, in the order of dvc.yaml.
 
-    Raises:
-        UserError: a name is unknown, or a stage is to be forced that is not to be run.
+    Raises UserError: a name is unknown, or a stage is to be forced that is not to be run.
     """
     for stage in [*(only or ()), *(force or ())]:
         if stage not in known:
@@ -312,8 +309,7 @@ def sole_pipeline(project: Path, name: str | None, flow_run: str) -> AbstractCon
 
     It lies beside the checkout and not in it, to be held before the checkout is made or brought up to date.
 
-    Raises:
-        UserError: another pipeline holds it; names its process and since when.
+    Raises UserError: another pipeline holds it; names its process and since when.
     """
     path = project / "work" / "pipeline.lock" if name is None else project / "runs" / f"{name}.lock"
     fault = "another pipeline runs in this checkout (process {pid}, since {started}); stop it with `kill {pid}`, wait"

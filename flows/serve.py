@@ -46,8 +46,7 @@ STOP_SECONDS = 40.0  # for each part; a flow is given half of it to stop its sta
 def serve(root: Path, worker: bool) -> None:
     """Start everything and wait until a KeyboardInterrupt or until a part ends; then stop everything.
 
-    Raises:
-        RuntimeError: a part did not come up, or it has ended; the reason is among the messages above.
+    Raises RuntimeError: a part did not come up, or it has ended; the reason is among the messages above.
     """
     api, store = os.environ.get("PREFECT_API_URL"), store_uri(root)
     parts: dict[str, subprocess.Popen] = {}
@@ -102,8 +101,7 @@ def start_prefect(root: Path, port: int, **settings: str) -> tuple[subprocess.Po
 
     One at a time: two servers that set up the same new database at once trip over each other's rows.
 
-    Raises:
-        RuntimeError: it ended, or it did not answer in time.
+    Raises RuntimeError: it ended, or it did not answer in time.
     """
     address, leases = f"http://127.0.0.1:{port}", "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
     command = ["python", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
@@ -127,8 +125,7 @@ def start_prefect(root: Path, port: int, **settings: str) -> tuple[subprocess.Po
 def start_worker(root: Path, api: str) -> subprocess.Popen:
     """Declare the deployments of prefect.yaml, and start the worker that runs what is due, each in its own process.
 
-    Raises:
-        RuntimeError: a declaration was refused; the reason is among the messages above.
+    Raises RuntimeError: a declaration was refused; the reason is among the messages above.
     """
     given = {"root": root, "environment": {"PREFECT_API_URL": api}}
     for command in (["work-pool", "create", POOL, "--type", "process", "--overwrite"], ["deploy", "--all"]):
@@ -175,11 +172,7 @@ def free_port(first: int) -> int:
 
 
 def wait_until_up(process: subprocess.Popen, url: str) -> None:
-    """Wait until a server answers.
-
-    Raises:
-        RuntimeError: it ended, or it did not answer in time.
-    """
+    """Wait until a server answers. Raises RuntimeError: it ended, or it did not answer in time."""
     end = time.monotonic() + START_SECONDS
     while not answers(url):
         if process.poll() is not None:

@@ -18,8 +18,7 @@ def side_by_side(needs: Mapping[str, set[str]], submit: Callable[[str], PrefectF
         submit: starts a stage.
         limit: so many run at a time at the most.
 
-    Raises:
-        Exception: what the first failed stage raised.
+    Raises Exception: what the first failed stage raised.
     """
     waiting, running, failure = list(needs), {}, None
     ended: queue.Queue[str] = queue.Queue()

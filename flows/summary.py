@@ -58,26 +58,23 @@ def headlines(root: Path) -> dict[str, float]:
         run = find_run(WORKING_TREE, root)
     except UserError:
         return {}
-    found = {f"headline/{re.sub(r'[^a-zA-Z-]+', ' ', one.title)}": run.headline(one) for one in HEADLINES}
-    return {name: value for name, value in found.items() if value is not None}
+    found = {re.sub(r"[^a-zA-Z-]+", " ", one.title): run.headline(one) for one in HEADLINES}
+    return {f"headline/{name}": value for name, value in found.items() if value is not None}
 
 
 def stage_rows(root: Path, results: Sequence[StageResult]) -> list[dict[str, str]]:
     """One row a stage: what happened, minutes of this pipeline, minutes and MLflow run of what made its output."""
-    rows = []
-    for result in results:
-        record = run_record(root, result.stage)
-        made_in = f"{record['seconds'] / 60:.1f}" if "seconds" in record else "?"
-        rows.append(
-            {
-                "stage": result.stage,
-                "outcome": result.outcome,
-                "minutes": f"{result.seconds / 60:.1f}",
-                "minutes to make": made_in,
-                "mlflow run": (record.get("run_id") or "not recorded")[:12],
-            }
-        )
-    return rows
+    records = [run_record(root, result.stage) for result in results]
+    return [
+        {
+            "stage": result.stage,
+            "outcome": result.outcome,
+            "minutes": f"{result.seconds / 60:.1f}",
+            "minutes to make": f"{record['seconds'] / 60:.1f}" if "seconds" in record else "?",
+            "mlflow run": (record.get("run_id") or "not recorded")[:12],
+        }
+        for result, record in zip(results, records, strict=True)
+    ]
 
 
 def markdown_table(rows: Sequence[dict[str, str]]) -> str:
@@ -135,19 +132,16 @@ def _benchmark(root: Path) -> str:
         figures = {column: one for of in of_method(results, method).values() for column, one in of.items()}
         if figures:
             heads = figures[Column("smiling", "judge")].samples
-            table.append({"": title} | {
-                heading: _cell(figures.get(column), *form) for column, (heading, *form) in COLUMNS.items()
-            })  # fmt: skip
+            cells = {heading: _cell(figures.get(column), *form) for column, (heading, *form) in COLUMNS.items()}
+            table.append({"": title} | cells)
     return f"# Smile benchmark on {heads} heads, 95 % intervals\n\n{markdown_table(table)}"
 
 
 def _cell(figure: Figure | None, scale: float, digits: int) -> str:
     if figure is None:
         return "-"
-    text = f"{scale * figure.value:.{digits}f}"
-    if figure.low is not None:
-        text += f" [{scale * figure.low:.{digits}f}, {scale * figure.high:.{digits}f}]"
-    return text
+    interval = f" [{scale * figure.low:.{digits}f}, {scale * figure.high:.{digits}f}]" if figure.low is not None else ""
+    return f"{scale * figure.value:.{digits}f}{interval}"
 
 
 def _places(root: Path, servers: dict[str, str], store: str) -> str:

@@ -48,7 +48,9 @@ def busy(task, task_run, state) -> bool:
 def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
     """Run the pipeline with other parameters; an experiment of this name on this commit is replaced."""
     log = get_run_logger()
-    if experiment_exists(name, root):
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    known = ["git", "show-ref", "--verify", "--quiet", f"refs/exps/{head[:2]}/{head[2:]}/{name}"]
+    if subprocess.run(known, cwd=root).returncode == 0:
         subprocess.run([sys.executable, "-m", "dvc", "exp", "remove", name], cwd=root, check=True, capture_output=True)
         log.info("%s: replaced", name)
     settings = [part for key, value in overrides.items() for part in ("-S", f"{key}={value}")]
@@ -101,28 +103,18 @@ def comparison(names: Sequence[str]) -> str:
 
     if not names:
         return "no experiment to compare"
-    runs = [find_run(name, PROJECT_ROOT) for name in names]
-    if any((PROJECT_ROOT / "outputs").glob("*/metrics.json")):
-        runs.insert(0, find_run(WORKING_TREE, PROJECT_ROOT))
+    has_results = any((PROJECT_ROOT / "outputs").glob("*/metrics.json"))
+    runs = [find_run(name, PROJECT_ROOT) for name in ([WORKING_TREE] if has_results else []) + list(names)]
     console = Console(width=PAGE_COLUMNS)
     with console.capture() as text:
         show(runs, console, everything=True)
     return text.get().rstrip()
 
 
-def experiment_exists(name: str, root: Path) -> bool:
-    """Whether there is an experiment of this name that began at this commit."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
-    reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
-    found = subprocess.run(["git", "show-ref", "--verify", "--quiet", reference], cwd=root)
-    return found.returncode == 0
-
-
 def grid(settings: Sequence[str]) -> list[Overrides]:
     """Every combination of `KEY=VALUE,VALUE,...`; commas inside brackets separate nothing.
 
-    Raises:
-        UserError: an entry is none, or a key comes twice.
+    Raises UserError: an entry is none, or a key comes twice.
     """
     axes: dict[str, list[str]] = {}
     for entry in settings:
@@ -138,8 +130,7 @@ def grid(settings: Sequence[str]) -> list[Overrides]:
 def listed(path: Path) -> list[Overrides]:
     """The combinations of a YAML file: a list of mappings from a dotted key to a value.
 
-    Raises:
-        UserError: no such file, or another content.
+    Raises UserError: no such file, or another content.
     """
     try:
         content = yaml.safe_load(path.read_text())

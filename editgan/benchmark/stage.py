@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
 
 from editgan.benchmark.pictures import curves_png, grid, training_png
 from editgan.benchmark.report import html_report, markdown_report

@@ -6,6 +6,7 @@ run could still take up, nor what belongs to a process that lives.
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
+import psutil
 import yaml
 
 from editgan.errors import UserError
@@ -46,8 +48,7 @@ class Finding:
 def examine(root: Path) -> Iterator[Finding]:
     """Everything that is wrong with the checkout in `root`, as it is found; each may be mended before the next.
 
-    Raises:
-        UserError: `root` holds no dvc.yaml.
+    Raises UserError: `root` holds no dvc.yaml.
     """
     load_graph(root / "dvc.yaml")
     for check in (
@@ -120,7 +121,7 @@ def dvc_locks(root: Path) -> Iterator[Finding]:
         content = json.loads(path.read_text())
         readers = [entry["pid"] for entries in content.get("read", {}).values() for entry in entries]
         writers = [entry["pid"] for entry in content.get("write", {}).values() if entry]
-        others = sorted(filter(holders.other_program, {*readers, *writers}))
+        others = sorted(filter(_other_program, {*readers, *writers}))
     except FileNotFoundError:
         return
     except (ValueError, AttributeError, KeyError, TypeError):  # no JSON, or of another shape
@@ -128,6 +129,14 @@ def dvc_locks(root: Path) -> Iterator[Finding]:
         return
     if others:
         yield Finding(f"{path}: names processes that are no DVC command: {', '.join(map(str, others))}", remedy)
+
+
+def _other_program(pid: int) -> bool:
+    """Whether a process of this number runs and is no DVC command."""
+    try:
+        return not any("dvc" in word for word in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
 
 
 def servers(root: Path) -> Iterator[Finding]:
@@ -151,11 +160,18 @@ def servers(root: Path) -> Iterator[Finding]:
 def orphans(root: Path) -> Iterator[Finding]:
     """Stage processes whose parent is gone; they end themselves within seconds, unless they hang."""
     stages = {tuple(stage.cmd.removeprefix("exec ").split()[1:]): stage.name for stage in _graph(root).values()}
-    for process, command in holders.processes_in(root):
+    for process in psutil.process_iter():
+        try:
+            here = Path(process.cwd()) == root and process.status() != psutil.STATUS_ZOMBIE
+            command, pid = process.cmdline(), process.pid
+            # Handed over to another session's process; one that leads its group was started that way.
+            orphaned = here and os.getsid(pid) != os.getsid(process.ppid()) and os.getpgid(pid) != pid
+        except (psutil.Error, OSError):
+            continue
         for words, stage in stages.items():
-            if tuple(command[-len(words) :]) == words and holders.orphaned(process):
-                what = f"process {process.pid} runs the stage {stage} though what started it is gone"
-                yield Finding(what, f"`kill {process.pid}`, after half a minute `kill -9 {process.pid}`")
+            if orphaned and tuple(command[-len(words) :]) == words:
+                what = f"process {pid} runs the stage {stage} though what started it is gone"
+                yield Finding(what, f"`kill {pid}`, after half a minute `kill -9 {pid}`")
 
 
 def archives(root: Path) -> Iterator[Finding]:

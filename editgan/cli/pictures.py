@@ -284,8 +284,7 @@ def main() -> None:
 def parsed(edits: list[str]) -> dict[str, float | None]:
     """["smile=1.2", "big_nose"] -> {"smile": 1.2, "big_nose": None}.
 
-    Raises:
-        UserError: a strength that is not a finite number, or an edit given twice.
+    Raises UserError: a strength that is not a finite number, or an edit given twice.
     """
     strengths: dict[str, float | None] = {}
     for entry in edits:
@@ -325,9 +324,8 @@ def set_inputs(
     Args:
         latents: existing latents of the pictures, one file each; the pictures are then not embedded again
 
-    Raises:
-        UserError: no input, pictures mixed with latents, two inputs with the same name, no such face, latents of
-            another generator, or latents with `paste_back`.
+    Raises UserError: no input, pictures mixed with latents, two inputs with the same name, no such face, latents of
+    another generator, or latents with `paste_back`.
     """
     from editgan.editor.inputs import LATENTS, Input, checked, files_in, read_latents, read_pictures
     from editgan.editor.results import show_faces
@@ -363,8 +361,7 @@ def set_inputs(
 def new_name(editor: "Editor", name: str, own: Path) -> Path:
     """The path of a new editing vector.
 
-    Raises:
-        UserError: an invalid name, or the name of a vector that the pipeline learned.
+    Raises UserError: an invalid name, or the name of a vector that the pipeline learned.
     """
     path = own / f"{name}.safetensors"
     if not name.replace("_", "").isalnum():

@@ -65,8 +65,7 @@ class Run:
 def find_run(name: str, root: Path) -> Run:
     """Resolve a name: a folder with results, else a commit or a DVC experiment.
 
-    Raises:
-        UserError: the name is none of these, or one of its files is damaged.
+    Raises UserError: the name is none of these, or one of its files is damaged.
     """
     for folder in (root / name / "outputs", root / name):
         if any(folder.glob("*/metrics.json")) or any(folder.glob("*/results.csv")):

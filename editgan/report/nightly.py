@@ -154,8 +154,7 @@ def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed:
     All accepted metrics are watched, except smiles of reconstructions, which are not a goal. Photos and truly smiling
     heads do not depend on any method, so a change in either direction is a regression.
 
-    Raises:
-        UserError: other heads were measured, or an accepted metric was not measured in this run.
+    Raises UserError: other heads were measured, or an accepted metric was not measured in this run.
     """
     if accepted.data != tonight.data:
         raise UserError(
@@ -224,8 +223,7 @@ def paired_intervals(
 def load_figures(folder: Path) -> Figures:
     """The metrics that stage benchmark left in a folder, or the accepted ones.
 
-    Raises:
-        UserError: a file is missing or damaged, or the two files are not from the same run.
+    Raises UserError: a file is missing or damaged, or the two files are not from the same run.
     """
     heads, about = load_heads(folder / "heads.safetensors")
     table = load_results(folder / "results.csv")
@@ -246,19 +244,14 @@ def load_figures(folder: Path) -> Figures:
 
 
 def load_results(path: Path) -> Table:
-    """Read a results.csv.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read a results.csv. Raises UserError: the file is missing or damaged."""
     return parse_table(_read(path), str(path))
 
 
 def accept(outputs: Path, root: Path) -> Path:
     """Make the benchmark in a folder of outputs the accepted baseline; returns the folder of the baseline.
 
-    Raises:
-        UserError: the benchmark is incomplete, or its files are not from one run.
+    Raises UserError: the benchmark is incomplete, or its files are not from one run.
     """
     folder = outputs / "benchmark"
     load_figures(folder)
@@ -278,8 +271,7 @@ def judges_of(outputs: Path) -> dict[str, str]:
 def load_tolerances(root: Path) -> NightlyParams:
     """Read and check baseline/tolerances.yaml of a project.
 
-    Raises:
-        UserError: it is missing or no YAML, a key is unknown or missing, or a value is out of range.
+    Raises UserError: it is missing or no YAML, a key is unknown or missing, or a value is out of range.
     """
     return checked(NightlyParams, read_yaml(root / TOLERANCES), root / TOLERANCES)
 
@@ -287,8 +279,7 @@ def load_tolerances(root: Path) -> NightlyParams:
 def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
     """Compare the benchmark in outputs/ with the accepted baseline, largest deterioration first.
 
-    Raises:
-        UserError: one of the two is missing or damaged, or they used different heads or judges.
+    Raises UserError: one of the two is missing or damaged, or they used different heads or judges.
     """
     path = root / BASELINE / JUDGES
     before, now = json.loads(path.read_text()) if path.exists() else {}, judges_of(root / "outputs")

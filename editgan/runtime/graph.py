@@ -32,9 +32,8 @@ def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
 
     Like DVC, it takes a ${section.key} from params.yaml beside it.
 
-    Raises:
-        UserError: the file is missing or no YAML, names a key that the params lack, or has a stage before one whose
-            output it needs.
+    Raises UserError: the file is missing or no YAML, names a key that the params lack, or has a stage before one whose
+    output it needs.
     """
     path = Path(path)
     try:
@@ -45,14 +44,20 @@ def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
         raise UserError(f"{path}: not readable: {error}; run this in the project's folder") from None
     except KeyError as error:
         raise UserError(f"{path}: ${{{error.args[0]}}} is no key of params.yaml") from None
-    graph = {name: _stage_spec(name, entry) for name, entry in content["stages"].items()}
-    done = set()
-    for stage in graph.values():
+    graph = {}
+    for name, entry in content["stages"].items():
+        # DVC writes an item with options as a mapping of one key.
+        deps, params, outs, metrics, plots = (
+            tuple(item if isinstance(item, str) else next(iter(item)) for item in entry.get(kind, ()))
+            for kind in ("deps", "params", "outs", "metrics", "plots")
+        )
+        graph[name] = StageSpec(name, entry["cmd"], deps, params, outs + metrics + plots)
+    names = list(graph)
+    for place, stage in enumerate(graph.values()):
         for dep in stage.deps:
             maker = _maker(graph, dep)
-            if maker is not None and maker not in done:
+            if maker in names[place:]:
                 raise UserError(f"{path}: stage {stage.name} needs {dep} of {maker}, which stands after it")
-        done.add(stage.name)
     return graph
 
 
@@ -68,8 +73,7 @@ def input_hash(stage: StageSpec, root: Path, params: Mapping[str, Any]) -> str:
     Args:
         params: the whole params as plain JSON-able values.
 
-    Raises:
-        UserError: a dependency is missing; says which stage would make it.
+    Raises UserError: a dependency is missing; says which stage would make it.
     """
     record = {
         "stage": stage.name,
@@ -82,8 +86,7 @@ def input_hash(stage: StageSpec, root: Path, params: Mapping[str, Any]) -> str:
 def content_hash(path: Path) -> str:
     """MD5 of a file, or of the sorted names and MD5s of the files in a folder.
 
-    Raises:
-        UserError: there is no such file or folder.
+    Raises UserError: there is no such file or folder.
     """
     if not path.exists():
         raise UserError(f"{path}: missing; make it with `dvc repro {path}` or fetch it with `dvc pull {path}`")
@@ -108,22 +111,6 @@ def _value(params: Mapping[str, Any], key: str) -> Any:
             raise KeyError(key)
         value = value[part]
     return value
-
-
-def _stage_spec(name: str, entry: Mapping[str, Any]) -> StageSpec:
-    outs = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
-    return StageSpec(
-        name=name,
-        cmd=entry["cmd"],
-        deps=tuple(_key(dep) for dep in entry.get("deps", [])),
-        params=tuple(_key(param) for param in entry.get("params", [])),
-        outs=tuple(_key(out) for out in outs),
-    )
-
-
-def _key(item: str | Mapping[str, Any]) -> str:
-    """DVC writes an item with options as a mapping of one key."""
-    return item if isinstance(item, str) else next(iter(item))
 
 
 def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:

@@ -24,8 +24,7 @@ def held(path: Path, fault: str, **facts: str) -> Iterator[dict[str, str]]:
         fault: what to say of another process that holds it; {pid} and {started} stand for its number and its start.
         facts: what else the note says.
 
-    Raises:
-        UserError: another process holds it.
+    Raises UserError: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock, note = FileLock(path), note_beside(path)
@@ -75,34 +74,7 @@ def dvc_at_work(root: Path) -> bool:
     return holder_lives(root / ".dvc" / "tmp" / "lock")
 
 
-def other_program(number: int) -> bool:
-    """Whether a process of this number runs and is no DVC command."""
-    try:
-        return not any("dvc" in word for word in psutil.Process(number).cmdline())
-    except (psutil.AccessDenied, psutil.NoSuchProcess):
-        return False
-
-
 def checkouts(root: Path) -> list[Path]:
     """The home project and the checkouts under runs/, which share its caches and records."""
     home = home_project(root)
     return [home, *(path for path in home.glob("runs/*") if path.is_dir())]
-
-
-def processes_in(root: Path) -> Iterator[tuple[psutil.Process, list[str]]]:
-    """Processes that work in a folder, and their command lines."""
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()) == root and process.status() != psutil.STATUS_ZOMBIE:
-                yield process, process.cmdline()
-        except (psutil.Error, OSError):
-            continue
-
-
-def orphaned(process: psutil.Process) -> bool:
-    """Whether a process has been handed over to another session's; one that leads its group was started that way."""
-    try:
-        foreign = os.getsid(process.pid) != os.getsid(process.ppid())
-        return foreign and os.getpgid(process.pid) != process.pid
-    except (psutil.NoSuchProcess, ProcessLookupError):
-        return False

@@ -70,11 +70,7 @@ def end_children() -> None:
 
 
 def exclusive(folder: Path) -> AbstractContextManager:
-    """Hold the lock of a stage's work folder.
-
-    Raises:
-        UserError: another process holds it; names its number.
-    """
+    """Hold the lock of a stage's work folder. Raises UserError: another process holds it; names its number."""
     return held(
         folder / "lock", f"process {{pid}} already runs the stage {folder.name} here; wait for it or stop it first"
     )

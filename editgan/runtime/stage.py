@@ -43,8 +43,7 @@ def run_stage(name: str, *, root: Path, params_path: Path) -> None:
     Resumable state is kept in a folder named by the hash of all inputs, so an attempt with other parameters or other
     inputs never continues this one. The MLflow run ends as FINISHED, FAILED or KILLED.
 
-    Raises:
-        UserError: unknown stage, bad params, a missing input, or another process at work on this stage.
+    Raises UserError: unknown stage, bad params, a missing input, or another process at work on this stage.
     """
     graph = load_graph(root / "dvc.yaml")
     if name not in graph:
@@ -94,8 +93,7 @@ def stage_module(name: str):
 def select_device(runtime: RuntimeParams) -> torch.device:
     """The device to compute on; sets the number of CPU threads to the cores this process may use.
 
-    Raises:
-        UserError: CUDA is asked for and not there.
+    Raises UserError: CUDA is asked for and not there.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
