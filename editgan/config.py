@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from editgan.section import Section, checked, read_params
+from editgan.section import Section, checked, flat_keys, read_params
 
 STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
@@ -97,18 +97,6 @@ def load_params(path: str | Path = "params.yaml") -> "Params":
     return checked(Params, read_params(path), path)
 
 
-def flatten(section: Section, prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one level of dotted keys, e.g. {"generator.r1_gamma": 1.0}."""
-    flat = {}
-    for key, value in section:
-        if isinstance(value, Section):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def stage_params(name: str, params: Params) -> dict[str, object]:
+def stage_params(name: str, params: Params) -> dict[str, Any]:
     """What a stage's run records: the shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
-    shared = {"seed": params.seed, "resolution": params.resolution}
-    return shared | flatten(params.runtime, "runtime.") | flatten(getattr(params, name), f"{name}.")
+    return flat_keys(params.model_dump(include={"seed", "resolution", "runtime", name}))

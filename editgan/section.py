@@ -66,6 +66,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys."""
+    if not isinstance(nested, dict):
+        return {prefix.removesuffix("."): nested}
+    return {key: value for name, inner in nested.items() for key, value in flat_keys(inner, f"{prefix}{name}.").items()}
+
+
 def _merged(base: dict[str, Any], changes: dict[str, Any], path: Path, prefix: str = "") -> dict[str, Any]:
     """`base` with `changes`: mappings are merged key by key, any other value, null included, replaces the base's."""
     whole = dict(base)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from editgan.config import load_params, stage_params
 from editgan.runtime import tracking
-from editgan.runtime.graph import content_hash, flat_keys, input_hash, load_graph
+from editgan.runtime.graph import content_hash, input_hash, load_graph
+from editgan.section import flat_keys
 from editgan.weights import write_json
 
 

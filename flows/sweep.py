@@ -24,8 +24,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project, tracking_uri
-from editgan.runtime.graph import flat_keys
 from editgan.runtime.locks import held
+from editgan.section import flat_keys
 from flows import processes, serve, stages
 from flows.command import run
 

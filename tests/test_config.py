@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from editgan.config import STAGES, Params, flatten, load_params
+from editgan.config import STAGES, Params, load_params, stage_params
 from editgan.errors import UserError
 from editgan.runtime.environment import PROJECT_ROOT
 
@@ -115,8 +115,10 @@ def test_missing_file_names_the_files_there_are(monkeypatch):
         load_params("params/nothing.yaml")
 
 
-def test_flatten_joins_keys_with_dots():
-    flat = flatten(load_params(FILES[0]))
-    assert flat["seed"] == load_params(FILES[0]).seed
-    assert flat["runtime.device"] in ("auto", "cpu", "cuda")
+def test_a_run_records_its_own_section_and_the_shared_keys_joined_with_dots():
+    params = load_params(FILES[0])
+    flat = stage_params("editing", params)
+    assert flat["seed"] == params.seed and flat["editing.edit.steps"] == params.editing.edit.steps
+    assert flat["runtime.device"] in ("auto", "cpu", "cuda") and "judges.batch" not in flat
+    assert not any(isinstance(value, dict) for value in flat.values())
     assert not any(isinstance(value, dict) for value in flat.values())

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from editgan.config import STAGES
 from editgan.errors import UserError
-from editgan.runtime.graph import flat_keys
 from editgan.scoring.table import metrics_of, parse_table
+from editgan.section import flat_keys
 
 WORKING_TREE = "."
 

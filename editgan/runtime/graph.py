@@ -111,10 +111,3 @@ def _value(params: Mapping[str, Any], key: str) -> Any:
             raise KeyError(key)
         value = value[part]
     return value
-
-
-def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted keys."""
-    if not isinstance(nested, dict):
-        return {prefix.removesuffix("."): nested}
-    return {key: value for name, inner in nested.items() for key, value in flat_keys(inner, f"{prefix}{name}.").items()}

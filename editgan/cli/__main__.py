@@ -1,3 +1,0 @@
-from editgan.cli.pictures import main
-
-main()
