@@ -22,6 +22,7 @@ import torch
 from measuring import Trained, header, row, trained_command_line
 from torch import Tensor
 
+from editgan.benchmark.titles import title_of
 from editgan.data.archive import load_attributes, load_images, load_masks
 from editgan.editing.edits import at_rest
 from editgan.images import labelled_grid, read_mask, save_png
@@ -41,7 +42,6 @@ from editgan.metrics import (
     kernel_distance,
     kernel_distance_spread,
 )
-from editgan.report.titles import title_of
 from editgan.scoring.rows import BATCH
 from editgan.weights import load_module
 
