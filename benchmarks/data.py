@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from train_step import CPU, PROCESSES, RESOLUTION, settings
 
 from editgan.config import load_params
-from editgan.data.archive import load_encoded, load_images, write_archive
-from editgan.data.worker import prepare, render_one
+from editgan.data.archive import load_images, write_archive
+from editgan.data.rendering import prepare, render_one
 from editgan.generator.adversarial import real_batch
 from editgan.generator.parallel import Ranks
 from editgan.images import to_float
@@ -93,7 +93,7 @@ def main() -> None:
         path = Path(folder) / "heads.zip"
         write_archive(path, *zip(*made, strict=True))
         seconds, images = best_seconds(lambda: torch.from_numpy(load_images(path)))
-        encoded, _, _ = load_encoded(path)
+    encoded = [picture for picture, _, _ in made]
     reading = len(images) / seconds
     row("reading the archive, once", f"{reading:.0f}", f"rendering, {rate:.0f}", f"{reading / rate:.1f}")
     images = images[torch.arange(IMAGES) % len(images)]

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from editgan.assets.load import load_network
 from editgan.config import Params, load_params
-from editgan.data.worker import prepare, render_one
+from editgan.data.rendering import prepare, render_one
 from editgan.generator.adversarial import train
 from editgan.generator.losses import mean_w
 from editgan.generator.parallel import Ranks

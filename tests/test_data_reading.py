@@ -12,10 +12,9 @@ from PIL import Image
 
 from editgan.config import load_params
 from editgan.data.archive import Classes
-from editgan.data.collect import rejected_csv
 from editgan.data.reading import Unusable, read_labels, read_one
 from editgan.data.sources import celeba_hq, folder
-from editgan.data.sources.listing import Item, files_below
+from editgan.data.sources.listing import Item, files_below, rejected_csv
 from editgan.errors import UserError
 
 SIDE = 32

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from editgan.config import load_params
 from editgan.data.archive import count, load_attributes, load_classes, load_images, load_masks
 from editgan.data.assign import Picture, assign, covering_first
-from editgan.data.collect import heads_recipe
 from editgan.data.params import DataParams
 from editgan.data.reading import majority, pose
+from editgan.data.rendering import heads_recipe
 from editgan.data.sources import celeba_hq, folder
 from editgan.editing.edits import at_rest, load_edits, suitable_heads
 from editgan.errors import UserError

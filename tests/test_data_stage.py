@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from editgan.config import load_params
-from editgan.data import blocks, rendering, stage, training
+from editgan.data import blocks, stage, training
 from editgan.data.archive import count, load_attributes, load_images, load_masks
 from editgan.data.training import training_folder
 from editgan.errors import UserError
@@ -132,8 +132,8 @@ def test_interrupted_rendering_goes_on_and_leaves_the_same_bytes(outputs, tmp_pa
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("pool_*.zip")}
     assert reports == [1, 2] and len(kept) == 2
     rendered = []
-    write = rendering.write_archive
-    monkeypatch.setattr(rendering, "write_archive", lambda path, *a, **k: (rendered.append(path), write(path, *a, **k)))
+    write = blocks.write_archive
+    monkeypatch.setattr(blocks, "write_archive", lambda path, *a, **k: (rendered.append(path), write(path, *a, **k)))
     assert contents(make(tmp_path, project_root)) == contents(outputs)
     assert not kept.keys() & set(rendered) and not list(tmp_path.glob("*.zip"))
 

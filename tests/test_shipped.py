@@ -14,7 +14,7 @@ from fake_project import environment
 from ruamel.yaml import YAML
 
 from editgan.config import load_params
-from editgan.data.collect import heads_labels, heads_recipe
+from editgan.data.rendering import heads_labels, heads_recipe
 from editgan.report.nightly import BASELINE, load_results
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.graph import load_graph

@@ -162,13 +162,6 @@ def load_attributes(path: Path | str) -> list[dict]:
             raise ArchiveError(f"{path} holds no attributes.json; those of train.zip are in train_labels.zip") from None
 
 
-def load_encoded(path: Path | str) -> tuple[list[bytes], list[bytes], list[dict]]:
-    """The arguments that `write_archive` was given: PNG bytes of images and masks, and the attributes."""
-    with _open(path) as archive:
-        images, masks = ([archive.read(name) for name in _members(archive, folder)] for folder in ("img", "mask"))
-    return images, masks, load_attributes(path)
-
-
 def _open(path: Path | str) -> zipfile.ZipFile:
     if not Path(path).is_file():
         raise ArchiveError(f"{path} does not exist; `python -m editgan data` renders it")

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from editgan.data.params import DataParams
+from editgan.data.sources.listing import Item, Rejected
+from editgan.errors import UserError
+
+COUNTED = ("train", "pool", "val", "test", "reference")
 # Splits choose in this order, the most demanding first. A source's own train, val and test partition is respected.
 PARTITION = {"pool": "train", "test": "test", "val": "val", "reference": "test", "train": "train"}
 WANT_MASKS = ("pool", "test", "val")
@@ -23,6 +28,64 @@ class Picture:
     partition: str | None
     masked: bool
     smiles: bool
+
+
+def choose(
+    items: Sequence[Item],
+    records: Sequence[dict],
+    usable: Sequence[int],
+    params: DataParams,
+    seed: int,
+    rejected: Sequence[Rejected],
+) -> dict[str, list[int]]:
+    """Assign the usable items to splits; the labelled items come first in the pool.
+
+    Raises:
+        UserError: too few pictures for the requested splits; the message lists every rejected file.
+    """
+    pictures = [
+        Picture(
+            person=person_of(items[index]),
+            partition=items[index].partition,
+            masked=any(records[index]["pixels"]),
+            smiles=records[index]["attributes"]["smile"] > 0,
+        )
+        for index in usable
+    ]
+    counts = {split: getattr(params, split) for split in COUNTED}
+    chosen = assign(pictures, counts, seed)
+    short = [split for split in COUNTED if len(chosen[split]) < counts[split]]
+    if short:
+        lines = [f"  {split}: {counts[split]} requested (data.{split}), {len(chosen[split])} found" for split in short]
+        listed = "".join(f"\n  {file}: {reason}" for file, reason in rejected)
+        raise UserError(
+            (f"rejected files: {len(rejected)}{listed}\n" if rejected else "")
+            + f"{params.folder}: too few pictures: {len(pictures)} are usable:\n"
+            + "\n".join(lines)
+            + "\nAll pictures of a person belong to one split (and one partition, if there is one); test pictures do"
+            " not smile; if any pictures have masks, the pool holds only pictures with masks"
+        )
+    smiles = [[pictures[place].smiles, not pictures[place].smiles] for place in chosen["pool"]]
+    chosen = {split: [usable[place] for place in places] for split, places in chosen.items()}
+    shown = [np.array(records[index]["pixels"]) > 0 for index in chosen["pool"]]  # [N, K]
+    order = covering_first(np.concatenate([np.array(shown), np.array(smiles)], axis=1), params.few_shot)
+    pool = [chosen["pool"][place] for place in order]
+    return chosen | {"pool": pool, "test_smiling": smiling_ones(items, usable, chosen["test"])}
+
+
+def smiling_ones(items: Sequence[Item], usable: Sequence[int], test: Sequence[int]) -> list[int]:
+    """For each test picture, the same person's smiling picture that names it as `neutral`; empty if any lacks one."""
+    smiling = {items[i].attributes["neutral"]: i for i in usable if "neutral" in items[i].attributes}
+    found = [smiling.get(items[index].file.removeprefix("images/")) for index in test]
+    missing = found.count(None)
+    if 0 < missing < len(found):
+        print(f"no true smiles in the benchmark: {missing} of {len(found)} test pictures have none", flush=True)
+    return [] if missing else found
+
+
+def person_of(item: Item) -> str:
+    """The person on the picture; if unknown, a person of which this is the only picture."""
+    return f"person {item.person}" if item.person is not None else f"file {item.file}"
 
 
 def assign(pictures: Sequence[Picture], counts: Mapping[str, int], seed: int) -> dict[str, list[int]]:

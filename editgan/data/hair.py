@@ -1,8 +1,8 @@
 """Hair and glasses as geometry, and where hair grows on the head.
 
 Hair on the scalp is a shell: the scalp's triangles, moved outwards along their normals and cut at the hairline. Long
-hair adds a curtain that hangs from the shell; a bun adds a ball. Angles are measured around the vertical axis of the
-head from the front (0) over the ears (90) to the back (180 degrees) and are the same on both sides.
+hair adds a curtain that hangs from the shell; a bun adds a ball. Angles run around the vertical axis of the head, on
+both sides alike, from the front (0) over the ears (90) to the back (180 degrees).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ SOFT = np.array([8.04, 8.05, 7.95, 7.70, 7.32, 7.42, 7.02, 6.75, 6.65])  # with 
 RECEDING = np.array([8.12, 8.38, 8.20, 7.68, 7.12, 7.42, 7.02, 6.75, 6.70])
 HORSESHOE = np.array([9.0, 9.0, 8.6, 7.75, 7.15, 7.42, 7.02, 6.75, 6.70])
 FRINGE = np.array([7.66, 7.66, 7.66, 7.55, 7.15, 7.38, 6.95, 6.65, 6.60])
+# Half the width and height of glasses in decimetres, and the exponent of their outline
+FRAME_SHAPES = {"round": (0.235, 0.225, 2.0), "square": (0.26, 0.19, 5.0), "oval": (0.255, 0.17, 2.4)}
 
 
 @dataclass(frozen=True)
@@ -129,24 +131,14 @@ def hair_meshes(mesh: HeadMesh, points: np.ndarray, normals: np.ndarray, who: Id
 def _curtain(shell: Mesh, style: Style, who: Identity) -> Mesh:
     """Hair that hangs from the shell around the back of the head and is open at the face."""
     columns, rows = 40, 12
-    level = (shell.rest[:, 1] > 7.45) & (shell.rest[:, 1] < 7.9)
-    ring = shell.points[level]
+    ring = shell.points[(shell.rest[:, 1] > 7.45) & (shell.rest[:, 1] < 7.9)]
     half_width, back = np.abs(ring[:, 0]).max() + 0.03, ring[:, 2].min() - 0.03
     centre = AXIS_Z + 0.05
     half_depth = centre - back
     top = np.median(ring[:, 1]) + 0.1
-    crown = shell.points[:, 1].max()
-    scale = (crown - top) / 0.85
-    end = (
-        top
-        + (
-            style.curtain
-            + 1.1 * (0.5 - who.hair_length) * (style.curtain < 6) * 0.6
-            + 0.3 * (0.5 - who.hair_length)
-            - 7.7
-        )
-        * scale
-    )
+    scale = (shell.points[:, 1].max() - top) / 0.85
+    longer = 0.5 - who.hair_length
+    end = top + (style.curtain + 1.1 * longer * (style.curtain < 6) * 0.6 + 0.3 * longer - 7.7) * scale
     opening = np.radians(style.opening)
     turn = np.linspace(opening, 2 * np.pi - opening, columns)
     t = np.linspace(0, 1, rows)[:, None]
@@ -157,18 +149,28 @@ def _curtain(shell: Mesh, style: Style, who: Identity) -> Mesh:
     x = half_width * flare * np.sin(turn)[None]
     z = centre + front * flare * np.cos(turn)[None] + 0.10 * t
     y = top + (end + 0.06 * np.sin(7 * turn + who.hair_phase[2])[None] - top) * t
-    points = np.stack(np.broadcast_arrays(x, y, z), -1).reshape(-1, 3).astype(np.float32)
-    grid = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = grid[:-1, :-1].ravel(), grid[:-1, 1:].ravel(), grid[1:, 1:].ravel(), grid[1:, :-1].ravel()
-    faces = np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)])
+    points = np.stack(np.broadcast_arrays(x, y, z), -1).reshape(-1, 3)
+    return sheet(points, grid_faces(rows, columns), HAIR, occlusion=0.95)
+
+
+def sheet(points: np.ndarray, faces: np.ndarray, material: int, occlusion: float | np.ndarray = 1.0) -> Mesh:
+    """A surface of one material that is not part of the head."""
+    points = points.astype(np.float32)
     return Mesh(
         points=points,
         rest=points,
         faces=faces,
-        material=np.full(len(faces), HAIR, np.uint8),
+        material=np.full(len(faces), material, np.uint8),
         cover=np.ones(len(points), np.float32),
-        occlusion=np.full(len(points), 0.95, np.float32),
+        occlusion=np.full(len(points), occlusion, np.float32),
     )
+
+
+def grid_faces(rows: int, columns: int) -> np.ndarray:
+    """Two triangles for each cell of a grid of vertices."""
+    grid = np.arange(rows * columns).reshape(rows, columns)
+    a, b, c, d = grid[:-1, :-1].ravel(), grid[:-1, 1:].ravel(), grid[1:, 1:].ravel(), grid[1:, :-1].ravel()
+    return np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)])
 
 
 def lining(mesh: Mesh) -> Mesh:
@@ -183,83 +185,39 @@ def _bun(points: np.ndarray, mesh: HeadMesh, who: Identity) -> Mesh:
     lat, lon = np.meshgrid(np.linspace(0, np.pi, 9), np.linspace(0, 2 * np.pi, 17), indexing="ij")
     ball = np.stack([np.sin(lat) * np.sin(lon), np.cos(lat), np.sin(lat) * np.cos(lon)], -1).reshape(-1, 3)
     centre = crown + np.array([0, 0.35 * radius, -0.15])
-    grid = np.arange(len(ball)).reshape(lat.shape)
-    a, b, c, d = grid[:-1, :-1].ravel(), grid[:-1, 1:].ravel(), grid[1:, 1:].ravel(), grid[1:, :-1].ravel()
-    faces = np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)])
-    place = (centre + radius * ball).astype(np.float32)
-    return Mesh(
-        points=place,
-        rest=place,
-        faces=faces,
-        material=np.full(len(faces), HAIR, np.uint8),
-        cover=np.ones(len(ball), np.float32),
-        occlusion=(0.75 + 0.25 * ball[:, 1]).astype(np.float32),
-    )
+    return sheet(centre + radius * ball, grid_faces(*lat.shape), HAIR, occlusion=0.75 + 0.25 * ball[:, 1])
 
 
-def glasses_mesh(mesh: HeadMesh, points: np.ndarray, who: Identity) -> list[Mesh]:
+def glasses_meshes(mesh: HeadMesh, points: np.ndarray, who: Identity) -> list[Mesh]:
     """Frames in front of the eyes, with temples that reach the ears."""
     if who.glasses == "none":
         return []
-    half_width, half_height, power = {
-        "round": (0.235, 0.225, 2.0),
-        "square": (0.26, 0.19, 5.0),
-        "oval": (0.255, 0.17, 2.4),
-    }[who.glasses]
-    rim = 0.05
-    segments = 32
+    half_width, half_height, power = FRAME_SHAPES[who.glasses]
+    rim, segments = 0.05, 32
     turn = np.linspace(0, 2 * np.pi, segments, endpoint=False)
-    outline = np.stack(
-        [
-            np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** (2 / power),
-            np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** (2 / power),
-        ],
-        1,
-    )
-    pieces, faces, start = [], [], 0
+    outline = [np.sign(f(turn)) * np.abs(f(turn)) ** (2 / power) for f in (np.cos, np.sin)]
+    outline = np.stack(outline, 1)
+    k, following = np.arange(segments), np.roll(np.arange(segments), -1)
+    triangles = (k, k + segments, following + segments), (k, following + segments, following)
+    ring_faces = np.concatenate([np.stack(corners, 1) for corners in triangles])
     centres = {side: points[mesh.eye_vertices(side)].mean(0) for side in (LEFT_EYE, RIGHT_EYE)}
     depth = np.float32([0, -0.02, 0.34])
+    meshes = []
     for side, centre in centres.items():
         out = 1 if side == LEFT_EYE else -1
         middle = centre + depth
         inner, outer = outline * [half_width, half_height], outline * [half_width + rim, half_height + rim]
-        bend = -0.12 * np.maximum(0, out * np.concatenate([inner, outer])[:, 0]) ** 2  # frames curve around the face
-        ring = np.column_stack([np.concatenate([inner, outer]), bend]) + middle
-        following = np.roll(np.arange(segments), -1)
-        k = np.arange(segments)
-        faces.append(
-            start
-            + np.concatenate(
-                [
-                    np.stack([k, k + segments, following + segments], 1),
-                    np.stack([k, following + segments, following], 1),
-                ]
-            )
-        )
-        pieces.append(ring)
-        start += len(ring)
-        ear = np.array(
-            [out * (np.abs(points[mesh.parts["ears"] > 0.5, 0]).mean() + 0.02), middle[1] + 0.02, centre[2] - 0.75]
-        )
+        ring = np.concatenate([inner, outer])
+        bend = -0.12 * np.maximum(0, out * ring[:, 0]) ** 2  # frames curve around the face
+        meshes.append(sheet(np.column_stack([ring, bend]) + middle, ring_faces, GLASSES))
+        ear_width = np.abs(points[mesh.parts["ears"] > 0.5, 0]).mean() + 0.02
+        ear = np.array([out * ear_width, middle[1] + 0.02, centre[2] - 0.75])
         hinge = middle + [out * (half_width + rim * 0.7), 0.05, -0.05]
         strip = np.stack([hinge + [0, 0.03, 0], hinge - [0, 0.03, 0], ear - [0, 0.03, 0], ear + [0, 0.03, 0]])
-        faces.append(start + np.array([[0, 1, 2], [0, 2, 3], [0, 2, 1], [0, 3, 2]]))
-        pieces.append(strip)
-        start += 4
+        meshes.append(sheet(strip, np.array([[0, 1, 2], [0, 2, 3], [0, 2, 1], [0, 3, 2]]), GLASSES))
     left, right = centres[LEFT_EYE] + depth, centres[RIGHT_EYE] + depth
     a, b = right + [half_width, 0.03, 0], left + [-half_width, 0.03, 0]
     lift = np.array([0, 0.028, 0])
     middle = (a + b) / 2 + [0, 0.03, 0.04]
-    pieces.append(np.stack([a - lift, middle - lift, b - lift, b + lift, middle + lift, a + lift]))
-    faces.append(start + np.array([[0, 1, 4], [0, 4, 5], [1, 2, 3], [1, 3, 4]]))
-    place, triangles = np.concatenate(pieces).astype(np.float32), np.concatenate(faces)
-    return [
-        Mesh(
-            points=place,
-            rest=place,
-            faces=triangles,
-            material=np.full(len(triangles), GLASSES, np.uint8),
-            cover=np.ones(len(place), np.float32),
-            occlusion=np.ones(len(place), np.float32),
-        )
-    ]
+    bridge = np.stack([a - lift, middle - lift, b - lift, b + lift, middle + lift, a + lift])
+    return [*meshes, sheet(bridge, np.array([[0, 1, 4], [0, 4, 5], [1, 2, 3], [1, 3, 4]]), GLASSES)]

@@ -10,76 +10,36 @@ from editgan.data.mesh import HeadMesh, axis_folder
 
 Colour = tuple[float, float, float]  # sRGB, 0..1
 
-SKIN = np.array(
-    [
-        [0.99, 0.88, 0.81],
-        [0.96, 0.80, 0.70],
-        [0.90, 0.70, 0.57],
-        [0.78, 0.57, 0.43],
-        [0.60, 0.42, 0.30],
-        [0.44, 0.30, 0.21],
-        [0.31, 0.21, 0.16],
-    ]
-)  # from the lightest to the darkest
+# fmt: off
+SKIN = np.array([  # from the lightest to the darkest
+    [0.99, 0.88, 0.81], [0.96, 0.80, 0.70], [0.90, 0.70, 0.57], [0.78, 0.57, 0.43], [0.60, 0.42, 0.30],
+    [0.44, 0.30, 0.21], [0.31, 0.21, 0.16],
+])
 HAIR = {
-    "black": (0.07, 0.06, 0.06),
-    "dark brown": (0.17, 0.11, 0.08),
-    "brown": (0.31, 0.20, 0.13),
-    "light brown": (0.47, 0.33, 0.21),
-    "blond": (0.78, 0.62, 0.38),
-    "light blond": (0.90, 0.80, 0.58),
-    "red": (0.58, 0.24, 0.10),
-    "auburn": (0.36, 0.14, 0.09),
-    "grey": (0.58, 0.57, 0.56),
-    "white": (0.88, 0.87, 0.85),
+    "black": (0.07, 0.06, 0.06), "dark brown": (0.17, 0.11, 0.08), "brown": (0.31, 0.20, 0.13),
+    "light brown": (0.47, 0.33, 0.21), "blond": (0.78, 0.62, 0.38), "light blond": (0.90, 0.80, 0.58),
+    "red": (0.58, 0.24, 0.10), "auburn": (0.36, 0.14, 0.09), "grey": (0.58, 0.57, 0.56), "white": (0.88, 0.87, 0.85),
 }
 IRIS = [
-    (0.22, 0.13, 0.08),
-    (0.34, 0.21, 0.11),
-    (0.42, 0.36, 0.18),
-    (0.30, 0.44, 0.26),
-    (0.28, 0.46, 0.62),
-    (0.45, 0.60, 0.72),
-    (0.42, 0.45, 0.47),
+    (0.22, 0.13, 0.08), (0.34, 0.21, 0.11), (0.42, 0.36, 0.18), (0.30, 0.44, 0.26), (0.28, 0.46, 0.62),
+    (0.45, 0.60, 0.72), (0.42, 0.45, 0.47),
 ]
 LIPSTICKS = [(0.75, 0.12, 0.18), (0.85, 0.35, 0.42), (0.55, 0.12, 0.22), (0.80, 0.40, 0.35)]
 LID_SHADOWS = [(0.45, 0.30, 0.42), (0.30, 0.38, 0.52), (0.42, 0.28, 0.20)]
-SPREAD = {
-    "head": 0.34,
-    "forehead": 0.5,
-    "eyes": 0.8,
-    "nose": 0.9,
-    "cheek": 0.75,
-    "chin": 0.7,
-    "ears": 0.6,
-    "mouth": 0.36,
-    "neck": 0.25,
-}  # standard deviation of the shape axes, by part of the head
 FRAMES = [
-    (0.06, 0.06, 0.07),
-    (0.25, 0.13, 0.07),
-    (0.55, 0.10, 0.12),
-    (0.12, 0.20, 0.45),
-    (0.72, 0.60, 0.30),
+    (0.06, 0.06, 0.07), (0.25, 0.13, 0.07), (0.55, 0.10, 0.12), (0.12, 0.20, 0.45), (0.72, 0.60, 0.30),
     (0.62, 0.63, 0.66),
 ]
+SPREAD = {  # standard deviation of the shape axes, by part of the head
+    "head": 0.34, "forehead": 0.5, "eyes": 0.8, "nose": 0.9, "cheek": 0.75, "chin": 0.7, "ears": 0.6, "mouth": 0.36,
+    "neck": 0.25,
+}
 HAIR_STYLES = (
-    "bald",
-    "buzz",
-    "short",
-    "side part",
-    "fringe",
-    "bob",
-    "long",
-    "curly",
-    "afro",
-    "bun",
-    "receding",
-    "horseshoe",
-    "quiff",
-    "long fringe",
+    "bald", "buzz", "short", "side part", "fringe", "bob", "long", "curly", "afro", "bun", "receding", "horseshoe",
+    "quiff", "long fringe",
 )
 BEARDS = ("none", "moustache", "goatee", "full", "chinstrap")
+# fmt: on
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,11 @@ from PIL import Image
 from editgan.assets.alignment import HEADS, align
 from editgan.assets.networks.blazeface import BlazeFace
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes
-from editgan.data.collect import rejected_csv
 from editgan.data.collections import fasseg, lfw, london, pictures
 from editgan.data.collections.files import Files, Found, opened
 from editgan.data.photo import FORMATS, Face, Photo, crop_face, find_faces, in_8_bits
 from editgan.data.reading import Unusable, open_picture
-from editgan.data.sources.listing import Rejected
+from editgan.data.sources.listing import Rejected, rejected_csv
 from editgan.errors import UserError
 from editgan.images import to_float
 from editgan.weights import write_bytes

@@ -7,7 +7,7 @@ same vertices, so a rest position identifies a point on the skin for any head sh
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -17,13 +17,8 @@ import scipy.sparse
 MESH_PATH = Path(__file__).parents[2] / "data" / "heads.npz"
 BODY, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, LASHES, HAIR, GLASSES = range(8)  # materials; the file lacks the last two
 OPPOSITES = {
-    "incr": "decr",
-    "up": "down",
-    "in": "out",
-    "convex": "concave",
-    "forward": "backward",
-    "uncompress": "compress",
-}
+    "incr": "decr", "up": "down", "in": "out", "convex": "concave", "forward": "backward", "uncompress": "compress",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,14 +36,9 @@ class Mesh:
 def join(meshes: list[Mesh]) -> Mesh:
     """Merge meshes into one."""
     starts = np.cumsum([0] + [len(m.points) for m in meshes[:-1]])
-    return Mesh(
-        points=np.concatenate([m.points for m in meshes]),
-        rest=np.concatenate([m.rest for m in meshes]),
-        faces=np.concatenate([m.faces + start for m, start in zip(meshes, starts, strict=True)]),
-        material=np.concatenate([m.material for m in meshes]),
-        cover=np.concatenate([m.cover for m in meshes]),
-        occlusion=np.concatenate([m.occlusion for m in meshes]),
-    )
+    joined = {one.name: np.concatenate([getattr(m, one.name) for m in meshes]) for one in fields(Mesh)}
+    joined["faces"] = np.concatenate([m.faces + start for m, start in zip(meshes, starts, strict=True)])
+    return Mesh(**joined)
 
 
 def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -88,16 +78,12 @@ class HeadMesh:
 
     def eye_vertices(self, side: int) -> np.ndarray:
         """Vertices of one eyeball; side is LEFT_EYE or RIGHT_EYE."""
-        return self._eyes[side]
+        return np.unique(self.faces[self.material == side])
 
     @cached_property
     def mouth_vertices(self) -> np.ndarray:
         """Vertices of teeth and tongue."""
         return np.unique(self.faces[np.isin(self.material, (TEETH, TONGUE))])
-
-    @cached_property
-    def _eyes(self) -> dict[int, np.ndarray]:
-        return {side: np.unique(self.faces[self.material == side]) for side in (LEFT_EYE, RIGHT_EYE)}
 
 
 @cache

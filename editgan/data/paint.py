@@ -6,7 +6,7 @@ any shape, expression and pose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,60 +15,28 @@ from editgan.data.hair import azimuth, smoothstep, waves
 from editgan.data.identity import Identity
 from editgan.data.mesh import BODY, GLASSES, HAIR, LASHES, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, HeadMesh
 
-CLASSES = Classes(
-    names=[
-        "background",
-        "skin",
-        "left_brow",
-        "right_brow",
-        "left_eye",
-        "right_eye",
-        "nose",
-        "upper_lip",
-        "lower_lip",
-        "mouth_interior",
-        "left_ear",
-        "right_ear",
-        "hair",
-        "neck",
-        "facial_hair",
-        "glasses",
-        "clothing",
-    ],
-    palette=np.array(
-        [
-            [24, 26, 32],
-            [236, 186, 150],
-            [122, 78, 42],
-            [168, 112, 56],
-            [60, 170, 230],
-            [40, 110, 200],
-            [250, 214, 120],
-            [214, 62, 88],
-            [160, 30, 70],
-            [250, 250, 250],
-            [120, 200, 120],
-            [60, 150, 90],
-            [96, 66, 150],
-            [222, 150, 116],
-            [130, 130, 60],
-            [20, 230, 220],
-            [200, 90, 200],
-        ],
-        np.uint8,
-    ),
-)
+COLOURS = {  # of the part classes, in the order of their numbers
+    "background": (24, 26, 32),
+    "skin": (236, 186, 150),
+    "left_brow": (122, 78, 42),
+    "right_brow": (168, 112, 56),
+    "left_eye": (60, 170, 230),
+    "right_eye": (40, 110, 200),
+    "nose": (250, 214, 120),
+    "upper_lip": (214, 62, 88),
+    "lower_lip": (160, 30, 70),
+    "mouth_interior": (250, 250, 250),
+    "left_ear": (120, 200, 120),
+    "right_ear": (60, 150, 90),
+    "hair": (96, 66, 150),
+    "neck": (222, 150, 116),
+    "facial_hair": (130, 130, 60),
+    "glasses": (20, 230, 220),
+    "clothing": (200, 90, 200),
+}
+CLASSES = Classes(names=list(COLOURS), palette=np.array(list(COLOURS.values()), np.uint8))
 CLASS = {name: number for number, name in enumerate(CLASSES.names)}
 MOUTH_LINE = 6.612  # decimetres, height where the lips of the base head meet
-
-
-@dataclass(frozen=True)
-class Samples:
-    """P visible samples, in the coordinates of the base head."""
-
-    rest: np.ndarray  # float32 [P, 3]
-    material: np.ndarray  # uint8 [P]
-    parts: dict[str, np.ndarray]  # float32 [P] in 0..1, for samples on the body
 
 
 def brow_field(rest: np.ndarray, who: Identity) -> np.ndarray:
@@ -130,21 +98,32 @@ def nose_field(rest: np.ndarray) -> np.ndarray:
     return np.minimum(np.minimum(half - x, y - 6.845), np.minimum(7.38 - y, z - 1.3))
 
 
-def paint(mesh: HeadMesh, samples: Samples, who: Identity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Albedo float32 [P, 3] (sRGB), gloss float32 [P] and part class uint8 [P] of visible samples."""
-    count = len(samples.material)
+Painted = tuple[np.ndarray, np.ndarray, np.ndarray]  # albedo float32 [P, 3], gloss float32 [P], part class uint8 [P]
+
+
+def paint(
+    mesh: HeadMesh, rest: np.ndarray, material: np.ndarray, parts: dict[str, np.ndarray], who: Identity
+) -> Painted:
+    """Albedo (sRGB), gloss and part class of P visible samples.
+
+    Args:
+        rest: positions on the base head  # float32 [P, 3]
+        material: uint8 [P]
+        parts: weights in 0..1, for samples on the body  # float32 [P] each
+    """
+    count = len(material)
     albedo = np.empty((count, 3), np.float32)
     gloss = np.zeros(count, np.float32)
     label = np.zeros(count, np.uint8)
-    for material, painter in _PAINTERS.items():
-        here = np.flatnonzero(samples.material == material)
+    for number, painter in _PAINTERS.items():
+        here = np.flatnonzero(material == number)
         if len(here):
-            parts = {name: weight[here] for name, weight in samples.parts.items()}
-            albedo[here], gloss[here], label[here] = painter(mesh, samples.rest[here], parts, who)
+            here_parts = {name: weight[here] for name, weight in parts.items()}
+            albedo[here], gloss[here], label[here] = painter(mesh, rest[here], here_parts, who)
     return albedo, gloss, label
 
 
-def _paint_body(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], who: Identity):
+def _paint_body(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], who: Identity) -> Painted:
     x, y, z = rest.T
     skin, count = np.float32(who.skin), len(rest)
     left = x > 0
@@ -204,39 +183,44 @@ def _paint_body(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], 
     return np.clip(albedo, 0, 1), gloss, label
 
 
-def _paint_eye(side: int, name: str):
-    def painter(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], who: Identity):
-        centre = mesh.rest[mesh.eye_vertices(side)].mean(0)
-        distance = np.hypot(rest[:, 0] - centre[0], rest[:, 1] - centre[1])  # from the axis of the eye, decimetres
-        iris = np.float32(who.iris)
-        ring = smoothstep((distance - 0.025) / 0.045)[:, None]
-        colour = iris * (1.35 - 0.75 * ring)
-        colour = np.where(distance[:, None] < 0.03, np.float32([0.03, 0.03, 0.035]), colour)
-        white = np.float32([0.95, 0.94, 0.93]) * (1 - 0.10 * smoothstep((distance - 0.1) / 0.05))[:, None]
-        albedo = np.where(distance[:, None] < 0.07, colour, white).astype(np.float32)
-        return albedo, np.full(len(rest), 1.0, np.float32), np.full(len(rest), CLASS[name], np.uint8)
-
-    return painter
+def _plain(count: int, colour: tuple[float, float, float], gloss: float, name: str) -> Painted:
+    """The same colour, gloss and class for every sample."""
+    albedo = np.repeat(np.float32([colour]), count, 0)
+    return albedo, np.full(count, gloss, np.float32), np.full(count, CLASS[name], np.uint8)
 
 
-def _paint_teeth(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], who: Identity):
+def _paint_eye(side: int, name: str, mesh: HeadMesh, rest: np.ndarray, parts: dict, who: Identity) -> Painted:
+    centre = mesh.rest[mesh.eye_vertices(side)].mean(0)
+    distance = np.hypot(rest[:, 0] - centre[0], rest[:, 1] - centre[1])  # from the axis of the eye, decimetres
+    ring = smoothstep((distance - 0.025) / 0.045)[:, None]
+    colour = np.float32(who.iris) * (1.35 - 0.75 * ring)
+    colour = np.where(distance[:, None] < 0.03, np.float32([0.03, 0.03, 0.035]), colour)
+    white = np.float32([0.95, 0.94, 0.93]) * (1 - 0.10 * smoothstep((distance - 0.1) / 0.05))[:, None]
+    _, gloss, label = _plain(len(rest), who.iris, 1.0, name)
+    return np.where(distance[:, None] < 0.07, colour, white).astype(np.float32), gloss, label
+
+
+def _paint_teeth(mesh: HeadMesh, rest: np.ndarray, parts: dict, who: Identity) -> Painted:
     gaps = 1 - 0.10 * (np.abs(np.sin(rest[:, 0] * 32)) < 0.2)
-    albedo = np.float32([0.97, 0.95, 0.90]) * gaps[:, None].astype(np.float32)
-    return albedo, np.full(len(rest), 0.2, np.float32), np.full(len(rest), CLASS["mouth_interior"], np.uint8)
+    albedo, gloss, label = _plain(len(rest), (0.97, 0.95, 0.90), 0.2, "mouth_interior")
+    return albedo * gaps[:, None].astype(np.float32), gloss, label
 
 
-def _paint_tongue(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], who: Identity):
-    albedo = np.repeat(np.float32([[0.68, 0.28, 0.28]]), len(rest), 0)
-    return albedo, np.full(len(rest), 0.2, np.float32), np.full(len(rest), CLASS["mouth_interior"], np.uint8)
+def _paint_tongue(mesh: HeadMesh, rest: np.ndarray, parts: dict, who: Identity) -> Painted:
+    return _plain(len(rest), (0.68, 0.28, 0.28), 0.2, "mouth_interior")
 
 
-def _paint_lashes(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], who: Identity):
-    albedo = np.repeat(np.float32([[0.08, 0.06, 0.05]]), len(rest), 0)
-    label = np.where(rest[:, 0] > 0, CLASS["left_eye"], CLASS["right_eye"]).astype(np.uint8)
-    return albedo, np.zeros(len(rest), np.float32), label
+def _paint_lashes(mesh: HeadMesh, rest: np.ndarray, parts: dict, who: Identity) -> Painted:
+    albedo, gloss, label = _plain(len(rest), (0.08, 0.06, 0.05), 0.0, "right_eye")
+    label[rest[:, 0] > 0] = CLASS["left_eye"]
+    return albedo, gloss, label
 
 
-def _paint_hair(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], who: Identity):
+def _paint_glasses(mesh: HeadMesh, rest: np.ndarray, parts: dict, who: Identity) -> Painted:
+    return _plain(len(rest), who.frame, 0.3, "glasses")
+
+
+def _paint_hair(mesh: HeadMesh, rest: np.ndarray, parts: dict, who: Identity) -> Painted:
     curly = who.hair_style in ("curly", "afro")
     if curly:
         strands = waves(rest, who.hair_phase, 24)
@@ -244,20 +228,15 @@ def _paint_hair(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], 
         turn = azimuth(rest) * np.sign(rest[:, 0] + 1e-6)
         strands = 0.6 * np.sin(17 * turn + who.hair_phase[3] + 2 * np.sin(3 * rest[:, 1] + who.hair_phase[4]))
         strands = strands + 0.4 * np.sin(41 * turn + who.hair_phase[5])
+    _, gloss, label = _plain(len(rest), who.hair, 0.04 if curly else 0.16, "hair")
     tone = np.float32(who.hair) * (1 + (0.24 if curly else 0.17) * strands[:, None])
-    gloss = np.full(len(rest), 0.04 if curly else 0.16, np.float32) * (1 + 0.6 * strands)
-    return np.clip(tone, 0, 1), gloss, np.full(len(rest), CLASS["hair"], np.uint8)
-
-
-def _paint_glasses(mesh: HeadMesh, rest: np.ndarray, parts: dict[str, np.ndarray], who: Identity):
-    albedo = np.repeat(np.float32([who.frame]), len(rest), 0)
-    return albedo, np.full(len(rest), 0.3, np.float32), np.full(len(rest), CLASS["glasses"], np.uint8)
+    return np.clip(tone, 0, 1), gloss * (1 + 0.6 * strands), label
 
 
 _PAINTERS = {
     BODY: _paint_body,
-    LEFT_EYE: _paint_eye(LEFT_EYE, "left_eye"),
-    RIGHT_EYE: _paint_eye(RIGHT_EYE, "right_eye"),
+    LEFT_EYE: partial(_paint_eye, LEFT_EYE, "left_eye"),
+    RIGHT_EYE: partial(_paint_eye, RIGHT_EYE, "right_eye"),
     TEETH: _paint_teeth,
     TONGUE: _paint_tongue,
     LASHES: _paint_lashes,

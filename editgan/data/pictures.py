@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import zipfile
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from editgan.data import blocks as shared
-from editgan.data.archive import load_attributes, save_classes, write_archive
-from editgan.data.blocks import Context
-from editgan.data.collect import choose, person_of, pictures_labels, pictures_recipe, rejected_csv, signature
-from editgan.data.reading import read_one
+from editgan.data.archive import save_classes
+from editgan.data.assign import COUNTED, choose, person_of
+from editgan.data.blocks import Context, make_blocks, write_split
+from editgan.data.reading import VERSION, read_one
 from editgan.data.sources import celeba_hq, folder
-from editgan.data.sources.listing import Item, Listing, Rejected
+from editgan.data.sources.listing import Item, Rejected, rejected_csv
 from editgan.data.splits import SPLITS
 from editgan.errors import UserError
 from editgan.runtime.environment import home_project
@@ -38,60 +36,71 @@ def read_pictures(context: Context) -> list[Path]:
     if not root.is_dir():
         raise UserError(f"data.folder {params.folder}: no such folder ({root}); docs/data.md describes the layout")
     listing = SOURCES[params.source](root)
-    blocks, everything = read_listing(context, root, listing)
-    rejected = [Rejected(item.file, record["reason"]) for item, record in everything if "reason" in record]
-    rejected = sorted({*listing.rejected, *rejected})
+    items, classes = listing.items, listing.classes
+    made = make_blocks(
+        functools.partial(read_one, root=root, resolution=resolution, classes=classes),
+        items,
+        context.work,
+        lambda start, part: f"read_{start:06d}_{signature(root, part)}.zip",
+        prepare=die_with_stage,
+        on_block=lambda done: context.run.progress(done, len(items), "pictures", params.source),
+    )
+    records = made.records
+    faults = [
+        Rejected(item.file, record["reason"]) for item, record in zip(items, records, strict=True) if "reason" in record
+    ]
+    rejected = sorted({*listing.rejected, *faults})
     write_bytes(context.out / REJECTED, rejected_csv(rejected))
-    usable = [index for index, (_, record) in enumerate(everything) if "reason" not in record]
-    items, records = [everything[index][0] for index in usable], [everything[index][1] for index in usable]
-    chosen = choose(items, records, params, seed, rejected)
+    usable = [index for index, record in enumerate(records) if "reason" not in record]
+    chosen = choose(items, records, usable, params, seed, rejected)
     if rejected:
         print(f"rejected files ({context.out / REJECTED}): {len(rejected)}")
         print("\n".join(f"  {file}: {reason}" for file, reason in rejected), flush=True)
 
-    save_classes(context.out / "classes.json", listing.classes)
-    people = {person: number for number, person in enumerate(sorted({person_of(item) for item in items}))}
+    save_classes(context.out / "classes.json", classes)
+    everyone = sorted({person_of(items[index]) for index in usable})
+    people = {person: number for number, person in enumerate(everyone)}
     metrics: dict = {"rejected": len(rejected), "people": len(people)}
-    with contextlib.ExitStack() as stack:
-        archives = [stack.enter_context(zipfile.ZipFile(block)) for block in blocks]
-
-        def stored(kind: str, indices: list[int]) -> Iterator[bytes]:
-            for index in (usable[index] for index in indices):
-                yield archives[index // shared.BLOCK].read(f"{kind}/{index % shared.BLOCK:05d}.png")
-
-        for split in SPLITS:
-            mine = chosen[split]
-            pixels = np.array([records[index]["pixels"] for index in mine]).reshape(-1, len(listing.classes.names))
-            masks = stored("mask", mine) if pixels.any(axis=1).all() else None
-            attributes = [
-                {**records[index]["attributes"], "identity": people[person_of(items[index])], "file": items[index].file}
-                for index in mine
-            ]
-            shared.write_split(context.out, split, stored("img", mine), masks, attributes)
-            if mine:
-                metrics[split] = shared.summary(pixels, attributes, listing.classes)
-    write_json(context.out / "recipe.json", pictures_recipe(params, items, records, seed=seed, resolution=resolution))
-    write_json(context.out / "labels.json", pictures_labels(items, records, listing.classes))
+    for split in SPLITS:
+        attributes = [
+            {**records[index]["attributes"], "identity": people[person_of(items[index])], "file": items[index].file}
+            for index in chosen[split]
+        ]
+        summary = write_split(context.out, split, made, chosen[split], attributes, classes)
+        if attributes:
+            metrics[split] = summary
+    used = [(items[index], records[index]) for index in usable]
+    pictures = [[item.file, item.person, item.partition, item.attributes, record["digest"]] for item, record in used]
+    recipe = {
+        "source": params.source,
+        "content": sha256_of(pictures),
+        "reader": VERSION,
+        "seed": seed,
+        "resolution": resolution,
+        "data": params.model_dump(include={*COUNTED, "few_shot"}),
+    }
+    masks = [[item.file, [label for _, label in item.masks], record["mask_digest"]] for item, record in used]
+    labels = {"content": sha256_of(masks), "reader": VERSION, "classes": list(classes.names)}
+    write_json(context.out / "recipe.json", recipe)
+    write_json(context.out / "labels.json", labels)
     write_json(context.out / "metrics.json", metrics)
     context.run.log_file(context.out / REJECTED)
-    return blocks
+    return made.paths
 
 
-def read_listing(context: Context, root: Path, listing: Listing) -> tuple[list[Path], list[tuple[Item, dict]]]:
-    """Read all pictures block by block; finished blocks in the work folder are reused while their files are unchanged.
+def signature(root: Path, items: Sequence[Item]) -> str:
+    """Hash of the items' properties and of the sizes and modification times of their files."""
+    files = [file for item in items for file in (item.file, *(mask for mask, _ in item.masks))]
+    return sha256_of([[asdict(item) for item in items], [size_and_time(root / file) for file in files]])[:16]
 
-    Returns:
-        the blocks, and each item with its properties, or with the reason for its rejection.
-    """
-    task = functools.partial(read_one, root=root, resolution=context.params.resolution, classes=listing.classes)
-    blocks, known = [], []
-    with shared.workers(die_with_stage) as pool:
-        for start in range(0, len(listing.items), shared.BLOCK):
-            items = listing.items[start : start + shared.BLOCK]
-            block = context.work / f"read_{start:06d}_{signature(root, items)}.zip"
-            if not block.exists():
-                write_archive(block, *zip(*pool.imap(task, items, chunksize=shared.CHUNK), strict=True))
-            known += zip(items, load_attributes(block), strict=True)
-            context.run.progress(len(known), len(listing.items), "pictures", context.params.data.source)
-            blocks.append(block)
-    return blocks, known
+
+def size_and_time(path: Path) -> list[int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def sha256_of(content: list) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

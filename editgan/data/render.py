@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from editgan.data.hair import glasses_mesh, hair_meshes, smoothstep
+from editgan.data.hair import glasses_meshes, hair_meshes, smoothstep
 from editgan.data.identity import Identity
 from editgan.data.mesh import BODY, HAIR, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, HeadMesh, Mesh, join, vertex_normals
-from editgan.data.paint import CLASSES, Samples, beard_field, paint
+from editgan.data.paint import CLASSES, beard_field, paint
 from editgan.data.raster import rasterise
 from editgan.data.scene import Expression, View
 from editgan.images import EYE_CENTRE, EYE_DISTANCE
@@ -36,11 +36,9 @@ def build_head(mesh: HeadMesh, who: Identity, expression: Expression, still: np.
     cover = np.ones(len(points), np.float32)
     height = mesh.rest[mesh.mouth_vertices, 1]
     cover[mesh.mouth_vertices] = np.minimum(height - GUMS[0], GUMS[1] - height)
-    head = Mesh(
-        points=points, rest=mesh.rest, faces=mesh.faces, material=mesh.material, cover=cover, occlusion=mesh.occlusion
-    )
+    head = Mesh(points, mesh.rest, mesh.faces, mesh.material, cover, mesh.occlusion)
     # Hair is attached to the neutral head, so a smile does not move it.
-    return join([head, *hair_meshes(mesh, still, vertex_normals(still, body), who), *glasses_mesh(mesh, still, who)])
+    return join([head, *hair_meshes(mesh, still, vertex_normals(still, body), who), *glasses_meshes(mesh, still, who)])
 
 
 def _seat_teeth(mesh: HeadMesh, still: np.ndarray, expression: Expression) -> np.ndarray:
@@ -87,14 +85,13 @@ def render(
 
     surface = rasterise(points, head.faces, size, discard=discard)
     normals = vertex_normals(turned, head.faces)
-    parts = {
-        name: np.concatenate([w, np.zeros(len(head.points) - len(w), np.float32)]) for name, w in mesh.parts.items()
-    }
+    added = np.zeros(len(head.points) - len(mesh.rest), np.float32)  # hair and glasses are no part of the body
+    parts = {name: np.concatenate([weights, added]) for name, weights in mesh.parts.items()}
     columns = np.column_stack([head.rest, normals, head.occlusion, *parts.values()]).astype(np.float32)
     seen = surface.interpolate(columns, head.faces)  # [P, 7 + parts]
     material = head.material[surface.face]
-    samples = Samples(rest=seen[:, :3], material=material, parts={name: seen[:, 7 + k] for k, name in enumerate(parts)})
-    albedo, gloss, label = paint(mesh, samples, who)
+    seen_parts = {name: seen[:, 7 + k] for k, name in enumerate(parts)}
+    albedo, gloss, label = paint(mesh, seen[:, :3], material, seen_parts, who)
     colour = shade(albedo, gloss, seen[:, 3:6], seen[:, 6], material, view)
 
     picture = backdrop(view, size).reshape(-1, 3)
@@ -158,15 +155,13 @@ def backdrop(view: View, size: int) -> np.ndarray:
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     x, y = grid[None, :], grid[:, None]
     along = np.cos(view.angle) * x + np.sin(view.angle) * y  # [size, size]
-    if view.backdrop == "plain":
-        mix = np.zeros((size, size), np.float32)
-    elif view.backdrop == "gradient":
-        mix = np.clip(0.5 + 0.45 * along, 0, 1)
-    elif view.backdrop == "two-tone":
-        mix = np.clip((along - view.offset) * size / 4 + 0.5, 0, 1)
-    else:
-        mix = np.clip(np.hypot(x, y + 0.1) / 1.3, 0, 1)
-    return first + mix[:, :, None].astype(np.float32) * (second - first)
+    mix = {
+        "plain": np.zeros((size, size), np.float32),
+        "gradient": 0.5 + 0.45 * along,
+        "two-tone": (along - view.offset) * size / 4 + 0.5,
+        "spot": np.hypot(x, y + 0.1) / 1.3,
+    }[view.backdrop]
+    return first + np.clip(mix, 0, 1)[:, :, None].astype(np.float32) * (second - first)
 
 
 def majority(labels: np.ndarray, resolution: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Render heads: the splits of stage `data`, and the training heads."""
+"""Render heads: the splits of stage `data`, and on demand the training heads (module `training`)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from editgan.config import Params
-from editgan.data import blocks
-from editgan.data.archive import load_masks, save_classes, write_archive
-from editgan.data.blocks import Context
-from editgan.data.collect import heads_labels, heads_recipe
+from editgan.data.archive import encode_image, encode_mask, save_classes
+from editgan.data.blocks import Blocks, Context, Made, make_blocks, write_split
+from editgan.data.mesh import load_head_mesh
 from editgan.data.paint import CLASSES
-from editgan.data.worker import prepare, render_one
+from editgan.data.params import DataParams
+from editgan.data.render import LABELS_VERSION, VERSION, render
+from editgan.data.splits import sample_head
+from editgan.runtime.process import die_with_stage
 from editgan.weights import write_json
 
 
@@ -30,20 +32,12 @@ def render_heads(context: Context) -> list[Path]:
     counts = {"pool": params.pool, "val": params.val, "test": params.test, "test_smiling": params.test}
     counts["reference"] = params.reference
     save_classes(context.out / "classes.json", CLASSES)
-    total, done, metrics, finished = sum(counts.values()), 0, {}, []
+    total, before, metrics, finished = sum(counts.values()), 0, {}, []
     for split, count in counts.items():
-
-        def show(rendered: int, before: int = done, split: str = split) -> None:
-            context.run.progress(before + rendered, total, "heads", split)
-
-        made = render_split(split, count, context.params, context.work, show)
-        images, masks, attributes = blocks.load_blocks(made)
-        blocks.write_split(context.out, split, images, masks, attributes)
-        labels = (mask for block in made for mask in load_masks(block))
-        pixels = [np.bincount(mask.ravel(), minlength=len(CLASSES.names)) for mask in labels]
-        metrics[split] = blocks.summary(np.stack(pixels), attributes, CLASSES)
-        finished += made
-        done += count
+        show = functools.partial(report, context, split, before, total)
+        made, metrics[split] = render_split(split, count, context.params, context.work, context.out, show)
+        finished += made.paths
+        before += count
     recipe = heads_recipe(params, seed=context.params.seed, resolution=context.params.resolution)
     write_json(context.out / "recipe.json", recipe)
     write_json(context.out / "labels.json", heads_labels())
@@ -51,21 +45,50 @@ def render_heads(context: Context) -> list[Path]:
     return finished
 
 
-def render_split(split: str, count: int, params: Params, work: Path, on_block: Callable[[int], None]) -> list[Path]:
-    """Render the heads of a split on all cores, block by block; finished blocks in `work` are reused."""
-    settings = {
-        "seed": params.seed,
-        "few_shot": params.data.few_shot,
-        "resolution": params.resolution,
-        "supersample": params.data.supersample,
-    }
-    task, made = functools.partial(render_one, split=split, **settings), []
-    with blocks.workers(prepare) as pool:
-        for start in range(0, count, blocks.BLOCK):
-            indices = range(start, min(start + blocks.BLOCK, count))
-            block = work / f"{split}_{start:06d}.zip"
-            if not block.exists():
-                write_archive(block, *zip(*pool.imap(task, indices, chunksize=blocks.CHUNK), strict=True))
-            on_block(indices.stop)
-            made.append(block)
-    return made
+def report(context: Context, split: str, before: int, total: int, rendered: int) -> None:
+    context.run.progress(before + rendered, total, "heads", split)
+
+
+def render_split(
+    split: str, count: int, params: Params, work: Path, out: Path, on_block: Callable[[int], None]
+) -> tuple[Blocks, dict]:
+    """Render a split on all cores and write its archive; returns its blocks in `work`, and its summary."""
+    task = functools.partial(
+        render_one,
+        split=split,
+        seed=params.seed,
+        few_shot=params.data.few_shot,
+        resolution=params.resolution,
+        supersample=params.data.supersample,
+    )
+    name = lambda start, _: f"{split}_{start:06d}.zip"  # noqa: E731
+    made = make_blocks(task, range(count), work, name, prepare=prepare, on_block=on_block)
+    attributes = [record["attributes"] for record in made.records]
+    return made, write_split(out, split, made, range(count), attributes, CLASSES)
+
+
+def prepare() -> None:
+    """Load the mesh once per worker process; exit when the stage ends, even after `kill -9`."""
+    die_with_stage()
+    load_head_mesh()
+
+
+def render_one(index: int, *, split: str, seed: int, few_shot: int, resolution: int, supersample: int) -> Made:
+    """Render head `index` of a split and encode it."""
+    mesh = load_head_mesh()
+    head = sample_head(mesh, split, index, seed=seed, few_shot=few_shot)
+    image, mask = render(mesh, head.who, head.expression, head.view, resolution=resolution, supersample=supersample)
+    pixels = np.bincount(mask.ravel(), minlength=len(CLASSES.names)).tolist()
+    record = {"attributes": head.attributes(), "pixels": pixels}
+    return encode_image(image), encode_mask(mask, CLASSES.palette), record
+
+
+def heads_recipe(params: DataParams, *, seed: int, resolution: int) -> dict:
+    """Everything that determines the pictures of rendered heads."""
+    made_of = params.model_dump(exclude={"source", "folder"})
+    return {"renderer": VERSION, "seed": seed, "resolution": resolution, "data": made_of}
+
+
+def heads_labels() -> dict:
+    """What determines their part masks; a new class does not change the pictures' recipe."""
+    return {"labels": LABELS_VERSION, "classes": list(CLASSES.names)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,46 +69,32 @@ class View:
 def sample_expression(rng: np.random.Generator) -> Expression:
     """Sample a training expression: about half smile, at varying intensity; most others have the mouth closed."""
     kind = rng.random()
-    smile, teeth, mouth_open, frown = 0.0, 0.0, 0.0, 0.0
     strength, width, gap = rng.uniform(0.15, 1.0), rng.uniform(0.2, 1), rng.uniform(0.1, 1)
+    shown = {}
     if kind < 0.55:
-        smile, teeth = strength, width
+        shown = {"smile": strength, "teeth": width}
     elif kind < 0.65:
-        mouth_open = gap
+        shown = {"mouth_open": gap}
     elif kind < 0.72:
-        frown = gap
-    raised, blinking = max(0.0, rng.normal(-0.15, 0.45)), rng.random()
+        shown = {"frown": gap}
+    raised, blinking = min(1.0, max(0.0, rng.normal(-0.15, 0.45))), rng.random()
     lids = rng.uniform(0.85, 1.0) if blinking < 0.04 else rng.uniform(0, 0.12)
-    gaze_x, gaze_y = np.clip(rng.normal(0, [0.35, 0.2]), -0.9, 0.9)
-    return Expression(
-        smile=float(smile),
-        teeth=float(teeth),
-        mouth_open=float(mouth_open),
-        frown=float(frown),
-        brow_raise=float(min(1.0, raised)) * (frown == 0),
-        blink=float(lids),
-        gaze_x=float(gaze_x),
-        gaze_y=float(gaze_y),
-    )
+    gaze_x, gaze_y = np.clip(rng.normal(0, [0.35, 0.2]), -0.9, 0.9).tolist()
+    return Expression(**shown, brow_raise=raised * ("frown" not in shown), blink=lids, gaze_x=gaze_x, gaze_y=gaze_y)
 
 
 def sample_neutral(rng: np.random.Generator) -> tuple[Expression, Expression]:
     """A neutral face and the same face truly smiling: identical except for the smile."""
-    raised, lids = max(0.0, rng.normal(-0.2, 0.2)), rng.uniform(0, 0.1)
-    gaze_x, gaze_y = np.clip(rng.normal(0, [0.3, 0.15]), -0.7, 0.7)
-    calm = {
-        "brow_raise": float(min(0.4, raised)),
-        "blink": float(lids),
-        "gaze_x": float(gaze_x),
-        "gaze_y": float(gaze_y),
-    }
-    smile, teeth = rng.uniform(0.9, 1.0), rng.uniform(0.8, 1.0)
-    return Expression(**calm), Expression(smile=float(smile), teeth=float(teeth), **calm)
+    raised, lids = min(0.4, max(0.0, rng.normal(-0.2, 0.2))), rng.uniform(0, 0.1)
+    gaze_x, gaze_y = np.clip(rng.normal(0, [0.3, 0.15]), -0.7, 0.7).tolist()
+    calm = Expression(brow_raise=raised, blink=lids, gaze_x=gaze_x, gaze_y=gaze_y)
+    return calm, replace(calm, smile=rng.uniform(0.9, 1.0), teeth=rng.uniform(0.8, 1.0))
 
 
 def sample_view(rng: np.random.Generator) -> View:
     """Sample pose, framing, light and background."""
-    yaw, pitch, roll = np.clip(rng.normal(0, [0.19, 0.06, 0.03]), [-0.45, -0.18, -0.07], [0.45, 0.18, 0.07])
+    limits = np.array([0.45, 0.18, 0.07])
+    yaw, pitch, roll = np.clip(rng.normal(0, [0.19, 0.06, 0.03]), -limits, limits).tolist()
     turn, height = rng.normal(0, 0.7), rng.uniform(0.15, 0.8)
     light = np.array([np.sin(turn) * np.cos(height), np.sin(height), np.cos(turn) * np.cos(height)])
     warmth, level = rng.normal(0, 0.05), rng.uniform(0.85, 1.1)
@@ -118,16 +104,16 @@ def sample_view(rng: np.random.Generator) -> View:
     first = hsv(hue, rng.uniform(0, 0.55), rng.uniform(0.2, 0.95))
     second = hsv(hue + rng.normal(0, 0.12), rng.uniform(0, 0.6), rng.uniform(0.15, 0.95))
     return View(
-        yaw=float(yaw),
-        pitch=float(pitch),
-        roll=float(roll),
-        shift=tuple(float(x) for x in rng.uniform(-0.012, 0.012, 2)),
-        zoom=float(rng.uniform(0.97, 1.03)),
-        light=tuple(float(x) for x in light),
-        key=tuple(float(x) for x in key),
-        ambient=tuple(float(x) for x in ambient),
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        shift=tuple(rng.uniform(-0.012, 0.012, 2).tolist()),
+        zoom=rng.uniform(0.97, 1.03),
+        light=tuple(light.tolist()),
+        key=tuple(key.tolist()),
+        ambient=tuple(ambient.tolist()),
         backdrop=str(rng.choice(["plain", "gradient", "two-tone", "spot"], p=[0.2, 0.4, 0.15, 0.25])),
         colours=(first, second),
-        angle=float(rng.uniform(0, 2 * np.pi)),
-        offset=float(rng.uniform(-0.5, 0.5)),
+        angle=rng.uniform(0, 2 * np.pi),
+        offset=rng.uniform(-0.5, 0.5),
     )

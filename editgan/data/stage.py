@@ -5,11 +5,9 @@ Training heads are not included: `editgan.data.training` renders them when a sta
 
 from __future__ import annotations
 
-import zipfile
-
 import torch
 
-from editgan.data.archive import load_classes, load_images, load_masks
+from editgan.data.archive import holds_masks, load_classes, load_images, load_masks
 from editgan.data.pictures import REJECTED, read_pictures
 from editgan.data.rendering import render_heads
 from editgan.images import colourize, image_grid, save_png
@@ -34,9 +32,7 @@ def save_samples(context: StageContext, count: int) -> None:
     """samples.png: heads of the pool, each next to its mask if it has one."""
     path = context.out / "pool.zip"
     shown = [torch.from_numpy(load_images(path, range(count)))]  # [N, 3, H, W]
-    with zipfile.ZipFile(path) as archive:
-        masked = "mask/00000.png" in archive.namelist()
-    if masked:
+    if holds_masks(path):
         palette = torch.from_numpy(load_classes(context.out / "classes.json").palette)
         shown.append(colourize(torch.from_numpy(load_masks(path, range(count))), palette))
     pairs = torch.stack(shown, 1).flatten(0, 1)  # [2 N, 3, H, W]

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import shutil
 import time
 from pathlib import Path
 
-from editgan.data.blocks import Context, load_blocks, write_split
+from editgan.data.blocks import Context
 from editgan.data.pictures import read_pictures
-from editgan.data.rendering import render_split
+from editgan.data.rendering import render_split, report
 from editgan.errors import UserError
 from editgan.runtime.environment import home_project
 from editgan.runtime.process import exclusive
@@ -59,9 +60,6 @@ def render(context: Context, folder: Path) -> None:
     """Render the training heads; resumes an interrupted rendering."""
     count, work = context.params.data.train, folder / "blocks"
     work.mkdir(exist_ok=True)
-    blocks = render_split(
-        "train", count, context.params, work, lambda done: context.run.progress(done, count, "heads", "train")
-    )
-    images, masks, attributes = load_blocks(blocks)
-    write_split(folder, "train", images, masks, attributes)
+    show = functools.partial(report, context, "train", 0, count)
+    render_split("train", count, context.params, work, folder, show)
     shutil.rmtree(work)

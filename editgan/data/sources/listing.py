@@ -5,8 +5,11 @@ Files of a source are not trusted: symbolic links and paths that lead outside it
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -22,6 +25,13 @@ class Rejected(NamedTuple):
 
     file: str
     reason: str
+
+
+def rejected_csv(rejected: Sequence[Rejected]) -> bytes:
+    """One row per file: file, reason."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([Rejected._fields, *rejected])
+    return text.getvalue().encode()
 
 
 @dataclass(frozen=True)
