@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from editgan.errors import UserError
@@ -44,13 +44,8 @@ def read_image(path: str | Path, resolution: int | None = None) -> Tensor:
     Raises:
         UserError: the file is missing, is not an image, or has the wrong size.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # [3, H, W]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}); PNG and JPEG are supported") from error
+    image = _open(path, "image", "PNG and JPEG are supported")
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # [3, H, W]
     if resolution is not None and pixels.shape[1:] != (resolution, resolution):
         height, width = pixels.shape[1:]
         needed = f"the model needs {resolution}x{resolution}; resize or crop it first"
@@ -68,16 +63,11 @@ def read_mask(path: str | Path, *, resolution: int, classes: int, palette: np.nd
     Raises:
         UserError: missing, not an image, of another size, or with an unknown label or colour.
     """
-    try:
-        with Image.open(path) as image:
-            size, labels = image.size, image.mode == "L" or (image.mode == "P" and _numbered_as(image, palette))
-            pixels = np.array(image if labels else image.convert("RGB"))  # [H, W] or [H, W, 3]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such mask") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}); masks are PNG files") from error
-    if size != (resolution, resolution):
-        raise UserError(f"{path}: is {size[0]}x{size[1]}, the mask must be {resolution}x{resolution}")
+    image = _open(path, "mask", "masks are PNG files")
+    if image.size != (resolution, resolution):
+        raise UserError(f"{path}: is {image.width}x{image.height}, the mask must be {resolution}x{resolution}")
+    labels = image.mode == "L" or (image.mode == "P" and _numbered_as(image, palette))
+    pixels = np.array(image if labels else image.convert("RGB"))  # [H, W] or [H, W, 3]
     if not labels:
         if palette is None:
             raise UserError(f"{path}: is a colour picture; save the mask with part labels as pixel values")
@@ -89,6 +79,17 @@ def read_mask(path: str | Path, *, resolution: int, classes: int, palette: np.nd
     if pixels.max() >= classes:
         raise UserError(f"{path}: has the label {pixels.max()}; there are {classes} parts, numbered from 0")
     return torch.from_numpy(pixels.astype(np.uint8))
+
+
+def _open(path: str | Path, kind: str, remedy: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such {kind}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); {remedy}") from error
 
 
 def _numbered_as(image: Image.Image, palette: np.ndarray | None) -> bool:

@@ -145,5 +145,5 @@ def test_a_header_that_swells_is_not_read(tmp_path):
 def test_large_masks_are_read_row_by_row(tmp_path):
     painted = io.BytesIO()
     Image.new("RGB", (9000, 9000)).save(painted, "PNG")
-    with pytest.raises(Exception, match="the limit is 64 Mi pixels"):
+    with pytest.raises(Exception, match="the limit is 64 million pixels"):
         fasseg.nearest(painted.getvalue())

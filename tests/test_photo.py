@@ -15,10 +15,11 @@ from test_editor import SIDE, cheap_distance, outputs, run  # noqa: F401  fixtur
 
 from editgan.assets.alignment import HEADS
 from editgan.assets.load import load_network
-from editgan.data import photo as photo_module
+from editgan.data import reading
 from editgan.data.archive import encode_image, write_archive
 from editgan.data.mesh import load_head_mesh
-from editgan.data.photo import MAX_PIXELS, Face, Photo, blend, chosen, crop_face, find_faces, open_picture, read_photo
+from editgan.data.photo import Face, Photo, blend, chosen, crop_face, find_faces, read_photo
+from editgan.data.reading import MAX_PIXELS
 from editgan.data.render import render
 from editgan.data.splits import sample_head
 from editgan.editor import inputs
@@ -180,18 +181,18 @@ def test_faces_that_reach_over_the_border_are_cropped_and_put_back(scene):
 def test_every_kind_of_picture_is_read_in_8_bits(tmp_path):
     ramp = np.linspace(0, 65535, 12).astype(np.uint16).reshape(3, 4)
     Image.fromarray(ramp).save(tmp_path / "deep.png")
-    assert np.array_equal(np.asarray(open_picture(tmp_path / "deep.png"))[:, :, 0], np.round(ramp / 257))
+    assert np.array_equal(np.asarray(read_photo(tmp_path / "deep.png").to_pil())[:, :, 0], np.round(ramp / 257))
     colours = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     rgb = Image.fromarray(colours)
     rgb.convert("CMYK").save(tmp_path / "print.tif")
-    assert np.abs(np.asarray(open_picture(tmp_path / "print.tif")).astype(int) - colours).max() <= 1
+    assert np.abs(np.asarray(read_photo(tmp_path / "print.tif").to_pil()).astype(int) - colours).max() <= 1
     rgb.convert("L").save(tmp_path / "grey.png")
-    assert open_picture(tmp_path / "grey.png").mode == "RGB"
+    assert read_photo(tmp_path / "grey.png").to_pil().mode == "RGB"
     rgb.convert("P").save(tmp_path / "indexed.png", transparency=0)
-    assert open_picture(tmp_path / "indexed.png").mode == "RGBA"
+    assert read_photo(tmp_path / "indexed.png").to_pil().mode == "RGBA"
     frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    assert open_picture(tmp_path / "moving.gif").getpixel((0, 0)) == (255, 0, 0)
+    assert read_photo(tmp_path / "moving.gif").to_pil().getpixel((0, 0)) == (255, 0, 0)
     turned = Image.Exif()
     turned[0x0112] = 6  # to be turned by 90 degrees clockwise
     rgb.save(tmp_path / "turned.png", exif=turned)
@@ -216,7 +217,7 @@ def test_broken_and_huge_files_are_refused_in_a_line(tmp_path, monkeypatch):
     Image.effect_noise((200, 200), 50).convert("RGB").save(tmp_path / "a.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:4000])
     with pytest.raises(UserError, match="cut.jpg: cannot be read as an image .*truncated"):
-        open_picture(tmp_path / "cut.jpg")
+        read_photo(tmp_path / "cut.jpg")
     save_png(tmp_path / "a.png", Image.new("L", (4, 4)))
     content = (tmp_path / "a.png").read_bytes()
     for name, side in (("bomb.png", 60_000), ("large.png", math.isqrt(MAX_PIXELS) + 1)):  # at the first Pillow raises
@@ -224,16 +225,16 @@ def test_broken_and_huge_files_are_refused_in_a_line(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
     for name in ("bomb.png", "large.png"):
         with pytest.raises(UserError, match=f"{name}: .*pixels"):
-            open_picture(tmp_path / name)
+            read_photo(tmp_path / name)
     (tmp_path / "page.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     with pytest.raises(UserError, match="page.png"):
-        open_picture(tmp_path / "page.png")
+        read_photo(tmp_path / "page.png")
     Image.fromarray(np.zeros((3, 4), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(UserError, match="floating-point"):
-        open_picture(tmp_path / "float.tif")
-    monkeypatch.setattr(photo_module, "MAX_PIXELS", 39_999)
-    with pytest.raises(UserError, match="a.jpg: is 200x200"):
-        open_picture(tmp_path / "a.jpg")
+        read_photo(tmp_path / "float.tif")
+    monkeypatch.setattr(reading, "MAX_PIXELS", 39_999)
+    with pytest.raises(UserError, match="a.jpg: .*is 200x200"):
+        read_photo(tmp_path / "a.jpg")
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ from editgan.assets.networks.blazeface import BlazeFace
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes
 from editgan.data.collections import fasseg, lfw, london, pictures
 from editgan.data.collections.files import Files, Found, opened
-from editgan.data.photo import FORMATS, Face, Photo, crop_face, find_faces, in_8_bits
-from editgan.data.reading import Unusable, open_picture
+from editgan.data.photo import Face, Photo, crop_face, decode_photo, find_faces
+from editgan.data.reading import Unusable
 from editgan.data.sources.listing import Rejected, rejected_csv
 from editgan.errors import UserError
 from editgan.images import to_float
@@ -139,7 +139,7 @@ def write_one(
     origin.update(b"" if labels is None else labels.tobytes())
     if made_of(target) == (side, origin.hexdigest()):
         return labels is not None
-    whole = photo_of(content)
+    whole = decode_photo(io.BytesIO(content))
     face = central_face(detector, whole, side)
     if labels is None:
         mask.unlink(missing_ok=True)  # left by an earlier import
@@ -160,20 +160,6 @@ def made_of(path: Path) -> tuple[int, str | None] | None:
             return picture.width, picture.text.get("origin")
     except Exception:  # decoding a damaged file may raise any exception
         return None
-
-
-def photo_of(content: bytes) -> Photo:
-    """Decode a photo of any image mode.
-
-    Raises:
-        Unusable: damaged, too large, or not an image.
-    """
-    picture = open_picture(content, FORMATS)
-    try:
-        layers = torch.from_numpy(np.array(in_8_bits(picture))).permute(2, 0, 1)  # [3 or 4, H, W]
-    except ValueError as error:
-        raise Unusable(str(error)) from None
-    return Photo(pixels=layers[:3], alpha=layers[3] if len(layers) == 4 else None)
 
 
 def central_face(detector: BlazeFace, photo: Photo, side: int) -> Face:

@@ -9,25 +9,25 @@ save_png("edited.png", editor.blend(edited, photo, {0: face}).to_pil())
 """
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from editgan.assets.alignment import HEADS, align, fit_similarity
 from editgan.assets.networks.blazeface import SIZE, BlazeFace
 from editgan.data.paste import paste_back
+from editgan.data.reading import Unusable, open_picture
 from editgan.errors import UserError
 from editgan.images import to_float
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # decoded in this process; other formats call external programs
-MAX_PIXELS = 64_000_000  # limit for a picture: 192 MB as bytes
 LONGEST = 1024  # larger photos are downscaled to this side for the search
 CANDIDATE = 0.5  # minimum score of a candidate, which is checked again, upright and in the framing of the heads ...
 FOUND = 0.75  # ... and minimum score of a face there; measured in docs/results/photographs.md
@@ -78,43 +78,29 @@ class Face:
 
 
 def read_photo(path: str | Path) -> Photo:
-    """Read a picture of any size; see `open_picture`.
+    """Read a picture of any size and mode.
 
     Raises:
-        UserError: the file is missing, damaged or too large.
+        UserError: the file is missing, is not an image, is damaged, or is too large.
     """
-    picture = open_picture(path)
+    try:
+        return decode_photo(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image") from error
+    except Unusable as reason:
+        raise UserError(f"{path}: cannot be read as an image ({reason})") from reason
+
+
+def decode_photo(file: str | Path | BinaryIO) -> Photo:
+    """Decode a picture, upright, in 8 bits; CMYK is converted without its profile.
+
+    Raises:
+        Unusable: not an image, damaged, or too large.
+    """
+    picture = in_8_bits(open_picture(file, FORMATS))
     layers = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3 or 4, H, W]
     alpha = layers[3] if len(layers) == 4 else None
     return Photo(pixels=layers[:3], alpha=alpha, icc_profile=picture.info.get("icc_profile"))
-
-
-def open_picture(path: str | Path) -> Image.Image:
-    """Read a picture upright in 8 bits: RGB, or RGBA if it has transparency. `info` holds its colour profile.
-
-    The EXIF rotation is applied. Grey, palette, 16-bit and CMYK pictures are converted (CMYK without its profile).
-    Of an animated picture the first frame is used.
-
-    Raises:
-        UserError: the file is missing, is not an image, is damaged, or has more than `MAX_PIXELS` pixels.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            opened = Image.open(path, formats=FORMATS)  # reads only the header
-        with opened:
-            width, height = opened.size
-            if width * height > MAX_PIXELS:
-                raise UserError(f"{path}: is {width}x{height}; the limit is {MAX_PIXELS // 1_000_000} million pixels")
-            return in_8_bits(ImageOps.exif_transpose(opened))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
-    except UserError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: is too large; the limit is {MAX_PIXELS // 1_000_000} million pixels") from error
-    except Exception as error:  # decoding a damaged file may raise any exception
-        known = f"supported formats: {', '.join(FORMATS)}"
-        raise UserError(f"{path}: cannot be read as an image ({error}); {known}") from error
 
 
 def in_8_bits(picture: Image.Image) -> Image.Image:
@@ -123,7 +109,7 @@ def in_8_bits(picture: Image.Image) -> Image.Image:
         grey = np.asarray(picture).astype(np.float64).clip(0, 65535) / 257
         return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
     if picture.mode == "F":
-        raise ValueError("pixels are floating-point numbers")
+        raise Unusable("pixels are floating-point numbers")
     transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
     converted = picture.convert("RGBA" if transparent else "RGB")
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "PA") else None
@@ -245,11 +231,8 @@ def crop_face(photo: Photo, face: Face, size: int) -> Tensor:
         uint8 [3, size, size]
     """
     left, top, right, bottom = bounds(face, photo, margin=0.1)
-    window = replace(
-        photo,
-        pixels=photo.pixels[:, top:bottom, left:right],
-        alpha=None if photo.alpha is None else photo.alpha[top:bottom, left:right],
-    ).seen()
+    alpha = None if photo.alpha is None else photo.alpha[top:bottom, left:right]
+    window = Photo(photo.pixels[:, top:bottom, left:right], alpha).seen()
     points = face.points - torch.tensor([left, top])
     crop = align(window[None].float(), HEADS, size, points[None])
     return crop[0].round().clamp(0, 255).to(torch.uint8)
@@ -293,9 +276,7 @@ def blend(photo: Photo, face: Face, before: Tensor, after: Tensor, region: Tenso
     grid = torch.stack([a * u + b * v, a * v - b * u], dim=-1) / (a * a + b * b)  # shares of the crop  # [h, w, 2]
     grid = (grid * 2 - 1)[None]
     enlarged = F.grid_sample(difference[None], grid, mode="bicubic", padding_mode="border", align_corners=False)[0]
-    alpha = F.grid_sample(weight[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[
-        0
-    ]  # [1, h, w]
+    alpha = F.grid_sample(weight[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
     pixels = photo.pixels.clone()
     part = pixels[:, top:bottom, left:right]
     part[:] = (part.float() + alpha * enlarged).round().clamp(0, 255).to(torch.uint8)

@@ -11,15 +11,17 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from editgan.data.archive import Classes, encode_image, encode_mask
+from editgan.data.blocks import Made
 from editgan.data.sources.listing import Item, refusal
 
 VERSION = 1  # raise when the same files would give different archives
-MAX_PIXELS = 2**26  # limit for one picture: 8192 x 8192
+MAX_PIXELS = 64_000_000  # limit for one picture: 192 MB as bytes
 PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 # Attributes assumed for a picture without labels: neutral, frontal.
 AT_REST = {
@@ -29,26 +31,23 @@ AT_REST = {
 }
 NOSE_SHIFT = 0.17  # nose tip from the middle of the eyes, in eye distances, over tan(yaw): fitted to rendered heads
 
-Read = tuple[bytes, bytes, dict]  # picture, mask (empty without one), properties; if rejected: empty, empty, {"reason"}
-
 
 class Unusable(Exception):
     """The reason why a file is rejected."""
 
 
-def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Read:
-    """Picture and mask of an item as PNG bytes at `resolution`, or the reason for its rejection.
+def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Made:
+    """Picture and mask of an item at `resolution`; if it is rejected, empty with the record {"reason"}.
 
-    Properties: `digest` of the picture, `mask_digest` of its masks, `pixels` of each class, and `attributes`. The pose
+    The record: `digest` of the picture, `mask_digest` of its masks, `pixels` of each class, and `attributes`. The pose
     is added to `attributes` if the mask shows it.
     """
-    file = item.file
+    file, labels, mask_digest = item.file, None, hashlib.sha256()
     try:
         content = _content(root, file)
-        picture = open_picture(content)
-        digest, mask_digest = hashlib.sha256(content), hashlib.sha256()
+        picture = open_picture(io.BytesIO(content))
+        digest = hashlib.sha256(content)
         image = fit_picture(picture, resolution)
-        attributes, labels = AT_REST | item.attributes, None
         for file, label in item.masks:
             content = _content(root, file)
             mask_digest.update(content)
@@ -58,16 +57,13 @@ def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Re
     except Unusable as reason:
         return b"", b"", {"reason": str(reason) if file == item.file else f"its mask {file} {reason}"}
     record = {"digest": digest.hexdigest(), "mask_digest": mask_digest.hexdigest()}
+    record |= {"attributes": AT_REST | item.attributes, "pixels": [0] * len(classes.names)}
     if labels is None:
-        return encode_image(image), b"", record | {"attributes": attributes, "pixels": [0] * len(classes.names)}
+        return encode_image(image), b"", record
     mask = majority(labels, resolution)
-    attributes |= pose(mask, classes.names) | item.attributes
-    pixels = np.bincount(mask.ravel(), minlength=len(classes.names)).tolist()
-    return (
-        encode_image(image),
-        encode_mask(mask, classes.palette),
-        record | {"attributes": attributes, "pixels": pixels},
-    )
+    record["attributes"] |= pose(mask, classes.names) | item.attributes
+    record["pixels"] = np.bincount(mask.ravel(), minlength=len(classes.names)).tolist()
+    return encode_image(image), encode_mask(mask, classes.palette), record
 
 
 def _content(root: Path, file: str) -> bytes:
@@ -80,24 +76,21 @@ def _content(root: Path, file: str) -> bytes:
         raise Unusable(f"cannot be read ({error.strerror})") from None
 
 
-def open_picture(content: bytes, formats: Sequence[str] = ("PNG", "JPEG")) -> Image.Image:
-    """Decode a picture and apply its EXIF rotation. The size is checked before decoding.
+def open_picture(file: str | Path | BinaryIO, formats: Sequence[str] = ("PNG", "JPEG")) -> Image.Image:
+    """Decode a picture (of an animation the first) and apply its EXIF rotation. The size is checked before decoding.
 
     Raises:
         Unusable: unsupported format, damaged, or more than MAX_PIXELS.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged EXIF data are ignored
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content), formats=formats)
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=formats) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise Unusable(f"is {picture.width}x{picture.height}; the limit is {MAX_PIXELS // 2**20} Mi pixels")
-            picture.load()
+                limit = f"the limit is {MAX_PIXELS // 1_000_000} million pixels"
+                raise Unusable(f"is {picture.width}x{picture.height}; {limit}")
             return ImageOps.exif_transpose(picture)
-    except Unusable:
+    except (Unusable, FileNotFoundError):
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise Unusable(f"is too large ({error})") from None
     except Exception as error:  # decoding a damaged file may raise any exception
         raise Unusable(f"cannot be decoded as {' or '.join(formats)} ({error})") from None
@@ -133,7 +126,7 @@ def read_labels(content: bytes, label: int | None, size: tuple[int, int] | None,
     Raises:
         Unusable: damaged, wrong size, in colour, or with an unknown label.
     """
-    picture = open_picture(content, ("PNG",))
+    picture = open_picture(io.BytesIO(content), ("PNG",))
     if size is not None and picture.size != size:
         raise Unusable(f"is {picture.width}x{picture.height}, expected {size[0]}x{size[1]}")
     if label is not None:

@@ -6,6 +6,7 @@ train/N_label.png, and likewise test/. Pixels on the border of two parts have mi
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
 
 def nearest(content: bytes) -> np.ndarray:
     """Class numbers of a painted mask: the nearest colour for each pixel.  # uint8 [H, W]"""
-    painted = np.asarray(open_picture(content, ("PNG", "BMP")).convert("RGB"))
+    painted = np.asarray(open_picture(io.BytesIO(content), ("PNG", "BMP")).convert("RGB"))
     palette, labels = CLASSES.palette.astype(np.int32), np.empty(painted.shape[:2], np.uint8)
     for row, colours in enumerate(painted):  # uint8 [W, 3]
         labels[row] = ((colours[:, None].astype(np.int32) - palette) ** 2).sum(-1).argmin(-1)
