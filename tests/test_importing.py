@@ -17,7 +17,7 @@ from editgan.cli.pictures import app
 from editgan.data import importing
 from editgan.data.collections import fasseg, files, lfw, london
 from editgan.data.collections.files import opened
-from editgan.data.collections.parts import draw_parts, smooth
+from editgan.data.collections.london import draw_parts, smooth
 from editgan.data.importing import import_photos
 from editgan.data.sources import folder
 from editgan.errors import UserError

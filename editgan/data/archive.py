@@ -27,6 +27,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from editgan.errors import UserError
 
+Made = tuple[bytes, bytes, dict]  # picture and mask as PNG (empty: there is none), and what is known of them
 ENTRY_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest timestamp a zip file can hold
 
 

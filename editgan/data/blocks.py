@@ -13,12 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from editgan.data.archive import Classes, load_attributes, write_archive
+from editgan.data.archive import Classes, Made, load_attributes, write_archive
 from editgan.runtime.tracking import Run
 
 BLOCK = 500  # pictures per block in the work folder; an interrupted run resumes at the next block
 CHUNK = 16  # pictures per task of a worker process
-Made = tuple[bytes, bytes, dict]  # picture and mask as PNG (empty: there is none), record (see Blocks)
 
 
 class Context(Protocol):

@@ -16,8 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from editgan.data.archive import Classes, encode_image, encode_mask
-from editgan.data.blocks import Made
+from editgan.data.archive import Classes, Made, encode_image, encode_mask
 from editgan.data.sources.listing import Item, refusal
 
 VERSION = 1  # raise when the same files would give different archives

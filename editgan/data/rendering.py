@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from editgan.config import Params
-from editgan.data.archive import encode_image, encode_mask, save_classes
-from editgan.data.blocks import Blocks, Context, Made, make_blocks, write_split
+from editgan.data.archive import Made, encode_image, encode_mask, save_classes
+from editgan.data.blocks import Blocks, Context, make_blocks, write_split
 from editgan.data.mesh import load_head_mesh
 from editgan.data.paint import CLASSES
 from editgan.data.params import DataParams

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from editgan.data.archive import Classes
-from editgan.data.collections.files import Files, Found
+from editgan.data.collections.files import Collection, Files, Found
 from editgan.data.reading import open_picture
 from editgan.data.sources.listing import Rejected
 
@@ -25,29 +25,27 @@ CLASSES = Classes(
 )
 
 
-def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
+def list_photos(files: Files, labels: Path | None) -> Collection:
     """Photos with masks; `partition` is the official half.
 
     Each photo counts as a separate person, since persons are not labelled. Ten persons of the test half are also in the
     training half (docs/results/photographs.md).
     """
-    photos = {match[0]: match for name in files.names if (match := PHOTO.fullmatch(name))}
-    masks = {
-        (match[1], match[2].lower(), match[3] or match[4]): name
-        for name in files.names
-        if (match := LABEL.fullmatch(name))
-    }
-    found, used, rejected = [], set(), []
-    for name, match in photos.items():
-        half, key = match[2].lower(), (match[1], match[2].lower(), match[3])
-        if key not in masks:
-            rejected.append(Rejected(name, f"has no mask: neither {match[3]}_label.png nor one in {half}_Labels"))
+    photos = [match for name in files.names if (match := PHOTO.fullmatch(name))]
+    found = [match for name in files.names if (match := LABEL.fullmatch(name))]
+    masks = {(match[1], match[2].lower(), match[3] or match[4]): match[0] for match in found}
+    found, rejected, rest = [], [], {name: None for name in files.names}
+    for match in photos:
+        name, half, number = match[0], match[2].lower(), match[3]
+        mask = masks.get((match[1], half, number))
+        del rest[name]
+        if mask is None:
+            rejected.append(Rejected(name, f"has no mask: neither {number}_label.png nor one in {half}_Labels"))
             continue
-        used.add(masks[key])
-        masked = lambda file=masks[key]: nearest(files.read(file))  # noqa: E731
-        found.append(Found(name, f"{half} {match[3]}", {"partition": half}, masked))
-    rest = [name for name in files.names if name not in photos and name not in used]
-    return found, [*rejected, *(Rejected(name, "is neither a photo nor a mask of one") for name in rest)], CLASSES
+        rest.pop(mask, None)
+        found.append(Found(name, f"{half} {number}", {"partition": half}, lambda mask=mask: nearest(files.read(mask))))
+    rejected += [Rejected(name, "is neither a photo nor a mask of one") for name in rest]
+    return Collection(found, rejected, CLASSES)
 
 
 def nearest(content: bytes) -> np.ndarray:

@@ -13,15 +13,16 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from editgan.data.sources.listing import MAX_BYTES, Rejected, files_below, printable, refusal
+from editgan.data.archive import Classes
+from editgan.data.sources.listing import MAX_BYTES, Rejected, files_below, leads_out, printable, refusal, size_fault
 from editgan.errors import UserError
 
 MAX_FILES = 2_000_000
@@ -29,7 +30,11 @@ MAX_ALL_BYTES = 2**38  # limit for all files of an archive, unpacked
 MAX_HEADER = 2**20  # limit in bytes for a header of a .tar, which holds a name
 MAX_NAME, MAX_PATH = 200, 1000  # limits in bytes of a file name and of a path; output files get the same names
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes of the file
+NOT_REGULAR = "is a link or a device, not a regular file"
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
+
+
+NO_PARTS = Classes(names=["background"], palette=np.zeros((1, 3), np.uint8))
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,14 @@ class Found:
     person: str
     attributes: dict  # JSON values by name; `smile` 0 to 1 if known
     labels: Callable[[], np.ndarray] | None = None  # class numbers at the photo's size, uint8 [H, W]
+
+
+class Collection(NamedTuple):
+    """What a collection holds."""
+
+    photos: list[Found]
+    rejected: list[Rejected]
+    classes: Classes
 
 
 @contextmanager
@@ -81,6 +94,14 @@ def decompressed(file: BinaryIO) -> BinaryIO:
     return next((unpack(file) for magic, unpack in COMPRESSED.items() if start.startswith(magic)), file)
 
 
+def table_text(path: Path) -> str:
+    """A table of labels as text. Raises UserError if it cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable CSV ({error})") from None
+
+
 class Headers:
     """A file object for tarfile; limits each read while `most` is set, since tarfile reads whole headers at once."""
 
@@ -92,11 +113,6 @@ class Headers:
         if self.most is not None and size > self.most:
             raise tarfile.ReadError(f"a header of {size / 2**20:.0f} MiB")
         return self.file.read(size)
-
-
-def leads_out(name: str) -> bool:
-    """Whether a name is not a plain relative path."""
-    return not name or name.startswith("/") or "\\" in name or "\0" in name or ".." in PurePosixPath(name).parts
 
 
 def _folder(root: Path) -> Files:
@@ -113,85 +129,70 @@ def _folder(root: Path) -> Files:
 
 
 def _zip(path: Path, archive: zipfile.ZipFile) -> Files:
-    members, rejected, total = {}, [], 0
+    entries = []
     for entry in archive.infolist():
-        if entry.is_dir():
-            continue
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        name, reason = _named(entry.filename, entry.file_size, members, regular=kind in (0, stat.S_IFREG))
-        if entry.flag_bits & 1:
-            reason = reason or "is encrypted"
-        total = _counted(path, total, entry.file_size, len(members))
+        regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
+        fault = NOT_REGULAR if not regular else "is encrypted" if entry.flag_bits & 1 else None
+        if not entry.is_dir():
+            entries.append((entry.filename, entry.file_size, fault, entry))
+    return _archive(path, entries, archive.open)
+
+
+def _tar(path: Path, content: Headers) -> Files:
+    try:
+        archive = tarfile.open(fileobj=content, mode="r:")
+    except DAMAGED as error:
+        fault = "is neither a folder nor a .zip or .tar archive"
+        raise UserError(f"{path}: {fault} ({error}); fetch it again") from None
+    entries = (
+        (member.name, member.size, None if member.isreg() else NOT_REGULAR, member)
+        for member in archive
+        if not member.isdir()
+    )
+    try:
+        files = _archive(path, entries, archive.extractfile)
+    except DAMAGED as error:
+        raise UserError(f"{path}: damaged ({error}); fetch it again") from None
+    content.most = None
+    return files
+
+
+def _archive(
+    path: Path, entries: Iterable[tuple[str, int, str | None, Any]], open_entry: Callable[[Any], BinaryIO]
+) -> Files:
+    """Files of an archive; an entry is a name, a size, a fault or None, and what `open_entry` takes."""
+    members, rejected, total = {}, [], 0
+    for name, size, fault, entry in entries:
+        total += size
+        if total > MAX_ALL_BYTES or len(members) >= MAX_FILES:
+            limits = f"{MAX_ALL_BYTES // 2**30} GiB or {MAX_FILES:,} files"
+            raise UserError(f"{path}: holds more than {limits}, the limits for a collection")
+        reason = name_fault(name)
+        name = PurePosixPath(name).as_posix() if reason is None else printable(name)
+        if reason is None and name in members:
+            reason = "a second file with this name"
+        reason = reason or fault or size_fault(size)
         if reason is None:
             members[name] = entry
         else:
             rejected.append(Rejected(name, reason))
 
     def read(name: str) -> bytes:
-        with archive.open(members[name]) as file:
-            return _limited(file)
+        with open_entry(members[name]) as file:
+            content = file.read(MAX_BYTES + 1)  # whatever its header says
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
+        return content
 
     return Files(list(members), rejected, read)
 
 
-def _tar(path: Path, content: Headers) -> Files:
-    members, rejected, total, archive = {}, [], 0, None
-    try:
-        archive = tarfile.open(fileobj=content, mode="r:")
-        for member in archive:
-            if member.isdir():
-                continue
-            name, reason = _named(member.name, member.size, members, regular=member.isreg())
-            total = _counted(path, total, member.size, len(members))
-            if reason is None:
-                members[name] = member
-            else:
-                rejected.append(Rejected(name, reason))
-    except DAMAGED as error:
-        fault = "is neither a folder nor a .zip or .tar archive" if archive is None else "damaged"
-        raise UserError(f"{path}: {fault} ({error}); fetch it again") from None
-    content.most = None
-
-    def read(name: str) -> bytes:
-        with archive.extractfile(members[name]) as file:
-            return _limited(file)
-
-    return Files(list(members), rejected, read)
-
-
-def _named(name: str, size: int, members: dict, *, regular: bool) -> tuple[str, str | None]:
-    """The output name of a file, without `./`, and the reason for its rejection, if any."""
-    if leads_out(name):
-        return printable(name), "its path leads out of the archive"
+def name_fault(name: str) -> str | None:
+    """Why no file may have this name; None if it may."""
+    if not name or leads_out(name):
+        return "its path leads out of the archive"
     if printable(name) != name:
-        return printable(name), "its name is not valid UTF-8"
-    name = PurePosixPath(name).as_posix()
+        return "its name is not valid UTF-8"
     if len(name.encode()) > MAX_PATH or any(len(part.encode()) > MAX_NAME for part in name.split("/")):
-        return name, f"has a name of more than {MAX_NAME} bytes, or a path of more than {MAX_PATH}"
-    if name in members:
-        return name, "a second file with this name"
-    return name, _reason(size, regular=regular)
-
-
-def _reason(size: int, *, regular: bool) -> str | None:
-    if not regular:
-        return "is a link or a device, not a regular file"
-    if size > MAX_BYTES:
-        return f"has {size / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20} MiB"
+        return f"has a name of more than {MAX_NAME} bytes, or a path of more than {MAX_PATH}"
     return None
-
-
-def _counted(path: Path, total: int, size: int, files: int) -> int:
-    if total + size > MAX_ALL_BYTES or files >= MAX_FILES:
-        raise UserError(
-            f"{path}: holds more than {MAX_ALL_BYTES // 2**30} GiB or {MAX_FILES:,} files, the limits for a collection"
-        )
-    return total + size
-
-
-def _limited(file) -> bytes:
-    """The content of a file, limited in size whatever its header says."""
-    content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
-    return content

@@ -11,9 +11,7 @@ import io
 import re
 from pathlib import Path
 
-from editgan.data.archive import Classes
-from editgan.data.collections.files import Files, Found
-from editgan.data.collections.parts import NO_PARTS
+from editgan.data.collections.files import NO_PARTS, Collection, Files, Found, table_text
 from editgan.data.sources.listing import Rejected
 from editgan.errors import UserError
 
@@ -22,7 +20,7 @@ SMILE = {"happiness": 1.0, "neutral": 0.0}
 UNCLEAR = 0.1  # smile value of other expressions and of unlabelled pictures: neither smiling nor neutral
 
 
-def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
+def list_photos(files: Files, labels: Path | None) -> Collection:
     """Photos with the smile value of their label.
 
     Raises:
@@ -38,14 +36,14 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
         emotion = emotions.get(match[2])
         attributes = {"smile": SMILE.get(emotion, UNCLEAR)} | ({"emotion": emotion} if emotion else {})
         found.append(Found(name, match[1], attributes))
-    return found, rejected, NO_PARTS
+    return Collection(found, rejected, NO_PARTS)
 
 
 def read_emotions(path: Path) -> dict[str, str | None]:
     """Emotion by file name; None if the labels disagree."""
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(table_text(path), newline="")))
+    except csv.Error as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from None
     if not rows or not {"image", "emotion"} <= rows[0].keys():
         raise UserError(f"{path}: the header must name the columns image and emotion")

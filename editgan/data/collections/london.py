@@ -10,13 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from editgan.data.archive import Classes
-from editgan.data.collections.files import Files, Found
-from editgan.data.collections.parts import draw_parts, smooth
+from editgan.data.collections.files import Collection, Files, Found
 from editgan.data.sources.listing import Rejected
 
 SIDE_VIEW = re.compile(r"(?:.*/)?(?:neutral|smiling)_[^/]*/[^/]*\.(?:jpg|png)", re.IGNORECASE)
@@ -39,12 +41,13 @@ OUTLINES: dict[str, list[list[tuple[int, bool]]]] = {
 }
 COLOURS = [(0, 0, 0), (255, 153, 51), (204, 0, 0), (255, 0, 0), (102, 51, 0), (255, 204, 204), (0, 255, 255),
            (204, 0, 204), (51, 51, 255), (76, 153, 0), (255, 255, 0), (0, 0, 153), (102, 204, 0)]  # fmt: skip
+OVERSAMPLING = 4  # outlines are drawn at this multiple of the size
 CLASSES = Classes(names=["background", *OUTLINES], palette=np.array(COLOURS, np.uint8))
 
 
-def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
+def list_photos(files: Files, labels: Path | None) -> Collection:
     """Photos with smile 0 or 1, and masks where outlines exist; `neutral` of a smiling photo names the neutral one."""
-    names, found, rejected, used = set(files.names), [], [], set()
+    names, found, used = set(files.names), [], set()
     curves = next((name for name in files.names if name.rpartition("/")[2] == "curves.csv"), None)
     photos = [match for name in files.names if (match := PHOTO.fullmatch(name))]
     neutral = {match[4]: match[0] for match in photos if match[2].lower() == "neutral"}
@@ -53,17 +56,15 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
         stem = name.rpartition(".")[0]
         template = next((stem + ending for ending in (".tem", ".csv") if stem + ending in names), None)
         used.update({name, template})
-        drawn = None
-        if template is not None and (template.endswith(".tem") or curves is not None):
-            drawn = lambda name=name, template=template: draw(files, name, template, curves)  # noqa: E731
+        outlined = template is not None and (template.endswith(".tem") or curves is not None)
+        drawn = partial(draw, files, name, template, curves) if outlined else None
         attributes = {"smile": float(smiling)}
         if smiling and person in neutral:
             attributes["neutral"] = neutral[person]
         found.append(Found(name, f"london {person}", attributes, drawn))
     rest = [name for name in files.names if name not in used and name != curves]
     reasons = {True: "shows the face from the side", False: "is neither a photo nor an outline of one"}
-    rejected += [Rejected(name, reasons[SIDE_VIEW.fullmatch(name) is not None]) for name in rest]
-    return found, rejected, CLASSES
+    return Collection(found, [Rejected(name, reasons[bool(SIDE_VIEW.fullmatch(name))]) for name in rest], CLASSES)
 
 
 def draw(files: Files, photo: str, template: str, curves: str | None) -> np.ndarray:
@@ -72,8 +73,6 @@ def draw(files: Files, photo: str, template: str, curves: str | None) -> np.ndar
     Raises:
         ValueError: the outlines do not have the published format.
     """
-    from PIL import Image
-
     with Image.open(io.BytesIO(files.read(photo))) as picture:
         size = picture.size
     text = files.read(template).decode()
@@ -105,9 +104,38 @@ def read_template(text: str) -> tuple[np.ndarray, list[list[int]]]:
     try:
         count = int(rows[0][0])
         points = np.array([[float(x), float(y)] for x, y in rows[1 : count + 1]])
-        rest, lines = rows[count + 1 :], []
-        for index in range(int(rest[0][0])):
-            lines.append([int(point) for point in rest[3 * index + 3]])
+        rest = rows[count + 1 :]
+        lines = [[int(point) for point in rest[3 * index + 3]] for index in range(int(rest[0][0]))]
     except (IndexError, ValueError) as error:
         raise ValueError(f"not a WebMorph template ({error})") from None
     return points, lines
+
+
+def draw_parts(outlines: Mapping[int, Sequence[np.ndarray]], size: tuple[int, int]) -> np.ndarray:
+    """Fill closed outlines; later classes cover earlier ones.
+
+    Args:
+        outlines: polygons of points (x, y) in pixels, by class  # float [P, 2] each
+        size: width and height
+    Returns:
+        class numbers, 0 where nothing is drawn  # uint8 [H, W]
+    """
+    large = Image.new("L", (size[0] * OVERSAMPLING, size[1] * OVERSAMPLING), 0)
+    pen = ImageDraw.Draw(large)
+    for label, polygons in outlines.items():
+        for polygon in polygons:
+            pen.polygon([tuple(point) for point in (polygon * OVERSAMPLING).tolist()], fill=label)
+    return np.asarray(large)[OVERSAMPLING // 2 :: OVERSAMPLING, OVERSAMPLING // 2 :: OVERSAMPLING].copy()
+
+
+def smooth(points: np.ndarray, closed: bool = False, between: int = 8) -> np.ndarray:
+    """A Catmull-Rom curve through points [P, 2], with `between` samples per segment.  # [Q, 2]"""
+    if len(points) < 3:
+        return points
+    first, last = (points[-1:], points[:1]) if closed else (points[:1], points[-1:])
+    p = np.concatenate([first, points, last] + ([points[1:2]] if closed else []))
+    t = (np.arange(between) / between)[:, None]
+    parts = []
+    for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True):
+        parts.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
+    return np.concatenate(parts if closed else [*parts, points[-1:]])

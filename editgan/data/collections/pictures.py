@@ -11,25 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from editgan.data.archive import Classes, parse_classes
-from editgan.data.collections.files import Files, Found
-from editgan.data.collections.parts import NO_PARTS
+from editgan.data.archive import parse_classes
+from editgan.data.collections.files import NO_PARTS, Collection, Files, Found, table_text
 from editgan.data.reading import read_labels
 from editgan.data.sources.folder import CLASSES, IMAGES, MASKS, parse_table
 from editgan.data.sources.listing import Rejected
-from editgan.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
-def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Rejected], Classes]:
+def list_photos(files: Files, labels: Path | None) -> Collection:
     """Photos with the attributes of their rows and their masks; without a row, each counts as a separate person.
 
     Raises:
         UserError: the table is not a CSV or lacks the column `file`, or classes.json is not a list of classes.
     """
     found, rejected, masks, classes = [], [], {}, NO_PARTS
-    table = read_table(labels, rejected) if labels is not None else {}
+    table = parse_table(table_text(labels), labels, rejected) if labels is not None else {}
     unusable = {file for file, _ in rejected}  # because of their rows
     if CLASSES in files.names:
         classes = parse_classes(files.read(CLASSES), CLASSES)
@@ -47,18 +45,9 @@ def list_photos(files: Files, labels: Path | None) -> tuple[list[Found], list[Re
             found.append(Found(name, row.pop("person", None) or name, row, masked))
     rejected += [Rejected(mask, "belongs to no photo") for mask in by_photo.values()]
     rejected += [Rejected(name, "has a row, but the file does not exist") for name in sorted(set(table) - set(photos))]
-    return found, rejected, classes
+    return Collection(found, rejected, classes)
 
 
 def read_mask(files: Files, name: str, classes: int) -> np.ndarray:
     """Class numbers.  # uint8 [H, W]"""
     return read_labels(files.read(name), None, None, classes)
-
-
-def read_table(path: Path, rejected: list[Rejected]) -> dict[str, dict]:
-    """Rows by file."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable CSV ({error})") from None
-    return parse_table(text, path, rejected)

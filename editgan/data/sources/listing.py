@@ -58,7 +58,7 @@ class Listing:
 def refusal(root: Path, file: str) -> str | None:
     """The reason why a file of the source must not be opened; None if it may be opened."""
     parts = PurePosixPath(file).parts
-    if not parts or file.startswith("/") or ".." in parts or "\\" in file or "\0" in file:
+    if not parts or leads_out(file):
         return "its path leads out of the folder"
     path = root
     for part in parts:
@@ -71,9 +71,16 @@ def refusal(root: Path, file: str) -> str | None:
             return "is a symbolic link" if part == parts[-1] else f"is behind the symbolic link {part}"
     if not stat.S_ISREG(found.st_mode):
         return "is not a regular file"
-    if found.st_size > MAX_BYTES:
-        return f"has {found.st_size / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20} MiB"
-    return None
+    return size_fault(found.st_size)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name is not a plain relative path."""
+    return name.startswith("/") or "\\" in name or "\0" in name or ".." in PurePosixPath(name).parts
+
+
+def size_fault(size: int) -> str | None:
+    return f"has {size / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20} MiB" if size > MAX_BYTES else None
 
 
 def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
@@ -95,17 +102,12 @@ def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
 
     for directory, folders, names in os.walk(root / folder, onerror=unlisted):
         place = Path(directory).relative_to(root).as_posix()
-        rejected += [
-            Rejected(printable(f"{place}/{name}"), "is a symbolic link")
-            for name in folders
-            if os.path.islink(os.path.join(directory, name))
-        ]
-        for name in names:
-            file = f"{place}/{name}"
-            if printable(file) == file:
-                files.append(file)
-            else:
-                rejected.append(Rejected(printable(file), "its name is not valid UTF-8"))
+        linked = [f"{place}/{name}" for name in folders if os.path.islink(os.path.join(directory, name))]
+        rejected += [Rejected(printable(file), "is a symbolic link") for file in linked]
+        found = [f"{place}/{name}" for name in names]
+        files += [file for file in found if printable(file) == file]
+        unprintable = [printable(file) for file in found if printable(file) != file]
+        rejected += [Rejected(file, "its name is not valid UTF-8") for file in unprintable]
     return sorted(files), sorted(rejected)
 
 
