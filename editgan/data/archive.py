@@ -7,8 +7,7 @@ Layout (that of NVIDIA's dataset tool, with masks and attributes added):
     mask/00000.png       indexed PNG, pixel value = class number, palette = that of classes.json
     attributes.json      list of dicts, one per image
 
-Archives are reproducible byte for byte: entries are stored uncompressed (PNG is already compressed), in a fixed order
-and with a fixed timestamp. The same images always give the same bytes.
+The same images always give the same bytes: entries are stored uncompressed, in a fixed order, with a fixed timestamp.
 """
 
 from __future__ import annotations
@@ -183,18 +182,18 @@ def _load(path: Path | str, folder: str, mode: str, indices: Sequence[int] | Non
             kind = {"img": "images", "mask": "part masks"}[folder]
             raise ArchiveError(f"{path} holds no {kind}: entry {folder}/00000.png is missing")
         wanted = range(len(names)) if indices is None else [int(i) for i in indices]
+        if len(wanted) == 0:
+            raise ArchiveError(f"{path}: the list of indices is empty")
         pictures = None
         for row, index in enumerate(wanted):
             if not 0 <= index < len(names):
                 raise ArchiveError(f"{path} holds {len(names)} entries in {folder}/; index {index} does not exist")
             picture = _decode(archive, names[index], mode, path)
-            if pictures is None:
+            if pictures is None:  # one array from the start: a list of 20,000 pictures would need twice the memory
                 pictures = np.empty((len(wanted), *picture.shape), np.uint8)
             if picture.shape != pictures.shape[1:]:
                 raise ArchiveError(f"{path}: {names[index]} is {picture.shape}, the first one {pictures.shape[1:]}")
             pictures[row] = picture
-    if pictures is None:
-        raise ArchiveError(f"{path}: the list of indices is empty")
     return pictures
 
 

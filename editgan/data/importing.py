@@ -82,8 +82,8 @@ def import_photos(
         rejected = [*files.rejected, *rejected]
         agree_on_classes(into, classes)
         rows, masks, names, folders = {}, 0, set(), set()
-        for done, photo in enumerate(found):
-            name = f"{place}/{PurePosixPath(photo.file).with_suffix('.png').as_posix()}"
+        for done, photo in enumerate(found, 1):
+            name = f"{place}/{as_png(photo.file)}"
             above = {parent.as_posix() for parent in PurePosixPath(name).parents}
             try:
                 if name in names:
@@ -93,32 +93,38 @@ def import_photos(
                 names.add(name)
                 folders |= above
                 masks += write_one(files, photo, classes, into, name, detector, side)
-                rows[name] = {"yaw": yaw_of(detector, into / "images" / name)} | photo.attributes
-                rows[name] |= {"person": photo.person}
+                yaw = yaw_of(detector, into / "images" / name)
+                rows[name] = {"yaw": yaw} | photo.attributes | {"person": photo.person}
             except Unusable as reason:
                 rejected.append(Rejected(photo.file, str(reason)))
-            report(done + 1, len(found))
+            report(done, len(found))
     rejected, listed = sorted(set(rejected)), into / f"rejected_{place.replace('/', '_')}.csv"
     write_bytes(listed, rejected_csv(rejected))
     if not rows:
         raise UserError(
             f"{path}: no usable photo for collection {collection!r}; {listed} lists {len(rejected)} files with reasons"
         )
-    name_neutral(rows, place)
+    for row in rows.values():  # the neutral counterpart of a smiling photo: the picture made from it, if there is one
+        neutral = f"{place}/{as_png(row.pop('neutral', ''))}"
+        if neutral in rows:
+            row["neutral"] = neutral
     write_rows(into / "attributes.csv", rows, replace=f"{place}/")
     if len(classes.names) > 1:
         save_classes(into / "classes.json", classes)
     return Imported(len(rows), masks, rejected)
 
 
+def as_png(file: str) -> str:
+    return PurePosixPath(file).with_suffix(".png").as_posix() if file else ""
+
+
 def agree_on_classes(into: Path, classes: Classes) -> None:
     """Raises UserError if the folder has masks with other classes."""
     path = into / "classes.json"
-    if len(classes.names) > 1 and path.exists() and load_classes(path).names != classes.names:
-        raise UserError(
-            f"{path}: has the classes {', '.join(load_classes(path).names)}, but the collection has"
-            f" {', '.join(classes.names)}; import it into a separate folder"
-        )
+    known = load_classes(path).names if len(classes.names) > 1 and path.exists() else classes.names
+    if known != classes.names:
+        fault = f"has the classes {', '.join(known)}, but the collection has {', '.join(classes.names)}"
+        raise UserError(f"{path}: {fault}; import it into a separate folder")
 
 
 def write_one(
@@ -205,15 +211,6 @@ def crop_labels(labels: np.ndarray, face: Face, side: int, classes: int) -> np.n
         best[share > most + 1e-5] = label
         most = torch.maximum(most, share)
     return best.numpy()
-
-
-def name_neutral(rows: dict[str, dict], collection: str) -> None:
-    """Translate each smiling photo's neutral counterpart to the picture made from it, if there is one."""
-    for row in rows.values():
-        if "neutral" in row:
-            name = f"{collection}/{PurePosixPath(row.pop('neutral')).with_suffix('.png').as_posix()}"
-            if name in rows:
-                row["neutral"] = name
 
 
 def write_rows(path: Path, rows: dict[str, dict], replace: str) -> None:

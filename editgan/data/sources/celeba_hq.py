@@ -82,41 +82,29 @@ def list_pictures(root: Path) -> Listing:
         elif people and original not in people:
             reason = f"{original} has no row in {IDENTITY}"
         else:
-            reason = None
             found = tuple((masks[number][name], label) for label, name in enumerate(PARTS, 1) if name in masks[number])
-            items.append(
-                Item(
-                    file,
-                    masks=found,
-                    mask_side=MASK_SIDE,
-                    person=people.get(original),
-                    partition=PARTITIONS[partition[original]],
-                    attributes=as_heads_have(attributes[f"{number}.jpg"]),
-                )
-            )
-        if reason is not None:
-            rejected.append(Rejected(file, reason))
+            row, part = as_heads_have(attributes[f"{number}.jpg"]), PARTITIONS[partition[original]]
+            items.append(Item(file, found, MASK_SIDE, people.get(original), part, row))
+            continue
+        rejected.append(Rejected(file, reason))
     known = {f"{IMAGES}/{number}.jpg" for number in originals}
     rejected += [Rejected(file, f"has no row in {MAPPING}") for file in sorted(files - known)]
-    rejected += [
-        Rejected(f"{MASKS}/{number // 2000}/{number:05d}_*.png", "belong to no picture")
-        for number in sorted(masks.keys() - originals.keys())
-    ]
+    strays = [f"{MASKS}/{number // 2000}/{number:05d}_*.png" for number in sorted(masks.keys() - originals.keys())]
+    rejected += [Rejected(files, "belong to no picture") for files in strays]
     return Listing(items, rejected, CLASSES)
 
 
 def as_heads_have(row: dict[str, int]) -> dict:
     """Attributes under the names used for rendered heads, and CelebA's own ones as 1 or 0."""
-    attributes: dict = dict(row)
-
-    def number(name: str) -> float:
-        return float(row[name])
-
-    attributes |= {"smile": number("Smiling"), "mouth_open": number("Mouth_Slightly_Open")}
-    attributes |= {"masculine": number("Male"), "age": 0.5 if row["Young"] else 1.0}
     beard = "goatee" if row["Goatee"] else "moustache" if row["Mustache"] else "full"
-    attributes |= {"beard": "none" if row["No_Beard"] else beard, "glasses": "some" if row["Eyeglasses"] else "none"}
-    return attributes
+    return row | {
+        "smile": float(row["Smiling"]),
+        "mouth_open": float(row["Mouth_Slightly_Open"]),
+        "masculine": float(row["Male"]),
+        "age": 0.5 if row["Young"] else 1.0,
+        "beard": "none" if row["No_Beard"] else beard,
+        "glasses": "some" if row["Eyeglasses"] else "none",
+    }
 
 
 def _rows(root: Path, file: str, cells: int, header: bool = False) -> list[list[str]]:
@@ -149,9 +137,8 @@ def _attributes(root: Path) -> dict[str, dict[str, int]]:
     rows = {}
     for row in filter(None, lines[2:]):
         if len(row) != len(names) + 1 or not set(row[1:]) <= {"1", "-1"}:
-            raise UserError(
-                f"{root / ATTRIBUTES}: the row of {row[0]} does not have the published format; fetch the file again"
-            )
+            fault = f"the row of {row[0]} does not have the published format"
+            raise UserError(f"{root / ATTRIBUTES}: {fault}; fetch the file again")
         rows[row[0]] = {name: int(value == "1") for name, value in zip(names, row[1:], strict=True)}
     return rows
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from editgan.data.archive import Classes, load_classes
-from editgan.data.sources.listing import Item, Listing, Rejected, files_below, read_text
+from editgan.data.sources.listing import Item, Listing, Rejected, files_below, leads_out, read_text
 from editgan.errors import UserError
 
 IMAGES, MASKS, CLASSES, TABLE = "images", "masks", "classes.json", "attributes.csv"
@@ -39,54 +39,41 @@ def list_pictures(root: Path) -> Listing:
     masks, classes = _masks(root, rejected)
     table = _table(root, rejected)
     refused = {file for file, _ in rejected}  # because of their row
-    items, names = [], set()
-    for file in files:
-        name = file.removeprefix(f"{IMAGES}/")
-        stem, ending = (name[: name.rfind(".")], name[name.rfind(".") :]) if "." in name else (name, "")
-        if ending.lower() not in ENDINGS:
+    names = [file.removeprefix(f"{IMAGES}/") for file in files]
+    items, stems = [], set()
+    for file, name in zip(files, names, strict=True):
+        stem, dot, ending = name.rpartition(".")
+        if (dot + ending).lower() not in ENDINGS:
             rejected.append(Rejected(file, f"is not a picture: supported extensions are {', '.join(ENDINGS)}"))
-        elif stem in names:
+        elif stem in stems:
             rejected.append(Rejected(file, "another picture has the same name with another extension"))
         elif table is not None and name not in table:
-            if file not in refused:
-                rejected.append(Rejected(file, f"has no row in {TABLE}"))
+            rejected += [] if file in refused else [Rejected(file, f"has no row in {TABLE}")]
         else:
-            names.add(stem)
-            row = dict(table[name]) if table is not None else {}
-            mask = f"{MASKS}/{stem}.png"
+            stems.add(stem)
+            row, mask = dict((table or {}).get(name, {})), f"{MASKS}/{stem}.png"
             found = ((mask, None),) if mask in masks else ()
             person, partition = row.pop("person", None), row.pop("partition", None)
             items.append(Item(file, masks=found, person=person, partition=partition, attributes=row))
-    items = _of_one_partition(items, rejected)
-    stems = {file.removeprefix(f"{IMAGES}/").rpartition(".")[0] for file in files}
-    rejected += [
-        Rejected(mask, "belongs to no picture")
-        for mask in sorted(masks)
-        if mask.removeprefix(f"{MASKS}/").removesuffix(".png") not in stems
-    ]
-    present = {file.removeprefix(f"{IMAGES}/") for file in files}
-    rejected += [
-        Rejected(f"{IMAGES}/{name}", f"has a row in {TABLE}, but the file does not exist")
-        for name in (table or {})
-        if name not in present
-    ]
-    return Listing(items, rejected, classes)
+    expected = {f"{MASKS}/{name.rpartition('.')[0]}.png" for name in names}
+    rejected += [Rejected(mask, "belongs to no picture") for mask in sorted(masks - expected)]
+    absent = [name for name in table or {} if name not in set(names)]
+    rejected += [Rejected(f"{IMAGES}/{name}", f"has a row in {TABLE}, but the file does not exist") for name in absent]
+    return Listing(_of_one_partition(items, rejected), rejected, classes)
 
 
 def _of_one_partition(items: list[Item], rejected: list[Rejected]) -> list[Item]:
     """Drop people whose pictures are in several partitions: they would be in training and in test."""
-    partitions: dict[str, set[str]] = {}
+    partitions: dict[str | None, set[str]] = {}
     for item in items:
-        if item.person is not None:
-            partitions.setdefault(item.person, set()).add(item.partition or "none")
+        partitions.setdefault(item.person, set()).add(item.partition or "none")
     kept = []
     for item in items:
-        of_person = sorted(partitions.get(item.person, ()))
-        if len(of_person) > 1:
-            reason = f"{TABLE} has pictures of {item.person!r} in several partitions: {', '.join(of_person)}"
-            rejected.append(Rejected(item.file, reason))
-        else:
+        if item.person is None or len(partitions[item.person]) == 1:
             kept.append(item)
+            continue
+        listed = ", ".join(sorted(partitions[item.person]))
+        rejected.append(Rejected(item.file, f"{TABLE} has pictures of {item.person!r} in several partitions: {listed}"))
     return kept
 
 
@@ -134,7 +121,7 @@ def parse_table(text: str, path: Path, rejected: list[Rejected], place: str = ""
     for number, cells in enumerate(lines, 2):
         file = cells["file"]
         try:
-            if file.startswith("/") or ".." in file.split("/") or "\\" in file:
+            if leads_out(file):
                 raise ValueError("its path leads out of the folder")
             if file in seen:
                 rows.pop(file, None)  # it is unknown which row is right
