@@ -10,10 +10,12 @@ from PIL import Image
 
 from editgan.config import Params
 from editgan.data import stage
+from editgan.data.archive import load_attributes
 from editgan.data.sources import celeba_hq
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
 
+SPLITS = ("train", "pool", "val", "test", "reference")
 COUNTS = {"train": 24, "pool": 8, "few_shot": 4, "val": 8, "test": 4, "reference": 6}
 CLASSES = '[{"name": "background", "colour": [0, 0, 0]}, {"name": "face", "colour": [250, 200, 150]}]'
 BOXES = {  # parts of the drawn face, top, left, bottom, right in 64ths of the side
@@ -117,3 +119,14 @@ def make_data(project: Path, params: Params, source: str, folder: Path, **counts
         )
     )
     return out
+
+
+def attributes_of(out: Path, split: str) -> list[dict]:
+    return load_attributes(out / ("train_labels.zip" if split == "train" else f"{split}.zip"))
+
+
+def rejected(out: Path) -> dict[str, str]:
+    with (out / "rejected.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["file", "reason"]
+    return dict(rows[1:])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from editgan.config import load_params
 from editgan.data.archive import Classes
-from editgan.data.reading import Unusable, read_labels, read_one
+from editgan.data.reading import Unusable, majority, pose, read_labels, read_one
 from editgan.data.sources import celeba_hq, folder
 from editgan.data.sources.listing import Item, files_below, rejected_csv
 from editgan.errors import UserError
@@ -178,3 +178,21 @@ def test_empty_folder_is_told_and_leaves_nothing(tmp_path, project_root):
     with pytest.raises(UserError, match="too few pictures: 0 are usable"):
         make_data(tmp_path, params, "folder", tmp_path / "own")
     assert [path.name for path in (tmp_path / "outputs/data").iterdir()] == ["rejected.csv"]
+
+
+def test_majority_takes_the_label_that_covers_most():
+    labels = np.array([[1, 1, 2, 2], [1, 0, 2, 3], [0, 0, 3, 3], [0, 4, 4, 3]], np.uint8)
+    np.testing.assert_array_equal(majority(labels, 2), [[1, 2], [0, 3]])
+    np.testing.assert_array_equal(majority(labels, 4), labels)
+
+
+def test_pose_is_read_off_the_mask():
+    names, mask = ("background", "left_eye", "right_eye", "nose"), np.zeros((64, 64), np.uint8)
+    mask[20:22, 20:22], mask[20:22, 40:42], mask[30:32, 30:32] = 1, 2, 3
+    assert pose(mask, names) == {"yaw": 0.0, "roll": 0.0}
+    turned = mask.copy()
+    turned[30:32, 30:32], turned[30:32, 33:35] = 0, 3
+    assert pose(turned, names)["yaw"] > 0.3
+    mask[mask == 3] = 0
+    assert pose(mask, names)["pitch"] > 1.5, "a hidden nose"
+    assert pose(mask, names[:2]) == {}

@@ -9,8 +9,8 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path, PurePosixPath
 
 from editgan.assets.manifest import Archive, Network
@@ -23,24 +23,15 @@ PARALLEL = 4
 
 
 def fetch_archives(
-    archives: list[Archive], *, cache: Path, by_hand: Path, progress: Callable[[Archive], None] = lambda archive: None
-) -> tuple[dict[Archive, Path], dict[Archive, UserError]]:
-    """Download archives to `cache`, several in parallel; `progress` is called after each.
-
-    Returns:
-        the path of each archive, or the error.
-    """
-    arrived, failed = {}, {}
+    archives: Iterable[Archive], *, cache: Path, by_hand: Path, progress: Callable[[str], None]
+) -> dict[Archive, Future[Path]]:
+    """Fetch archives, several in parallel; `result()` of each is its path, or raises UserError."""
     with ThreadPoolExecutor(PARALLEL) as pool:
         tasks = {pool.submit(fetch_archive, archive, cache=cache, by_hand=by_hand): archive for archive in archives}
         for task in as_completed(tasks):
-            archive = tasks[task]
-            try:
-                arrived[archive] = task.result()
-                progress(archive)
-            except UserError as error:
-                failed[archive] = error
-    return arrived, failed
+            if task.exception() is None:
+                progress(f"{tasks[task].package} fetched")
+    return {archive: task for task, archive in tasks.items()}
 
 
 def fetch_archive(archive: Archive, *, cache: Path, by_hand: Path) -> Path:

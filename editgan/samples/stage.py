@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from editgan.assets.inference import for_inference
 from editgan.assets.load import load_network
@@ -54,17 +54,17 @@ def run(context: StageContext) -> None:
         metrics[name] |= judge(rows[name][:JUDGED_IMAGES], name, context)
     lpips = load_network(DISTANCE, context.input("assets")).to(device)
     context.run.progress(0, 1, "path length", "neighbours in W")
-    metrics[SAMPLES][f"ppl{thousands(params.path_pairs)}_{DISTANCE}"] = perceptual_path_length(
-        G,
-        lpips,
-        pairs=params.path_pairs,
-        batch=BATCH,
-        device=device,
-        rng=generator_for(context.params.seed, "samples", "path"),
-    )
+    rng = generator_for(context.params.seed, "samples", "path")
+    length = perceptual_path_length(G, lpips, pairs=params.path_pairs, batch=BATCH, device=device, rng=rng)
+    metrics[SAMPLES][f"ppl{thousands(params.path_pairs)}_{DISTANCE}"] = length
     metrics |= heads_apart(context)
-    copies = nearest(rows[SAMPLES][:NEAREST], images, context)
-    write(context, round_all(metrics | copies))
+    metrics |= nearest(rows[SAMPLES][:NEAREST], images, context)
+    metrics = {row: {name: round(value, DIGITS) for name, value in of.items()} for row, of in metrics.items()}
+    write_json(context.out / "metrics.json", metrics)
+    write_bytes(context.out / "table.md", report(metrics, params).encode())
+    context.run.log_metrics({f"{row}.{name}": value for row, of in metrics.items() for name, value in of.items()})
+    context.run.log_file(context.out / "table.md")
+    context.run.log_image(context.out / "nearest.png", "nearest")
 
 
 def draw(G: Generator, count: int, context: StageContext) -> Tensor:
@@ -80,33 +80,30 @@ def draw(G: Generator, count: int, context: StageContext) -> Tensor:
 
 def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -> dict[str, dict[str, float]]:
     """FID, KID, precision and recall of each row against the reference images, with both feature networks."""
-    total, done = 2 * len(reference) * (len(rows) + 1), 0
+    sets, seed = {"the reference": reference} | rows, context.params.seed
+    total, done = 2 * sum(map(len, sets.values())), 0
     figures: dict[str, dict[str, float]] = {name: {} for name in rows}
-    for kind, features_of in feature_functions(context).items():
+    for kind, function in feature_functions(context).items():
+        found = {}
+        for name, images in sets.items():
 
-        def features(images: Tensor, name: str, kind: str = kind, function: Features = features_of) -> Tensor:
-            nonlocal done
+            def show(count: int, before: int = done, message: str = f"{kind} features of {name}") -> None:
+                context.run.progress(before + count, total, "images", message)
 
-            def show(count: int) -> None:
-                context.run.progress(done + count, total, "images", f"{kind} features of {name}")
-
-            found = measure(function, images, device=context.device, batch=BATCH, on_batch=show)
+            found[name] = measure(function, images, device=context.device, batch=BATCH, on_batch=show)  # float64 [N, D]
             done += len(images)
-            return found  # float64 [N, D]
-
-        real = features(reference, "the reference")
-        scale = standardised_by(real) if kind == SECOND_FEATURES else lambda found: found
-        real = scale(real)
-        known = Reference.of(real, count=len(real), seed=context.params.seed)
+        if kind == SECOND_FEATURES:
+            scale = standardised_by(found["the reference"])
+            found = {name: scale(features) for name, features in found.items()}
+        real = found.pop("the reference")
+        check_packages(next(iter(found.values())), real, seed=seed)
+        known = Reference.of(real, count=len(real), seed=seed)
         suffix = f"{thousands(len(reference))}_{kind}"
-        for index, (name, images) in enumerate(rows.items()):
-            mine = scale(features(images, name))
-            if index == 0:
-                check_packages(mine, real, seed=context.params.seed)
+        for name, mine in found.items():
             precision, recall = precision_and_recall(mine.float(), real.float(), NEIGHBOURS)
             figures[name] |= {
                 f"fid{suffix}": known.fid(mine),
-                f"kid{suffix}": known.kid(mine, seed=context.params.seed),
+                f"kid{suffix}": known.kid(mine, seed=seed),
                 f"precision{suffix}": precision,
                 f"recall{suffix}": recall,
             }
@@ -119,11 +116,11 @@ def feature_functions(context: StageContext) -> dict[str, Features]:
     The generator's projected discriminator uses EfficientNet-Lite1, which is related to the first network. The second,
     AlexNet, is unrelated to all training networks: if the two disagree, trust AlexNet.
     """
-    assets = context.input("assets")
-    return {
-        FEATURES: for_inference(load_network(FEATURES, assets)).to(context.device),
-        SECOND_FEATURES: for_inference(load_network(DISTANCE, assets)).to(context.device).spread,
-    }
+    return {FEATURES: judging(FEATURES, context), SECOND_FEATURES: judging(DISTANCE, context).spread}
+
+
+def judging(name: str, context: StageContext) -> nn.Module:
+    return for_inference(load_network(name, context.input("assets"))).to(context.device)
 
 
 def standardised_by(reference: Tensor) -> Features:
@@ -135,18 +132,17 @@ def standardised_by(reference: Tensor) -> Features:
 
 def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
     """Percent of images in which the detector finds a face, and which each expression network calls smiling."""
-    batch, device, assets = BATCH, context.device, context.input("assets")
-    detector, count = for_inference(load_network(DETECTOR, assets)).to(device), thousands(len(images))
+    count = thousands(len(images))
 
-    def show(done: int) -> None:
-        context.run.progress(done, len(images), "images", f"judging {name}")
+    def percent(function: Features, threshold: float) -> float:
+        show = lambda done: context.run.progress(done, len(images), "images", f"judging {name}")  # noqa: E731
+        found = measure(function, images, device=context.device, batch=BATCH, on_batch=show)
+        return 100 * float((found >= threshold).double().mean())
 
-    scores = measure(lambda x: detector.detect(x)[0], images, device=device, batch=batch)
-    figures = {f"face{count}_{DETECTOR}": 100 * float((scores >= DETECTED).double().mean())}
+    detector = judging(DETECTOR, context)
+    figures = {f"face{count}_{DETECTOR}": percent(lambda x: detector.detect(x)[0], DETECTED)}
     for network in SMILE_NETWORKS:
-        smile = for_inference(load_network(network, assets)).to(device).smile
-        smiling = measure(smile, images, device=device, batch=batch, on_batch=show) >= SMILE_THRESHOLD
-        figures[f"smiling{count}_{network}"] = 100 * float(smiling.double().mean())
+        figures[f"smiling{count}_{network}"] = percent(judging(network, context).smile, SMILE_THRESHOLD)
     return figures
 
 
@@ -155,11 +151,9 @@ def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
     data = context.input("data")
     if count(data / "test_smiling.zip") == 0:
         return {}
-    network = for_inference(load_network(FEATURES, context.input("assets"))).to(context.device)
-    both = [
-        measure(network, torch.from_numpy(load_images(data / name)), device=context.device, batch=BATCH)
-        for name in ("test.zip", "test_smiling.zip")
-    ]
+    network = judging(FEATURES, context)
+    pictures = (torch.from_numpy(load_images(data / name)) for name in ("test.zip", "test_smiling.zip"))
+    both = [measure(network, images, device=context.device, batch=BATCH) for images in pictures]
     name = f"kid{thousands(len(both[0]))}_{FEATURES}"
     return {NEUTRAL_TO_SMILING: {name: kernel_distance(*both, subsets=KID_SUBSETS, seed=context.params.seed)}}
 
@@ -169,27 +163,13 @@ def nearest(samples: Tensor, images: Tensor, context: StageContext) -> dict[str,
     unseen = torch.from_numpy(load_images(context.input("data") / "test.zip", range(len(samples))))
     found, errors = nearest_images(samples, images)
     save_png(context.out / "nearest.png", labelled_grid({"sample": samples, "nearest in training": found}))
-    _, unseen_errors = nearest_images(unseen, images)
-    count, sides = len(samples), {"samples": errors, "unseen_real": unseen_errors}
     figures = {}
-    for side, found in sides.items():
-        figures[f"{side}_l2_to_nearest{count}"] = float(found.mean())
-        figures[f"{side}_least_l2_to_nearest{count}"] = float(found.min())
+    for side, distances in {"samples": errors, "unseen_real": nearest_images(unseen, images)[1]}.items():
+        figures[f"{side}_l2_to_nearest{len(samples)}"] = float(distances.mean())
+        figures[f"{side}_least_l2_to_nearest{len(samples)}"] = float(distances.min())
     return {"copies": figures}
-
-
-def write(context: StageContext, metrics: dict[str, dict[str, float]]) -> None:
-    write_json(context.out / "metrics.json", metrics)
-    write_bytes(context.out / "table.md", report(metrics, context.params.samples).encode())
-    context.run.log_metrics({f"{row}.{name}": value for row, of in metrics.items() for name, value in of.items()})
-    context.run.log_file(context.out / "table.md")
-    context.run.log_image(context.out / "nearest.png", "nearest")
 
 
 def thousands(count: int) -> str:
     """5000 -> "5k", 400 -> "400", as used in metric names."""
     return f"{count // 1000}k" if count % 1000 == 0 else str(count)
-
-
-def round_all(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {row: {name: round(value, DIGITS) for name, value in of.items()} for row, of in metrics.items()}
