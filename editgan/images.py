@@ -110,10 +110,9 @@ def save_mask(path: str | Path, mask: Tensor, palette: np.ndarray) -> Path:
     return save_png(path, picture)
 
 
-def overlay(images: Tensor, masks: Tensor, palette: Tensor, opacity: float = 0.5) -> Tensor:
-    """Blend images with their part colours: uint8 [N, 3, H, W], labels [N, H, W] -> uint8 [N, 3, H, W]."""
-    colours = colourize(masks, palette).float()
-    return (images.float().lerp(colours, opacity)).round().to(torch.uint8)
+def overlay(images: Tensor, masks: Tensor, palette: Tensor) -> Tensor:
+    """Half images, half their part colours: uint8 [N, 3, H, W], labels [N, H, W] -> uint8 [N, 3, H, W]."""
+    return images.float().lerp(colourize(masks, palette).float(), 0.5).round().to(torch.uint8)
 
 
 def save_png(path: str | Path, image: Image.Image) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
 
 import numpy as np
 
-from editgan.data.mesh import HeadMesh, axis_folder
+from editgan.data.mesh import HeadMesh
 
 Colour = tuple[float, float, float]  # sRGB, 0..1
 
@@ -76,8 +77,8 @@ class Identity:
     trim: Colour
 
 
-def sample_identity(mesh: HeadMesh, rng: np.random.Generator, **wanted) -> Identity:
-    """Draw an identity. `wanted` overrides fields after sampling, so the random stream does not depend on it."""
+def sample_identity(mesh: HeadMesh, rng: np.random.Generator) -> Identity:
+    """Draw an identity."""
     masculine = float(np.clip(rng.beta(0.35, 0.35), 0, 1))
     age = float(rng.choice([rng.uniform(0.15, 0.4), rng.uniform(0.5, 0.7), rng.uniform(0.7, 0.9)], p=[0.1, 0.5, 0.4]))
     origin = rng.dirichlet([0.35, 0.35, 0.35])  # african, asian, caucasian
@@ -109,7 +110,7 @@ def sample_identity(mesh: HeadMesh, rng: np.random.Generator, **wanted) -> Ident
     glasses = rng.choice(["none", "round", "square", "oval"], p=[0.84, 0.05, 0.06, 0.05])
     hue = rng.uniform(0, 1)
     clothing = hsv(hue, rng.uniform(0, 0.75), rng.uniform(0.15, 0.95))
-    identity = Identity(
+    return Identity(
         weights=weights,
         masculine=masculine,
         age=age,
@@ -139,7 +140,6 @@ def sample_identity(mesh: HeadMesh, rng: np.random.Generator, **wanted) -> Ident
         collar=str(rng.choice(["crew", "v", "turtleneck", "shirt"], p=[0.4, 0.25, 0.15, 0.2])),
         trim=hsv(hue + rng.uniform(0.3, 0.7), rng.uniform(0, 0.6), rng.uniform(0.2, 0.98)),
     )
-    return replace(identity, **wanted)
 
 
 def _macro_weights(
@@ -168,7 +168,7 @@ def _macro_weights(
 
 def _spread(target: str) -> float:
     """Standard deviation of a shape axis."""
-    folder = axis_folder(target)
+    folder = re.match(r"[a-z]+", target).group()  # the part of the face that it shapes
     if "scale-depth" in target and folder == "mouth" or "prognathism" in target or "jaw-drop" in target:
         return 0.25
     if "trans-in" in target or "trans-out" in target:

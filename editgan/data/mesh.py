@@ -6,7 +6,6 @@ same vertices, so a rest position identifies a point on the skin for any head sh
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
@@ -87,11 +86,11 @@ class HeadMesh:
 
 
 @cache
-def load_head_mesh(path: Path = MESH_PATH) -> HeadMesh:
+def load_head_mesh() -> HeadMesh:
     """Read heads.npz. Raises FileNotFoundError if it is missing."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; restore it from git or run scripts/build_head_mesh.py")
-    with np.load(path, allow_pickle=False) as data:
+    if not MESH_PATH.is_file():
+        raise FileNotFoundError(f"{MESH_PATH} is missing; restore it from git or run scripts/build_head_mesh.py")
+    with np.load(MESH_PATH, allow_pickle=False) as data:
         arrays = {name: data[name] for name in data.files}
     targets = {str(name): number for number, name in enumerate(arrays["target_names"])}
     column = np.repeat(np.arange(len(targets)), np.diff(arrays["target_starts"]))  # [M]
@@ -125,8 +124,3 @@ def shape_axes(names: list[str]) -> list[tuple[str, str | None]]:
         elif end not in OPPOSITES.values() or not any(f"{stem}-{k}" in names for k in OPPOSITES):
             axes.append((name, None))
     return axes
-
-
-def axis_folder(name: str) -> str:
-    """Part of the face that a target shapes: nose, mouth, ..."""
-    return re.match(r"[a-z]+", name).group()

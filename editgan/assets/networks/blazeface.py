@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from editgan.assets.networks.same_padding import pad_same
 
 SIZE = 128
+MARGIN = 0.25  # of edge pixels on every side, as a share of the side: for faces that fill their picture
 # (input channels, output channels, stride) of the blocks
 BLOCKS = (
     (24, 24, 1), (24, 28, 1), (28, 32, 2), (32, 36, 1), (36, 42, 1), (42, 48, 2), (48, 56, 1), (56, 64, 1), (64, 72, 1),
@@ -61,18 +62,14 @@ class BlazeFace(nn.Module):
         return scores, places + self.anchors[:, None] * relative_to_anchor
 
     @torch.no_grad()
-    def detect(self, images: Tensor, margin: float = 0.25) -> tuple[Tensor, Tensor]:
+    def detect(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The best face of every image.
-
-        Args:
-            margin: padding with edge pixels on every side, relative to the longer side, so a face that fills its
-                picture has the size that the network was trained for.
 
         Returns:
             scores [N] in [0, 1] and landmarks [N, 6, 2] in pixels: the four of module `alignment`, right and left ear.
         """
         height, width = images.shape[2:]
-        side = round(max(height, width) * (1 + 2 * margin))
+        side = round(max(height, width) * (1 + 2 * MARGIN))
         left, top = (side - width) // 2, (side - height) // 2
         pads = (left, side - width - left, top, side - height - top)
         square = F.pad(images, pads, mode="replicate")

@@ -55,9 +55,9 @@ class Lpips(nn.Module):
         """The last feature map before normalisation, averaged over positions: [N, 512] (vgg) or [N, 256] (alex)."""
         return self._trunk(images)[-1].mean((2, 3))
 
-    def spread(self, images: Tensor, size: int = 224) -> Tensor:
-        """Mean and standard deviation over positions of the last feature map of images resized to `size`: [N, 2 C]."""
-        images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    def spread(self, images: Tensor) -> Tensor:
+        """Mean and standard deviation over positions of the last feature map of images resized to 224 px: [N, 2 C]."""
+        images = F.interpolate(images, size=(224, 224), mode="bicubic", antialias=True, align_corners=False)
         last = self.features(images.clamp(-1, 1))[-1].flatten(2)  # [N, C, positions]
         return torch.cat([last.mean(2), last.std(2)], dim=1)
 

@@ -128,14 +128,13 @@ def draw_parts(outlines: Mapping[int, Sequence[np.ndarray]], size: tuple[int, in
     return np.asarray(large)[OVERSAMPLING // 2 :: OVERSAMPLING, OVERSAMPLING // 2 :: OVERSAMPLING].copy()
 
 
-def smooth(points: np.ndarray, closed: bool = False, between: int = 8) -> np.ndarray:
+def smooth(points: np.ndarray, between: int = 8) -> np.ndarray:
     """A Catmull-Rom curve through points [P, 2], with `between` samples per segment.  # [Q, 2]"""
     if len(points) < 3:
         return points
-    first, last = (points[-1:], points[:1]) if closed else (points[:1], points[-1:])
-    p = np.concatenate([first, points, last] + ([points[1:2]] if closed else []))
+    p = np.concatenate([points[:1], points, points[-1:]])
     t = (np.arange(between) / between)[:, None]
     parts = []
     for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True):
         parts.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
-    return np.concatenate(parts if closed else [*parts, points[-1:]])
+    return np.concatenate([*parts, points[-1:]])
