@@ -26,7 +26,7 @@ def finds_one_face(monkeypatch):
         return [Face(points=SQUARE.clone(), score=0.9)] if photo.pixels.any() else []
 
     monkeypatch.setattr(importing, "find_faces", find)
-    monkeypatch.setattr(importing, "yaw_of", lambda detector, path: 0.0)
+    monkeypatch.setattr(importing, "yaw_of", lambda detector, picture: 0.0)
 
 
 def picture(seed: int = 0, size: int = SIZE, kind: str = "JPEG") -> bytes:

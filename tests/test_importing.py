@@ -276,13 +276,14 @@ def test_real_collections(photos, tmp_path, assets_dir):
     assert made.pictures == made.masks == 2
 
 
-def test_yaw_comes_from_how_far_the_nose_is_off_the_middle_of_the_eyes(tmp_path, monkeypatch):
+def test_yaw_comes_from_how_far_the_nose_is_off_the_middle_of_the_eyes(monkeypatch):
     monkeypatch.undo()  # what the fixture stands in for
-    Image.new("RGB", (8, 8)).save(tmp_path / "face.png")
 
     class Detector:
         def detect(self, images):
             eyes_and_nose = torch.tensor([[2.0, 3.0], [6.0, 3.0], [4.0 + 4 * 0.75 * 0.5, 5.0]])
             return torch.ones(1), torch.cat([eyes_and_nose, torch.zeros(3, 2)])[None]
 
-    assert importing.yaw_of(Detector(), tmp_path / "face.png") == pytest.approx(np.arctan(0.5), abs=1e-4)
+    assert importing.yaw_of(Detector(), torch.zeros(3, 8, 8, dtype=torch.uint8)) == pytest.approx(
+        np.arctan(0.5), abs=1e-4
+    )

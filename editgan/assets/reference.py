@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from editgan.assets.fetch import check_sha256
 from editgan.assets.networks.ir_se50 import IrSe50
@@ -14,7 +14,7 @@ from editgan.runtime.environment import home_project
 REMEDY = "to run without it, set its key in section `assets` of the params to null"
 
 
-def load_reference_inception(path: str | Path, sha256: str | None = None) -> torch.nn.Module:
+def load_reference_inception(path: str | Path, sha256: str | None = None) -> nn.Module:
     """FID's Inception from pt_inception-2015-12-05-6726825d.pth: float [-1, 1] images -> [N, 2048].
 
     Raises:
@@ -24,21 +24,19 @@ def load_reference_inception(path: str | Path, sha256: str | None = None) -> tor
 
     weights = read_state_dict(path, sha256)
     try:
-        return ReferenceInception(weights=weights).eval().requires_grad_(False)
+        network = ReferenceInception(weights=weights)
     except RuntimeError as error:
-        raise UserError(
-            f"{path}: not the Inception network of FID ({error}); expected pt_inception-2015-12-05-6726825d.pth"
-        ) from error
+        raise UserError(f"{path}: not the Inception network of FID ({error}); {REMEDY}") from error
+    return network.eval().requires_grad_(False)
 
 
-def load_ir_se50(path: str | Path, sha256: str | None = None) -> torch.nn.Module:
+def load_ir_se50(path: str | Path, sha256: str | None = None) -> nn.Module:
     """The ArcFace IR-SE50 from model_ir_se50.pth (TreB1eN/InsightFace_Pytorch): float [-1, 1] images -> [N, 512].
 
     Raises:
         UserError: the file is missing, altered, not a state dict, or of another network.
     """
-    weights = read_state_dict(path, sha256)
-    network = IrSe50()
+    weights, network = read_state_dict(path, sha256), IrSe50()
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -10,8 +10,6 @@ Layout (that of NVIDIA's dataset tool, with masks and attributes added):
 The same images always give the same bytes: entries are stored uncompressed, in a fixed order, with a fixed timestamp.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -3,8 +3,6 @@
 All pictures of a person belong to one split, so no person appears both in training and in validation or test.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Shared by rendered and read pictures: blocks of them in the work folder, and the archives of the splits."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

@@ -5,8 +5,6 @@ hair adds a curtain that hangs from the shell; a bun adds a ball. Angles run aro
 both sides alike, from the front (0) over the ears (90) to the back (180 degrees).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cache
 

@@ -1,7 +1,5 @@
 """The identity of a head: shape, skin, hair, brows, eyes, beard, glasses and clothes, drawn from a random stream."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ one folder. Several collections can share a folder if their masks have the same 
 each picture stores in its metadata what it was made from. The tables are written at the end.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io
@@ -22,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from editgan.assets.alignment import HEADS, align
 from editgan.assets.networks.blazeface import BlazeFace
@@ -92,9 +91,9 @@ def import_photos(
                     raise Unusable("its output would have the name of an existing folder")
                 names.add(name)
                 folders |= above
-                masks += write_one(files, photo, classes, into, name, detector, side)
-                yaw = yaw_of(detector, into / "images" / name)
-                rows[name] = {"yaw": yaw} | photo.attributes | {"person": photo.person}
+                picture, masked = make_one(files, photo, classes, into, name, detector, side)
+                rows[name] = {"yaw": yaw_of(detector, picture)} | photo.attributes | {"person": photo.person}
+                masks += masked
             except Unusable as reason:
                 rejected.append(Rejected(photo.file, str(reason)))
             report(done, len(found))
@@ -127,10 +126,10 @@ def agree_on_classes(into: Path, classes: Classes) -> None:
         raise UserError(f"{path}: {fault}; import it into a separate folder")
 
 
-def write_one(
+def make_one(
     files: Files, photo: Found, classes: Classes, into: Path, name: str, detector: BlazeFace, side: int
-) -> bool:
-    """Write the picture and mask of a photo unless they exist; returns whether it has a mask.
+) -> tuple[Tensor, bool]:
+    """Write the picture and mask of a photo unless they exist; returns uint8 [3, H, W] and whether it has a mask.
 
     Raises:
         Unusable: the photo is rejected; the message is the reason.
@@ -143,8 +142,9 @@ def write_one(
         raise Unusable(f"cannot be read ({error})") from None
     origin = hashlib.sha256(content)
     origin.update(b"" if labels is None else labels.tobytes())
-    if made_of(target) == (side, origin.hexdigest()):
-        return labels is not None
+    picture = made_before(target, side, origin.hexdigest())
+    if picture is not None:
+        return picture, labels is not None
     whole = decode_photo(io.BytesIO(content))
     face = central_face(detector, whole, side)
     if labels is None:
@@ -153,17 +153,17 @@ def write_one(
         raise Unusable(f"its mask is {labels.shape[1]}x{labels.shape[0]}, which is not the photo's size")
     else:
         write_bytes(mask, encode_mask(crop_labels(labels, face, side, len(classes.names)), classes.palette))
-    picture = crop_face(whole, face, side).permute(1, 2, 0).numpy()
-    write_bytes(target, encode_image(picture, origin.hexdigest()))
-    return labels is not None
+    pixels = crop_face(whole, face, side).permute(1, 2, 0).contiguous()  # [side, side, 3]
+    write_bytes(target, encode_image(pixels.numpy(), origin.hexdigest()))
+    return pixels.permute(2, 0, 1), labels is not None
 
 
-def made_of(path: Path) -> tuple[int, str | None] | None:
-    """Side and origin of the picture that an earlier import wrote; None if it is missing or damaged."""
+def made_before(path: Path, side: int, origin: str) -> Tensor | None:
+    """The picture if an earlier import wrote it from the same photo."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            picture.load()
-            return picture.width, picture.text.get("origin")
+            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+            return pixels if (picture.width, picture.text.get("origin")) == (side, origin) else None
     except Exception:  # decoding a damaged file may raise any exception
         return None
 
@@ -190,11 +190,9 @@ def central_face(detector: BlazeFace, photo: Photo, side: int) -> Face:
     return face
 
 
-def yaw_of(detector: BlazeFace, path: Path) -> float:
+def yaw_of(detector: BlazeFace, picture: Tensor) -> float:
     """Approximate yaw of an aligned picture in radians; the error on rendered heads is about 2 degrees."""
-    with Image.open(path) as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-    _, points = detector.detect(to_float(pixels[None]))
+    _, points = detector.detect(to_float(picture[None]))
     first, second, nose = points[0, :3]
     across = second - first
     shift = float((nose - (first + second) / 2) @ across / across.square().sum().clamp(min=1e-6))

@@ -4,8 +4,6 @@ Positions are in decimetres: x to the person's left, y up, z forward. `rest` is 
 same vertices, so a rest position identifies a point on the skin for any head shape.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path

@@ -4,8 +4,6 @@ Brows, beards, collars and the borders between parts are painted on the base hea
 any shape, expression and pose.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pictures of a source (a folder or CelebA-HQ): read, checked, assigned to splits."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

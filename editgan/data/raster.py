@@ -1,7 +1,5 @@
 """A z-buffer for triangle meshes in plain numpy, without a Python loop over triangles."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Files are not trusted: a faulty file is reported with a reason, and reading continues with the next one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

@@ -1,7 +1,5 @@
 """Render one picture and its part mask: the painted mesh with camera, light and background."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from editgan.data.hair import glasses_meshes, hair_meshes, smoothstep

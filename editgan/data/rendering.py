@@ -1,7 +1,5 @@
 """Render heads: the splits of stage `data`, and on demand the training heads (module `training`)."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What varies between pictures of one head: facial expression and view."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Heads of each split. Head `index` of a split does not depend on order, process or number of workers."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass, replace
 
@@ -17,23 +15,13 @@ IDENTITIES_PER_STREAM = 1_000_000
 
 # The labelled heads cover every part class: each row fixes the hair, beard, glasses and smile of one head.
 FEW_SHOT = (
-    ("short", "none", "none", 0.0),
-    ("long", "none", "none", 0.95),
-    ("receding", "full", "none", 0.0),
-    ("bun", "none", "round", 0.0),
-    ("curly", "none", "none", 0.9),
-    ("side part", "goatee", "square", 0.0),
-    ("fringe", "none", "none", 0.5),
-    ("bob", "none", "none", 0.0),
-    ("buzz", "moustache", "none", 1.0),
-    ("long fringe", "none", "oval", 0.0),
-    ("quiff", "none", "none", 0.0),
-    ("bald", "chinstrap", "none", 0.6),
-    ("afro", "none", "none", 0.9),
-    ("horseshoe", "none", "none", 0.0),
-    ("side part", "none", "none", 0.3),
+    ("short", "none", "none", 0.0), ("long", "none", "none", 0.95), ("receding", "full", "none", 0.0),
+    ("bun", "none", "round", 0.0), ("curly", "none", "none", 0.9), ("side part", "goatee", "square", 0.0),
+    ("fringe", "none", "none", 0.5), ("bob", "none", "none", 0.0), ("buzz", "moustache", "none", 1.0),
+    ("long fringe", "none", "oval", 0.0), ("quiff", "none", "none", 0.0), ("bald", "chinstrap", "none", 0.6),
+    ("afro", "none", "none", 0.9), ("horseshoe", "none", "none", 0.0), ("side part", "none", "none", 0.3),
     ("bob", "none", "square", 0.85),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 Training heads are not included: `editgan.data.training` renders them when a stage requests them.
 """
 
-from __future__ import annotations
-
 import torch
 
 from editgan.data.archive import holds_masks, load_classes, load_images, load_masks

@@ -4,8 +4,6 @@ The demo does not need them, since all networks are shipped. They are stored in 
 their recipe and shared by all checkouts of the project.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

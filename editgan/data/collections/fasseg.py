@@ -4,8 +4,6 @@ Train_RGB/N.bmp with Train_Labels/N.bmp, and likewise Test, as in the official f
 train/N_label.png, and likewise test/. Pixels on the border of two parts have mixed colours and get the nearest one.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path

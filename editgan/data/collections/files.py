@@ -4,8 +4,6 @@ Files are not trusted. Non-regular files, names that lead outside or are not val
 limit are rejected by name. An archive that unpacks to an excessive size raises an error.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

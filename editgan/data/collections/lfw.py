@@ -4,8 +4,6 @@ The data set has no expressions. Those of muxspace/facial_expressions (data/lege
 file names. A picture on which several annotators disagree counts as unlabelled.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -5,8 +5,6 @@ NNN_03.csv (point, x, y) or NNN_03.tem (WebMorph's template). For CSVs, `curves.
 points of each curve. Hair and clothes are not outlined and count as background. Side views are not used.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -4,8 +4,6 @@ The table is a CSV with the column `file` (the photo's path in the folder or arc
 in docs/data.md. Masks need `classes.json` next to both folders: masks/a/b.png belongs to images/a/b.jpg, of equal size.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -8,8 +8,6 @@ list_eval_partition.txt                    of CelebA: 0 train, 1 val, 2 test
 identity_CelebA.txt                        of CelebA, optional: identity of each picture
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -6,8 +6,6 @@ classes.json               names and colours of the classes, needed with masks: 
 attributes.csv             optional; a row per picture, columns `file` and, if known, `person`, `partition`, attributes
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

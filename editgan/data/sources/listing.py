@@ -3,8 +3,6 @@
 Files of a source are not trusted: symbolic links and paths that lead outside its folder are never opened.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os
