@@ -117,9 +117,8 @@ def describe(problems: dict[str, UserError], by_hand: Path) -> str:
 def check_reference_networks(context: StageContext) -> None:
     """Load the user's own reference networks once, so a wrong file is reported now and not hours later."""
     params = context.params.assets
-    if params.reference_inception is not None:
-        load_reference_inception(params.reference_inception, params.reference_inception_sha256)
-        print(f"{params.reference_inception}: reference Inception, sha256 {params.reference_inception_sha256}")
-    if params.ir_se50 is not None:
-        load_ir_se50(params.ir_se50, params.ir_se50_sha256)
-        print(f"{params.ir_se50}: IR-SE50, sha256 {params.ir_se50_sha256}")
+    for name, load in (("reference_inception", load_reference_inception), ("ir_se50", load_ir_se50)):
+        path, sha256 = getattr(params, name), getattr(params, f"{name}_sha256")
+        if path is not None:
+            load(path, sha256)
+            print(f"{path}: {name}, sha256 {sha256}")

@@ -46,6 +46,9 @@ class Classes:
         return self.names.index(name)
 
 
+NO_PARTS = Classes(names=["background"], palette=np.zeros((1, 3), np.uint8))
+
+
 def save_classes(path: Path | str, classes: Classes) -> None:
     """Write classes.json."""
     pairs = zip(classes.names, classes.palette, strict=True)

@@ -41,14 +41,10 @@ def choose(
     Raises:
         UserError: too few pictures for the requested splits; the message lists every rejected file.
     """
+    used = [(items[index], records[index]) for index in usable]
     pictures = [
-        Picture(
-            person=person_of(items[index]),
-            partition=items[index].partition,
-            masked=any(records[index]["pixels"]),
-            smiles=records[index]["attributes"]["smile"] > 0,
-        )
-        for index in usable
+        Picture(person_of(item), item.partition, any(record["pixels"]), record["attributes"]["smile"] > 0)
+        for item, record in used
     ]
     counts = {split: getattr(params, split) for split in COUNTED}
     chosen = assign(pictures, counts, seed)

@@ -59,8 +59,9 @@ def render_split(
         resolution=params.resolution,
         supersample=params.data.supersample,
     )
-    name = lambda start, _: f"{split}_{start:06d}.zip"  # noqa: E731
-    made = make_blocks(task, range(count), work, name, prepare=prepare, on_block=on_block)
+    made = make_blocks(
+        task, range(count), work, lambda start, _: f"{split}_{start:06d}.zip", prepare=prepare, on_block=on_block
+    )
     attributes = [record["attributes"] for record in made.records]
     return made, write_split(out, split, made, range(count), attributes, CLASSES)
 

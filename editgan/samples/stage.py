@@ -135,7 +135,9 @@ def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
     count = thousands(len(images))
 
     def percent(function: Features, threshold: float) -> float:
-        show = lambda done: context.run.progress(done, len(images), "images", f"judging {name}")  # noqa: E731
+        def show(done: int) -> None:
+            context.run.progress(done, len(images), "images", f"judging {name}")
+
         found = measure(function, images, device=context.device, batch=BATCH, on_batch=show)
         return 100 * float((found >= threshold).double().mean())
 

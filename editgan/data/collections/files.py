@@ -32,9 +32,6 @@ NOT_REGULAR = "is a link or a device, not a regular file"
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
 
 
-NO_PARTS = Classes(names=["background"], palette=np.zeros((1, 3), np.uint8))
-
-
 @dataclass(frozen=True)
 class Files:
     """File names with forward slashes, in the order of fastest access, and a function that reads one file."""

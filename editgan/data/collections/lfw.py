@@ -9,7 +9,8 @@ import io
 import re
 from pathlib import Path
 
-from editgan.data.collections.files import NO_PARTS, Collection, Files, Found, table_text
+from editgan.data.archive import NO_PARTS
+from editgan.data.collections.files import Collection, Files, Found, table_text
 from editgan.data.sources.listing import Rejected
 from editgan.errors import UserError
 

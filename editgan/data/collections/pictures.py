@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from editgan.data.archive import parse_classes
-from editgan.data.collections.files import NO_PARTS, Collection, Files, Found, table_text
+from editgan.data.archive import NO_PARTS, parse_classes
+from editgan.data.collections.files import Collection, Files, Found, table_text
 from editgan.data.reading import read_labels
 from editgan.data.sources.folder import CLASSES, IMAGES, MASKS, parse_table
 from editgan.data.sources.listing import Rejected

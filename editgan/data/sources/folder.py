@@ -11,9 +11,7 @@ import io
 import math
 from pathlib import Path
 
-import numpy as np
-
-from editgan.data.archive import Classes, load_classes
+from editgan.data.archive import NO_PARTS, Classes, load_classes
 from editgan.data.sources.listing import Item, Listing, Rejected, files_below, leads_out, read_text
 from editgan.errors import UserError
 
@@ -55,7 +53,8 @@ def list_pictures(root: Path) -> Listing:
             items.append(Item(file, masks=found, person=person, partition=partition, attributes=row))
     expected = {f"{MASKS}/{name.rpartition('.')[0]}.png" for name in names}
     rejected += [Rejected(mask, "belongs to no picture") for mask in sorted(masks - expected)]
-    absent = [name for name in table or {} if name not in set(names)]
+    present = set(names)
+    absent = [name for name in table or {} if name not in present]
     rejected += [Rejected(f"{IMAGES}/{name}", f"has a row in {TABLE}, but the file does not exist") for name in absent]
     return Listing(_of_one_partition(items, rejected), rejected, classes)
 
@@ -78,7 +77,7 @@ def _of_one_partition(items: list[Item], rejected: list[Rejected]) -> list[Item]
 def _masks(root: Path, rejected: list[Rejected]) -> tuple[set[str], Classes]:
     """Files of masks/, and the classes."""
     if not (root / MASKS).exists():
-        return set(), Classes(["background"], np.zeros((1, 3), np.uint8))
+        return set(), NO_PARTS
     files, unusable = files_below(root, MASKS)
     rejected += unusable
     rejected += [Rejected(file, "is not a mask: masks are .png files") for file in files if not file.endswith(".png")]
