@@ -19,7 +19,7 @@ from editgan.data.collections import fasseg, files, lfw, london
 from editgan.data.collections.files import opened
 from editgan.data.collections.london import draw_parts, smooth
 from editgan.data.importing import import_photos
-from editgan.data.sources import folder
+from editgan.data.sources import folder, listing
 from editgan.errors import UserError
 
 
@@ -114,7 +114,8 @@ def test_links_devices_and_bombs_are_refused(tmp_path, monkeypatch):
     reasons = [reason for _, reason in made.rejected]
     assert made.pictures == 1 and reasons == ["is a link or a device, not a regular file"] * 3
 
-    monkeypatch.setattr(files, "MAX_BYTES", 100_000)
+    for module in (files, listing):
+        monkeypatch.setattr(module, "MAX_BYTES", 100_000)
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("A/A_0001.jpg", b"\0" * 200_000)
