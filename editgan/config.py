@@ -80,8 +80,9 @@ def package_of(stage: str) -> str:
 
 
 def section_class(stage: str) -> type[Section]:
-    """The params class of a stage: `StageParams` in `params.py` of its package."""
-    return getattr(importlib.import_module(f"{package_of(stage)}.params"), f"{stage.capitalize()}Params")
+    """The params class of a stage: `StageParams` in `params.py` of its package; methods share one."""
+    package = "editgan.methods" if stage in METHODS else package_of(stage)
+    return getattr(importlib.import_module(f"{package}.params"), f"{stage.capitalize()}Params")
 
 
 Params: Any = create_model("Params", __base__=BaseParams, **{stage: (section_class(stage), ...) for stage in STAGES})

@@ -1,11 +1,13 @@
-"""Shared by all training loops: seeding, EMA, training state on disk, data order, divergence checks, optimisers."""
+"""Shared by all trainings: the resumable loop, seeding, data order, state on disk, curves, EMA, optimisers."""
 
 import hashlib
 import io
 import json
 import math
 import pickle
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from editgan.errors import UserError
-from editgan.weights import write_bytes
+from editgan.weights import load_tensors, save_tensors, write_bytes, write_json
 
-STATE_FILE = "state.pt"
+Step = Callable[[int], dict[str, Tensor]]  # images seen -> losses; updates the networks
+Parts = dict[str, nn.Module | torch.optim.Optimizer]  # what a training changes, by its name in the state
+
+DIGITS = 6  # digits written to files; coarser than rounding differences between runs
+STATE_FILE, CURVE_FILE = "state.pt", "stats.jsonl"
+SNAPSHOTS = 20  # most snapshots of a training
 EXPLODED = 1e5  # a loss beyond this counts as diverged
 ADAM_BETAS = (0.0, 0.99)
 FINAL_LR = 0.1  # final learning rate after decay, relative to the initial one
@@ -44,8 +51,7 @@ def device_named(name: str) -> torch.device:
 def seed_for(seed: int, *keys: object) -> int:
     """A 63-bit seed for one purpose, e.g. `seed_for(params.seed, "generator", "batch", cur_nimg)`.
 
-    Each step is seeded from (seed, purpose, position), as in edm2. A resumed run then repeats an uninterrupted one
-    without saved RNG state, and the purposes are independent of each other.
+    Steps are seeded by their position, as in edm2: a resumed run repeats an uninterrupted one without saved RNG state.
     """
     text = "/".join(str(key) for key in (seed, *keys))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
@@ -100,29 +106,120 @@ def due(cur_nimg: int, batch: int, kimg: float) -> bool:
 
 
 class Averages:
-    """Means of named losses between two ticks."""
+    """Means of named values since the last `take`; `sums` belongs to the state of a training."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
+    def __init__(self, sums: dict[str, tuple[float, int]] | None = None) -> None:
+        self.sums = sums or {}
 
-    def add(self, values: dict[str, float]) -> None:
+    def add(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
-            self._counts[name] = self._counts.get(name, 0) + 1
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (total + float(value), count + 1)
 
     def take(self) -> dict[str, float]:
         """Return the means and reset."""
-        means = {name: self._sums[name] / self._counts[name] for name in self._sums}
-        self.__init__()
+        means = {name: total / count for name, (total, count) in self.sums.items()}
+        self.sums = {}
         return means
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Thousands of images from one line of stats.jsonl, complete state on disk or snapshot to the next."""
+
+    status: float
+    state: float
+    snapshot: float = math.inf
+
+
+def train(
+    step: Step,
+    parts: Parts,
+    run: Any,
+    work: Path,
+    *,
+    name: str,
+    total_nimg: int,
+    batch: int,
+    intervals: Intervals,
+    prefix: str = "",
+    on_snapshot: Callable[[int], dict[str, float]] | None = None,
+) -> list[dict[str, float]]:
+    """Call `step(images seen)` until `total_nimg` images are seen, `batch` a step; returns the rows of the curve.
+
+    The complete state and the curve are kept in `work`; training goes on from there. Where the random draws of a step
+    depend only on (seed, images seen), a resumed training equals an uninterrupted one bit for bit.
+
+    Args:
+        run: of `runtime.tracking`; gets the progress and, with `prefix`, the mean losses of every status
+        name: what is trained, for messages
+        on_snapshot: called with the images seen, without gradients; its result is added to the next status
+    Raises:
+        UserError: a loss is not finite, or the state belongs to another version of this training.
+    """
+    cur_nimg, averages, state = 0, Averages(), load_state(work)
+    if state is not None:
+        if state.keys() != {"cur_nimg", "sums", *parts}:
+            remedy = f"delete the folder {work} to train from scratch"
+            raise UserError(f"{work / STATE_FILE}: saved by another version of this training; {remedy}")
+        cur_nimg, averages = state["cur_nimg"], Averages(state["sums"])
+        for key, part in parts.items():
+            part.load_state_dict(state[key])
+    snapshot_kimg = max(intervals.snapshot, total_nimg / 1000 / SNAPSHOTS)
+    started, timed_from = time.monotonic(), cur_nimg
+
+    while cur_nimg < total_nimg:
+        values = {key: value.item() for key, value in step(cur_nimg).items()}
+        check_finite(values, f"{cur_nimg / 1000:.1f} kimg of {name}", work / STATE_FILE)
+        averages.add(values)
+        cur_nimg += batch
+        kimg, finished = cur_nimg / 1000, cur_nimg >= total_nimg
+        if on_snapshot is not None and (finished or due(cur_nimg, batch, snapshot_kimg)):
+            with torch.no_grad():
+                averages.add(on_snapshot(cur_nimg))
+        if finished or due(cur_nimg, batch, intervals.status):
+            means, speed = averages.take(), (cur_nimg - timed_from) / (time.monotonic() - started)
+            run.log_metrics({f"{prefix}{key}": mean for key, mean in (means | {"img_per_s": speed}).items()}, step=kimg)
+            run.progress(min(cur_nimg, total_nimg), total_nimg, "img", f"training {name}, {speed:.1f} img/s")
+            append_row(work / CURVE_FILE, {"kimg": kimg} | {key: round(mean, DIGITS) for key, mean in means.items()})
+            started, timed_from = time.monotonic(), cur_nimg
+        if finished or due(cur_nimg, batch, intervals.state):
+            states = {key: part.state_dict() for key, part in parts.items()}
+            save_state(work, {"cur_nimg": cur_nimg, "sums": averages.sums, **states})
+    return read_rows(work / CURVE_FILE)
+
+
+def read_rows(curve: Path) -> list[dict[str, float]]:
+    """The rows of a stats.jsonl, one per status; none if there is no file."""
+    return [json.loads(line) for line in curve.read_text().splitlines()] if curve.exists() else []
 
 
 def append_row(curve: Path, row: dict[str, float]) -> None:
     """Append to a stats.jsonl and drop rows at the same or a later position, which a resumed run repeats."""
-    lines = curve.read_text().splitlines() if curve.exists() else []
-    kept = [line for line in lines if json.loads(line)["kimg"] < row["kimg"]]
-    write_bytes(curve, "".join(line + "\n" for line in [*kept, json.dumps(row, sort_keys=True)]).encode())
+    rows = [*(old for old in read_rows(curve) if old["kimg"] < row["kimg"]), row]
+    write_bytes(curve, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode())
+
+
+def write_curve(path: Path, rows: Sequence[dict[str, float]], names: Iterable[str]) -> None:
+    """Write kimg and the columns `names` as a plot table: the rows that have all of them; no file without rows."""
+    names = ("kimg", *names)
+    table = [{name: row[name] for name in names} for row in rows if all(name in row for name in names)]
+    if table:
+        write_json(path, table)
+
+
+def once(path: Path, compute: Callable[[], Tensor]) -> Tensor:
+    """Load a tensor from `path`, or compute it and save it there: finished parts of a stage are not computed again."""
+    if not path.exists():
+        save_tensors(path, {"w_plus": compute()})
+    return load_tensors(path)[0]["w_plus"]
+
+
+@torch.no_grad()
+def in_batches(function: Callable[..., Tensor], *inputs: Tensor, batch: int, device: torch.device) -> Tensor:
+    """Apply a function to inputs [N, ...], `batch` rows at a time on `device`, without gradients; on the CPU."""
+    parts = zip(*(rows.split(batch) for rows in inputs), strict=True)
+    return torch.cat([function(*(rows.to(device) for rows in part)).cpu() for part in parts])
 
 
 def save_state(folder: str | Path, state: Mapping[str, Any]) -> Path:
@@ -149,12 +246,9 @@ def load_state(folder: str | Path) -> dict[str, Any] | None:
 
 
 def check_finite(losses: Mapping[str, float], where: str, last_good: str | Path | None = None) -> None:
-    """Stop a diverged run: a loss is NaN, infinite or larger than EXPLODED in magnitude.
+    """Raise UserError if a loss is NaN, infinite or larger than EXPLODED in magnitude.
 
-    Args:
-        last_good: the file of the last saved state, which may not exist yet
-    Raises:
-        UserError: diverged; the message gives the losses, the position and the last good state.
+    The message gives the losses, the position and `last_good`, the file of the last state, which may not exist yet.
     """
     bad = {name: value for name, value in losses.items() if not abs(value) <= EXPLODED}
     if bad:
@@ -179,9 +273,8 @@ def count_parameters(module: nn.Module) -> int:
 class Muon(torch.optim.Optimizer):
     """Momentum SGD with orthogonalised update matrices (Jordan et al. 2024); weights [out, ...] are [out, fan_in].
 
-    All directions of a weight matrix get updates of similar size, not only the few that dominate the gradient. The
-    warm start trains two to three times as fast as with Adam. torch.optim.Muon does not support convolutions and
-    computes in bfloat16, which is slow on processors that emulate it.
+    All directions of a matrix get updates of similar size: two to three times as fast as Adam for the warm start.
+    torch.optim.Muon does not support convolutions and computes in bfloat16, which some processors emulate slowly.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
@@ -206,8 +299,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalize(matrix: Tensor) -> Tensor:
     """Push all singular values of a matrix towards 1 (0.7 to 1.2) by Newton-Schulz iteration.  # [m, n]
 
-    Each iteration multiplies x by a polynomial of x x^T, and these polynomials commute. So the iterations run on the
-    small Gram matrix, and the wide matrix is multiplied twice, not ten times.
+    The polynomials of x x^T commute, so the iterations run on the small Gram matrix.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix

@@ -1,6 +1,5 @@
 """StyleGAN2 Distillation: which pairs are kept, losses, complete resume, what it learns, and the stage as a whole."""
 
-import hashlib
 import itertools
 import json
 import math
@@ -11,20 +10,28 @@ import pytest
 import torch
 from test_encoder import tiny_generator
 from torch import nn
+from training_runs import INTERVALS, Killed, StandInVgg, digests
+from training_runs import train as train_shortly
 
+from editgan import training
 from editgan.config import load_params
 from editgan.errors import UserError
 from editgan.images import to_float, to_uint8
-from editgan.methods.distillation import pairs as distillation
+from editgan.methods import translation
 from editgan.methods.distillation import stage
-from editgan.methods.distillation import train as training
-from editgan.methods.distillation.pairs import choose_pairs, rate_at, shifted, smile
-from editgan.methods.distillation.params import DistillationParams
-from editgan.methods.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, initialise
-from editgan.methods.distillation.train import Pairs, drawn, train_distillation
+from editgan.methods.distillation.pairs import choose_pairs, shifted, smile
+from editgan.methods.distillation.pix2pixhd import (
+    GlobalGenerator,
+    MultiscaleDiscriminator,
+    adversarial_terms,
+    initialise,
+    weighted_sum,
+)
+from editgan.methods.distillation.train import Pairs, distillation_step, drawn, rate_at
+from editgan.methods.params import DistillationParams
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
-from editgan.training import count_parameters
+from editgan.training import Intervals, count_parameters
 from editgan.weights import load_module, load_tensors, save_module, save_tensors, tensors_equal
 
 ROOT = Path(__file__).parent.parent
@@ -32,27 +39,6 @@ TINY = dict(
     recipe=1, samples=60, step=3.0, pairs=12, val_pairs=4, width=8, residual=True,
     kimg=0.048, batch=4, lr=2e-3, d_lr=2e-4, vgg_images=2, mirror=True,
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def short_intervals(monkeypatch):
-    """Snapshots, progress and state as often as these short trainings need them."""
-    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
-    monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
-    monkeypatch.setattr(training, "STATE_KIMG", 0.024)
-
-
-class StandInVgg(nn.Module):
-    """What `vgg_features` asks of LPIPS: five maps, here of random convolutions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(5)
-        self.weights = [torch.randn(4, 3, 3, 3, generator=generator) for _ in range(5)]
-        self.model = SimpleNamespace(scaling_layer=lambda images: images, net=self.maps)
-
-    def maps(self, images):
-        return [nn.functional.conv2d(images, weight, padding=1).relu() for weight in self.weights]
 
 
 def planted_pairs(count: int = 12, side: int = 16) -> Pairs:
@@ -70,23 +56,15 @@ def networks(seed: int = 0) -> tuple[GlobalGenerator, MultiscaleDiscriminator]:
     return initialise(net, generator), initialise(D, generator)
 
 
-def train(work, pairs, vgg=None, on_status=None, **changes):
-    rows, (net, D) = [], networks()
-    constants = {name: value for name, value in changes.items() if name.isupper()}
-    params = DistillationParams(**(TINY | {name: value for name, value in changes.items() if name not in constants}))
+def train(work, pairs, vgg=None, intervals=INTERVALS, dies_after=math.inf, weights=None, **changes):
+    (net, D), params = networks(), DistillationParams(**(TINY | changes))
+    step_and_parts = distillation_step(net, D, vgg or StandInVgg(), pairs, params, seed=3)
+    options = dict(name="distillation", intervals=intervals, dies_after=dies_after)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in constants.items():
-            patch.setattr(training, name, value)
-        train_distillation(
-            net,
-            D,
-            vgg or StandInVgg(),
-            pairs,
-            params,
-            seed=3,
-            work=work,
-            on_status=on_status or (lambda nimg, row: rows.append({"nimg": nimg} | row)),
-            on_snapshot=lambda nimg, net: {"val_seen": float(nimg)},
+        for name, value in (weights or {}).items():
+            patch.setattr(translation, name, value)
+        rows = train_shortly(
+            step_and_parts, work, params, on_snapshot=lambda nimg: {"val_seen": float(nimg)}, **options
         )
     return net, D, rows
 
@@ -136,9 +114,9 @@ def test_schedule_is_constant_then_linear():
 
 def test_terms_and_their_weights():
     real, fake = ([[torch.full((1, 2, 3, 3), v), torch.full((1, 1, 2, 2), v)]] for v in (1.0, 0.25))
-    terms = distillation.translation_terms(real, fake, torch.tensor(0.5))
+    terms = adversarial_terms(real, {"": fake}) | {"vgg": torch.tensor(0.5)}
     assert {name: term.item() for name, term in terms.items()} == {"gan": 0.5625, "feature_matching": 3.0, "vgg": 0.5}
-    loss = distillation.translation_loss(terms, feature_matching_weight=10, vgg_weight=4)
+    loss = weighted_sum(terms, feature_matching_weight=10, vgg_weight=4)
     assert loss.item() == 0.5625 + 30 + 2
 
 
@@ -160,36 +138,26 @@ def test_pairs_are_mirrored_together_and_seen_once_an_epoch():
     assert all((to_float(pairs.sources) == image).flatten(1).all(1).any() for image in plain)
 
 
-class Killed(Exception):
-    pass
-
-
 def test_resumed_run_equals_unbroken_run(tmp_path):
     pairs = planted_pairs()
     net, D, rows = train(tmp_path / "a", pairs)
-
-    def kill(nimg, row):
-        if nimg > 32:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(tmp_path / "b", pairs, on_status=kill)
+        train(tmp_path / "b", pairs, dies_after=32)
     assert torch.load(tmp_path / "b" / "state.pt", weights_only=True)["cur_nimg"] == 24
     torch.manual_seed(99)  # nothing may come from the global generator
     resumed, resumed_D, later = train(tmp_path / "b", pairs)
     assert tensors_equal(net.state_dict(), resumed.state_dict())
     assert tensors_equal(D.state_dict(), resumed_D.state_dict())
     assert [row["nimg"] for row in rows] == [8, 16, 24, 32, 40, 48]
-    plain = [[{k: v for k, v in row.items() if k != "img_per_s"} for row in r] for r in (rows, later)]
-    assert plain[1] == plain[0][3:] and plain[0][2]["val_seen"] == 24
+    assert later == rows[3:] and rows[2]["val_seen"] == 24
     again, _, nothing = train(tmp_path / "b", pairs)
     assert nothing == [] and tensors_equal(again.state_dict(), net.state_dict())
 
 
 def test_learns_a_tiny_set(tmp_path):
     """The bar appears where it belongs, and the rest stays; discriminators that learn slowly do not tell four apart."""
-    pairs, intervals = planted_pairs(4), dict(STATUS_KIMG=0.2, SNAPSHOT_KIMG=2, STATE_KIMG=2)
-    net, _, rows = train(tmp_path, pairs, kimg=1.2, d_lr=1e-5, mirror=False, **intervals)
+    pairs, intervals = planted_pairs(4), Intervals(status=0.2, state=2)
+    net, _, rows = train(tmp_path, pairs, kimg=1.2, d_lr=1e-5, mirror=False, intervals=intervals)
     assert rows[-1]["l1"] < 0.5 * rows[0]["l1"]
     outputs, bar = to_float(smile(net, pairs.sources)), (slice(None), slice(None), slice(12, 14), slice(4, -4))
     targets, sources = to_float(pairs.targets), to_float(pairs.sources)
@@ -198,9 +166,8 @@ def test_learns_a_tiny_set(tmp_path):
 
 @pytest.mark.parametrize("weight", ["FEATURE_MATCHING_WEIGHT", "VGG_WEIGHT"])
 def test_each_distance_alone_teaches(tmp_path, weight):
-    changes = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}
-    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=1, STATE_KIMG=1)
-    _, _, rows = train(tmp_path, planted_pairs(4), kimg=0.48, lr=5e-3, **changes, **intervals)
+    changes = dict(weights={"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}, kimg=0.48, lr=5e-3)
+    _, _, rows = train(tmp_path, planted_pairs(4), intervals=Intervals(status=0.08, state=1), **changes)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 
 
@@ -281,7 +248,8 @@ def project(tmp_path, monkeypatch):
     bright = G.synthesis(w_avg).mean()
     direction = torch.autograd.grad(bright, w_avg)[0][0, :4].sum(0)
     save_tensors(tmp_path / "outputs/interfacegan/directions.safetensors", {"smile": direction / direction.norm()})
-    monkeypatch.setattr(stage, "load_network", lambda name, folder: StandInVgg())
+    monkeypatch.setattr(stage, "load_lpips", lambda folder, device: StandInVgg())
+    monkeypatch.setattr(stage, "INTERVALS", INTERVALS)
     monkeypatch.setattr(stage, "load_guide", lambda folder: Brightness(bright.item()))
 
     def context(attempt: str, resolution: int = 16, **changes) -> StageContext:
@@ -293,11 +261,6 @@ def project(tmp_path, monkeypatch):
         return StageContext("distillation", params, tmp_path, out, work, offline_run(), torch.device("cpu"))
 
     return context
-
-
-def digests(folder):
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_outputs_and_resume_of_the_stage(project, monkeypatch):
@@ -323,7 +286,7 @@ def test_outputs_and_resume_of_the_stage(project, monkeypatch):
     assert json.loads((whole.out / "curves/train.json").read_text())[0].keys() >= {"kimg", "gan", "D", "vgg", "l1"}
 
     # A second attempt dies in its training; the third goes on, asks the guide no more and leaves the same bytes.
-    attempt, save = project("resumed"), stage.append_row
+    attempt, save = project("resumed"), training.append_row
 
     def dying(curve, row):
         if row["kimg"] == 0.04:
@@ -331,7 +294,7 @@ def test_outputs_and_resume_of_the_stage(project, monkeypatch):
         save(curve, row)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stage, "append_row", dying)
+        patch.setattr(training, "append_row", dying)
         stage.run(attempt)
     asked, calls = [], stage.calls
     monkeypatch.setattr(stage, "calls", lambda guide, images, device: asked.append(1) or calls(guide, images, device))

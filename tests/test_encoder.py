@@ -1,11 +1,14 @@
 """The encoder network and its training: shapes, size, losses, complete resume, what happens to NaN."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from training_runs import INTERVALS, Killed
+from training_runs import train as train_shortly
 
 from editgan.config import load_params
 from editgan.encoder import train as training
@@ -19,13 +22,12 @@ from editgan.encoder.encoder import (
 )
 from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_loss
 from editgan.encoder.params import EncoderParams
-from editgan.encoder.stage import once
-from editgan.encoder.train import is_sample_step, train_encoder
+from editgan.encoder.train import encoder_step, is_sample_step
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.generator.principal_components import PrincipalComponents
 from editgan.images import to_uint8
-from editgan.training import count_parameters
+from editgan.training import Intervals, count_parameters, once
 from editgan.weights import tensors_equal
 
 ROOT = Path(__file__).parent.parent
@@ -42,14 +44,6 @@ TINY = dict(
     inversion_steps=2,
     inversion_lr=0.05,
 )
-
-
-@pytest.fixture(autouse=True)
-def short_intervals(monkeypatch):
-    """Snapshots, progress and state as often as these short trainings need them."""
-    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
-    monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
-    monkeypatch.setattr(training, "STATE_KIMG", 0.024)
 
 
 class StandInLpips(nn.Module):
@@ -167,55 +161,30 @@ def test_schedule():
     assert steps == [True] * 4 + [True, False, True, False, True, False]
 
 
-def train(work, images, G, **changes):
-    rows = []
+def train(work, images, G, intervals=INTERVALS, dies_after=math.inf, **changes):
     constants = {name: value for name, value in changes.items() if name.isupper()}
     params = EncoderParams(**(TINY | {name: value for name, value in changes.items() if name not in constants}))
+    E, options = tiny_encoder(G), dict(name="the encoder", intervals=intervals, dies_after=dies_after)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in constants.items():
             patch.setattr(training, name, value)
-        E = train_encoder(
-            tiny_encoder(G),
-            G,
-            StandInLpips(),
-            images,
-            params,
-            seed=3,
-            work=work,
-            on_status=lambda nimg, row: rows.append({"nimg": nimg} | row),
-            on_snapshot=lambda nimg, E: {"seen": float(nimg)},
-        )
-    return E, rows
-
-
-class Killed(Exception):
-    pass
+        step_and_parts = encoder_step(E, G, StandInLpips(), images, params, seed=3)
+        return E, train_shortly(step_and_parts, work, params, on_snapshot=lambda nimg: {"seen": float(nimg)}, **options)
 
 
 def test_resumed_run_equals_unbroken_run(tmp_path):
     torch.manual_seed(0)
     G, images = tiny_generator(), torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
     unbroken, rows = train(tmp_path / "a", images, G)
-
-    def kill(nimg, row):
-        if nimg > 32:
-            raise Killed
-
     with pytest.raises(Killed):
-        train_encoder(
-            tiny_encoder(G), G, StandInLpips(), images, EncoderParams(**TINY), seed=3, work=tmp_path / "b",
-            on_status=kill,
-        )  # fmt: skip
+        train(tmp_path / "b", images, G, dies_after=32)
     state = torch.load(tmp_path / "b" / "state.pt", weights_only=True)
     assert state["cur_nimg"] == 24
     torch.manual_seed(99)  # nothing may come from the global generator
     resumed, later = train(tmp_path / "b", images, G)
     assert tensors_equal(unbroken.state_dict(), resumed.state_dict())
-    without_speed = [
-        [{k: v for k, v in row.items() if k not in ("img_per_s", "seen")} for row in r] for r in (rows, later)
-    ]
     assert [row["nimg"] for row in rows] == [8, 16, 24, 32, 40, 48]
-    assert without_speed[1] == without_speed[0][3:]
+    assert later == rows[3:] and rows[2]["seen"] == 24
     again, nothing = train(tmp_path / "b", images, G)
     assert nothing == [] and tensors_equal(again.state_dict(), resumed.state_dict())
 
@@ -228,8 +197,7 @@ def test_training_lowers_each_term(tmp_path, term):
         pictures = G.synthesis(G.mapping(torch.randn(16, 16, generator=torch.Generator().manual_seed(2))))
     images = to_uint8(pictures)
     weights = {f"{name.upper()}_WEIGHT": 10.0 * (name == term) for name in ("latent", "l2", "lpips")}
-    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=0.24, STATE_KIMG=0.24)
-    changes = dict(lr=0.02, kimg=0.24, warmup_kimg=0.0) | intervals
+    changes = dict(lr=0.02, kimg=0.24, warmup_kimg=0.0, intervals=Intervals(status=0.08, state=0.24, snapshot=0.24))
     _, rows = train(tmp_path, images, G, **changes, **weights)
     assert rows[-1]["seen"] == 240
     for kind in ("sample",) if term == "latent" else ("sample", "real"):

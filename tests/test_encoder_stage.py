@@ -1,6 +1,5 @@
 """Stage `encoder` as a whole on tiny archives: what it leaves behind, and that it goes on after a kill."""
 
-import hashlib
 import json
 from types import SimpleNamespace
 
@@ -8,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_encoder import TINY, StandInLpips, short_intervals, tiny_generator  # noqa: F401
+from test_encoder import TINY, StandInLpips, tiny_generator
+from training_runs import INTERVALS, digests
 
 from editgan.data.archive import encode_image, write_archive
 from editgan.encoder import stage
@@ -28,7 +28,8 @@ COUNTS = {"train": 24, "pool": 6, "val": 6, "test": 5}
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A function that makes a context over one set of inputs, with stand-ins for the pretrained networks."""
-    monkeypatch.setattr(stage, "load_network", lambda name, folder: StandInLpips())
+    monkeypatch.setattr(stage, "load_lpips", lambda folder, device: StandInLpips())
+    monkeypatch.setattr(stage, "INTERVALS", INTERVALS)
     monkeypatch.setattr(stage, "INVERSION_BATCH", 4)
     G = tiny_generator()
     (tmp_path / "outputs/data").mkdir(parents=True)
@@ -51,11 +52,6 @@ def project(tmp_path, monkeypatch):
         return StageContext("encoder", params, tmp_path, out, work, offline_run(), torch.device("cpu"))
 
     return context
-
-
-def digests(folder):
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_outputs_and_resume(project, monkeypatch):
@@ -84,16 +80,16 @@ def test_outputs_and_resume(project, monkeypatch):
     assert list(real[0]) == ["kimg", "real_l2", "real_lpips"] and real[-1]["kimg"] == TINY["kimg"]
 
     # A second attempt dies in the middle of the embedding; the third goes on and leaves the same bytes.
-    embed_batch, calls = stage.embed_batch, []
+    invert, calls = stage.invert, []
 
-    def dying(*arguments):
+    def dying(*arguments, **options):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return embed_batch(*arguments)
+        return invert(*arguments, **options)
 
     resumed = project("resumed")
-    monkeypatch.setattr(stage, "embed_batch", dying)
+    monkeypatch.setattr(stage, "invert", dying)
     with pytest.raises(KeyboardInterrupt):
         stage.run(resumed)
     stage.run(resumed)

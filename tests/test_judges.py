@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from training_runs import Killed
+from training_runs import train as train_shortly
 
 from editgan.data.archive import encode_image, write_archive
 from editgan.errors import UserError
@@ -13,9 +15,9 @@ from editgan.judges import SMILE_JUDGES, load_guide, stage
 from editgan.judges.classifier import SmileConvNet, SmileResNet, initialise, lower_face
 from editgan.judges.params import JudgesParams
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
-from editgan.judges.train import LabelledHeads, augment, select_clear, split_halves, train_classifier
+from editgan.judges.train import LabelledHeads, augment, classifier_step, select_clear, split_halves
 from editgan.runtime import tracking
-from editgan.training import count_parameters, generator_for
+from editgan.training import Intervals, count_parameters, generator_for
 from editgan.weights import save_module, tensors_equal
 
 
@@ -29,21 +31,12 @@ def planted_heads(count: int, seed: int = 0) -> LabelledHeads:
     return LabelledHeads(images=images, smiling=smiling)
 
 
-def train(net, work, total_nimg=640, on_status=lambda *_: None, heads=None):
-    return train_classifier(
-        net,
-        heads or planted_heads(128),
-        name="guide",
-        seed=3,
-        total_nimg=total_nimg,
-        batch=32,
-        lr=4e-3,
-        status_kimg=0.16,
-        state_kimg=0.32,
-        work=work,
-        device=torch.device("cpu"),
-        on_status=on_status,
-    )
+PARAMS = JudgesParams(recipe=1, smile_threshold=0.35, kimg=0.64, batch=32, lr=4e-3, guide_width=8)
+
+
+def train(net, work, **options):
+    step = classifier_step(net, planted_heads(128), PARAMS, name="guide", seed=3, device=torch.device("cpu"))
+    return train_shortly(step, work, PARAMS, intervals=Intervals(status=0.16, state=0.32), **options)
 
 
 def small_net(cls, width=8):
@@ -54,26 +47,20 @@ def small_net(cls, width=8):
 def test_learns_a_planted_smile(cls, tmp_path):
     unseen = planted_heads(200, seed=1)
     before = smile_quality(measure(small_net(cls).eval().smile, unseen.images), unseen.smiling)
-    after = smile_quality(measure(train(small_net(cls), tmp_path).smile, unseen.images), unseen.smiling)
+    net = small_net(cls)
+    train(net, tmp_path)
+    after = smile_quality(measure(net.eval().smile, unseen.images), unseen.smiling)
     assert before["auc"] == 0.5 and after["auc"] > 0.99 and after["accuracy"] > 0.95
 
 
 @pytest.mark.parametrize("cls", [SmileConvNet, SmileResNet])
 def test_resumed_training_equals_unbroken(cls, tmp_path):
-    unbroken = train(small_net(cls), tmp_path / "unbroken")
-
-    class Killed(Exception):
-        pass
-
-    def kill(cur_nimg, _):
-        if cur_nimg >= 480:  # after the state of 320 images, before that of 640
-            raise Killed
-
+    unbroken, killed, resumed = (small_net(cls) for _ in range(3))
+    rows = train(unbroken, tmp_path / "unbroken")
     with pytest.raises(Killed):
-        train(small_net(cls), tmp_path / "killed", on_status=kill)
-    seen = []
-    resumed = train(small_net(cls), tmp_path / "killed", on_status=lambda nimg, _: seen.append(nimg))
-    assert seen == [480, 640]  # it went on from 320 images, not from 0
+        train(killed, tmp_path / "killed", dies_after=320)  # after the state of 320 images, before that of 640
+    later = train(resumed, tmp_path / "killed")
+    assert [row["nimg"] for row in later] == [480, 640] and later == rows[2:]  # it went on from 320 images, not from 0
     assert tensors_equal(resumed.state_dict(), unbroken.state_dict())
 
 
@@ -234,16 +221,8 @@ def context(tmp_path, monkeypatch):
         if name == "train":
             write_archive(data / "train_labels.zip", attributes=labels)
     monkeypatch.setattr(stage, "load_network", lambda name, _: Bar() if name in SMILE_JUDGES else nn.Flatten())
-    params = JudgesParams(
-        recipe=1,
-        smile_threshold=0.35,
-        kimg=0.64,
-        batch=32,
-        lr=4e-3,
-        guide_width=8,
-    )
     return SimpleNamespace(
-        params=SimpleNamespace(seed=0, resolution=32, judges=params, data=SimpleNamespace(source="heads")),
+        params=SimpleNamespace(seed=0, resolution=32, judges=PARAMS, data=SimpleNamespace(source="heads")),
         out=out,
         work=tmp_path / "work",
         run=tracking.offline_run(),

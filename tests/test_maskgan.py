@@ -7,7 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from editgan.config import load_params
-from editgan.methods.distillation.pix2pixhd import GlobalGenerator
+from editgan.methods.distillation.pix2pixhd import (
+    GlobalGenerator,
+    adversarial_terms,
+    discriminator_loss,
+    weighted_sum,
+)
 from editgan.methods.maskgan import losses as training
 from editgan.methods.maskgan.losses import (
     AlphaBlender,
@@ -26,9 +31,9 @@ from editgan.methods.maskgan.networks import (
     adain,
     edit,
     one_hot,
+    sizes_of,
     smile_masks,
 )
-from editgan.methods.maskgan.sizes import sizes_of
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.training import count_parameters
 from editgan.weights import load_module, save_module
@@ -168,7 +173,7 @@ def test_default_networks_are_small():
 @pytest.mark.parametrize(
     ("masks", "styles", "message"),
     [
-        ((1, 4, 16, 16), (1, 144), r"one-hot masks \[N, 5, H, W\] with H and W multiples of 2, at least 4, got"),
+        ((1, 4, 16, 16), (1, 144), r"expected \[N, 5, H, W\] with H and W multiples of 2, at least 4, got"),
         ((1, 5, 15, 16), (1, 144), "multiples of 2"),
         ((1, 5, 16, 16), (2, 144), r"styles \[1, 144\], got \[2, 144\]"),
     ],
@@ -280,19 +285,19 @@ def outputs_of(value: float) -> list[list[torch.Tensor]]:
 
 
 def test_terms_and_their_weights():
-    terms = training.maskgan_terms(outputs_of(1.0), {"": outputs_of(0.25), "blend_": outputs_of(0.5)})
+    terms = adversarial_terms(outputs_of(1.0), {"": outputs_of(0.25), "blend_": outputs_of(0.5)})
     assert {name: term.item() for name, term in terms.items()} == {
         "gan": 0.5625, "feature_matching": 3.0, "blend_gan": 0.25, "blend_feature_matching": 2.0
     }  # fmt: skip
     terms |= {"vgg": torch.tensor(0.5), "blend_vgg": torch.tensor(0.125)}
-    loss = training.maskgan_loss(terms, feature_matching_weight=10, vgg_weight=4)
+    loss = weighted_sum(terms, feature_matching_weight=10, vgg_weight=4)
     assert loss.item() == 0.5625 + 30 + 2 + 0.25 + 20 + 0.5
 
 
 def test_photos_weigh_as_much_as_all_fakes():
     drawn, blended = outputs_of(0.5), outputs_of(0.0)
-    assert training.maskgan_d_loss(outputs_of(0.75), [drawn]).item() == (0.0625 + 0.25) / 2
-    assert training.maskgan_d_loss(outputs_of(0.75), [drawn, blended]).item() == (0.0625 + (0.25 + 0.0) / 2) / 2
+    assert discriminator_loss(outputs_of(0.75), [drawn]).item() == (0.0625 + 0.25) / 2
+    assert discriminator_loss(outputs_of(0.75), [drawn, blended]).item() == (0.0625 + (0.25 + 0.0) / 2) / 2
 
 
 @pytest.mark.parametrize("side", [16, 24])

@@ -1,30 +1,32 @@
 """MaskGAN's training and its stage: complete resume, what is learned, what happens to NaN, what is left behind."""
 
-import hashlib
 import json
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from test_maskgan import TINY_NET, some_masks
 from torch import nn
+from training_runs import INTERVALS, Killed, StandInVgg, digests
+from training_runs import train as train_shortly
 
+from editgan import training
 from editgan.data.archive import Classes, encode_image, encode_mask, save_classes, write_archive
 from editgan.errors import UserError
 from editgan.images import read_mask, to_float
+from editgan.methods import translation
 from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, initialise
 from editgan.methods.maskgan import stage
-from editgan.methods.maskgan import train as training
 from editgan.methods.maskgan.losses import AlphaBlender, MaskVAE, Parser, initialise_maskgan, predict
-from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
-from editgan.methods.maskgan.params import MaskganParams
-from editgan.methods.maskgan.sizes import sizes_of
-from editgan.methods.maskgan.train import MaskedHeads, rate_at, train_maskgan, train_on_labels
+from editgan.methods.maskgan.networks import MaskGAN, edit, sizes_of, smile_masks
+from editgan.methods.maskgan.train import MaskedHeads, labels_step, mapping_step, rate_at
+from editgan.methods.params import MaskganParams
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
-from editgan.training import count_parameters
+from editgan.training import Intervals, count_parameters
 from editgan.weights import load_module, load_tensors, tensors_equal
 
 NAMES = ("skin", "left_eye", "right_eye", "upper_lip", "lower_lip", "mouth_interior", "hair")
@@ -33,30 +35,6 @@ TINY = dict(
     vae_kimg=0.032, parser_kimg=0.032, kimg=0.032, ebst_kimg=0.016, batch=4, lr=2e-3, d_lr=2e-4,
     vgg_images=2, val_images=6, donor_smile=0.8, donors=3,
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def short_intervals(monkeypatch):
-    """Snapshots, progress and state as often as these short trainings need them."""
-    monkeypatch.setattr(training, "SNAPSHOT_KIMG", 0.024)
-    monkeypatch.setattr(training, "STATUS_KIMG", 0.008)
-    monkeypatch.setattr(training, "STATE_KIMG", 0.024)
-
-
-class StandInVgg(nn.Module):
-    """What `vgg_features` asks of LPIPS, five maps, here of random convolutions; and a distance."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(5)
-        self.weights = [torch.randn(4, 3, 3, 3, generator=generator) for _ in range(5)]
-        self.model = SimpleNamespace(scaling_layer=lambda images: images, net=self.maps)
-
-    def maps(self, images):
-        return [F.conv2d(images, weight, padding=1).relu() for weight in self.weights]
-
-    def forward(self, x, y):
-        return (x - y).square().mean((1, 2, 3))
 
 
 def painted_heads(count: int = 12) -> MaskedHeads:
@@ -79,22 +57,16 @@ def networks() -> dict[str, nn.Module]:
     }
 
 
-def train(work, heads, vgg=None, on_status=None, **changes):
-    rows, parts = [], networks()
-    constants = {name: value for name, value in changes.items() if name.isupper()}
-    params = MaskganParams(**(TINY | {name: value for name, value in changes.items() if name not in constants}))
+def train(work, heads, vgg=None, intervals=INTERVALS, dies_after=math.inf, weights=None, **changes):
+    parts, params = networks(), MaskganParams(**(TINY | changes))
+    step_and_parts = mapping_step(*parts.values(), vgg or StandInVgg(), heads, params, seed=3)
+    options = dict(name="MaskGAN", intervals=intervals, dies_after=dies_after)
+    options["total_nimg"] = round(1000 * (params.kimg + params.ebst_kimg))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in constants.items():
-            patch.setattr(training, name, value)
-        train_maskgan(
-            *parts.values(),
-            vgg or StandInVgg(),
-            heads,
-            params,
-            seed=3,
-            work=work,
-            on_status=on_status or (lambda nimg, row: rows.append({"nimg": nimg} | row)),
-            on_snapshot=lambda nimg, net: {"val_seen": float(nimg)},
+        for name, value in (weights or {}).items():
+            patch.setattr(translation, name, value)
+        rows = train_shortly(
+            step_and_parts, work, params, on_snapshot=lambda nimg: {"val_seen": float(nimg)}, **options
         )
     return parts, rows
 
@@ -103,30 +75,20 @@ def same(first: dict[str, nn.Module], second: dict[str, nn.Module]) -> bool:
     return all(tensors_equal(first[name].state_dict(), second[name].state_dict()) for name in first)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("after", [24, 40])
 def test_resumed_run_equals_unbroken_run(tmp_path, after):
     """Killed in stage 1 and in stage 2, which begins at image 32."""
-    heads, intervals = painted_heads(), dict(STATE_KIMG=after / 1000)
-    whole, rows = train(tmp_path / "a", heads, **intervals)
-
-    def kill(nimg, row):
-        if nimg > after:
-            raise Killed
-
+    heads, intervals = painted_heads(), replace(INTERVALS, state=after / 1000)
+    whole, rows = train(tmp_path / "a", heads, intervals=intervals)
     with pytest.raises(Killed):
-        train(tmp_path / "b", heads, on_status=kill, **intervals)
+        train(tmp_path / "b", heads, intervals=intervals, dies_after=after)
     assert torch.load(tmp_path / "b" / "state.pt", weights_only=True)["cur_nimg"] == after
     torch.manual_seed(99)  # nothing may come from the global generator
-    resumed, later = train(tmp_path / "b", heads, **intervals)
+    resumed, later = train(tmp_path / "b", heads, intervals=intervals)
     assert same(whole, resumed)
     assert [row["nimg"] for row in rows] == [8, 16, 24, 32, 40, 48]
-    plain = [[{k: v for k, v in row.items() if k != "img_per_s"} for row in r] for r in (rows, later)]
-    assert plain[1] == plain[0][after // 8 :] and plain[0][2]["val_seen"] == 24
-    again, nothing = train(tmp_path / "b", heads, **intervals)
+    assert later == rows[after // 8 :] and rows[2]["val_seen"] == 24
+    again, nothing = train(tmp_path / "b", heads, intervals=intervals)
     assert nothing == [] and same(again, whole)
 
 
@@ -150,9 +112,8 @@ def test_rates_fall_through_both_stages():
 def test_learns_a_tiny_set(tmp_path):
     """Colours follow the mask, brightness the photo; discriminators that learn slowly do not tell four apart."""
     heads = painted_heads(4)
-    intervals = dict(STATUS_KIMG=0.08, SNAPSHOT_KIMG=9, STATE_KIMG=9)
-    rates = dict(lr=5e-3, d_lr=1e-5)
-    parts, rows = train(tmp_path, heads, kimg=0.56, ebst_kimg=0.08, **rates, **intervals)
+    changes = dict(kimg=0.56, ebst_kimg=0.08, lr=5e-3, d_lr=1e-5, intervals=Intervals(status=0.08, state=9))
+    parts, rows = train(tmp_path, heads, **changes)
     assert rows[-1]["l1"] < 0.3 * rows[0]["l1"]
     assert rows[-1]["blend_l1"] < 0.8 * rows[0]["l1"], "even from the masks of an autoencoder that learned nothing"
     net = parts["net"]
@@ -165,9 +126,9 @@ def test_learns_a_tiny_set(tmp_path):
 
 @pytest.mark.parametrize("weight", ["FEATURE_MATCHING_WEIGHT", "VGG_WEIGHT"])
 def test_each_distance_alone_teaches(tmp_path, weight):
-    changes = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}
-    intervals = dict(STATUS_KIMG=0.04, SNAPSHOT_KIMG=9, STATE_KIMG=9)
-    _, rows = train(tmp_path, painted_heads(4), kimg=0.24, ebst_kimg=0, lr=5e-3, **changes, **intervals)
+    weights, intervals = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}, Intervals(0.04, state=9)
+    changes = dict(kimg=0.24, ebst_kimg=0, lr=5e-3)
+    _, rows = train(tmp_path, painted_heads(4), weights=weights, intervals=intervals, **changes)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 
 
@@ -187,9 +148,8 @@ def test_masks_of_other_heads_are_named():
         MaskedHeads(heads.photos.float(), heads.masks)
 
 
-def train_labels(kind, work, heads, kimg=0.048, on_status=None):
+def train_labels(kind, work, heads, kimg=0.048, dies_after=math.inf):
     """The autoencoder or the parser on tiny heads."""
-    rows = []
     torch.manual_seed(0)
     net = networks()["vae"].requires_grad_(True) if kind == "vae" else Parser(num_classes=5, width=4, depth=1)
 
@@ -199,37 +159,24 @@ def train_labels(kind, work, heads, kimg=0.048, on_status=None):
         noise = torch.randn(len(indices), 6, generator=torch.Generator().manual_seed(cur_nimg))
         return net.terms(heads.masks[indices], noise)
 
-    train_on_labels(
-        net,
-        terms_at,
-        {"ce": 1.0, "kl": 1e-5} if kind == "vae" else {"ce": 1.0},
-        kimg=kimg,
-        batch=4,
-        lr=5e-3,
-        name=kind,
-        count=len(heads),
-        seed=3,
-        work=work,
-        on_status=on_status or (lambda nimg, row: rows.append({"nimg": nimg} | row)),
+    weights = {"ce": 1.0, "kl": 1e-5} if kind == "vae" else {"ce": 1.0}
+    sizes = dict(batch=4, lr=5e-3, total_nimg=round(1000 * kimg), count=len(heads), seed=3)
+    step_and_parts, params = (
+        labels_step(net.train(), terms_at, weights=weights, **sizes),
+        SimpleNamespace(kimg=kimg, batch=4),
     )
-    return net, rows
+    return net, train_shortly(step_and_parts, work, params, dies_after=dies_after)
 
 
 @pytest.mark.parametrize("kind", ["vae", "parser"])
 def test_label_training_resumes_and_learns(tmp_path, kind):
     heads = painted_heads()
     whole, rows = train_labels(kind, tmp_path / "a", heads)
-
-    def kill(nimg, row):
-        if nimg > 32:
-            raise Killed
-
     with pytest.raises(Killed):
-        train_labels(kind, tmp_path / "b", heads, on_status=kill)
+        train_labels(kind, tmp_path / "b", heads, dies_after=32)
     resumed, later = train_labels(kind, tmp_path / "b", heads)
     assert tensors_equal(whole.state_dict(), resumed.state_dict())
-    plain = [[{k: v for k, v in row.items() if k != "img_per_s"} for row in r] for r in (rows, later)]
-    assert plain[1] == plain[0][3:]
+    assert later == rows[3:]
     _, rows = train_labels(kind, tmp_path / "c", heads, kimg=0.6)
     assert rows[-1]["ce"] < 0.6 * rows[0]["ce"] and rows[-1]["accuracy"] > rows[0]["accuracy"]
 
@@ -238,13 +185,13 @@ def test_label_training_stops_at_nan(tmp_path):
     heads, net = painted_heads(), Parser(num_classes=5, width=4, depth=1)
     with torch.no_grad():
         net.last.bias.fill_(float("nan"))
+    step_and_parts = labels_step(
+        net,
+        lambda indices, _: net.terms(to_float(heads.photos[indices]), heads.masks[indices]),
+        weights={"ce": 1.0}, batch=4, lr=1e-3, total_nimg=100, count=12, seed=0,
+    )  # fmt: skip
     with pytest.raises(UserError, match="diverged at 0.0 kimg of MaskGAN's parser.*ce"):
-        train_on_labels(
-            net,
-            lambda indices, _: net.terms(to_float(heads.photos[indices]), heads.masks[indices]),
-            {"ce": 1.0},
-            kimg=0.1, batch=4, lr=1e-3, name="parser", count=12, seed=0, work=tmp_path, on_status=print,
-        )  # fmt: skip
+        train_shortly(step_and_parts, tmp_path, SimpleNamespace(kimg=0.1, batch=4), name="MaskGAN's parser")
 
 
 def test_params_must_fit_each_other():
@@ -272,7 +219,8 @@ def test_sizes_are_the_papers_at_its_resolution():
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A function that makes a context over one set of inputs, with a stand-in for the pretrained network."""
-    monkeypatch.setattr(stage, "load_network", lambda name, folder: StandInVgg())
+    monkeypatch.setattr(stage, "load_lpips", lambda folder, device: StandInVgg())
+    monkeypatch.setattr(stage, "INTERVALS", INTERVALS)
     data = tmp_path / "outputs/data"
     data.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -310,11 +258,6 @@ def project(tmp_path, monkeypatch):
         return StageContext("maskgan", params, tmp_path, out, work, offline_run(), torch.device("cpu"))
 
     return context
-
-
-def digests(folder):
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_outputs_and_resume_of_the_stage(project, monkeypatch):
@@ -358,7 +301,7 @@ def test_outputs_and_resume_of_the_stage(project, monkeypatch):
     assert int((wide == 5).any(1).sum()) == 12 and int((val.masks[:1] == 5).any(1).sum()) == 6
 
     # A second attempt dies in each of the three trainings; the last one goes on and leaves the same bytes.
-    attempt, save, deaths = project("resumed"), stage.append_row, []
+    attempt, save, deaths = project("resumed"), training.append_row, []
 
     def dying(curve, row):
         if row["kimg"] == 0.032 and curve.parent.name not in deaths:
@@ -366,7 +309,7 @@ def test_outputs_and_resume_of_the_stage(project, monkeypatch):
             raise KeyboardInterrupt
         save(curve, row)
 
-    monkeypatch.setattr(stage, "append_row", dying)
+    monkeypatch.setattr(training, "append_row", dying)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             stage.run(attempt)

@@ -86,3 +86,18 @@ def test_intervals_are_crossed_once_each():
     batch = 16
     crossed = [n for n in range(batch, 4001, batch) if training.due(n, batch, 0.5)]
     assert len(crossed) == 8 and all(n % 500 < batch for n in crossed)
+
+
+def test_a_state_of_another_version_is_refused(tmp_path):
+    net = nn.Linear(1, 1)
+    training.save_state(tmp_path, {"cur_nimg": 8, "loss_sum": 0.5, "net": net.state_dict()})
+    options = dict(name="it", total_nimg=16, batch=8, intervals=training.Intervals(status=1, state=1))
+    with pytest.raises(UserError, match="state.pt: saved by another version of this training; delete the folder"):
+        training.train(lambda _: {}, {"net": net}, None, tmp_path, **options)
+
+
+def test_results_in_batches_are_those_of_the_whole():
+    x, y = torch.randn(7, 3), torch.randn(7, 3)
+    assert torch.equal(training.in_batches(torch.add, x, y, batch=3, device=torch.device("cpu")), x + y)
+    with pytest.raises(ValueError, match="shorter"):
+        training.in_batches(torch.add, x, y[:4], batch=3, device=torch.device("cpu"))

@@ -40,8 +40,8 @@ class ResidualBlock(nn.Module):
 class Head(nn.Module):
     """Encoder head: stride-2 convolutions down to one pixel, one linear layer: [N, in, s, s] -> [N, rows, w_dim].
 
-    The rows of a group share the convolutions. The released code uses separate convolutions per row, which would
-    triple the parameters. The linear layer is initialised to zero.
+    The rows of a group share the convolutions; separate ones, as in the released code, would triple the parameters.
+    The linear layer is initialised to zero.
     """
 
     def __init__(self, in_channels: int, width: int, *, size: int, rows: int, w_dim: int) -> None:
@@ -65,8 +65,7 @@ class Encoder(nn.Module):
 
     A residual trunk halves the image down to 4x4. Its maps at 16, 8 and 4 px form a feature pyramid: 1x1 laterals, a
     bilinear top-down path, 3x3 smoothing. The 4-pixel level feeds rows 0-2 of W+, the 8-pixel level rows 3-6, the
-    16-pixel level all finer rows. These are the paper's strides 16, 8 and 4 for a 64 px image. The trunk grows with
-    the resolution, the pyramid does not; the encoder stays below 8 M parameters.
+    16-pixel level all finer rows. These are the paper's strides 16, 8 and 4 for a 64 px image.
 
     Differences from the released code, all for training on a few thousand images: the trunk is smaller than
     ResNet-50; all layers have equalised learning rates and no normalisation (as in StyleGAN2's discriminator); the
@@ -80,10 +79,6 @@ class Encoder(nn.Module):
         channel_base, channel_max: the trunk has min(channel_base / r, channel_max) channels at resolution r, but at
             least channel_max / 8.
         pyramid_width, head_width: channels of the pyramid and of the encoder heads.
-
-    Attributes:
-        w_avg, code: buffer [w_dim] and fixed linear map; `start_at` copies them from a generator.
-        config: the arguments above, sufficient to rebuild the network.
     """
 
     def __init__(
@@ -109,9 +104,7 @@ class Encoder(nn.Module):
             pyramid_width=pyramid_width,
             head_width=head_width,
         )
-        self.img_resolution = img_resolution
-        self.num_ws = num_ws
-        self.w_dim = w_dim
+        self.img_resolution, self.num_ws, self.w_dim = img_resolution, num_ws, w_dim
         self.register_buffer("w_avg", torch.zeros(w_dim))
         self.code = PrincipalComponents(img_resolution=img_resolution, w_dim=w_dim)
 
@@ -120,15 +113,10 @@ class Encoder(nn.Module):
 
         self.stem = EqualizedConv2d(3, width_at(img_resolution), 3)
         self.sizes = [img_resolution >> k for k in range(img_resolution.bit_length()) if img_resolution >> k >= 4]
-        self.trunk = nn.ModuleList()
-        for size in self.sizes[1:]:
-            self.trunk.append(ResidualBlock(width_at(2 * size), width_at(size)))
-        self.laterals = nn.ModuleList(
-            EqualizedConv2d(width_at(size), pyramid_width, 1, lrelu=False) for size in PYRAMID_SIZES
-        )
-        self.smooth = nn.ModuleList(
-            EqualizedConv2d(pyramid_width, pyramid_width, 3, lrelu=False) for _ in PYRAMID_SIZES
-        )
+        self.trunk = nn.ModuleList(ResidualBlock(width_at(2 * size), width_at(size)) for size in self.sizes[1:])
+        laterals = [EqualizedConv2d(width_at(size), pyramid_width, 1, lrelu=False) for size in PYRAMID_SIZES]
+        smooth = [EqualizedConv2d(pyramid_width, pyramid_width, 3, lrelu=False) for _ in PYRAMID_SIZES]
+        self.laterals, self.smooth = nn.ModuleList(laterals), nn.ModuleList(smooth)
         self.heads = nn.ModuleList(
             Head(pyramid_width, head_width, size=size, rows=rows, w_dim=w_dim)
             for size, rows in zip(PYRAMID_SIZES, group_sizes(num_ws), strict=True)
@@ -183,8 +171,7 @@ def save_encoder(path: str | Path, E: Encoder) -> Path:
 def load_encoder(path: str | Path, code: PrincipalComponents, device: torch.device | str = "cpu") -> Encoder:
     """Read an `E.safetensors`: eval mode, frozen, channels-last.
 
-    Raises:
-        UserError: missing or damaged file, another kind of network, or a code of another size.
+    Raises UserError: missing or damaged file, another kind of network, or a code of another size.
     """
     config = load_tensors(path)[1].get("config", {})
     if any(config.get(key, value) != value for key, value in code.config.items()):
@@ -203,12 +190,10 @@ def save_latents(path: str | Path, latents: Mapping[str, Tensor], inversion_step
 
 
 def load_latents(path: str | Path) -> dict[str, Tensor]:
-    """Read a `latents.safetensors`: {"few_shot", "test", "val", "val_encoder"}, float32 [N, num_ws, w_dim] each.
+    """Read a `latents.safetensors`: the EMBEDDED_SETS in the order of the archives, float32 [N, num_ws, w_dim] each.
 
-    The order is that of the archives. "val_encoder" is the encoder's output for "val", before optimisation.
-
-    Raises:
-        UserError: missing or damaged file, or other content.
+    "val_encoder" is the encoder's output for "val", before optimisation. Raises UserError: missing or damaged file, or
+    other content.
     """
     tensors, _ = load_tensors(path)
     if not tensors.keys() >= EMBEDDED_SETS or any(tensor.ndim != 3 for tensor in tensors.values()):

@@ -40,9 +40,7 @@ def invert(
 
     Losses are summed over the batch and Adam works elementwise, so the result of an image does not depend on the
     batch (up to rounding). The noise maps are fixed. The paper uses 500 steps of Adam with Lookahead at a constant
-    rate; this is the released code's Adam with warm-up and ramp-down. Optional terms: the released code's
-    encoder-consistency term, which is not in the paper, ||w_plus - stopgrad E(G(w_plus))||^2; and pSp's identity term
-    (Richardson et al. 2021), 1 - cosine of the features of a face network.
+    rate; this is the released code's Adam with warm-up and ramp-down.
 
     Args:
         G, E, lpips_vgg: frozen; lpips_vgg needs `features(x)` and `distance(fx, fy) -> [N]`.
@@ -50,10 +48,9 @@ def invert(
         steps: Adam updates; 0 returns the encoder's estimate
         batch: images at a time; affects speed and memory only
         lr: the peak rate
-        consistency_weight: weight of the encoder-consistency term, a mean over the entries of w_plus; 1 in the
-            released code
-        identity: features [N, D] of images in [-1, 1] for the identity term; required if identity_weight > 0
-        identity_weight: weight of the identity term, relative to 10 LPIPS + 1 L2
+        consistency_weight: of the released code's ||w_plus - stopgrad E(G(w_plus))||^2, there 1 (mean over entries)
+        identity, identity_weight: features [N, D] of images in [-1, 1] for pSp's identity term, 1 - cosine (Richardson
+            et al. 2021), and its weight relative to 10 LPIPS + 1 L2
         progress: called with (images done, total images) after each batch
     Returns:
         w_plus [N, num_ws, w_dim]
@@ -65,13 +62,13 @@ def invert(
     check_images(images, G.img_resolution)
     if not torch.isfinite(images).all():
         raise ValueError("images contain NaN or infinite values; inversion needs finite values in [-1, 1]")
-    results = []
-    for start in range(0, len(images), batch):
-        options = dict(steps=steps, lr=lr, consistency_weight=consistency_weight)
-        options |= dict(identity=identity, identity_weight=identity_weight)
-        results.append(_invert_batch(G, E, lpips_vgg, images[start : start + batch], **options))
+    results, done = [], 0
+    for part in images.split(batch):
+        terms = (consistency_weight, identity, identity_weight)
+        results.append(_invert_batch(G, E, lpips_vgg, part, steps, lr, *terms))
+        done += len(part)
         if progress is not None:
-            progress(min(start + batch, len(images)), len(images))
+            progress(done, len(images))
     return torch.cat(results)  # [N, num_ws, w_dim]
 
 
@@ -80,7 +77,6 @@ def _invert_batch(
     E: Encoder,
     lpips_vgg: nn.Module,
     images: Tensor,
-    *,
     steps: int,
     lr: float,
     consistency_weight: float,

@@ -1,6 +1,17 @@
 """Losses of the encoder and of inversion (EditGAN supplement: l1 = l3 = 10, l2 = l4 = 1, l5 = 5)."""
 
-from torch import Tensor
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editgan.assets.load import load_network
+from editgan.assets.networks.winograd import use_winograd
+
+
+def load_lpips(assets_dir: Path, device: torch.device) -> nn.Module:
+    """LPIPS-VGG, frozen, in the form that is fastest for training: Winograd's convolutions, channels last."""
+    return use_winograd(load_network("lpips_vgg", assets_dir)).to(device, memory_format=torch.channels_last)
 
 
 def l2_distance(x: Tensor, y: Tensor) -> Tensor:

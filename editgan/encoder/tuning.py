@@ -27,14 +27,12 @@ def tune_generator(
     """Return a copy of G whose synthesis network reproduces `images` from `w_plus`, for edits of these images only.
 
     Minimises LPIPS + L2 of the reconstruction over the synthesis weights with Adam; the latents (pivots) are fixed.
-    Editing vectors still apply, because the copy stays close to G. Not included: the paper's regularisation towards G
-    at random latents, which matters only if the tuned generator is used for other images. The paper uses a rate of
-    0.0003 for 350 steps.
+    Editing vectors still apply, because the copy stays close to G. Without the paper's regularisation at random
+    latents, which matters only for other images. The paper uses a rate of 0.0003 for 350 steps.
 
     Args:
         w_plus: latents, normally of one image  # [N, num_ws, w_dim]
         images: float in [-1, 1]  # [N, 3, H, W]
-        steps: updates of all weights
     Returns:
         the tuned copy with the lowest loss of all steps, frozen, in eval mode
     Raises:

@@ -17,18 +17,13 @@ SMILE_JUDGES = ("judge", "face_api_expression", "fer")
 class Judges:
     """Networks that only judge: they train, guide and select nothing. All take float images in [-1, 1].
 
-    smile: name -> network with `.smile(images) -> [N]`; each is reported separately, never averaged
-    identity: name -> images -> [N, D], face features to compare by cosine
-    features: name -> images -> [N, D], for FID and KID
-    lpips: (images, images) -> [N], LPIPS with AlexNet
-
-    A network's name is part of its metrics' names, so two networks never share a column.
+    A network's name is part of its metrics' names, so two networks never share a column and are never averaged.
     """
 
-    smile: dict[str, nn.Module]
-    identity: dict[str, nn.Module]
-    features: dict[str, nn.Module]
-    lpips: nn.Module
+    smile: dict[str, nn.Module]  # with `.smile(images) -> [N]`
+    identity: dict[str, nn.Module]  # images -> [N, D], face features to compare by cosine
+    features: dict[str, nn.Module]  # images -> [N, D], for FID and KID
+    lpips: nn.Module  # (images, images) -> [N], LPIPS with AlexNet
 
     def smile_probabilities(self, images: Tensor) -> Tensor:
         """Probability of a smile from each judge, [N, 3] in the order of SMILE_JUDGES."""
@@ -51,12 +46,9 @@ def load_judges(
     device: torch.device | str = "cpu",
     reference: AssetsParams | None = None,
 ) -> Judges:
-    """All judges, frozen, in eval mode, on `device`.
+    """All judges, frozen, in eval mode, on `device`; with those published `reference` networks whose files are given.
 
-    Args:
-        reference: the published reference networks; if their files are configured, they are added to the judges.
-    Raises:
-        UserError: a network's file is missing or damaged; the message names it and how to restore it.
+    Raises UserError: a network's file is missing or damaged; the message names it and how to restore it.
     """
     from editgan.assets.inference import for_inference
     from editgan.assets.load import load_network  # imported here so that reading params imports no pretrained network
@@ -70,9 +62,8 @@ def load_judges(
     if reference is not None and reference.ir_se50 is not None:
         identity["ir_se50"] = load_ir_se50(reference.ir_se50, reference.ir_se50_sha256)
     if reference is not None and reference.reference_inception is not None:
-        features["inception"] = load_reference_inception(
-            reference.reference_inception, reference.reference_inception_sha256
-        )
+        file, digest = reference.reference_inception, reference.reference_inception_sha256
+        features["inception"] = load_reference_inception(file, digest)
 
     def ready(networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         return {name: for_inference(network).to(device) for name, network in networks.items()}

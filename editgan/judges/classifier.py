@@ -77,18 +77,13 @@ class SmileResNet(SmileClassifier):
         self.input_resolution = input_resolution
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        stages, in_channels = [], width
+        stages, channels = [], width
         for stage in range(4):
-            out_channels = width * 2**stage
-            stages.append(
-                nn.Sequential(
-                    BasicBlock(in_channels=in_channels, out_channels=out_channels, stride=1 if stage == 0 else 2),
-                    BasicBlock(in_channels=out_channels, out_channels=out_channels, stride=1),
-                )
-            )
-            in_channels = out_channels
+            first = BasicBlock(in_channels=channels, out_channels=width * 2**stage, stride=2 if stage else 1)
+            channels = width * 2**stage
+            stages.append(nn.Sequential(first, BasicBlock(in_channels=channels, out_channels=channels, stride=1)))
         self.stages = nn.Sequential(*stages)
-        self.fc = nn.Linear(in_channels, 1)
+        self.fc = nn.Linear(channels, 1)
 
     def logits(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))  # [N, width, H/2, W/2]

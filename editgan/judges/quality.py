@@ -10,6 +10,8 @@ from torchmetrics.functional.classification import binary_accuracy, binary_auroc
 from editgan.images import to_float
 
 SMILE_THRESHOLD = 0.5  # a picture counts as smiling from this probability on
+ROLES = dict.fromkeys(("mobilefacenet", "judge", "face_api_expression", "fer"), "judges")
+ROLES |= dict.fromkeys(("dlib_resnet", "guide"), "guides training")
 
 
 @torch.no_grad()
@@ -40,15 +42,9 @@ def cosines(first: Tensor, second: Tensor) -> Tensor:
 
 
 def identity_quality(neutral: Tensor, smiling: Tensor, identities: list[int]) -> dict[str, float]:
-    """Measure how well a face feature identifies people across a smile.
+    """How well a face feature identifies people across a smile: cosines of pairs, and their area under the ROC curve.
 
-    Args:
-        neutral, smiling: features [N, D] of the same N heads, without and with a smile.
-        identities: person of picture i.
-
-    Returns:
-        Mean cosine of the N same-person pairs and of all different-person pairs, their gap, the area under the ROC
-        curve for "same person" by cosine, and both counts.
+    neutral, smiling: features [N, D] of the same N heads, without and with a smile; identities: person of each head.
     """
     cosine = cosines(neutral, smiling)  # [N, N]
     people = torch.tensor(identities)
@@ -67,11 +63,7 @@ def identity_quality(neutral: Tensor, smiling: Tensor, identities: list[int]) ->
 
 
 def smile_quality(probability: Tensor, smiling: Tensor) -> dict[str, float]:
-    """Compare the probability of a smile [N] with the true label, bool [N].
-
-    Returns:
-        Area under the ROC curve; accuracy and shares called smiling at SMILE_THRESHOLD.
-    """
+    """Area under the ROC curve of probabilities [N] for labels, bool [N]; accuracy and shares at SMILE_THRESHOLD."""
     called = probability >= SMILE_THRESHOLD
     return {
         "auc": float(binary_auroc(probability, smiling.long())),
@@ -89,65 +81,63 @@ def agreement(probabilities: dict[str, Tensor]) -> dict[str, float]:
 
 
 def quality_table(metrics: dict, *, rendered: bool) -> str:
-    """The metrics of stage `judges` as Markdown. Pairs are rendered heads, or photographs of people."""
-    pair = "each rendered neutral and smiling and otherwise identical"
-    if not rendered:
-        pair = "each person photographed neutral and smiling"
+    """The metrics of stage `judges` as Markdown. Pairs, where there are any, are `rendered` heads or photographs."""
+    agreed = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
     if not metrics["identity"]:
-        return unpaired_table(metrics)
+        lines = [
+            f"Judges measured on {metrics['val_heads']} labelled validation pictures. There are no pairs of the same"
+            " person neutral and smiling and otherwise identical, so the identity networks are not measured. Smile"
+            f" networks call a picture smiling if P >= {SMILE_THRESHOLD:g}:",
+            "",
+            *_table(
+                "smile network", "role", "AUC", "accuracy", "neutral ones called smiling", "smiling ones called smiling"
+            ),
+        ]
+        lines += [_row(name, *_smile_cells(row["val"])) for name, row in metrics["smile"].items()]
+        return "\n".join([*lines, "", f"Pairwise agreement of the smile networks: {agreed}."]) + "\n"
+    pair = "each person photographed neutral and smiling"
+    if rendered:
+        pair = "each rendered neutral and smiling and otherwise identical"
     lines = [
         f"Judges measured on {metrics['test_heads']} test heads, {pair},"
         f" and on {metrics['val_heads']} validation heads with clear labels"
         f" (smile of at least {metrics['smile_threshold']:g}, or 0; intermediate values are left out).",
         "",
-        "| identity network | role | same person, neutral to smiling | different people | gap | AUC | pairs |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        *_table(
+            "identity network", "role", "same person, neutral to smiling", "different people", "gap", "AUC", "pairs"
+        ),
     ]
     for name, row in metrics["identity"].items():
-        lines.append(
-            f"| {name} | {ROLES[name]} | {row['same_mean']:.3f} | {row['different_mean']:.3f} | {row['gap']:.3f} |"
-            f" {row['auc']:.4f} | {row['same_pairs']} / {row['different_pairs']} |"
-        )
+        means = (f"{row[key]:.3f}" for key in ("same_mean", "different_mean", "gap"))
+        lines.append(_row(name, *means, f"{row['auc']:.4f}", f"{row['same_pairs']} / {row['different_pairs']}"))
     lines += [
         "",
         f"Mean cosines. Smile networks call a head smiling if P >= {SMILE_THRESHOLD:g}:",
         "",
-        "| smile network | role | AUC test | accuracy test | neutral heads called smiling |"
-        " smiling heads called smiling | AUC validation | accuracy validation |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+        *_table(
+            "smile network", "role", "AUC test", "accuracy test", "neutral heads called smiling",
+            "smiling heads called smiling", "AUC validation", "accuracy validation",
+        ),
+    ]  # fmt: skip
     for name, row in metrics["smile"].items():
-        test, val = row["test"], row["val"]
-        lines.append(
-            f"| {name} | {ROLES[name]} | {test['auc']:.4f} | {100 * test['accuracy']:.1f} % |"
-            f" {100 * test['called_smiling_of_neutral']:.1f} % | {100 * test['called_smiling_of_smiling']:.1f} % |"
-            f" {val['auc']:.4f} | {100 * val['accuracy']:.1f} % |"
-        )
+        lines.append(_row(name, *_smile_cells(row["test"]), *_smile_cells(row["val"])[:2]))
     if rendered:
         lines += ["", f"Requirements for rendered heads: {'; '.join(goals(metrics))}."]
-    pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
-    lines += ["", f"Pairwise agreement of the smile networks on the test heads, neutral and smiling: {pairs}."]
+    lines += ["", f"Pairwise agreement of the smile networks on the test heads, neutral and smiling: {agreed}."]
     return "\n".join(lines) + "\n"
 
 
-def unpaired_table(metrics: dict) -> str:
-    """The same table for photographs without pairs of the same person neutral and smiling."""
-    lines = [
-        f"Judges measured on {metrics['val_heads']} labelled validation pictures. There are no pairs of the same person"
-        " neutral and smiling and otherwise identical, so the identity networks are not measured. Smile networks call a"
-        f" picture smiling if P >= {SMILE_THRESHOLD:g}:",
-        "",
-        "| smile network | role | AUC | accuracy | neutral ones called smiling | smiling ones called smiling |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, row in metrics["smile"].items():
-        val = row["val"]
-        lines.append(
-            f"| {name} | {ROLES[name]} | {val['auc']:.4f} | {100 * val['accuracy']:.1f} % |"
-            f" {100 * val['called_smiling_of_neutral']:.1f} % | {100 * val['called_smiling_of_smiling']:.1f} % |"
-        )
-    pairs = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
-    return "\n".join([*lines, "", f"Pairwise agreement of the smile networks: {pairs}."]) + "\n"
+def _table(*titles: str) -> list[str]:
+    return [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
+
+
+def _row(name: str, *cells: str) -> str:
+    return f"| {' | '.join((name, ROLES[name], *cells))} |"
+
+
+def _smile_cells(quality: dict[str, float]) -> list[str]:
+    shares = ("accuracy", "called_smiling_of_neutral", "called_smiling_of_smiling")
+    return [f"{quality['auc']:.4f}", *(f"{100 * quality[share]:.1f} %" for share in shares)]
 
 
 def goals(metrics: dict) -> list[str]:
@@ -163,13 +153,3 @@ def goals(metrics: dict) -> list[str]:
     answers = [(what, value, value >= bound) for what, (value, bound) in at_least.items()]
     answers.append(("mean cosine of different people of at most 0.35", different, different <= 0.35))
     return [f"{what}: {'met' if met else 'missed'} ({value:.3f})" for what, value, met in answers]
-
-
-ROLES = {
-    "mobilefacenet": "judges",
-    "dlib_resnet": "guides training",
-    "judge": "judges",
-    "face_api_expression": "judges",
-    "fer": "judges",
-    "guide": "guides training",
-}

@@ -11,15 +11,12 @@ from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES, load_guide, load_judge
 from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet, initialise
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
-from editgan.judges.train import LabelledHeads, select_clear, split_halves, train_classifier
+from editgan.judges.train import INTERVALS, LabelledHeads, classifier_step, select_clear, split_halves
 from editgan.runtime.stage import StageContext
-from editgan.training import append_row, count_parameters, generator_for
+from editgan.training import CURVE_FILE, DIGITS, count_parameters, generator_for, train
 from editgan.weights import save_module, write_bytes, write_json
 
 IDENTITY_NETWORKS = ("mobilefacenet", "dlib_resnet")
-DIGITS = 6  # written digits: rounding differences between runs stay below this precision
-STATUS_KIMG = 4  # thousands of images from one line of progress to the next
-STATE_KIMG = 8  # ... from one complete state on disk to the next
 
 
 def run(context: StageContext) -> None:
@@ -73,32 +70,19 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
         "width": params.guide_width if name == "guide" else 2 * params.guide_width,
     }
     net = initialise(cls(**config), generator_for(seed, "judges", name, "initial"))
-    total_nimg = round(params.kimg * 1000)
-    curve = context.work / f"stats_{name}.jsonl"
-
-    def on_status(cur_nimg: int, status: dict[str, float]) -> None:
-        row = {"kimg": cur_nimg / 1000} | {key: round(v, DIGITS) for key, v in status.items() if key != "img_per_s"}
-        append_row(curve, row)
-        context.run.log_metrics({f"{name}_{key}": value for key, value in status.items()}, step=cur_nimg / 1000)
-        context.run.progress(min(cur_nimg, total_nimg), total_nimg, "img", f"{name}, loss {status['loss']:.3f}")
-
-    net = train_classifier(
-        net,
-        heads,
-        name=name,
-        seed=seed,
-        total_nimg=total_nimg,
+    work, curve = context.work / name, context.out / f"stats_{name}.jsonl"
+    train(
+        *classifier_step(net, heads, params, name=name, seed=seed, device=context.device),
+        context.run,
+        work,
+        name=f"the {name} classifier",
+        total_nimg=round(params.kimg * 1000),
         batch=params.batch,
-        lr=params.lr,
-        status_kimg=STATUS_KIMG,
-        state_kimg=STATE_KIMG,
-        work=context.work / name,
-        device=context.device,
-        on_status=on_status,
+        intervals=INTERVALS,
+        prefix=f"{name}_",
     )
     save_module(context.out / f"{name}.safetensors", net, config, {"parameters": count_parameters(net)})
-    write_bytes(context.out / f"stats_{name}.jsonl", curve.read_bytes())
-    context.run.log_file(curve)
+    context.run.log_file(write_bytes(curve, (work / CURVE_FILE).read_bytes()))
 
 
 def measure_judges(context: StageContext) -> dict:
@@ -114,39 +98,27 @@ def measure_judges(context: StageContext) -> dict:
         raise UserError(
             f"{data / 'val.zip'}: has no smiling or no neutral heads to measure the judges on; raise data.val"
         )
-    shown, paired = {"val": (val, val_smiling)}, count(data / "test_smiling.zip") > 0
-    if paired:
+    metrics = {"identity": {}, "smile": {}, "smile_threshold": params.smile_threshold, "val_heads": len(val)}
+    shown = {"val": (val, val_smiling)}
+    if count(data / "test_smiling.zip") > 0:
         neutral = torch.as_tensor(load_images(data / "test.zip"))
         pairs = torch.cat([neutral, torch.as_tensor(load_images(data / "test_smiling.zip"))])  # [2 N, 3, H, W]
         shown = {"test": (pairs, torch.arange(len(pairs)) >= len(neutral)), **shown}
         identities = [row["identity"] for row in load_attributes(data / "test.zip")]
+        metrics["test_heads"] = len(neutral)
+        for name in IDENTITY_NETWORKS:
+            features = measure(load_network(name, assets).to(device), pairs, device=device)
+            metrics["identity"][name] = identity_quality(features[: len(neutral)], features[len(neutral) :], identities)
 
-    identity: dict[str, dict[str, float]] = {}
-    identity_networks = IDENTITY_NETWORKS if paired else ()
-    networks = [*identity_networks, *SMILE_JUDGES, "guide"]
-    for done, name in enumerate(identity_networks):
-        context.run.progress(done, len(networks), "networks measured", name)
-        features = measure(load_network(name, assets).to(device), pairs, device=device)
-        identity[name] = identity_quality(features[: len(neutral)], features[len(neutral) :], identities)
-
-    smile, probabilities = {}, {}
-    for done, name in enumerate(networks[len(identity_networks) :], start=len(identity_networks)):
-        context.run.progress(done, len(networks), "networks measured", name)
+    probabilities, names = {}, (*SMILE_JUDGES, "guide")
+    for done, name in enumerate(names):
+        context.run.progress(done, len(names), "networks measured", name)
         net = _smile_network(name, context).to(device)
         said = {heads: measure(net.smile, images, device=device) for heads, (images, _) in shown.items()}
-        smile[name] = {heads: smile_quality(said[heads], smiling) for heads, (_, smiling) in shown.items()}
+        metrics["smile"][name] = {heads: smile_quality(said[heads], smiling) for heads, (_, smiling) in shown.items()}
         probabilities[name] = next(iter(said.values()))
-    context.run.progress(len(networks), len(networks), "networks measured")
-    return _rounded(
-        {
-            "identity": identity,
-            "smile": smile,
-            "agreement": agreement(probabilities),
-            "smile_threshold": params.smile_threshold,
-            "val_heads": len(val),
-        }
-        | ({"test_heads": len(neutral)} if paired else {})
-    )
+    context.run.progress(len(names), len(names), "networks measured")
+    return _rounded(metrics | {"agreement": agreement(probabilities)})
 
 
 def _smile_network(name: str, context: StageContext) -> torch.nn.Module:

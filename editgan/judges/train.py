@@ -1,9 +1,6 @@
-"""Train one smile classifier on labelled heads. A resumed run is bit-identical to an uninterrupted one."""
+"""Train one smile classifier on labelled heads; resumable."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,8 +8,10 @@ from torch.nn import functional as F
 
 from editgan.images import to_float
 from editgan.judges.classifier import SmileClassifier
-from editgan.training import batch_indices, check_finite, cosine_decay, due, generator_for, load_state, save_state
+from editgan.judges.params import JudgesParams
+from editgan.training import Intervals, Parts, Step, batch_indices, cosine_decay, generator_for, set_lr
 
+INTERVALS = Intervals(status=4, state=8)
 MAX_SHIFT = 1 / 32  # relative to the image's side, in each direction
 
 
@@ -35,8 +34,8 @@ def split_halves(identities: list[int], seed: int) -> tuple[set[int], set[int]]:
 def select_clear(smile: list[float], threshold: float) -> tuple[Tensor, Tensor]:
     """Indices [M] of the heads with a clear label, and their labels, bool [M].
 
-    Smiling means a strength of at least `threshold`, not smiling a strength of exactly 0. Intermediate strengths are
-    ambiguous for people too and are left out of training and of accuracy.
+    Smiling means a strength of at least `threshold`, not smiling a strength of exactly 0. People find strengths between
+    ambiguous, too.
     """
     strength = torch.tensor(smile, dtype=torch.float64)
     smiling = strength >= threshold
@@ -69,66 +68,24 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return (x + noise).clamp(-1, 1)
 
 
-def train_classifier(
-    net: SmileClassifier,
-    heads: LabelledHeads,
-    *,
-    name: str,
-    seed: int,
-    total_nimg: int,
-    batch: int,
-    lr: float,
-    status_kimg: float,
-    state_kimg: float,
-    work: Path,
-    device: torch.device,
-    on_status: Callable[[int, dict[str, float]], None],
-) -> SmileClassifier:
-    """Train `net` with cross-entropy on `total_nimg` images and return it in eval mode, frozen.
-
-    The complete state is written to `work` every `state_kimg` and loaded from there if present. Every random draw
-    depends only on (seed, name, images seen), so a resumed run is bit-identical to an uninterrupted one.
-
-    Args:
-        on_status: gets (images seen, {"loss", "accuracy", "img_per_s"}) every `status_kimg`; the first two are
-            means since the last call.
-    """
+def classifier_step(
+    net: SmileClassifier, heads: LabelledHeads, params: JudgesParams, *, name: str, seed: int, device: torch.device
+) -> tuple[Step, Parts]:
+    """For `training.train`: minimise cross-entropy. Trains net in place."""
     net = net.to(device).train()
-    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    cur_nimg, loss_sum, correct, seen = 0, 0.0, 0, 0
-    state = load_state(work)
-    if state is not None:
-        cur_nimg, loss_sum, correct, seen = (state[name] for name in ("cur_nimg", "loss_sum", "correct", "seen"))
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
+    adam, total_nimg = torch.optim.Adam(net.parameters(), lr=0.0), round(params.kimg * 1000)
 
-    started, timed_from = time.monotonic(), cur_nimg
-    while cur_nimg < total_nimg:
-        indices = batch_indices(seed, cur_nimg, batch, len(heads.images))
+    def step(cur_nimg: int) -> dict[str, Tensor]:
+        indices = batch_indices(seed, cur_nimg, params.batch, len(heads.images))
         generator = generator_for(seed, "judges", name, cur_nimg)
         images = augment(to_float(heads.images[indices]), generator).to(device)
         smiling = heads.smiling[indices].to(device, torch.float32)  # [batch]
-
-        for group in optimizer.param_groups:
-            group["lr"] = lr * cosine_decay(cur_nimg / total_nimg)
         logits = net(images)  # [batch]
         loss = F.binary_cross_entropy_with_logits(logits, smiling)
-        optimizer.zero_grad(set_to_none=True)
+        set_lr(adam, params.lr * cosine_decay(cur_nimg / total_nimg))
+        adam.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        adam.step()
+        return {"loss": loss, "accuracy": ((logits > 0) == (smiling > 0.5)).double().mean()}
 
-        cur_nimg += batch
-        finished = cur_nimg >= total_nimg
-        loss_sum += loss.item() * batch
-        correct += int(((logits > 0) == (smiling > 0.5)).sum())
-        seen += batch
-        if finished or due(cur_nimg, batch, status_kimg):
-            status = {"loss": loss_sum / seen, "accuracy": correct / seen}
-            check_finite(status, f"{cur_nimg / 1000:.1f} kimg of the {name} classifier")
-            on_status(cur_nimg, status | {"img_per_s": (cur_nimg - timed_from) / (time.monotonic() - started)})
-            loss_sum, correct, seen = 0.0, 0, 0
-            started, timed_from = time.monotonic(), cur_nimg
-        if finished or due(cur_nimg, batch, state_kimg):
-            position = {"cur_nimg": cur_nimg, "loss_sum": loss_sum, "correct": correct, "seen": seen}
-            save_state(work, {**position, "net": net.state_dict(), "optimizer": optimizer.state_dict()})
-    return net.cpu().eval().requires_grad_(False)
+    return step, {"net": net, "adam": adam}

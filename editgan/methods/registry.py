@@ -20,9 +20,8 @@ from editgan.methods.smile import EDITGAN, synthesise
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.weights import load_tensors
 
-PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING = (
-    "editgan_plus", "interfacegan", "interfacegan_conditional", "localediting",
-)  # fmt: skip
+PLUS, INTERFACEGAN, CONDITIONAL = "editgan_plus", "interfacegan", "interfacegan_conditional"
+LOCALEDITING = "localediting"
 
 EditAt = Callable[[float], AbstractContextManager[Tensor]]  # strength -> context with the edited w_plus for G
 Method = Callable[[Tensor], EditAt]  # argument: w_plus of the heads, [N, num_ws, w_dim]
@@ -48,9 +47,7 @@ class Renderer:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return (pictures, pasted back, masks). Pasted back: only the edit region and its seam differ from the photos.
 
-        Args:
-            photos: uint8 [N, 3, H, W]
-            before: S's masks of the unedited heads, labels  # uint8 [N, H, W]
+        photos: uint8 [N, 3, H, W]; before: S's masks of the unedited heads, labels  # uint8 [N, H, W]
         """
         pictures, masks = [], []
         with edited as w_plus, torch.no_grad():
@@ -64,19 +61,11 @@ class Renderer:
 
 
 def load_methods(
-    outputs: Path,
-    *,
-    vector: str,
-    plus: str,
-    batch: int,
-    device: torch.device,
+    outputs: Path, *, vector: str, plus: str, batch: int, device: torch.device
 ) -> tuple[dict[str, EditingVector], dict[str, Method], Renderer]:
-    """Load the vectors of EditGAN and EditGAN+, all methods by name, and the renderer.
+    """Load the vectors of EditGAN and EditGAN+ (ours: the mean over several heads), all methods, and the renderer.
 
-    Args:
-        vector, plus: names of the editing vectors of EditGAN and of EditGAN+ (ours: the mean over several heads)
-    Raises:
-        UserError: a file is missing, damaged or belongs to another generator.
+    Raises UserError: a file is missing, damaged or belongs to another generator.
     """
     G = load_generator(outputs / "generator" / "G_ema.safetensors", device)
     S = load_segmentation(outputs / "segmentation" / "S.safetensors", device)
@@ -115,8 +104,5 @@ def load_methods(
         CONDITIONAL: along(directions["smile_conditional"]),
         LOCALEDITING: by_styles,
     }
-    return (
-        {EDITGAN: first, PLUS: several},
-        methods,
-        Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device),
-    )
+    renderer = Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device)
+    return {EDITGAN: first, PLUS: several}, methods, renderer

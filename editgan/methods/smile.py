@@ -5,7 +5,8 @@ truly smiling, which is the upper bound. Photographs lack the last row and all m
 quantised to 8 bits first, like pictures on disk.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,8 +19,9 @@ from editgan.editing.params import OptimizationParams
 from editgan.editing.refine import refine
 from editgan.editing.vectors import EditingVector
 from editgan.errors import UserError
+from editgan.generator.generator import TRUNCATION_PSI, Generator
 from editgan.images import to_uint8
-from editgan.weights import load_tensors, save_tensors
+from editgan.training import in_batches, once
 
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
 DISTILLATION, MASKGAN = "distillation", "maskgan"
@@ -37,11 +39,11 @@ class SmileHeads:
     """The heads of the benchmark; all fields have the same order."""
 
     photos: Tensor  # uint8 [N, 3, H, W], neutral
-    smiling: Tensor | None  # uint8 [N, 3, H, W], the same heads truly smiling; None if not available
-    region: Tensor  # bool [N, H, W], pixels that a smile may change: the mouth before and after, dilated
-    identities: list[int]  # person id of each picture
     masks: Tensor  # exact part masks of the photos  # uint8 [N, H, W]
-    smiling_masks: Tensor | None  # exact part masks of the truly smiling heads  # uint8 [N, H, W]
+    identities: list[int]  # person id of each picture
+    region: Tensor  # bool [N, H, W], pixels that a smile may change: the mouth before and after, dilated
+    smiling: Tensor | None = None  # uint8 [N, 3, H, W], the same heads truly smiling, if available
+    smiling_masks: Tensor | None = None  # exact part masks of the truly smiling heads  # uint8 [N, H, W]
 
 
 def load_heads(data: Path) -> SmileHeads:
@@ -53,34 +55,37 @@ def load_heads(data: Path) -> SmileHeads:
     Raises:
         UserError: the two archives have different heads, all heads are of one person, or a mouth class is missing.
     """
-    classes = load_classes(data / "classes.json")
+    classes, test, test_smiling = load_classes(data / "classes.json"), data / "test.zip", data / "test_smiling.zip"
     if not set(MOUTH) <= set(classes.names):
         raise UserError(f"{data / 'classes.json'}: the smile benchmark needs the classes {', '.join(MOUTH)}")
     mouth = [classes.index(name) for name in MOUTH]
-    before = torch.as_tensor(load_masks(data / "test.zip"))
-    attributes = load_attributes(data / "test.zip")
-    identities = [row["identity"] for row in attributes]
+    before = torch.as_tensor(load_masks(test))
+    identities = [row["identity"] for row in load_attributes(test)]
     if len(set(identities)) < 2:
-        raise UserError(f"{data / 'test.zip'}: all pictures show one person; the benchmark needs at least two")
-    photos = torch.as_tensor(load_images(data / "test.zip"))
+        raise UserError(f"{test}: all pictures show one person; the benchmark needs at least two")
     around = dilate(is_part(before, mouth), max(1, before.shape[-1] // ROOM))
-    known = dict(photos=photos, identities=identities, masks=before)
-    if count(data / "test_smiling.zip") == 0:
-        return SmileHeads(smiling=None, region=around, smiling_masks=None, **known)
-    if identities != [row["identity"] for row in load_attributes(data / "test_smiling.zip")]:
+    heads = SmileHeads(torch.as_tensor(load_images(test)), before, identities, around)
+    if count(test_smiling) == 0:
+        return heads
+    if identities != [row["identity"] for row in load_attributes(test_smiling)]:
         raise UserError(f"{data}: test.zip and test_smiling.zip have different heads; run stage data again")
-    smiling = torch.as_tensor(load_images(data / "test_smiling.zip"))
-    if not holds_masks(data / "test_smiling.zip"):
-        return SmileHeads(smiling=smiling, region=around, smiling_masks=None, **known)
-    after = torch.as_tensor(load_masks(data / "test_smiling.zip"))
-    return SmileHeads(smiling=smiling, region=edit_region(before, after, mouth), smiling_masks=after, **known)
+    heads = replace(heads, smiling=torch.as_tensor(load_images(test_smiling)))
+    if not holds_masks(test_smiling):
+        return heads
+    after = torch.as_tensor(load_masks(test_smiling))
+    return replace(heads, region=edit_region(before, after, mouth), smiling_masks=after)
 
 
-@torch.no_grad()
+def sample_latents(G: Generator, count: int, generator: torch.Generator, *, batch: int) -> Tensor:
+    """Latents of random z, truncated like those that E learned from, on G's device.  # [N, num_ws, w_dim]"""
+    z, device = torch.randn(count, G.z_dim, generator=generator), G.w_avg.device
+    with torch.no_grad():
+        return torch.cat([G.mapping(part.to(device), truncation_psi=TRUNCATION_PSI) for part in z.split(batch)])
+
+
 def synthesise(G: nn.Module, w_plus: Tensor, *, batch: int, device: torch.device) -> Tensor:
     """Latents [N, num_ws, w_dim] -> pictures, uint8 [N, 3, H, W]."""
-    parts = w_plus.split(batch)
-    return torch.cat([to_uint8(G.synthesis(part.to(device), noise_mode="const")).cpu() for part in parts])
+    return in_batches(lambda w: to_uint8(G.synthesis(w, noise_mode="const")), w_plus, batch=batch, device=device)
 
 
 def refine_resumably(
@@ -97,32 +102,14 @@ def refine_resumably(
     work: Path,
     device: torch.device,
 ) -> Tensor:
-    """The refinement of EditGAN section 3.3 on all heads; finished batches are cached in `work`.
+    """The refinement of EditGAN section 3.3 on all heads [N, num_ws, w_dim]; finished batches are cached in `work`.
 
     Args:
         identity: face features for the identity term; None if its weight is 0
-    Returns:
-        refined latents [N, num_ws, w_dim]
     """
+    options = dict(steps=params.steps, lr=params.lr, weights=params.weights, identity=identity, batch=batch)
     refined = []
-    for start in range(0, len(w_plus), batch):
-        path = work / "refined" / f"{start:05d}_{batch}.safetensors"
-        if path.exists():
-            refined.append(load_tensors(path)[0]["w_plus"])
-            continue
-        result = refine(
-            G,
-            S,
-            lpips_vgg,
-            w_plus[start : start + batch].to(device),
-            vector,
-            scale,
-            steps=params.steps,
-            lr=params.lr,
-            weights=params.weights,
-            identity=identity,
-            batch=batch,
-        ).cpu()
-        save_tensors(path, {"w_plus": result})
-        refined.append(result)
+    for part in w_plus.split(batch):
+        path = work / "refined" / f"{len(refined) * batch:05d}_{batch}.safetensors"
+        refined.append(once(path, partial(refine, G, S, lpips_vgg, part.to(device), vector, scale, **options)))
     return torch.cat(refined)

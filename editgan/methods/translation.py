@@ -1,11 +1,79 @@
-"""Training diagnostics of image-to-image networks: convergence of the validation loss, and L1."""
+"""Training of image-to-image networks as in pix2pixHD, for Distillation and MaskGAN, and its diagnostics."""
 
-from torch import Tensor
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
 
 from editgan.images import to_float
+from editgan.methods.distillation.pix2pixhd import (
+    adversarial_terms,
+    discriminator_loss,
+    vgg_features,
+    vgg_loss,
+    weighted_sum,
+)
+from editgan.training import DIGITS, Parts, Step, set_lr
 
+BETAS = (0.5, 0.999)  # of Adam, as in both papers
+FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # both papers'
 IMPROVED = 0.01  # smallest relative decrease of the validation loss that counts as an improvement
-DIGITS = 6  # digits written; coarser than rounding differences between runs
+
+
+def adversarial_step(
+    networks: Mapping[str, nn.Module],
+    fakes_at: Callable[[int], tuple[Tensor, Tensor, dict[str, Tensor]]],
+    rates_at: Callable[[int], tuple[float, float]],
+    lpips_vgg: nn.Module,
+    vgg_images: int,
+) -> tuple[Step, Parts]:
+    """For `training.train`: minimise LSGAN + 10 feature matching + 10 VGG with Adam.
+
+    As in the released code, both losses are computed before any network is updated.
+
+    Args:
+        networks: in train mode; "D", a MultiscaleDiscriminator of condition and image, and those that make the fakes
+        fakes_at: images seen -> (condition, real images, fakes by the prefix of their terms' names), [N, C, H, W] each
+        rates_at: images seen -> learning rates of the networks that make the fakes, and of D
+        vgg_images: images of each batch that VGG looks at
+    """
+    D = networks["D"]
+    adams = {f"{name}_adam": torch.optim.Adam(net.parameters(), lr=0.0, betas=BETAS) for name, net in networks.items()}
+
+    def step(cur_nimg: int) -> dict[str, Tensor]:
+        condition, reals, fakes = fakes_at(cur_nimg)
+        real_out = D(torch.cat([condition, reals], dim=1))
+        d_loss = discriminator_loss(
+            real_out, [D(torch.cat([condition, fake.detach()], dim=1)) for fake in fakes.values()]
+        )
+        D.requires_grad_(False)
+        terms = adversarial_terms(
+            real_out, {name: D(torch.cat([condition, fake], dim=1)) for name, fake in fakes.items()}
+        )
+        D.requires_grad_(True)
+        with torch.no_grad():
+            wanted = vgg_features(lpips_vgg, reals[:vgg_images])
+        for name, fake in fakes.items():
+            terms[f"{name}vgg"] = vgg_loss(wanted, vgg_features(lpips_vgg, fake[:vgg_images]))
+        loss = weighted_sum(terms, feature_matching_weight=FEATURE_MATCHING_WEIGHT, vgg_weight=VGG_WEIGHT)
+
+        rate, d_rate = rates_at(cur_nimg)
+        for name, adam in adams.items():
+            set_lr(adam, d_rate if name == "D_adam" else rate)
+            adam.zero_grad(set_to_none=True)
+        loss.backward()
+        d_loss.backward()
+        values = terms | {"D": d_loss}
+        values |= {f"{name}l1": (fake.detach() - reals).abs().mean() for name, fake in fakes.items()}
+        for name, net in networks.items():
+            gradients = [p.grad for p in net.parameters() if p.grad is not None]
+            if gradients:  # MaskGAN's blender has none in stage 1
+                values[f"gradient_{name}"] = nn.utils.get_total_norm(gradients)
+        for adam in adams.values():
+            adam.step()
+        return values
+
+    return step, {**networks, **adams}
 
 
 def still_improving(losses: list[float]) -> bool:

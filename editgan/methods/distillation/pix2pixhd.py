@@ -17,6 +17,15 @@ LEAK = 0.2
 MAX_WIDTH = 512  # maximum channels of a discriminator
 
 
+def check_sides(x: Tensor, channels: int, num_downs: int) -> None:
+    """Raise ValueError unless x is [N, channels, H, W] with sides that can be halved num_downs times to at least 2."""
+    unit = 2**num_downs
+    height, width = x.shape[2:] if x.ndim == 4 else (0, 0)
+    if x.shape[1:2] != (channels,) or min(height, width) < 2 * unit or height % unit or width % unit:
+        expected = f"[N, {channels}, H, W] with H and W multiples of {unit}, at least {2 * unit}"
+        raise ValueError(f"expected {expected}, got {list(x.shape)}")
+
+
 class ResidualBlock(nn.Module):
     """x + two 3x3 convolutions of it, each with reflection padding and instance normalisation."""
 
@@ -60,24 +69,13 @@ class GlobalGenerator(nn.Module):
         self.first = nn.Conv2d(in_channels, width, 7, padding=3, padding_mode="reflect")
         self.downs = nn.ModuleList(nn.Conv2d(few, many, 3, stride=2, padding=1) for few, many in pairs)
         self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(num_blocks)))
-        self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(many, few, 3, stride=2, padding=1, output_padding=1) for few, many in reversed(pairs)
-        )
+        ups = [nn.ConvTranspose2d(many, few, 3, stride=2, padding=1, output_padding=1) for few, many in reversed(pairs)]
+        self.ups = nn.ModuleList(ups)
         self.last = nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, H, W]
-
-        Raises:
-            ValueError: another number of channels, or sides that cannot be halved num_downs times down to at least 2.
-        """
-        unit = 2**self.num_downs
-        height, width = images.shape[2:] if images.ndim == 4 else (0, 0)
-        if images.shape[1:2] != (self.in_channels,) or min(height, width) < 2 * unit or height % unit or width % unit:
-            raise ValueError(
-                f"expected [N, {self.in_channels}, H, W] with H and W multiples of {unit}, at least {2 * unit}, got"
-                f" {list(images.shape)}"
-            )
+        """[N, in_channels, H, W] -> [N, out_channels, H, W]"""
+        check_sides(images, self.in_channels, self.num_downs)
         x = F.relu(F.instance_norm(self.first(images)))  # [N, width, H, W]
         for down in self.downs:
             x = F.relu(F.instance_norm(down(x)))
@@ -89,19 +87,14 @@ class GlobalGenerator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """A PatchGAN: one score per patch. 4x4 convolutions, the last two with stride 1.
-
-    With three stride-2 layers the receptive field of a score is 70 pixels.
-    """
+    """A PatchGAN: 4x4 convolutions, the last two with stride 1. With 3 layers before them a score sees 70 px."""
 
     def __init__(self, *, in_channels: int, width: int = 64, num_layers: int = 3) -> None:
         super().__init__()
         widths = [in_channels, *(min(width * 2**level, MAX_WIDTH) for level in range(num_layers + 1))]
         strides = [2] * num_layers + [1]
-        self.layers = nn.ModuleList(
-            nn.Conv2d(few, many, 4, stride=stride, padding=2)
-            for few, many, stride in zip(widths[:-1], widths[1:], strides, strict=True)
-        )
+        sizes = zip(widths[:-1], widths[1:], strides, strict=True)
+        self.layers = nn.ModuleList(nn.Conv2d(few, many, 4, stride=step, padding=2) for few, many, step in sizes)
         self.score = nn.Conv2d(widths[-1], 1, 4, padding=2)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -117,15 +110,13 @@ class PatchDiscriminator(nn.Module):
 class MultiscaleDiscriminator(nn.Module):
     """Discriminators of the same architecture with separate weights, on the image at full, half, ... size.
 
-    Args:
-        in_channels: channels of the image plus its condition (mask or source image), which the caller concatenates.
+    in_channels: of the image and its condition (mask or source image), which the caller concatenates.
     """
 
     def __init__(self, *, in_channels: int, width: int = 64, num_layers: int = 3, num_scales: int = 2) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(
-            PatchDiscriminator(in_channels=in_channels, width=width, num_layers=num_layers) for _ in range(num_scales)
-        )
+        sizes = dict(in_channels=in_channels, width=width, num_layers=num_layers)
+        self.scales = nn.ModuleList(PatchDiscriminator(**sizes) for _ in range(num_scales))
 
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         """[N, in_channels, H, W] -> for each scale its features, then its scores."""
@@ -149,11 +140,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 def lsgan_d_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Least-squares loss with targets 1 (real) and 0 (fake); mean over patches, summed over scales.  # scalar
-
-    Args:
-        real, fake: outputs of a `MultiscaleDiscriminator`.
-    """
+    """Least-squares loss with targets 1 (real) and 0 (fake); mean over patches, summed over scales.  # scalar"""
     pairs = zip(real, fake, strict=True)
     return torch.stack([((1 - r[-1]).square().mean() + f[-1].square().mean()) / 2 for r, f in pairs]).sum()
 
@@ -164,10 +151,9 @@ def lsgan_g_loss(fake: list[list[Tensor]]) -> Tensor:
 
 
 def feature_matching_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """L1 between the discriminators' features of real and fake images, without the scores (equation 4).  # scalar
+    """L1 between the discriminators' features of real (detached) and fake images (equation 4).  # scalar
 
-    Layer weights are 4 / (number of layers), scale weights 1 / (number of scales), as in the released code. The
-    features of the real images are detached.
+    Layer weights are 4 / (number of layers), scale weights 1 / (number of scales), as in the released code.
     """
     total = torch.zeros((), device=fake[0][0].device)
     for real_scale, fake_scale in zip(real, fake, strict=True):
@@ -175,6 +161,26 @@ def feature_matching_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) ->
         for r, f in layers:
             total = total + 4 / len(layers) / len(fake) * F.l1_loss(f, r.detach())
     return total
+
+
+def adversarial_terms(real: list[list[Tensor]], fakes: dict[str, list[list[Tensor]]]) -> dict[str, Tensor]:
+    """Unweighted terms from D's outputs on real images and on each kind of fake, by the prefix of its terms' names."""
+    terms = {}
+    for name, fake in fakes.items():
+        terms[f"{name}gan"] = lsgan_g_loss(fake)
+        terms[f"{name}feature_matching"] = feature_matching_loss(real, fake)
+    return terms
+
+
+def weighted_sum(terms: dict[str, Tensor], *, feature_matching_weight: float, vgg_weight: float) -> Tensor:
+    """LSGAN + 10 feature matching + 10 VGG with the paper's weights, over all kinds of fakes.  # scalar"""
+    weights = {"gan": 1.0, "feature_matching": feature_matching_weight, "vgg": vgg_weight}
+    return torch.stack([weights[name.removeprefix("blend_")] * term for name, term in terms.items()]).sum()
+
+
+def discriminator_loss(real: list[list[Tensor]], fakes: list[list[list[Tensor]]]) -> Tensor:
+    """`lsgan_d_loss`; real images have the same total weight as all kinds of fakes together.  # scalar"""
+    return torch.stack([lsgan_d_loss(real, fake) for fake in fakes]).mean()
 
 
 def vgg_features(lpips_vgg: nn.Module, images: Tensor) -> Sequence[Tensor]:
@@ -186,10 +192,6 @@ def vgg_features(lpips_vgg: nn.Module, images: Tensor) -> Sequence[Tensor]:
 
 
 def vgg_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """L1 between VGG features; deeper features have larger weights.  # scalar
-
-    Args:
-        real, fake: five maps each, from `vgg_features`; those of the real images are detached.
-    """
+    """L1 between `vgg_features`, those of real images detached; deeper ones have larger weights.  # scalar"""
     terms = [w * F.l1_loss(f, r.detach()) for w, r, f in zip(VGG_WEIGHTS, real, fake, strict=True)]
     return torch.stack(terms).sum()

@@ -7,17 +7,17 @@ from editgan.data.archive import load_attributes, load_images
 from editgan.data.training import training_folder
 from editgan.encoder.encoder import load_encoder
 from editgan.errors import UserError
-from editgan.generator.generator import TRUNCATION_PSI, load_generator
+from editgan.generator.generator import load_generator
 from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.judges import load_guide
 from editgan.methods.interfacegan.direction import CONDITIONS, EXTREME, Boundary, conditional, find_boundary
+from editgan.methods.smile import sample_latents
 from editgan.runtime.stage import StageContext
-from editgan.training import generator_for
+from editgan.training import DIGITS, generator_for
 from editgan.weights import save_tensors, write_json
 
 BATCH = 50  # images at a time
-DIGITS = 6
 
 
 def run(context: StageContext) -> None:
@@ -25,17 +25,14 @@ def run(context: StageContext) -> None:
     params, seed = context.params.interfacegan, context.params.seed
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
     guide = load_guide(context.input("judges")).to(context.device)
-    total = params.samples + params.condition_heads
-    z = torch.randn(params.samples, G.z_dim, generator=generator_for(seed, "interfacegan", "z"))
-    rows, scores = [], []
+    latents = sample_latents(G, params.samples, generator_for(seed, "interfacegan", "z"), batch=BATCH)
+    scores, total = [], params.samples + params.condition_heads
     with torch.no_grad():
-        for part in z.split(BATCH):
-            w_plus = G.mapping(part.to(context.device), truncation_psi=TRUNCATION_PSI)  # [B, num_ws, w_dim]
+        for w_plus in latents.split(BATCH):
             images = to_float(to_uint8(G.synthesis(w_plus, noise_mode="const")))
-            rows.append(w_plus[:, 0].cpu())
             scores.append(guide(images).cpu())  # logits, because probabilities saturate
-            context.run.progress(sum(map(len, rows)), total, "img", "scored by the guide")
-    boundaries = {"smile": boundary(context, "smile", torch.cat(rows), torch.cat(scores))}
+            context.run.progress(sum(map(len, scores)), total, "img", "scored by the guide")
+    boundaries = {"smile": boundary(context, "smile", latents[:, 0].cpu(), torch.cat(scores))}
     boundaries |= condition_boundaries(context, total)
 
     smile = boundaries["smile"].normal

@@ -49,13 +49,11 @@ def clusters_of(features: Tensor, centres: Tensor) -> Tensor:
 
 
 def part_clusters(assigned: Tensor, part: Tensor, clusters: int) -> list[int]:
-    """The set of clusters whose union overlaps a part best (IoU), found greedily.
+    """The set of clusters whose union overlaps a part best (IoU), found greedily; at least one.
 
     Args:
         assigned: cluster indices  # [N, h, w]
         part: mask of the part, downsampled by nearest neighbour  # bool [N, h, w]
-    Returns:
-        at least one cluster, even if none overlaps the part
     """
     inside = torch.bincount(assigned[part], minlength=clusters).double()  # [clusters]
     size = torch.bincount(assigned.flatten(), minlength=clusters).double()
@@ -123,8 +121,7 @@ def styles_of(G: Generator, w_plus: Tensor) -> list[Tensor]:
 def swapped_styles(G: Generator, masks: Sequence[Tensor], styles: Sequence[Tensor], strength: float) -> Iterator[None]:
     """Context in which G uses s + strength q (s_reference - s) as the style of every convolution (equation 4).
 
-    Args:
-        masks, styles: q and the reference's styles, one of each per convolution  # [C_i]
+    masks, styles: q and the reference's styles, one of each per convolution  # [C_i]
     """
     handles = []
     for layer, q, reference in zip(convolutions(G), masks, styles, strict=True):

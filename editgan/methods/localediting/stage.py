@@ -15,7 +15,7 @@ from editgan.editing.masks import MOUTH, is_part
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.inversion import invert
 from editgan.errors import UserError
-from editgan.generator.generator import TRUNCATION_PSI, Generator, load_generator
+from editgan.generator.generator import Generator, load_generator
 from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.judges import load_guide
@@ -29,18 +29,17 @@ from editgan.methods.localediting.channels import (
     styles_of,
     swapped_styles,
 )
+from editgan.methods.smile import ROOM, sample_latents
 from editgan.metrics import outside_error
 from editgan.runtime.stage import StageContext
-from editgan.training import generator_for
+from editgan.training import DIGITS, generator_for
 from editgan.weights import save_tensors, write_json
 
 BATCH = 50  # images at a time
 CLUSTER_RESOLUTION = 32  # resolution of the clustered features, as in the paper
 PIXELS = 400_000  # number of pixels that k-means samples from
-ROOM = 16  # changes up to side / ROOM around the mouth do not count as leak
 CLUSTERS = 16  # of features
 MAX_LEAK = 0.005  # squared error outside the mouth, images in [-1, 1], that the choice may cost validation heads
-DIGITS = 6
 
 
 @torch.no_grad()
@@ -50,8 +49,7 @@ def run(context: StageContext) -> None:
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
     resolution = min(CLUSTER_RESOLUTION, G.img_resolution)
     which = 2 * G.synthesis.block_resolutions.index(resolution) + 1  # the second map of this resolution
-    z = torch.randn(params.samples, G.z_dim, generator=generator_for(seed, "localediting", "z"))
-    latents = torch.cat([G.mapping(part.to(context.device), truncation_psi=TRUNCATION_PSI) for part in z.split(BATCH)])
+    latents = sample_latents(G, params.samples, generator_for(seed, "localediting", "z"), batch=BATCH)
     pixels = []
     for done, part in enumerate(latents.split(BATCH)):
         context.run.progress(done * BATCH, 2 * len(latents), "img", "features collected")
@@ -70,19 +68,16 @@ def run(context: StageContext) -> None:
         contributions.add(maps[:-1], torch.isin(assigned, torch.tensor(mouth, device=assigned.device)))
     shares = [share.cpu() for share in contributions.shares()]
     references = smiling_references(context, G)
-    choice, figures = choose(context, G, shares, references)
-    reference, rho, epsilon = choice
+    (reference, rho, epsilon), figures = choose(context, G, shares, references)
     tensors = {}
     for index, style in enumerate(styles_of(G, references[reference][None])):
-        tensors[f"q{index:02d}"] = channel_mask(shares[index], rho=rho, epsilon=epsilon)
+        tensors[f"q{index:02d}"] = channel_mask(shares[index], rho=rho, epsilon=epsilon).float()
         tensors[f"style{index:02d}"] = style[0].float().cpu()
+    save_tensors(context.out / "channels.safetensors", tensors, {"kind": "style channels", "reference": reference})
     metrics = {"clusters_of_the_mouth": len(mouth), "reference": reference, "rho": rho, "epsilon": epsilon}
     metrics["channels"] = sum(int(mask.sum()) for name, mask in tensors.items() if name.startswith("q"))
-    metrics |= figures
-    tensors = {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
-    save_tensors(context.out / "channels.safetensors", tensors, {"kind": "style channels", "reference": reference})
-    write_json(context.out / "metrics.json", metrics)
-    context.run.log_metrics(metrics)
+    write_json(context.out / "metrics.json", metrics | figures)
+    context.run.log_metrics(metrics | figures)
 
 
 def directions(features: Tensor) -> Tensor:
@@ -125,9 +120,9 @@ def smiling_references(context: StageContext, G: Generator) -> Tensor:
 def choose(
     context: StageContext, G: Generator, shares: list[Tensor], references: Tensor
 ) -> tuple[tuple[int, float, float], dict[str, float]]:
-    """Choose reference, rho and epsilon: most smiles by the guide on neutral validation heads, subject to max_leak.
+    """Choose reference, rho and epsilon: most smiles by the guide on neutral validation heads, leak up to MAX_LEAK.
 
-    If no choice satisfies max_leak, take the one with the lowest leak that swaps at least one channel.
+    Without such a choice, take the one with the lowest leak that swaps at least one channel.
     """
     params, data = context.params.localediting, context.input("data")
     guide = load_guide(context.input("judges")).to(context.device)
@@ -146,8 +141,7 @@ def choose(
         mouth = is_part(pool, mouth_ids).any(0).expand(len(neutral), -1, -1)
     region = dilate(mouth, max(1, mouth.shape[-1] // ROOM)).to(context.device)
     kept = to_float(to_uint8(G.synthesis(w_plus, noise_mode="const")))
-    found = {}
-    combinations = list(product(range(len(references)), params.rho, params.epsilon))
+    found, combinations = {}, list(product(range(len(references)), params.rho, params.epsilon))
     for done, (reference, rho, epsilon) in enumerate(combinations):
         context.run.progress(done, len(combinations), "choices", "tested on validation heads")
         q = [channel_mask(share, rho=rho, epsilon=epsilon) for share in shares]

@@ -1,4 +1,4 @@
-"""Parts of MaskGAN for training only: the mask autoencoder, edits simulated with it, the blender, the losses.
+"""Parts of MaskGAN for training only: the mask autoencoder, edits simulated with it, the blender, the parser.
 
 Editing behaviour simulated training (Lee et al., CVPR 2020, section 3.3): the autoencoder interpolates a mask towards
 another one, and extrapolates it by the same step away from it. Two faces of the same style are generated from the two
@@ -11,32 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from editgan.images import to_float
-from editgan.methods.distillation.pix2pixhd import (
-    GlobalGenerator,
-    feature_matching_loss,
-    initialise,
-    lsgan_d_loss,
-    lsgan_g_loss,
-)
-from editgan.methods.maskgan.networks import LEAK, MaskGAN, one_hot
+from editgan.methods.distillation.pix2pixhd import LEAK, GlobalGenerator, initialise
+from editgan.methods.maskgan.networks import MaskGAN, one_hot
+from editgan.training import in_batches
 
 
 class MaskVAE(nn.Module):
     """A variational autoencoder of one-hot masks: 4x4 convolutions with stride 2, nearest-neighbour upsampling.
 
-    Args:
-        width: channels after the first layer; each further layer doubles them. The paper uses 32.
-        num_downs: layers down, and as many up. The paper uses 7, from 512 px to 4.
-        latent: size of the code. The paper uses 1024.
+    width: channels after the first of `num_downs` layers; each further one doubles them. latent: size of the code.
     """
 
     def __init__(self, *, num_classes: int, resolution: int, width: int, num_downs: int, latent: int) -> None:
         super().__init__()
         if resolution % 2**num_downs:
             raise ValueError(f"a mask of {resolution} px cannot be halved {num_downs} times")
-        self.config = dict(
-            num_classes=num_classes, resolution=resolution, width=width, num_downs=num_downs, latent=latent
-        )
         self.num_classes, self.resolution, self.side = num_classes, resolution, resolution // 2**num_downs
         widths = [width * 2**level for level in range(num_downs)]
         self.widest = widths[-1]
@@ -52,11 +41,7 @@ class MaskVAE(nn.Module):
         self.decoder = nn.Sequential(*decoder, nn.Conv2d(width, num_classes, 3, padding=1))
 
     def encode(self, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """One-hot masks [N, num_classes, H, W] -> mean and log variance of their codes, [N, latent] each.
-
-        Raises:
-            ValueError: masks of another size or with another number of classes.
-        """
+        """One-hot masks [N, num_classes, H, W] -> mean and log variance of their codes, [N, latent] each."""
         if masks.shape[1:] != (self.num_classes, self.resolution, self.resolution):
             expected = [self.num_classes, self.resolution, self.resolution]
             raise ValueError(f"expected one-hot masks [N, *{expected}], got {list(masks.shape)}")
@@ -68,11 +53,7 @@ class MaskVAE(nn.Module):
         return self.decoder(self.from_code(codes).unflatten(1, (self.widest, self.side, self.side)))
 
     def terms(self, masks: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """The loss terms, and the pixel accuracy of the reconstruction.
-
-        Args:
-            masks: labels [N, H, W]; noise: N(0, 1) [N, latent]
-        """
+        """The loss terms and the pixel accuracy of reconstructing labels [N, H, W]; noise: N(0, 1) [N, latent]."""
         mean, log_variance = self.encode(one_hot(masks, self.num_classes))
         logits = self.decode(mean + noise * (log_variance / 2).exp())
         return {
@@ -101,28 +82,26 @@ def simulated_edits(vae: MaskVAE, masks: Tensor, references: Tensor, divisor: fl
     return inter, outer
 
 
-@torch.no_grad()
 def reconstruct_masks(vae: MaskVAE, masks: Tensor, *, batch: int = 50) -> Tensor:
     """Encode and decode masks, labels [N, H, W], on the CPU; `vae` in eval mode."""
-    device, parts = next(vae.parameters()).device, []
-    for labels in masks.split(batch):
-        code = vae.encode(one_hot(labels.to(device), vae.num_classes))[0]
-        parts.append(vae.decode(code).argmax(1).to(masks.dtype).cpu())
-    return torch.cat(parts)
+
+    def reconstruct(labels: Tensor) -> Tensor:
+        code = vae.encode(one_hot(labels, vae.num_classes))[0]
+        return vae.decode(code).argmax(1).to(masks.dtype)
+
+    return in_batches(reconstruct, masks, batch=batch, device=next(vae.parameters()).device)
 
 
 class AlphaBlender(nn.Module):
     """Blends two images: alpha * first + (1 - alpha) * second, with alpha predicted per pixel from both images.
 
-    The paper's blender is pix2pixHD's generator with 3 stride-2 layers, starting at 32 channels, 3 residual blocks and
-    a sigmoid. (1 + tanh(x)) / 2 is the sigmoid of 2 x.
+    The paper's blender is pix2pixHD's generator with a sigmoid. (1 + tanh(x)) / 2 is the sigmoid of 2 x.
     """
 
     def __init__(self, *, width: int, num_downs: int, num_blocks: int) -> None:
         super().__init__()
-        self.alpha = GlobalGenerator(
-            in_channels=6, out_channels=1, width=width, num_downs=num_downs, num_blocks=num_blocks
-        )
+        sizes = dict(width=width, num_downs=num_downs, num_blocks=num_blocks)
+        self.alpha = GlobalGenerator(in_channels=6, out_channels=1, **sizes)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Images [N, 3, H, W] -> [N, 3, H, W]"""
@@ -138,37 +117,8 @@ def ebst_images(
     return first, second, blender(first, second)
 
 
-def maskgan_terms(real: list[list[Tensor]], fakes: dict[str, list[list[Tensor]]]) -> dict[str, Tensor]:
-    """Unweighted adversarial and feature-matching terms of each kind of fake, by name.
-
-    Args:
-        real: outputs of the discriminators on photos, conditioned on their masks
-        fakes: outputs on each kind of fake: {"": generated, "blend_": blended}; the keys are prefixes of term names
-    """
-    terms = {}
-    for name, fake in fakes.items():
-        terms[f"{name}gan"] = lsgan_g_loss(fake)
-        terms[f"{name}feature_matching"] = feature_matching_loss(real, fake)
-    return terms
-
-
-def maskgan_loss(terms: dict[str, Tensor], *, feature_matching_weight: float, vgg_weight: float) -> Tensor:
-    """LSGAN + 10 feature matching + 10 VGG with the paper's weights, for generated and blended images.  # scalar"""
-    weights = {"gan": 1.0, "feature_matching": feature_matching_weight, "vgg": vgg_weight}
-    return torch.stack([weights[name.removeprefix("blend_")] * term for name, term in terms.items()]).sum()
-
-
-def maskgan_d_loss(real: list[list[Tensor]], fakes: list[list[list[Tensor]]]) -> Tensor:
-    """The discriminators' loss; photos have the same total weight as all kinds of fakes together.  # scalar"""
-    return torch.stack([lsgan_d_loss(real, fake) for fake in fakes]).mean()
-
-
 class Parser(nn.Module):
-    """A small U-Net from images to part labels with `depth` halvings, each doubling the channels.
-
-    It is trained on the same photos and masks as MaskGAN. It measures whether generated faces match their masks, and
-    predicts masks for photos without masks.
-    """
+    """A small U-Net from images to part labels with `depth` halvings, each doubling the channels."""
 
     def __init__(self, *, num_classes: int, width: int, depth: int) -> None:
         super().__init__()
@@ -202,12 +152,10 @@ class Parser(nn.Module):
         return {"ce": F.cross_entropy(logits, masks.long()), "accuracy": accuracy}
 
 
-@torch.no_grad()
 def predict(parser: Parser, images: Tensor, *, batch: int = 50) -> Tensor:
     """Predict part labels of uint8 images [N, 3, H, W], on the CPU.  # uint8 [N, H, W]"""
     device = next(parser.parameters()).device
-    labels = [parser(to_float(part).to(device)).argmax(1).to(torch.uint8).cpu() for part in images.split(batch)]
-    return torch.cat(labels)
+    return in_batches(lambda part: parser(to_float(part)).argmax(1).to(torch.uint8), images, batch=batch, device=device)
 
 
 @torch.no_grad()

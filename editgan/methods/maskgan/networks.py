@@ -1,8 +1,7 @@
 """MaskGAN (Lee, Liu, Wu & Luo, CVPR 2020): generate a face from its edited mask, written from the paper.
 
 The dense mapping network (section 3.2) generates an image from a mask. Its residual blocks get the appearance of the
-face from a style encoder, whose inputs are the photo and the photo's mask. This module has the networks for editing;
-the mask autoencoder and the simulated edits of section 3.3, for training only, are in `maskgan.losses`.
+face from a style encoder, whose inputs are the photo and the photo's mask. What only trains is in `maskgan.losses`.
 """
 
 from collections.abc import Sequence
@@ -14,17 +13,14 @@ from torch.nn import functional as F
 from editgan.editing.edits import Transplant, transplanted
 from editgan.editing.masks import MOUTH
 from editgan.images import to_float, to_uint8
+from editgan.methods.distillation.pix2pixhd import LEAK, check_sides
+from editgan.training import in_batches
 
 SFT_LEAK = 0.1  # leaky ReLU slope in the networks of a spatial feature transform
-LEAK = 0.2
 
 
 def one_hot(masks: Tensor, num_classes: int) -> Tensor:
-    """Labels [N, H, W] -> one channel per class, float32 [N, num_classes, H, W].
-
-    Raises:
-        ValueError: other shapes or types, or an unknown label.
-    """
+    """Labels [N, H, W] -> one channel per class, float32 [N, num_classes, H, W]; ValueError for an unknown label."""
     if masks.ndim != 3 or masks.is_floating_point():
         raise ValueError(f"masks must be labels [N, H, W], got {masks.dtype} {list(masks.shape)}")
     if masks.numel() and int(masks.max()) >= num_classes:
@@ -36,10 +32,7 @@ def one_hot(masks: Tensor, num_classes: int) -> Tensor:
 def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Adaptive instance normalisation (Huang & Belongie 2017, equation 8): (1 + scale) * (x - mean) / std + shift.
 
-    The scale is relative to 1, so a zero style gives plain instance normalisation.
-
-    Args:
-        x: [N, C, h, w]; scale, shift: [N, C]
+    x: [N, C, h, w]; scale, shift: [N, C]. A zero style gives plain instance normalisation.
     """
     return F.instance_norm(x) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
 
@@ -76,13 +69,9 @@ class DenseMappingNetwork(nn.Module):
     """Masks and styles in, images in [-1, 1] out: pix2pixHD's generator with AdaIN in its residual blocks.
 
     Args:
-        num_classes: number of classes of the masks
-        width: channels at full resolution; each halving of the side doubles them. The paper uses 64.
-        num_downs: stride-2 layers. The paper uses 4, at 512 px.
-        num_blocks: residual blocks. The paper uses 4.
+        width: channels at full resolution; each of the `num_downs` halvings of the side doubles them
         styled_ups: also use AdaIN in the upsampling layers. Not in the paper. Instance normalisation in these layers
-            removes the mean of each channel and with it colours, which a network with few channels cannot encode
-            otherwise.
+            removes the mean of each channel and with it colours, which few channels cannot encode otherwise.
     """
 
     def __init__(self, *, num_classes: int, width: int, num_downs: int, num_blocks: int, styled_ups: bool) -> None:
@@ -98,18 +87,8 @@ class DenseMappingNetwork(nn.Module):
         self.style_sizes = [layer.style_size for layer in (*self.blocks, *self.ups)]
 
     def forward(self, masks: Tensor, styles: Tensor) -> Tensor:
-        """One-hot masks [N, num_classes, H, W], styles [N, sum(style_sizes)] -> images [N, 3, H, W].
-
-        Raises:
-            ValueError: wrong shapes, or sides that cannot be halved num_downs times down to at least 2.
-        """
-        unit = 2**self.num_downs
-        height, width = masks.shape[2:] if masks.ndim == 4 else (0, 0)
-        if masks.shape[1:2] != (self.num_classes,) or min(height, width) < 2 * unit or height % unit or width % unit:
-            raise ValueError(
-                f"expected one-hot masks [N, {self.num_classes}, H, W] with H and W multiples of {unit}, at least"
-                f" {2 * unit}, got {list(masks.shape)}"
-            )
+        """One-hot masks [N, num_classes, H, W], styles [N, sum(style_sizes)] -> images [N, 3, H, W]."""
+        check_sides(masks, self.num_classes, self.num_downs)
         if styles.shape != (len(masks), sum(self.style_sizes)):
             raise ValueError(f"expected styles [{len(masks)}, {sum(self.style_sizes)}], got {list(styles.shape)}")
         parts = styles.split(self.style_sizes, dim=1)
@@ -147,9 +126,7 @@ class SpatialAwareStyleEncoder(nn.Module):
 
     Args:
         style_size: size of the dense mapping network's style vector
-        width: channels of the photo branch after its second stride-2 convolution. The paper uses 64.
-        mask_width: the same for the mask branch. The paper uses 64.
-        num_downs: stride-2 layers after the first transform. The paper uses 3, at 512 px.
+        width, mask_width: channels of the photo and of the mask branch after the second stride-2 convolution
     """
 
     def __init__(self, *, num_classes: int, style_size: int, width: int, mask_width: int, num_downs: int) -> None:
@@ -161,11 +138,11 @@ class SpatialAwareStyleEncoder(nn.Module):
 
     @staticmethod
     def _stem(channels: int, width: int) -> nn.Sequential:
-        layers = []
-        for few, many, kernel, stride in ((channels, width // 4, 7, 1), (width // 4, width // 2, 4, 2)):
-            padding = (kernel - 1) // 2
-            layers += [nn.Conv2d(few, many, kernel, stride=stride, padding=padding), nn.LeakyReLU(LEAK)]
-        return nn.Sequential(*layers, nn.Conv2d(width // 2, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAK))
+        return nn.Sequential(
+            nn.Conv2d(channels, width // 4, 7, padding=3), nn.LeakyReLU(LEAK),
+            nn.Conv2d(width // 4, width // 2, 4, stride=2, padding=1), nn.LeakyReLU(LEAK),
+            nn.Conv2d(width // 2, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAK),
+        )  # fmt: skip
 
     @staticmethod
     def _downs(width: int, num_downs: int) -> nn.Sequential:
@@ -181,11 +158,7 @@ class SpatialAwareStyleEncoder(nn.Module):
 
 
 class MaskGAN(nn.Module):
-    """Dense mapping network and style encoder: the networks for editing.
-
-    Attributes:
-        config: the arguments, sufficient to rebuild the network.
-    """
+    """Dense mapping network and style encoder: the networks for editing. The defaults are the paper's, at 512 px."""
 
     def __init__(
         self,
@@ -200,45 +173,25 @@ class MaskGAN(nn.Module):
         style_downs: int = 3,
     ) -> None:
         super().__init__()
-        self.config = dict(
-            num_classes=num_classes,
-            width=width,
-            num_downs=num_downs,
-            num_blocks=num_blocks,
-            styled_ups=styled_ups,
-            style_width=style_width,
-            mask_width=mask_width,
-            style_downs=style_downs,
-        )
+        mapping = dict(width=width, num_downs=num_downs, num_blocks=num_blocks, styled_ups=styled_ups)
+        style = dict(style_width=style_width, mask_width=mask_width, style_downs=style_downs)
+        self.config = dict(num_classes=num_classes, **mapping, **style)
         self.num_classes = num_classes
-        self.mapping = DenseMappingNetwork(
-            num_classes=num_classes, width=width, num_downs=num_downs, num_blocks=num_blocks, styled_ups=styled_ups
-        )
-        self.style = SpatialAwareStyleEncoder(
-            num_classes=num_classes,
-            style_size=sum(self.mapping.style_sizes),
-            width=style_width,
-            mask_width=mask_width,
-            num_downs=style_downs,
-        )
+        self.mapping = DenseMappingNetwork(num_classes=num_classes, **mapping)
+        sizes = dict(width=style_width, mask_width=mask_width, num_downs=style_downs)
+        style_size = sum(self.mapping.style_sizes)
+        self.style = SpatialAwareStyleEncoder(num_classes=num_classes, style_size=style_size, **sizes)
 
     def forward(self, photos: Tensor, masks: Tensor, edited_masks: Tensor) -> Tensor:
         """Photos in [-1, 1], their one-hot masks, the edited one-hot masks -> images in [-1, 1]."""
         return self.mapping(edited_masks, self.style(photos, masks))
 
 
-@torch.no_grad()
 def edit(net: MaskGAN, photos: Tensor, masks: Tensor, edited_masks: Tensor, *, batch: int = 50) -> Tensor:
-    """Apply edited masks to photos, on the CPU.  # uint8 [N, 3, H, W]
+    """Apply edited masks to photos: uint8 [N, 3, H, W], labels [N, H, W] before and after -> uint8, on the CPU.
 
     The paper uses the true masks of the photos, an advantage over methods that use pixels only. Masks predicted by
     `outputs/maskgan/parser.safetensors` (`maskgan.losses.predict`) avoid this advantage.
-
-    Args:
-        photos: uint8 [N, 3, H, W]
-        masks, edited_masks: masks of the photos before and after the edit  # labels [N, H, W]
-    Raises:
-        ValueError: shapes that do not match each other or the network, or unknown labels.
     """
     wanted = (len(photos), *photos.shape[2:])
     if photos.dtype != torch.uint8 or masks.shape != wanted or edited_masks.shape != wanted:
@@ -246,20 +199,37 @@ def edit(net: MaskGAN, photos: Tensor, masks: Tensor, edited_masks: Tensor, *, b
             f"photos must be uint8 [N, 3, H, W] and both masks [N, H, W], got {photos.dtype} {list(photos.shape)},"
             f" {list(masks.shape)} and {list(edited_masks.shape)}"
         )
-    device, pictures = next(net.parameters()).device, []
-    for photo, mask, edited in zip(photos.split(batch), masks.split(batch), edited_masks.split(batch), strict=True):
-        before, after = (one_hot(labels.to(device), net.num_classes) for labels in (mask, edited))
-        pictures.append(to_uint8(net(to_float(photo).to(device), before, after)).cpu())
-    return torch.cat(pictures)
+
+    def edited(photo: Tensor, *labels: Tensor) -> Tensor:
+        before, after = (one_hot(mask, net.num_classes) for mask in labels)
+        return to_uint8(net(to_float(photo), before, after))
+
+    device = next(net.parameters()).device
+    return in_batches(edited, photos, masks, edited_masks, batch=batch, device=device)
+
+
+def sizes_of(resolution: int) -> dict[str, dict[str, int]]:
+    """Arguments of each network: the paper's from 256 px on, smaller ones below; `width` of the net is a parameter.
+
+    The paper's at 512 px: net {num_downs 4, num_blocks 4, style_width 64, mask_width 64, style_downs 3}, D {width 64},
+    vae {width 32, num_downs 7, latent 1024}, blender {width 32, num_downs 3, num_blocks 3}.
+    """
+    large, halvings = resolution >= 256, resolution.bit_length() - 1  # halvings lead down to one pixel
+    downs = min(4, halvings - 4)
+    net = dict(num_downs=downs, num_blocks=4, style_width=64, mask_width=64 if large else 32)
+    return {
+        "net": net | {"style_downs": min(3, downs)},
+        "D": {"width": 64 if large else 16},
+        "vae": {"width": 32 if large else 16, "num_downs": halvings - 2, "latent": 1024 if large else 128},
+        "parser": {"width": 32 if large else 12, "depth": halvings - 3},
+        "blender": {"width": 32 if large else 16, "num_downs": min(3, downs), "num_blocks": 3},
+    }
 
 
 def smile_masks(masks: Tensor, donor: Tensor, class_names: Sequence[str]) -> Tensor:
-    """Masks with the mouth of a donor, at its size relative to the eye distance.  # labels [N, H, W]
+    """Masks [N, H, W] with the mouth of a donor [H, W], at its size relative to the eye distance.  # labels [N, H, W]
 
     This is the transplant of EditGAN's edits. The paper's authors also swap the mouth classes.
-
-    Args:
-        masks: labels [N, H, W]; donor: the mask of a smiling head, e.g. `outputs/maskgan/donor.png`  # labels [H, W]
     """
     step = Transplant(parts=MOUTH, donor="")
     edited = [transplanted(step, mask, donor.numpy(), class_names) for mask in masks.numpy()]

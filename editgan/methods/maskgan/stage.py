@@ -1,19 +1,17 @@
 """Stage `maskgan`: train MaskGAN on images and their masks, measure the generated faces."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from editgan.assets.load import load_network
-from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import ArchiveError, Classes, load_attributes, load_classes, load_images, load_masks
 from editgan.data.training import training_folder
 from editgan.editing.edits import at_rest, choose_donor
 from editgan.editing.masks import MOUTH, is_part
+from editgan.encoder.losses import load_lpips
 from editgan.errors import UserError
 from editgan.images import colourize, labelled_grid, save_mask, save_png, to_float
 from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, initialise
@@ -25,20 +23,27 @@ from editgan.methods.maskgan.losses import (
     predict,
     reconstruct_masks,
 )
-from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
-from editgan.methods.maskgan.sizes import sizes_of
-from editgan.methods.maskgan.train import MaskedHeads, OnStatus, train_maskgan, train_on_labels
-from editgan.methods.translation import DIGITS, l1, still_improving
+from editgan.methods.maskgan.networks import MaskGAN, edit, sizes_of, smile_masks
+from editgan.methods.maskgan.train import INTERVALS, MaskedHeads, labels_step, mapping_step
+from editgan.methods.translation import l1, still_improving
 from editgan.runtime.stage import StageContext
 from editgan.segmentation.metrics import segmentation_scores
-from editgan.training import append_row, count_parameters, generator_for, seed_everything
+from editgan.training import (
+    CURVE_FILE,
+    DIGITS,
+    count_parameters,
+    generator_for,
+    in_batches,
+    seed_everything,
+    train,
+    write_curve,
+)
 from editgan.weights import load_module, save_module, save_tensors, write_bytes, write_json
 
 BATCH = 50  # images at a time
 PICTURE_ROWS = 8
-VAE = {"batch": 32, "lr": 0.001}  # training of the autoencoder of masks, but for its length
-KL_WEIGHT = 0.00001  # of the autoencoder
-PARSER = {"batch": 16, "lr": 0.002}  # training of the parser
+VAE = {"weights": {"ce": 1.0, "kl": 0.00001}, "batch": 32, "lr": 0.001}  # training of the autoencoder of masks
+PARSER = {"weights": {"ce": 1.0}, "batch": 16, "lr": 0.002}  # training of the parser
 
 
 def run(context: StageContext) -> None:
@@ -53,21 +58,15 @@ def run(context: StageContext) -> None:
     val = load_heads(context, data / "val.zip", data / "val.zip", params.val_images)
     donor, donor_mask = choose_mouth(context, classes)
 
-    lpips_vgg = use_winograd(load_network("lpips_vgg", context.input("assets")))
-    lpips_vgg = lpips_vgg.to(context.device, memory_format=torch.channels_last)
+    lpips_vgg = load_lpips(context.input("assets"), context.device)
     vae = train_vae(context, learn, len(classes.names))
     parser = train_parser(context, learn, len(classes.names))
     net, losses = train_mapping(context, vae, lpips_vgg, learn, val, len(classes.names))
 
     save_mask(context.out / "donor.png", donor_mask, classes.palette)
     metrics = measure(context, net, parser, vae, lpips_vgg, val, classes, donor_mask)
-    metrics |= {
-        "donor": donor,
-        "train_masks": len(learn),
-        "parameters": count_parameters(net),
-        "parameters_parser": count_parameters(parser),
-        "still_improving": still_improving(losses),
-    }
+    metrics |= {"donor": donor, "train_masks": len(learn), "still_improving": still_improving(losses)}
+    metrics |= {"parameters": count_parameters(net), "parameters_parser": count_parameters(parser)}
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({name: float(value) for name, value in metrics.items()})
 
@@ -93,18 +92,15 @@ def labels_of(context: StageContext) -> Path:
 
 
 def load_heads(context: StageContext, photos: Path, masks: Path, number: int | None = None) -> MaskedHeads:
-    """Load the first `number` photos (None: all) of one archive and their masks from another.
-
-    Raises:
-        UserError: no masks, or photos of another size than in the params.
-    """
+    """Load the first `number` photos (None: all) of one archive and their masks from another."""
     indices = None if number is None else range(number)
     try:
         labels = load_masks(masks, indices)
     except ArchiveError as error:
-        remedy = "MaskGAN needs masks of all of them; set maskgan.learn_from: pool to learn from the pool's masks,"
-        remedy += " or none to skip MaskGAN"
-        raise UserError(f"{error}; {remedy}") from None
+        raise UserError(
+            f"{error}; MaskGAN needs masks of all of them; set maskgan.learn_from: pool to learn from the pool's masks,"
+            " or none to skip MaskGAN"
+        ) from None
     heads = MaskedHeads(torch.as_tensor(load_images(photos, indices)), torch.as_tensor(labels))
     resolution = context.params.resolution
     if heads.photos.shape[2:] != (resolution, resolution):
@@ -114,13 +110,7 @@ def load_heads(context: StageContext, photos: Path, masks: Path, number: int | N
 
 
 def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
-    """Choose the donor among random smiling training heads: the most frontal one with a complete mouth.
-
-    Returns:
-        (its index, its mask)
-    Raises:
-        UserError: fewer smiling heads than `donors`.
-    """
+    """The donor's index and mask: of random smiling training heads the most frontal one with a complete mouth."""
     params, path = context.params.maskgan, labels_of(context)
     attributes = load_attributes(path)
     smiling = [index for index, head in enumerate(attributes) if head["smile"] >= params.donor_smile]
@@ -136,36 +126,10 @@ def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
     return drawn[chosen], torch.as_tensor(masks[chosen])
 
 
-def recorder(context: StageContext, phase: str, kimg: float) -> tuple[Path, OnStatus]:
-    """The curve file of a training phase, and the callback that writes it and reports progress."""
-    total, curve = round(1000 * kimg), context.work / phase / "stats.jsonl"
-
-    def on_status(cur_nimg: int, status: dict[str, float]) -> None:
-        context.run.log_metrics({f"{phase}/{name}": value for name, value in status.items()}, step=cur_nimg / 1000)
-        message = f"training {phase}, {status['img_per_s']:.1f} img/s"
-        context.run.progress(min(cur_nimg, total), total, "img", message)
-        row = {name: round(value, DIGITS) for name, value in status.items() if name != "img_per_s"}
-        append_row(curve, {"kimg": cur_nimg / 1000} | row)
-
-    return curve, on_status
-
-
-def rows_of(curve: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in curve.read_text().splitlines()]
-
-
-def write_curve(context: StageContext, table: str, rows: Sequence[dict[str, float]], names: Sequence[str]) -> None:
-    """Write the rows that have all of `names` as a plot table; first column kimg."""
-    content = [{name: row[name] for name in ("kimg", *names)} for row in rows if all(name in row for name in names)]
-    if content:
-        write_json(context.out / "curves" / f"{table}.json", content)
-
-
 def train_vae(context: StageContext, learn: MaskedHeads, num_classes: int) -> MaskVAE:
     """Train the mask autoencoder, which is needed for training only."""
-    params, seed = context.params.maskgan, context.params.seed
+    seed, sizes = context.params.seed, sizes_of(context.params.resolution)["vae"]
     seed_everything(seed, "maskgan", "vae")
-    sizes = sizes_of(context.params.resolution)["vae"]
     vae = MaskVAE(num_classes=num_classes, resolution=context.params.resolution, **sizes)
 
     def terms_at(indices: Tensor, cur_nimg: int) -> dict[str, Tensor]:
@@ -173,96 +137,90 @@ def train_vae(context: StageContext, learn: MaskedHeads, num_classes: int) -> Ma
         noise = torch.randn(len(indices), sizes["latent"], generator=generator).to(context.device)
         return vae.terms(learn.masks[indices].to(context.device), noise)
 
-    curve, on_status = recorder(context, "vae", params.vae_kimg)
-    train_on_labels(
-        vae,
-        terms_at,
-        {"ce": 1.0, "kl": KL_WEIGHT},
-        kimg=params.vae_kimg,
-        **VAE,
-        name="autoencoder",
-        count=len(learn),
-        seed=seed,
-        work=curve.parent,
-        device=context.device,
-        on_status=on_status,
-    )
-    write_curve(context, "vae", rows_of(curve), ("ce", "kl", "accuracy"))
-    return vae
+    train_on_labels(context, "vae", vae, terms_at, kimg=context.params.maskgan.vae_kimg, count=len(learn), **VAE)
+    return vae.eval().requires_grad_(False)
 
 
 def train_parser(context: StageContext, learn: MaskedHeads, num_classes: int) -> Parser:
     """Train the parser (images -> masks); returns it as loaded from its file."""
-    params, seed = context.params.maskgan, context.params.seed
-    seed_everything(seed, "maskgan", "parser")
+    seed_everything(context.params.seed, "maskgan", "parser")
     parser = Parser(num_classes=num_classes, **sizes_of(context.params.resolution)["parser"])
 
     def terms_at(indices: Tensor, cur_nimg: int) -> dict[str, Tensor]:
         photos = to_float(learn.photos[indices]).to(context.device)
         return parser.terms(photos, learn.masks[indices].to(context.device))
 
-    curve, on_status = recorder(context, "parser", params.parser_kimg)
-    train_on_labels(
-        parser,
-        terms_at,
-        {"ce": 1.0},
-        kimg=params.parser_kimg,
-        **PARSER,
-        name="parser",
-        count=len(learn),
-        seed=seed,
-        work=curve.parent,
-        device=context.device,
-        on_status=on_status,
-    )
-    write_curve(context, "parser", rows_of(curve), ("ce", "accuracy"))
+    kimg = context.params.maskgan.parser_kimg
+    train_on_labels(context, "parser", parser, terms_at, kimg=kimg, count=len(learn), **PARSER)
     path = save_module(context.out / "parser.safetensors", parser, parser.config)
     return load_module(path, Parser).to(context.device)
+
+
+def train_on_labels(
+    context: StageContext,
+    phase: str,
+    net: nn.Module,
+    terms_at: Callable[[Tensor, int], dict[str, Tensor]],
+    *,
+    kimg: float,
+    batch: int,
+    weights: dict[str, float],
+    **options: float,
+) -> None:
+    """Train the autoencoder or the parser; writes a curve of the weighted terms and the accuracy."""
+    total_nimg, net = round(1000 * kimg), net.to(context.device).train()
+    options |= dict(weights=weights, batch=batch, total_nimg=total_nimg, seed=context.params.seed)
+    rows = train(
+        *labels_step(net, terms_at, **options),
+        context.run,
+        context.work / phase,
+        name=f"MaskGAN's {phase}",
+        total_nimg=total_nimg,
+        batch=batch,
+        intervals=INTERVALS,
+        prefix=f"{phase}/",
+    )
+    write_curve(context.out / "curves" / f"{phase}.json", rows, (*weights, "accuracy"))
 
 
 def train_mapping(
     context: StageContext, vae: MaskVAE, lpips_vgg: nn.Module, learn: MaskedHeads, val: MaskedHeads, num_classes: int
 ) -> tuple[MaskGAN, list[float]]:
     """Train the mapping in two stages; returns the network as loaded from its file, and the validation LPIPS curve."""
-    params, seed = context.params.maskgan, context.params.seed
-    sizes = sizes_of(context.params.resolution)
+    params, seed, sizes = context.params.maskgan, context.params.seed, sizes_of(context.params.resolution)
     net = MaskGAN(num_classes=num_classes, width=params.width, styled_ups=params.styled_ups, **sizes["net"])
     initialise_maskgan(net, generator_for(seed, "maskgan", "net"))
     D = MultiscaleDiscriminator(in_channels=num_classes + 3, **sizes["D"])  # the mask and the image
     initialise(D, generator_for(seed, "maskgan", "D"))
     blender = AlphaBlender(**sizes["blender"])
     initialise(blender, generator_for(seed, "maskgan", "blender"))
-    curve, on_status = recorder(context, "mapping", params.kimg + params.ebst_kimg)
+    work = context.work / "mapping"
 
-    def on_snapshot(cur_nimg: int, net: MaskGAN) -> dict[str, float]:
+    def on_snapshot(cur_nimg: int) -> dict[str, float]:
         drawn = edit(net, val.photos, val.masks, val.masks, batch=BATCH)
         name = f"reconstructions{round(cur_nimg / 1000):06d}"
         columns = {"photo": val.photos[:PICTURE_ROWS], "drawn": drawn[:PICTURE_ROWS]}
         context.run.log_image(save_png(context.work / f"{name}.png", labelled_grid(columns, scale=2)), name)
         return {"val_l1": l1(drawn, val.photos), "val_lpips": lpips(lpips_vgg, drawn, val.photos, context.device)}
 
-    train_maskgan(
-        net,
-        D,
-        blender,
-        vae,
-        lpips_vgg,
-        learn,
-        params,
-        seed=seed,
-        work=curve.parent,
-        device=context.device,
-        on_status=on_status,
+    rows = train(
+        *mapping_step(net, D, blender, vae, lpips_vgg, learn, params, seed=seed, device=context.device),
+        context.run,
+        work,
+        name="MaskGAN",
+        total_nimg=round(1000 * params.kimg) + round(1000 * params.ebst_kimg),
+        batch=params.batch,
+        intervals=INTERVALS,
+        prefix="mapping/",
         on_snapshot=on_snapshot,
     )
     path = save_module(context.out / "generator.safetensors", net, net.config)
-    write_bytes(context.out / "stats.jsonl", curve.read_bytes())
-    rows = rows_of(curve)
-    write_curve(context, "train", rows, ("gan", "D", "feature_matching", "vgg", "l1"))
-    write_curve(context, "ebst", rows, ("blend_gan", "blend_feature_matching", "blend_vgg", "blend_l1"))
-    write_curve(context, "val", rows, ("val_l1", "val_lpips"))
-    losses = [row["val_lpips"] for row in rows if "val_lpips" in row]
-    return load_module(path, MaskGAN).to(context.device), losses
+    write_bytes(context.out / CURVE_FILE, (work / CURVE_FILE).read_bytes())
+    curves, losses = context.out / "curves", ("gan", "feature_matching", "vgg", "l1")
+    write_curve(curves / "train.json", rows, (*losses, "D"))
+    write_curve(curves / "ebst.json", rows, [f"blend_{name}" for name in losses])
+    write_curve(curves / "val.json", rows, ("val_l1", "val_lpips"))
+    return load_module(path, MaskGAN).to(context.device), [row["val_lpips"] for row in rows if "val_lpips" in row]
 
 
 def measure(
@@ -278,9 +236,8 @@ def measure(
     """Measure reconstructions of validation heads, smiles of the neutral ones, and how well both match their masks.
 
     LPIPS-VGG is a training loss, and the parser is trained on the same heads, so these metrics are for development
-    only; the benchmark uses independent networks. `..._photos` is the parser's score on the photos, an upper bound for
-    generated faces. `..._parsed` are reconstructions from predicted instead of true masks. The name of each metric
-    contains the number of images.
+    only. `..._photos` is the parser's score on the photos, an upper bound for generated faces. `..._parsed` are
+    reconstructions from predicted instead of true masks. The name of each metric contains the number of images.
     """
     count, names = len(val), classes.names
     drawn = edit(net, val.photos, val.masks, val.masks, batch=BATCH)
@@ -318,9 +275,9 @@ def measure(
     return metrics
 
 
-@torch.no_grad()
 def lpips(lpips_vgg: nn.Module, first: Tensor, second: Tensor, device: torch.device) -> float:
     """Mean LPIPS-VGG of pairs of uint8 images [N, 3, H, W]."""
-    pairs = zip(first.split(BATCH), second.split(BATCH), strict=True)
-    values = [lpips_vgg(to_float(one).to(device), to_float(other).to(device)).cpu() for one, other in pairs]
-    return round(float(torch.cat(values).double().mean()), DIGITS)
+    values = in_batches(
+        lambda one, other: lpips_vgg(to_float(one), to_float(other)), first, second, batch=BATCH, device=device
+    )
+    return round(float(values.double().mean()), DIGITS)

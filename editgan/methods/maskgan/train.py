@@ -1,49 +1,22 @@
-"""Training of MaskGAN's networks: one loop for the autoencoder and the parser, one for the two-stage mapping."""
+"""Training of MaskGAN's networks, resumable: the autoencoder of masks, the parser, the mapping in two stages."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from editgan.images import to_float
-from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, vgg_features, vgg_loss
-from editgan.methods.maskgan.losses import (
-    AlphaBlender,
-    MaskVAE,
-    ebst_images,
-    maskgan_d_loss,
-    maskgan_loss,
-    maskgan_terms,
-    simulated_edits,
-)
+from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator
+from editgan.methods.maskgan.losses import AlphaBlender, MaskVAE, ebst_images, simulated_edits
 from editgan.methods.maskgan.networks import MaskGAN, one_hot
-from editgan.methods.maskgan.params import MaskganParams
-from editgan.training import (
-    STATE_FILE,
-    batch_indices,
-    check_finite,
-    cosine_decay,
-    due,
-    generator_for,
-    load_state,
-    save_state,
-    set_lr,
-)
+from editgan.methods.params import MaskganParams
+from editgan.methods.translation import adversarial_step
+from editgan.training import Intervals, Parts, Step, batch_indices, cosine_decay, generator_for, set_lr
 
-BETAS = (0.5, 0.999)  # of Adam in adversarial training, as in the paper
-FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # the paper's
 EBST_RATE = 0.25  # part of the learning rates that is left after stage 1
 EBST_DIVISOR = 2.5  # a simulated edit goes 1 / 2.5 of the way to another mask, as in the paper
-SNAPSHOT_KIMG, SNAPSHOTS = 2, 20  # thousands of images between two, and the most that a long training takes
-STATUS_KIMG = 0.5  # thousands of images from one line of stats.jsonl to the next
-STATE_KIMG = 1  # ... from one complete state on disk to the next
-
-NetT = TypeVar("NetT", bound=nn.Module)
-OnStatus = Callable[[int, dict[str, float]], None]
+INTERVALS = Intervals(status=0.5, state=1, snapshot=2)
 
 
 @dataclass(frozen=True)
@@ -65,85 +38,36 @@ class MaskedHeads:
         return len(self.masks)
 
 
-class Means:
-    """Means of named values since the last `take`; `sums` is part of the training state."""
-
-    def __init__(self, sums: dict[str, tuple[float, int]] | None = None) -> None:
-        self.sums = sums or {}
-
-    def add(self, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = (total + value, count + 1)
-
-    def take(self) -> dict[str, float]:
-        means = {name: total / count for name, (total, count) in self.sums.items()}
-        self.sums = {}
-        return means
-
-
-def train_on_labels(
-    net: NetT,
+def labels_step(
+    net: nn.Module,
     terms_at: Callable[[Tensor, int], dict[str, Tensor]],
-    weights: dict[str, float],
     *,
-    kimg: float,
-    batch: int,
+    weights: dict[str, float],
     lr: float,
-    name: str,
+    batch: int,
+    total_nimg: int,
     count: int,
     seed: int,
-    work: Path,
-    device: torch.device | str = "cpu",
-    on_status: OnStatus,
-) -> NetT:
-    """Minimise the weighted terms with Adam; for the autoencoder and the parser.
-
-    The complete state is saved to `work` every `STATE_KIMG` and loaded from there if it exists. Every random draw
-    depends only on (seed, images seen), so a resumed run equals an uninterrupted one bit for bit.
+) -> tuple[Step, Parts]:
+    """For `training.train`: minimise weighted terms with Adam, of the autoencoder or the parser.
 
     Args:
-        terms_at: called with the indices of a batch and the number of images seen before; terms without a weight are
-            only reported.
-        count: number of training images.
-    Returns:
-        net in eval mode, frozen.
-    Raises:
-        UserError: a term or a gradient is not finite.
+        terms_at: called with the indices of a batch, among `count` images, and the number of images seen before; terms
+            without a weight are only reported.
     """
-    net = net.to(device).train()
     adam = torch.optim.Adam(net.parameters(), lr=0.0)
-    total_nimg = round(kimg * 1000)
-    cur_nimg, means = 0, Means()
-    state = load_state(work)
-    if state is not None:
-        cur_nimg, means = state["cur_nimg"], Means(state["sums"])
-        net.load_state_dict(state["net"])
-        adam.load_state_dict(state["adam"])
-    started, timed_from = time.monotonic(), cur_nimg
 
-    while cur_nimg < total_nimg:
+    def step(cur_nimg: int) -> dict[str, Tensor]:
         terms = terms_at(batch_indices(seed, cur_nimg, batch, count), cur_nimg)
         loss = torch.stack([weight * terms[term] for term, weight in weights.items()]).sum()
         set_lr(adam, lr * cosine_decay(cur_nimg / total_nimg))
         adam.zero_grad(set_to_none=True)
         loss.backward()
-        values = {term: value.item() for term, value in terms.items()}
-        values["gradient"] = nn.utils.get_total_norm([p.grad for p in net.parameters()]).item()
-        check_finite(values, f"{cur_nimg / 1000:.1f} kimg of MaskGAN's {name}", work / STATE_FILE)
+        gradient = nn.utils.get_total_norm([p.grad for p in net.parameters()])
         adam.step()
-        means.add(values)
+        return terms | {"gradient": gradient}
 
-        cur_nimg += batch
-        finished = cur_nimg >= total_nimg
-        if finished or due(cur_nimg, batch, STATUS_KIMG):
-            speed = (cur_nimg - timed_from) / (time.monotonic() - started)
-            on_status(cur_nimg, means.take() | {"img_per_s": speed})
-            started, timed_from = time.monotonic(), cur_nimg
-        if finished or due(cur_nimg, batch, STATE_KIMG):
-            networks = {"net": net.state_dict(), "adam": adam.state_dict()}
-            save_state(work, {"cur_nimg": cur_nimg, "sums": means.sums, **networks})
-    return net.eval().requires_grad_(False)
+    return step, {"net": net, "adam": adam}
 
 
 def rate_at(cur_nimg: int, params: MaskganParams) -> float:
@@ -154,7 +78,7 @@ def rate_at(cur_nimg: int, params: MaskganParams) -> float:
     return EBST_RATE * max(0.0, 1 - (cur_nimg - first) / second)
 
 
-def train_maskgan(
+def mapping_step(
     net: MaskGAN,
     D: MultiscaleDiscriminator,
     blender: AlphaBlender,
@@ -164,45 +88,18 @@ def train_maskgan(
     params: MaskganParams,
     *,
     seed: int,
-    work: Path,
     device: torch.device | str = "cpu",
-    on_status: OnStatus,
-    on_snapshot: Callable[[int, MaskGAN], dict[str, float]] | None = None,
-) -> MaskGAN:
-    """Stage 1 reconstructs photos from their masks; stage 2 also reconstructs them by blending two simulated edits.
+) -> tuple[Step, Parts]:
+    """For `training.train`: stage 1 reconstructs photos from their masks, stage 2 also by blending two simulated edits.
 
-    Both minimise LSGAN + 10 feature matching + 10 VGG, for the generated and for the blended image. The discriminators
-    are conditioned on the photos' masks. The complete state is saved to `work` every `STATE_KIMG` and loaded from there
-    if it exists. Every random draw depends only on (seed, images seen), so a resumed run equals an uninterrupted one
-    bit for bit.
-
-    Args:
-        net, D, blender: trained in place; vae, lpips_vgg: frozen.
-        on_status: called with (images seen, mean losses since the last call) every `STATUS_KIMG`.
-        on_snapshot: called with (images seen, net) every `SNAPSHOT_KIMG`; its result is added to the next status.
-    Returns:
-        net in eval mode, frozen.
-    Raises:
-        UserError: a loss or a gradient is not finite.
+    The discriminators are conditioned on the photos' masks. Trains net, D and blender in place; vae is in eval mode.
     """
     networks = {"net": net, "D": D, "blender": blender}
-    adams = {}
-    for name, module in networks.items():
+    for module in networks.values():
         module.to(device).train()
-        adams[f"{name}_adam"] = torch.optim.Adam(module.parameters(), lr=0.0, betas=BETAS)
-    vae = vae.to(device).eval()
     batch, first_nimg = params.batch, round(params.kimg * 1000)
-    total_nimg = first_nimg + round(params.ebst_kimg * 1000)
-    cur_nimg, means = 0, Means()
-    state = load_state(work)
-    if state is not None:
-        cur_nimg, means = state["cur_nimg"], Means(state["sums"])
-        for name, part in (networks | adams).items():
-            part.load_state_dict(state[name])
-    started, timed_from = time.monotonic(), cur_nimg
 
-    while cur_nimg < total_nimg:
-        # One batch, generated from its own masks, in stage 2 also from two simulated edits.
+    def fakes_at(cur_nimg: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         indices = batch_indices(seed, cur_nimg, batch, len(heads))
         photos = to_float(heads.photos[indices]).to(device)  # [N, 3, H, W]
         labels = heads.masks[indices].to(device)  # [N, H, W]
@@ -214,48 +111,10 @@ def train_maskgan(
             edits = simulated_edits(vae, labels, heads.masks[drawn].to(device), EBST_DIVISOR)
             inter, outer = (one_hot(edited, net.num_classes) for edited in edits)
             fakes["blend_"] = ebst_images(net, blender, styles, inter, outer)[2]
+        return masks, photos, fakes
 
-        # As in pix2pixHD's released code, both losses are computed before either network is updated.
-        real_out = D(torch.cat([masks, photos], dim=1))
-        d_loss = maskgan_d_loss(real_out, [D(torch.cat([masks, fake.detach()], dim=1)) for fake in fakes.values()])
-        D.requires_grad_(False)
-        outputs = {name: D(torch.cat([masks, fake], dim=1)) for name, fake in fakes.items()}
-        D.requires_grad_(True)
-        terms = maskgan_terms(real_out, outputs)
-        with torch.no_grad():
-            wanted = vgg_features(lpips_vgg, photos[: params.vgg_images])
-        for name, fake in fakes.items():
-            terms[f"{name}vgg"] = vgg_loss(wanted, vgg_features(lpips_vgg, fake[: params.vgg_images]))
-        loss = maskgan_loss(terms, feature_matching_weight=FEATURE_MATCHING_WEIGHT, vgg_weight=VGG_WEIGHT)
+    def rates_at(cur_nimg: int) -> tuple[float, float]:
+        rate = rate_at(cur_nimg, params)
+        return rate * params.lr, rate * params.d_lr
 
-        part = rate_at(cur_nimg, params)
-        for name, adam in adams.items():
-            set_lr(adam, part * (params.d_lr if name == "D_adam" else params.lr))
-            adam.zero_grad(set_to_none=True)
-        loss.backward()
-        d_loss.backward()
-        values = {name: term.item() for name, term in (terms | {"D": d_loss}).items()}
-        values |= {f"{name}l1": (fake.detach() - photos).abs().mean().item() for name, fake in fakes.items()}
-        for name, module in networks.items():
-            gradients = [p.grad for p in module.parameters() if p.grad is not None]
-            if gradients:  # the blender has no gradients in stage 1
-                values[f"gradient_{name}"] = nn.utils.get_total_norm(gradients).item()
-        check_finite(values, f"{cur_nimg / 1000:.1f} kimg of MaskGAN", work / STATE_FILE)
-        for adam in adams.values():
-            adam.step()
-        means.add(values)
-
-        # Three intervals: snapshot, status, state.
-        cur_nimg += batch
-        finished = cur_nimg >= total_nimg
-        if on_snapshot is not None and (finished or due(cur_nimg, batch, max(SNAPSHOT_KIMG, params.kimg / SNAPSHOTS))):
-            with torch.no_grad():
-                means.add(on_snapshot(cur_nimg, net))
-        if finished or due(cur_nimg, batch, STATUS_KIMG):
-            speed = (cur_nimg - timed_from) / (time.monotonic() - started)
-            on_status(cur_nimg, means.take() | {"img_per_s": speed})
-            started, timed_from = time.monotonic(), cur_nimg
-        if finished or due(cur_nimg, batch, STATE_KIMG):
-            parts = {name: part.state_dict() for name, part in (networks | adams).items()}
-            save_state(work, {"cur_nimg": cur_nimg, "sums": means.sums, **parts})
-    return net.eval().requires_grad_(False)
+    return adversarial_step(networks, fakes_at, rates_at, lpips_vgg, params.vgg_images)
