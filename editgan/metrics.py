@@ -5,9 +5,7 @@ matrix products, so a table with many rows takes seconds. `check_packages` compa
 torchmetrics on the same features and subsets; stages call it for their first row.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,14 +66,10 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
 def kernel_distance(
     features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0, among: Tensor | None = None
 ) -> float:
-    """KID: unbiased MMD^2 with the kernel (x.y / D + 1)^3, mean over random subsets of at most 1,000 rows per side.
+    """KID of [N, D] and [M, D], symmetric: unbiased MMD^2 with the kernel (x.y / D + 1)^3, mean over random subsets.
 
-    The subsets are the ones that clean-fid draws. Each kernel matrix is computed once; a subset is a 0/1 vector that
-    is multiplied with it.
-
-    Args:
-        features, reference: [N, D] and [M, D], M and N at least 2; KID is symmetric.
-        among: precomputed `reference_sums`, to compare many sets of N features with one reference.
+    The subsets, of at most 1,000 rows per side, are the ones that clean-fid draws. Each kernel matrix is computed once;
+    a subset is a 0/1 vector that is multiplied with it. `among`: precomputed `reference_sums`.
     """
     if min(len(features), len(reference)) < 2:
         raise ValueError(f"KID needs at least two rows per side, got {len(features)} and {len(reference)}")
@@ -145,15 +139,10 @@ def _kernel_with_itself(x: Tensor) -> Tensor:
 
 
 def kernel_distance_spread(features: Tensor, reference: Tensor, *, resamples: int, seed: int) -> tuple[float, float]:
-    """Offsets of the 95 % percentile interval of KID, by bootstrap over the rows of `features`.
+    """Ends of the 95 % percentile interval of KID, minus the KID of all rows, by bootstrap over the rows of `features`.
 
     The kernel is computed once. A resample weights its entries by how often each row was drawn. Pairs of a row with
     itself are excluded, because rows drawn twice would bias KID. The reference is not resampled.
-
-    Args:
-        features, reference: [N, D] and [M, D]
-    Returns:
-        lower and upper end of the interval, minus the KID of all rows
     """
     x, y = features.to(torch.float64), reference.to(torch.float64)
     among = (x @ x.T / x.shape[1] + 1) ** 3  # [N, N]
@@ -171,13 +160,10 @@ def precision_and_recall(fake: Tensor, real: Tensor, k: int) -> tuple[float, flo
 
     Precision is the share of fakes inside the manifold of the real ones: the union of balls around each real point
     whose radius is the distance to its k-th neighbour. Recall swaps the two sets.
-
-    Raises:
-        ValueError: a side has no more than k rows.
     """
     if min(len(fake), len(real)) <= k:
         raise ValueError(
-            f"precision and recall with k = {k} need more than k rows per side, got {len(fake)}, {len(real)}"
+            f"precision and recall with k = {k} need more than k rows a side, got {len(fake)}, {len(real)}"
         )
     return _share_inside(fake, real, k), _share_inside(real, fake, k)
 
@@ -191,11 +177,7 @@ def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:
 
 
 def check_packages(features: Tensor, reference: Tensor, *, seed: int = 0) -> None:
-    """Check FID and KID of these rows against clean-fid, and KID against torchmetrics.
-
-    Raises:
-        MetricDisagreement: a package computes another value.
-    """
+    """Raise MetricDisagreement where clean-fid (FID, KID) or torchmetrics (KID) computes another value."""
     x, y = features.to(torch.float64), reference.to(torch.float64)
     first, second = features_to_statistics(x), features_to_statistics(y)
     fid = frechet_distance(first, second)
@@ -204,8 +186,10 @@ def check_packages(features: Tensor, reference: Tensor, *, seed: int = 0) -> Non
         _agree("FID", fid, theirs, "clean-fid", FID_TOLERANCE * max(abs(fid), 1.0))
     kid = kernel_distance(x, y, subsets=CHECKED_SUBSETS, seed=seed)
     largest = (max(float(x.square().sum(1).max()), float(y.square().sum(1).max())) / x.shape[1] + 1) ** 3
-    with _numpy_seeded(seed):
-        theirs = cleanfid.kernel_distance(x.numpy(), y.numpy(), num_subsets=CHECKED_SUBSETS)
+    state = np.random.get_state()
+    np.random.seed(seed)  # clean-fid draws its subsets from the global generator
+    theirs = cleanfid.kernel_distance(x.numpy(), y.numpy(), num_subsets=CHECKED_SUBSETS)
+    np.random.set_state(state)
     _agree("KID", kid, theirs, "clean-fid", KID_TOLERANCE * largest)
     of_y, of_x = subset_choices(len(y), len(x), CHECKED_SUBSETS, seed)
     values = [float(poly_mmd(y[b.bool()], x[a.bool()])) for a, b in zip(of_x, of_y, strict=True)]
@@ -220,23 +204,9 @@ def _agree(metric: str, ours: float, theirs: float, package: str, tolerance: flo
         )
 
 
-@contextlib.contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, which clean-fid uses to draw subsets, and restore its state afterwards."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
-
-
 @functools.lru_cache(maxsize=4)
 def resampled(count: int, resamples: int, seed: int) -> Tensor:
-    """How often each of `count` heads occurs in each bootstrap resample (Efron & Tibshirani 1993): float64 [R, N].
-
-    `resampled(...) @ values / N` gives the means of all resamples.
-    """
+    """How often each of N heads occurs in each bootstrap resample: `[R, N] @ values / N` are the means, float64."""
     draws = torch.randint(count, (resamples, count), generator=generator_for(seed, "bootstrap"))
     times = torch.zeros(resamples, count, dtype=torch.float64)
     return times.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))

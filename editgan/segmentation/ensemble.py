@@ -35,20 +35,13 @@ class SegmentationEnsemble(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        feature_channels: Sequence[int],
-        num_classes: int,
-        members: int = 10,
-        class_names: Sequence[str] = (),
+        self, *, feature_channels: Sequence[int], num_classes: int, members: int = 10, class_names: Sequence[str] = ()
     ) -> None:
         super().__init__()
         if class_names and len(class_names) != num_classes:
             raise ValueError(f"{len(class_names)} class_names for num_classes={num_classes}")
-        self.feature_channels = list(feature_channels)
-        self.num_classes = num_classes
-        self.members = members
-        self.class_names = list(class_names)
+        self.feature_channels, self.class_names = list(feature_channels), list(class_names)
+        self.num_classes, self.members = num_classes, members
         channels, (first, second) = sum(feature_channels), hidden_widths(num_classes)
         self.weight1 = nn.Parameter(torch.randn(members, first, channels) * INIT_STD)
         self.bias1 = nn.Parameter(torch.zeros(members, first))
@@ -62,23 +55,15 @@ class SegmentationEnsemble(nn.Module):
     @property
     def config(self) -> dict:
         """Constructor arguments that rebuild this network."""
-        return {
-            "feature_channels": self.feature_channels,
-            "num_classes": self.num_classes,
-            "members": self.members,
-            "class_names": self.class_names,
-        }
+        names = ("feature_channels", "num_classes", "members", "class_names")
+        return {name: getattr(self, name) for name in names}
 
     def forward(self, features: Sequence[Tensor], size: int) -> Tensor:
-        """Logits of all pixels, in eval mode.  # [N, M, K, size, size]
+        """Logits of all pixels, in eval mode: maps [N, C_k, h_k, h_k] -> [N, M, K, size, size].
 
         The first layer and bilinear upsampling are both linear, so each map is projected at its own resolution, only
         the M * 128 projected channels are upsampled, and the bias is added once to the sum. Equal to the classifier on
         the full feature stack up to rounding.
-
-        Args:
-            features: maps of `G.synthesis_features`  # [N, C_k, h_k, h_k]
-            size: side of the output in pixels
         """
         self._check(features)
         maps = [(torch.cat(group, 1).permute(0, 2, 3, 1), weight) for group, weight in self._projections(features)]
@@ -109,26 +94,19 @@ class SegmentationEnsemble(nn.Module):
         return torch.cat([self.mean_logits(maps, size).argmax(1).to(torch.uint8) for maps in images])
 
     def class_ids(self, names: Sequence[str]) -> list[int]:
-        """Label numbers of part names.
-
-        Raises:
-            UserError: a name that is not a label of this ensemble.
-        """
+        """Label numbers of part names; UserError for a name that is not a label of this ensemble."""
         unknown = [name for name in names if name not in self.class_names]
         if unknown:
             raise UserError(f"no part called {unknown}; the parts of this segmentation are {self.class_names}")
         return [self.class_names.index(name) for name in names]
 
     def _member_logits(self, member: int, maps: list[tuple[Tensor, Tensor]], size: int) -> Tensor:
-        """Logits of one member: its maps fit into the CPU cache, those of all members do not.
+        """Logits [N, K, size, size] of one member: its maps fit into the CPU cache, those of all members do not.
 
         Small maps are upsampled by two matrix products: each along its rows, then all together along the columns, which
         also adds them up. For larger maps this would cost more than interpolation.
 
-        Args:
-            maps: one entry per resolution, with the first layer's weights of all members  # ([N, h, h, C], [M * H1, C])
-        Returns:
-            [N, K, size, size]
+        maps: one entry per resolution, with the first layer's weights of all members  # ([N, h, h, C], [M * H1, C])
         """
         width, count = self.weight1.shape[1], len(maps[0][0])
         hidden, rows, columns = maps[0][0].new_zeros(count, size, size, width), [], []
@@ -194,9 +172,5 @@ def save_segmentation(path: str | Path, ensemble: SegmentationEnsemble) -> Path:
 
 
 def load_segmentation(path: str | Path, device: str | torch.device = "cpu") -> SegmentationEnsemble:
-    """Read S.safetensors; the network is in eval mode and frozen.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds another network.
-    """
+    """Read S.safetensors: eval mode, frozen. Raises UserError: missing, damaged, or another network."""
     return load_module(path, SegmentationEnsemble).to(device)

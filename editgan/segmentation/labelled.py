@@ -31,11 +31,7 @@ class LabelledSamples:
 
 
 def sampled_latents(G: Generator, seeds: list[int], truncation_psi: float) -> Tensor:
-    """One latent per seed; `truncation_psi` < 1 moves them towards the mean latent.  # w_plus [N, num_ws, w_dim]
-
-    Raises:
-        UserError: `truncation_psi` is not finite.
-    """
+    """One latent per seed; `truncation_psi` < 1 moves them towards the mean latent.  # w_plus [N, num_ws, w_dim]"""
     if not math.isfinite(truncation_psi):
         raise UserError(f"truncation_psi is {truncation_psi}; expected a finite number, e.g. 0.7")
     z = torch.stack([torch.randn(G.z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
@@ -53,11 +49,7 @@ def labelled_samples(
     truncation_psi: float = 0.7,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabelledSamples:
-    """Draw count / (1 - drop) samples, one per seed, and keep the `count` with the least disagreement of the ensemble.
-
-    Raises:
-        UserError: `drop` is not in [0, 1).
-    """
+    """Draw count / (1 - drop) samples, one per seed, and keep the `count` with the least disagreement."""
     if not 0 <= drop < 1:
         raise UserError(f"the share to drop is {drop}; expected 0 or more and less than 1")
     drawn = math.ceil(round(count / (1 - drop), 6))
@@ -70,10 +62,5 @@ def labelled_samples(
             progress(min(start + BATCH, drawn), drawn)
     masks, uncertainty, images = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     kept = uncertainty.argsort(stable=True)[:count].sort().values  # [count]
-    return LabelledSamples(
-        seeds=[seeds[index] for index in kept],
-        images=images[kept],
-        masks=masks[kept],
-        uncertainty=uncertainty[kept],
-        dropped=drawn - count,
-    )
+    seeds = [seeds[index] for index in kept]
+    return LabelledSamples(seeds, images[kept], masks[kept], uncertainty[kept], dropped=drawn - count)

@@ -14,16 +14,10 @@ from torch import Tensor
 
 
 def bilinear_taps(coordinates: Tensor, native: int, size: int) -> tuple[Tensor, Tensor]:
-    """The two native rows (or columns) from which a full-size one is interpolated, and their weights.
+    """The two of `native` rows (or columns) from which each of `size` rows is interpolated, and their weights.
 
-    Same rule as `F.interpolate(mode="bilinear", align_corners=False)`.
-
-    Args:
-        coordinates: row or column numbers in 0..size-1  # [P]
-        native: side of the feature map in pixels
-        size: side of the full-size image in pixels
-    Returns:
-        taps  # [P, 2], weights in float64  # [P, 2]
+    Same rule as `F.interpolate(mode="bilinear", align_corners=False)`. Coordinates are numbers in 0..size-1, [P].
+    Returns taps [P, 2], weights in float64 [P, 2].
     """
     centre = ((coordinates.double() + 0.5) * native / size - 0.5).clamp(min=0)  # [P]
     low = centre.floor().long().clamp(max=native - 1)  # [P]
@@ -43,8 +37,7 @@ def bilinear_matrix(native: int, size: int) -> Tensor:
 class PixelSampler:
     """Reads maps at fixed pixels of a batch of images; computed once, used at every step.
 
-    A map of side h is a table of N * h * h rows. For each pixel we keep its four neighbours and their weights, and for
-    all pixels together the set of rows that they use. A small region uses few rows, the fewer the coarser the map, so
+    A map of side h is a table of N * h * h rows. A small region uses few of them, the fewer the coarser the map, so
     linear layers are best applied to these rows before interpolation.
     """
 
@@ -93,8 +86,8 @@ def by_resolution(features: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def full_feature_stack(features: Sequence[Tensor], size: int) -> Tensor:
-    """Reference implementation for tests: every map upsampled and concatenated.  # [N, sum C_k, size, size]
+    """Every map upsampled and concatenated, the reference for tests; 5.9 GiB per image for the paper's generator.
 
-    Takes 5.9 GiB per image for the paper's 512 px generator; use it for tests and small sizes only.
+    Maps [N, C_k, h_k, h_k] -> [N, sum C_k, size, size].
     """
     return torch.cat([F.interpolate(f, size=(size, size), mode="bilinear", align_corners=False) for f in features], 1)

@@ -1,7 +1,5 @@
 """Latents -> images, features, masks and ensemble disagreement, batch by batch."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -13,16 +11,11 @@ from editgan.segmentation.uncertainty import js_divergence
 BATCH = 16  # images per batch of G
 
 
-def batches(w_plus: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """Latents in chunks of `BATCH` on the device."""
-    for chunk in w_plus.split(BATCH):
-        yield chunk.to(device)
-
-
 @torch.no_grad()
 def features_of(generator: Generator, w_plus: Tensor, device: torch.device) -> tuple[Tensor, list[Tensor]]:
     """Images uint8 [N, 3, H, W] and feature maps [N, C_k, h_k, h_k] of latents [N, num_ws, w_dim]."""
-    images, features = zip(*(generator.synthesis_features(chunk) for chunk in batches(w_plus, device)), strict=True)
+    parts = (generator.synthesis_features(chunk.to(device)) for chunk in w_plus.split(BATCH))
+    images, features = zip(*parts, strict=True)
     return to_uint8(torch.cat(images)), [torch.cat(maps) for maps in zip(*features, strict=True)]
 
 
@@ -30,8 +23,8 @@ def features_of(generator: Generator, w_plus: Tensor, device: torch.device) -> t
 def render(generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor) -> tuple[Tensor, Tensor]:
     """Images uint8 [N, 3, H, W] and their predicted masks uint8 [N, H, W] of latents [N, num_ws, w_dim], on the CPU."""
     rows = []
-    for chunk in batches(w_plus, generator.w_avg.device):
-        images, features = generator.synthesis_features(chunk, noise_mode="const")
+    for chunk in w_plus.split(BATCH):
+        images, features = generator.synthesis_features(chunk.to(generator.w_avg.device), noise_mode="const")
         masks = ensemble.predict(features, images.shape[-1])
         rows.append((to_uint8(images).cpu(), masks.to(torch.uint8).cpu()))
     images, masks = (torch.cat(parts) for parts in zip(*rows, strict=True))
@@ -47,19 +40,17 @@ def predict_masks(generator: Generator, ensemble: SegmentationEnsemble, w_plus: 
 def segment(
     generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Segment the images of latents; all results are on the CPU.
+    """Segment the images of latents, on the CPU.
 
-    Returns:
-        predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8 [N, 3, H, W], and the masks
-        predicted by each member, uint8 [N, M, H, W].
+    Returns predicted masks uint8 [N, H, W], disagreement of members [N, H, W], images uint8 [N, 3, H, W], and the
+    masks predicted by each member, uint8 [N, M, H, W].
     """
     rows = []
-    for chunk in batches(w_plus, device):
-        images, features = generator.synthesis_features(chunk)
+    for chunk in w_plus.split(BATCH):
+        images, features = generator.synthesis_features(chunk.to(device))
         for image, *maps in zip(images.split(1), *(feature.split(1) for feature in features), strict=True):
             logits = ensemble(maps, image.shape[-1])  # [1, M, K, H, W]
             masks = logits.mean(1).argmax(1).to(torch.uint8)  # [1, H, W]
             alone = logits.argmax(2).to(torch.uint8)  # [1, M, H, W]
             rows.append((masks.cpu(), js_divergence(logits).cpu(), to_uint8(image).cpu(), alone.cpu()))
-    masks, divergence, images, members = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    return masks, divergence, images, members
+    return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))

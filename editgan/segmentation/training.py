@@ -14,10 +14,7 @@ SMALL_LABELS_FROM = 256  # pixels; below this side, 30 pixels are a whole eye ra
 
 
 def drop_small_labels(masks: Tensor, min_pixels: int) -> Tensor:
-    """Labels with fewer than `min_pixels` pixels in an image become background (label 0), as in the released code.
-
-    masks: uint8 [N, H, W]; returned unchanged below 256 px.
-    """
+    """Labels with fewer than `min_pixels` pixels in a mask [N, H, W] become background (0), as in the released code."""
     if masks.shape[-1] < SMALL_LABELS_FROM:
         return masks
     cleaned = masks.clone()
