@@ -17,9 +17,6 @@ from torch import Tensor, nn
 from editgan.errors import UserError
 from editgan.weights import load_tensors, save_tensors, write_bytes, write_json
 
-Step = Callable[[int], dict[str, Tensor]]  # images seen -> losses; updates the networks
-Parts = dict[str, nn.Module | torch.optim.Optimizer]  # what a training changes, by its name in the state
-
 DIGITS = 6  # digits written to files; coarser than rounding differences between runs
 STATE_FILE, CURVE_FILE = "state.pt", "stats.jsonl"
 SNAPSHOTS = 20  # most snapshots of a training
@@ -36,11 +33,7 @@ BESIDE_MUON_RATE = 0.1  # learning rate of this Adam relative to Muon's
 
 
 def device_named(name: str) -> torch.device:
-    """The device to compute on: "auto" (CUDA if available), "cpu" or "cuda".
-
-    Raises:
-        UserError: CUDA is requested but not available, or an unknown name.
-    """
+    """The device to compute on: "auto" (CUDA if available), "cpu" or "cuda"; UserError without such a device."""
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {name!r}; give auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
@@ -124,39 +117,37 @@ class Averages:
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """Thousands of images from one line of stats.jsonl, complete state on disk or snapshot to the next."""
+class Training:
+    """What `train` needs; it resumes bit for bit where all draws of a step depend only on (seed, images seen)."""
 
-    status: float
-    state: float
-    snapshot: float = math.inf
+    name: str  # of what is trained, for messages
+    step: Callable[[int], dict[str, Tensor]]  # images seen -> losses; updates the networks
+    parts: dict[str, nn.Module | torch.optim.Optimizer]  # what a step changes, by its name in the state
+    total_nimg: int
+    batch: int  # images a step
+    status_kimg: float  # thousands of images from one line of the curve to the next
+    state_kimg: float  # ... from one complete state on disk to the next
+    snapshot_kimg: float = math.inf  # ... from one call of `on_snapshot` to the next, or more in a long training
 
 
 def train(
-    step: Step,
-    parts: Parts,
+    training: Training,
     run: Any,
     work: Path,
     *,
-    name: str,
-    total_nimg: int,
-    batch: int,
-    intervals: Intervals,
     prefix: str = "",
     on_snapshot: Callable[[int], dict[str, float]] | None = None,
 ) -> list[dict[str, float]]:
-    """Call `step(images seen)` until `total_nimg` images are seen, `batch` a step; returns the rows of the curve.
-
-    The complete state and the curve are kept in `work`; training goes on from there. Where the random draws of a step
-    depend only on (seed, images seen), a resumed training equals an uninterrupted one bit for bit.
+    """Train to the end and return the rows of the curve. The complete state and the curve are kept in `work`.
 
     Args:
         run: of `runtime.tracking`; gets the progress and, with `prefix`, the mean losses of every status
-        name: what is trained, for messages
         on_snapshot: called with the images seen, without gradients; its result is added to the next status
     Raises:
         UserError: a loss is not finite, or the state belongs to another version of this training.
     """
+    name, step, parts = training.name, training.step, training.parts
+    batch, total_nimg = training.batch, training.total_nimg
     cur_nimg, averages, state = 0, Averages(), load_state(work)
     if state is not None:
         if state.keys() != {"cur_nimg", "sums", *parts}:
@@ -165,7 +156,7 @@ def train(
         cur_nimg, averages = state["cur_nimg"], Averages(state["sums"])
         for key, part in parts.items():
             part.load_state_dict(state[key])
-    snapshot_kimg = max(intervals.snapshot, total_nimg / 1000 / SNAPSHOTS)
+    snapshot_kimg = max(training.snapshot_kimg, total_nimg / 1000 / SNAPSHOTS)
     started, timed_from = time.monotonic(), cur_nimg
 
     while cur_nimg < total_nimg:
@@ -177,13 +168,13 @@ def train(
         if on_snapshot is not None and (finished or due(cur_nimg, batch, snapshot_kimg)):
             with torch.no_grad():
                 averages.add(on_snapshot(cur_nimg))
-        if finished or due(cur_nimg, batch, intervals.status):
+        if finished or due(cur_nimg, batch, training.status_kimg):
             means, speed = averages.take(), (cur_nimg - timed_from) / (time.monotonic() - started)
             run.log_metrics({f"{prefix}{key}": mean for key, mean in (means | {"img_per_s": speed}).items()}, step=kimg)
             run.progress(min(cur_nimg, total_nimg), total_nimg, "img", f"training {name}, {speed:.1f} img/s")
             append_row(work / CURVE_FILE, {"kimg": kimg} | {key: round(mean, DIGITS) for key, mean in means.items()})
             started, timed_from = time.monotonic(), cur_nimg
-        if finished or due(cur_nimg, batch, intervals.state):
+        if finished or due(cur_nimg, batch, training.state_kimg):
             states = {key: part.state_dict() for key, part in parts.items()}
             save_state(work, {"cur_nimg": cur_nimg, "sums": averages.sums, **states})
     return read_rows(work / CURVE_FILE)
@@ -230,11 +221,7 @@ def save_state(folder: str | Path, state: Mapping[str, Any]) -> Path:
 
 
 def load_state(folder: str | Path) -> dict[str, Any] | None:
-    """The last saved state, or None if there is none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """The last saved state, or None if there is none; UserError if the file is damaged."""
     path = Path(folder) / STATE_FILE
     if not path.exists():
         return None

@@ -19,6 +19,7 @@ from editgan.errors import UserError
 from editgan.images import to_float, to_uint8
 from editgan.methods import translation
 from editgan.methods.distillation import stage
+from editgan.methods.distillation import train as train_module
 from editgan.methods.distillation.pairs import choose_pairs, shifted, smile
 from editgan.methods.distillation.pix2pixhd import (
     GlobalGenerator,
@@ -27,11 +28,11 @@ from editgan.methods.distillation.pix2pixhd import (
     initialise,
     weighted_sum,
 )
-from editgan.methods.distillation.train import Pairs, distillation_step, drawn, rate_at
+from editgan.methods.distillation.train import Pairs, distillation_training, drawn, rate_at
 from editgan.methods.params import DistillationParams
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
-from editgan.training import Intervals, count_parameters
+from editgan.training import count_parameters
 from editgan.weights import load_module, load_tensors, save_module, save_tensors, tensors_equal
 
 ROOT = Path(__file__).parent.parent
@@ -58,14 +59,12 @@ def networks(seed: int = 0) -> tuple[GlobalGenerator, MultiscaleDiscriminator]:
 
 def train(work, pairs, vgg=None, intervals=INTERVALS, dies_after=math.inf, weights=None, **changes):
     (net, D), params = networks(), DistillationParams(**(TINY | changes))
-    step_and_parts = distillation_step(net, D, vgg or StandInVgg(), pairs, params, seed=3)
-    options = dict(name="distillation", intervals=intervals, dies_after=dies_after)
+    whole = distillation_training(net, D, vgg or StandInVgg(), pairs, params, seed=3)
+    options = dict(intervals=intervals, dies_after=dies_after)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (weights or {}).items():
             patch.setattr(translation, name, value)
-        rows = train_shortly(
-            step_and_parts, work, params, on_snapshot=lambda nimg: {"val_seen": float(nimg)}, **options
-        )
+        rows = train_shortly(whole, work, on_snapshot=lambda nimg: {"val_seen": float(nimg)}, **options)
     return net, D, rows
 
 
@@ -92,7 +91,7 @@ def test_best_opposite_pairs_by_trying_all():
     assert chosen.latents.tolist() == ranked[:50]
     assert [tuple(sides) for sides in chosen.sides.tolist()] == [expected[latent][1:] for latent in ranked[:50]]
     assert chosen.confidence.tolist() == [pytest.approx(expected[latent][0]) for latent in ranked[:50]]
-    with pytest.raises(ValueError, match=f"{len(expected)} of 200 latents give a pair.*{len(expected) + 1} are needed"):
+    with pytest.raises(UserError, match=f"{len(expected)} of 200 latents give a pair.*{len(expected) + 1} are needed"):
         choose_pairs(logits, len(expected) + 1)
 
 
@@ -104,7 +103,7 @@ def test_both_images_of_a_pair_count(logits, sides):
 
 @pytest.mark.parametrize("logits", [(2.0, 1.0, 3.0), (-1.0, -2.0, -3.0), (1.0, 0.5, -2.0)])
 def test_equal_classes_and_smiles_that_fade_give_no_pair(logits):
-    with pytest.raises(ValueError, match="0 of 1 latents"):
+    with pytest.raises(UserError, match="0 of 1 latents"):
         choose_pairs(torch.tensor([logits]), 1)
 
 
@@ -156,7 +155,7 @@ def test_resumed_run_equals_unbroken_run(tmp_path):
 
 def test_learns_a_tiny_set(tmp_path):
     """The bar appears where it belongs, and the rest stays; discriminators that learn slowly do not tell four apart."""
-    pairs, intervals = planted_pairs(4), Intervals(status=0.2, state=2)
+    pairs, intervals = planted_pairs(4), dict(status_kimg=0.2, state_kimg=2, snapshot_kimg=9)
     net, _, rows = train(tmp_path, pairs, kimg=1.2, d_lr=1e-5, mirror=False, intervals=intervals)
     assert rows[-1]["l1"] < 0.5 * rows[0]["l1"]
     outputs, bar = to_float(smile(net, pairs.sources)), (slice(None), slice(None), slice(12, 14), slice(4, -4))
@@ -167,7 +166,9 @@ def test_learns_a_tiny_set(tmp_path):
 @pytest.mark.parametrize("weight", ["FEATURE_MATCHING_WEIGHT", "VGG_WEIGHT"])
 def test_each_distance_alone_teaches(tmp_path, weight):
     changes = dict(weights={"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}, kimg=0.48, lr=5e-3)
-    _, _, rows = train(tmp_path, planted_pairs(4), intervals=Intervals(status=0.08, state=1), **changes)
+    _, _, rows = train(
+        tmp_path, planted_pairs(4), intervals=dict(status_kimg=0.08, state_kimg=1, snapshot_kimg=9), **changes
+    )
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 
 
@@ -249,7 +250,7 @@ def project(tmp_path, monkeypatch):
     direction = torch.autograd.grad(bright, w_avg)[0][0, :4].sum(0)
     save_tensors(tmp_path / "outputs/interfacegan/directions.safetensors", {"smile": direction / direction.norm()})
     monkeypatch.setattr(stage, "load_lpips", lambda folder, device: StandInVgg())
-    monkeypatch.setattr(stage, "INTERVALS", INTERVALS)
+    monkeypatch.setattr(train_module, "INTERVALS", INTERVALS)
     monkeypatch.setattr(stage, "load_guide", lambda folder: Brightness(bright.item()))
 
     def context(attempt: str, resolution: int = 16, **changes) -> StageContext:

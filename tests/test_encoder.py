@@ -22,15 +22,16 @@ from editgan.encoder.encoder import (
 )
 from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_loss
 from editgan.encoder.params import EncoderParams
-from editgan.encoder.train import encoder_step, is_sample_step
+from editgan.encoder.train import encoder_training, is_sample_step
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.generator.principal_components import PrincipalComponents
 from editgan.images import to_uint8
-from editgan.training import Intervals, count_parameters, once
+from editgan.training import count_parameters, once
 from editgan.weights import tensors_equal
 
 ROOT = Path(__file__).parent.parent
+EVERY_80 = dict(status_kimg=0.08, state_kimg=0.24, snapshot_kimg=0.24)
 TINY = dict(
     recipe=1,
     channel_base=256,
@@ -164,12 +165,12 @@ def test_schedule():
 def train(work, images, G, intervals=INTERVALS, dies_after=math.inf, **changes):
     constants = {name: value for name, value in changes.items() if name.isupper()}
     params = EncoderParams(**(TINY | {name: value for name, value in changes.items() if name not in constants}))
-    E, options = tiny_encoder(G), dict(name="the encoder", intervals=intervals, dies_after=dies_after)
+    E, options = tiny_encoder(G), dict(intervals=intervals, dies_after=dies_after)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in constants.items():
             patch.setattr(training, name, value)
-        step_and_parts = encoder_step(E, G, StandInLpips(), images, params, seed=3)
-        return E, train_shortly(step_and_parts, work, params, on_snapshot=lambda nimg: {"seen": float(nimg)}, **options)
+        whole = encoder_training(E, G, StandInLpips(), images, params, seed=3)
+        return E, train_shortly(whole, work, on_snapshot=lambda nimg: {"seen": float(nimg)}, **options)
 
 
 def test_resumed_run_equals_unbroken_run(tmp_path):
@@ -197,7 +198,7 @@ def test_training_lowers_each_term(tmp_path, term):
         pictures = G.synthesis(G.mapping(torch.randn(16, 16, generator=torch.Generator().manual_seed(2))))
     images = to_uint8(pictures)
     weights = {f"{name.upper()}_WEIGHT": 10.0 * (name == term) for name in ("latent", "l2", "lpips")}
-    changes = dict(lr=0.02, kimg=0.24, warmup_kimg=0.0, intervals=Intervals(status=0.08, state=0.24, snapshot=0.24))
+    changes = dict(lr=0.02, kimg=0.24, warmup_kimg=0.0, intervals=EVERY_80)
     _, rows = train(tmp_path, images, G, **changes, **weights)
     assert rows[-1]["seen"] == 240
     for kind in ("sample",) if term == "latent" else ("sample", "real"):

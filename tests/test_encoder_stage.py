@@ -12,6 +12,7 @@ from training_runs import INTERVALS, digests
 
 from editgan.data.archive import encode_image, write_archive
 from editgan.encoder import stage
+from editgan.encoder import train as training
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.params import EncoderParams
 from editgan.errors import UserError
@@ -29,7 +30,7 @@ COUNTS = {"train": 24, "pool": 6, "val": 6, "test": 5}
 def project(tmp_path, monkeypatch):
     """A function that makes a context over one set of inputs, with stand-ins for the pretrained networks."""
     monkeypatch.setattr(stage, "load_lpips", lambda folder, device: StandInLpips())
-    monkeypatch.setattr(stage, "INTERVALS", INTERVALS)
+    monkeypatch.setattr(training, "INTERVALS", INTERVALS)
     monkeypatch.setattr(stage, "INVERSION_BATCH", 4)
     G = tiny_generator()
     (tmp_path / "outputs/data").mkdir(parents=True)

@@ -15,9 +15,9 @@ from editgan.judges import SMILE_JUDGES, load_guide, stage
 from editgan.judges.classifier import SmileConvNet, SmileResNet, initialise, lower_face
 from editgan.judges.params import JudgesParams
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
-from editgan.judges.train import LabelledHeads, augment, classifier_step, select_clear, split_halves
+from editgan.judges.train import LabelledHeads, augment, classifier_training, select_clear, split_halves
 from editgan.runtime import tracking
-from editgan.training import Intervals, count_parameters, generator_for
+from editgan.training import count_parameters, generator_for
 from editgan.weights import save_module, tensors_equal
 
 
@@ -35,8 +35,8 @@ PARAMS = JudgesParams(recipe=1, smile_threshold=0.35, kimg=0.64, batch=32, lr=4e
 
 
 def train(net, work, **options):
-    step = classifier_step(net, planted_heads(128), PARAMS, name="guide", seed=3, device=torch.device("cpu"))
-    return train_shortly(step, work, PARAMS, intervals=Intervals(status=0.16, state=0.32), **options)
+    whole = classifier_training(net, planted_heads(128), PARAMS, name="guide", seed=3, device=torch.device("cpu"))
+    return train_shortly(whole, work, intervals=dict(status_kimg=0.16, state_kimg=0.32), **options)
 
 
 def small_net(cls, width=8):

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,13 +19,14 @@ from editgan.images import read_mask, to_float
 from editgan.methods import translation
 from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, initialise
 from editgan.methods.maskgan import stage
+from editgan.methods.maskgan import train as train_module
 from editgan.methods.maskgan.losses import AlphaBlender, MaskVAE, Parser, initialise_maskgan, predict
 from editgan.methods.maskgan.networks import MaskGAN, edit, sizes_of, smile_masks
-from editgan.methods.maskgan.train import MaskedHeads, labels_step, mapping_step, rate_at
+from editgan.methods.maskgan.train import MaskedHeads, labels_training, mapping_training, rate_at
 from editgan.methods.params import MaskganParams
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
-from editgan.training import Intervals, count_parameters
+from editgan.training import count_parameters
 from editgan.weights import load_module, load_tensors, tensors_equal
 
 NAMES = ("skin", "left_eye", "right_eye", "upper_lip", "lower_lip", "mouth_interior", "hair")
@@ -59,15 +59,12 @@ def networks() -> dict[str, nn.Module]:
 
 def train(work, heads, vgg=None, intervals=INTERVALS, dies_after=math.inf, weights=None, **changes):
     parts, params = networks(), MaskganParams(**(TINY | changes))
-    step_and_parts = mapping_step(*parts.values(), vgg or StandInVgg(), heads, params, seed=3)
-    options = dict(name="MaskGAN", intervals=intervals, dies_after=dies_after)
-    options["total_nimg"] = round(1000 * (params.kimg + params.ebst_kimg))
+    whole = mapping_training(*parts.values(), vgg or StandInVgg(), heads, params, seed=3)
+    options = dict(intervals=intervals, dies_after=dies_after)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (weights or {}).items():
             patch.setattr(translation, name, value)
-        rows = train_shortly(
-            step_and_parts, work, params, on_snapshot=lambda nimg: {"val_seen": float(nimg)}, **options
-        )
+        rows = train_shortly(whole, work, on_snapshot=lambda nimg: {"val_seen": float(nimg)}, **options)
     return parts, rows
 
 
@@ -78,7 +75,7 @@ def same(first: dict[str, nn.Module], second: dict[str, nn.Module]) -> bool:
 @pytest.mark.parametrize("after", [24, 40])
 def test_resumed_run_equals_unbroken_run(tmp_path, after):
     """Killed in stage 1 and in stage 2, which begins at image 32."""
-    heads, intervals = painted_heads(), replace(INTERVALS, state=after / 1000)
+    heads, intervals = painted_heads(), INTERVALS | {"state_kimg": after / 1000}
     whole, rows = train(tmp_path / "a", heads, intervals=intervals)
     with pytest.raises(Killed):
         train(tmp_path / "b", heads, intervals=intervals, dies_after=after)
@@ -112,7 +109,9 @@ def test_rates_fall_through_both_stages():
 def test_learns_a_tiny_set(tmp_path):
     """Colours follow the mask, brightness the photo; discriminators that learn slowly do not tell four apart."""
     heads = painted_heads(4)
-    changes = dict(kimg=0.56, ebst_kimg=0.08, lr=5e-3, d_lr=1e-5, intervals=Intervals(status=0.08, state=9))
+    changes = dict(
+        kimg=0.56, ebst_kimg=0.08, lr=5e-3, d_lr=1e-5, intervals=dict(status_kimg=0.08, state_kimg=9, snapshot_kimg=9)
+    )
     parts, rows = train(tmp_path, heads, **changes)
     assert rows[-1]["l1"] < 0.3 * rows[0]["l1"]
     assert rows[-1]["blend_l1"] < 0.8 * rows[0]["l1"], "even from the masks of an autoencoder that learned nothing"
@@ -126,8 +125,8 @@ def test_learns_a_tiny_set(tmp_path):
 
 @pytest.mark.parametrize("weight", ["FEATURE_MATCHING_WEIGHT", "VGG_WEIGHT"])
 def test_each_distance_alone_teaches(tmp_path, weight):
-    weights, intervals = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}, Intervals(0.04, state=9)
-    changes = dict(kimg=0.24, ebst_kimg=0, lr=5e-3)
+    weights = {"FEATURE_MATCHING_WEIGHT": 0, "VGG_WEIGHT": 0} | {weight: 10}
+    changes, intervals = dict(kimg=0.24, ebst_kimg=0, lr=5e-3), dict(status_kimg=0.04, state_kimg=9, snapshot_kimg=9)
     _, rows = train(tmp_path, painted_heads(4), weights=weights, intervals=intervals, **changes)
     assert rows[-1]["l1"] < 0.8 * rows[0]["l1"]
 
@@ -160,12 +159,9 @@ def train_labels(kind, work, heads, kimg=0.048, dies_after=math.inf):
         return net.terms(heads.masks[indices], noise)
 
     weights = {"ce": 1.0, "kl": 1e-5} if kind == "vae" else {"ce": 1.0}
-    sizes = dict(batch=4, lr=5e-3, total_nimg=round(1000 * kimg), count=len(heads), seed=3)
-    step_and_parts, params = (
-        labels_step(net.train(), terms_at, weights=weights, **sizes),
-        SimpleNamespace(kimg=kimg, batch=4),
-    )
-    return net, train_shortly(step_and_parts, work, params, dies_after=dies_after)
+    sizes = dict(kimg=kimg, batch=4, lr=5e-3, count=len(heads), seed=3)
+    whole = labels_training(kind, net.train(), terms_at, weights=weights, **sizes)
+    return net, train_shortly(whole, work, dies_after=dies_after)
 
 
 @pytest.mark.parametrize("kind", ["vae", "parser"])
@@ -185,13 +181,14 @@ def test_label_training_stops_at_nan(tmp_path):
     heads, net = painted_heads(), Parser(num_classes=5, width=4, depth=1)
     with torch.no_grad():
         net.last.bias.fill_(float("nan"))
-    step_and_parts = labels_step(
+    whole = labels_training(
+        "parser",
         net,
         lambda indices, _: net.terms(to_float(heads.photos[indices]), heads.masks[indices]),
-        weights={"ce": 1.0}, batch=4, lr=1e-3, total_nimg=100, count=12, seed=0,
+        weights={"ce": 1.0}, kimg=0.1, batch=4, lr=1e-3, count=12, seed=0,
     )  # fmt: skip
     with pytest.raises(UserError, match="diverged at 0.0 kimg of MaskGAN's parser.*ce"):
-        train_shortly(step_and_parts, tmp_path, SimpleNamespace(kimg=0.1, batch=4), name="MaskGAN's parser")
+        train_shortly(whole, tmp_path)
 
 
 def test_params_must_fit_each_other():
@@ -220,7 +217,7 @@ def test_sizes_are_the_papers_at_its_resolution():
 def project(tmp_path, monkeypatch):
     """A function that makes a context over one set of inputs, with a stand-in for the pretrained network."""
     monkeypatch.setattr(stage, "load_lpips", lambda folder, device: StandInVgg())
-    monkeypatch.setattr(stage, "INTERVALS", INTERVALS)
+    monkeypatch.setattr(train_module, "INTERVALS", INTERVALS)
     data = tmp_path / "outputs/data"
     data.mkdir(parents=True)
     random = np.random.default_rng(0)

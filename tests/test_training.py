@@ -91,9 +91,9 @@ def test_intervals_are_crossed_once_each():
 def test_a_state_of_another_version_is_refused(tmp_path):
     net = nn.Linear(1, 1)
     training.save_state(tmp_path, {"cur_nimg": 8, "loss_sum": 0.5, "net": net.state_dict()})
-    options = dict(name="it", total_nimg=16, batch=8, intervals=training.Intervals(status=1, state=1))
+    whole = training.Training("it", lambda _: {}, {"net": net}, total_nimg=16, batch=8, status_kimg=1, state_kimg=1)
     with pytest.raises(UserError, match="state.pt: saved by another version of this training; delete the folder"):
-        training.train(lambda _: {}, {"net": net}, None, tmp_path, **options)
+        training.train(whole, None, tmp_path)
 
 
 def test_results_in_batches_are_those_of_the_whole():

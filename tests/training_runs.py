@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from editgan import training
-from editgan.training import Intervals
+from editgan.training import Training
+from editgan.training import train as train_to_the_end
 
-INTERVALS = Intervals(status=0.008, state=0.024, snapshot=0.024)
+INTERVALS = dict(status_kimg=0.008, state_kimg=0.024, snapshot_kimg=0.024)
 
 
 class Killed(Exception):
@@ -35,13 +36,10 @@ class KeptRun:
         assert 0 < done <= total
 
 
-def train(
-    step_and_parts, work, params, *, name="it", intervals=INTERVALS, dies_after=math.inf, **options
-) -> list[dict]:
-    """`training.train` for params of a stage; returns every status."""
+def train(training: Training, work, *, intervals=INTERVALS, dies_after=math.inf, **options) -> list[dict]:
+    """`training.train` with short intervals; returns every status."""
     run = KeptRun(dies_after)
-    options = dict(total_nimg=round(1000 * params.kimg), batch=params.batch) | options
-    training.train(*step_and_parts, run, work, name=name, intervals=intervals, **options)
+    train_to_the_end(replace(training, **intervals), run, work, **options)
     return run.rows
 
 

@@ -64,53 +64,36 @@ def invert(
         raise ValueError("images contain NaN or infinite values; inversion needs finite values in [-1, 1]")
     results, done = [], 0
     for part in images.split(batch):
-        terms = (consistency_weight, identity, identity_weight)
-        results.append(_invert_batch(G, E, lpips_vgg, part, steps, lr, *terms))
+        part = part.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            w_plus = E(part)  # [N, num_ws, w_dim]
+            target = lpips_vgg.features(part)
+            person = identity(part) if identity_weight > 0 else None  # [N, D]
+        w_plus.requires_grad_()
+        optimizer = torch.optim.Adam([w_plus], lr=lr)
+        best_loss = part.new_full((len(part),), math.inf)  # [N]
+        best_w_plus = w_plus.detach().clone()
+        for step in range(steps + 1 if steps else 0):  # the last iteration only evaluates the last update
+            with torch.set_grad_enabled(step < steps):
+                fakes = G.synthesis(w_plus, noise_mode="const")
+                lpips = lpips_vgg.distance(lpips_vgg.features(fakes), target)
+                losses = reconstruction_loss(lpips, l2_distance(fakes, part))  # [N]
+                if consistency_weight > 0:
+                    with torch.no_grad():
+                        seen = E(fakes)  # [N, num_ws, w_dim]
+                    losses = losses + consistency_weight * (w_plus - seen).square().mean((1, 2))
+                if identity_weight > 0:
+                    losses = losses + identity_weight * (1 - F.cosine_similarity(identity(fakes), person))
+            better = losses.detach() < best_loss  # [N]; False for NaN: a diverged image keeps its best iterate
+            best_loss = torch.where(better, losses.detach(), best_loss)
+            best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
+            if step < steps:
+                optimizer.param_groups[0]["lr"] = lr_at(step, steps, lr)
+                optimizer.zero_grad()
+                (w_plus.grad,) = torch.autograd.grad(losses.sum(), w_plus)
+                optimizer.step()
+        results.append(best_w_plus)
         done += len(part)
         if progress is not None:
             progress(done, len(images))
     return torch.cat(results)  # [N, num_ws, w_dim]
-
-
-def _invert_batch(
-    G: Generator,
-    E: Encoder,
-    lpips_vgg: nn.Module,
-    images: Tensor,
-    steps: int,
-    lr: float,
-    consistency_weight: float,
-    identity: nn.Module | None,
-    identity_weight: float,
-) -> Tensor:
-    images = images.contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        w_plus = E(images)  # [N, num_ws, w_dim]
-        if steps == 0:
-            return w_plus
-        target = lpips_vgg.features(images)
-        person = identity(images) if identity_weight > 0 else None  # [N, D]
-    w_plus.requires_grad_()
-    optimizer = torch.optim.Adam([w_plus], lr=lr)
-    best_loss = images.new_full((len(images),), math.inf)  # [N]
-    best_w_plus = w_plus.detach().clone()
-    for step in range(steps + 1):  # the last iteration only evaluates the last update
-        with torch.set_grad_enabled(step < steps):
-            fakes = G.synthesis(w_plus, noise_mode="const")
-            lpips = lpips_vgg.distance(lpips_vgg.features(fakes), target)
-            losses = reconstruction_loss(lpips, l2_distance(fakes, images))  # [N]
-            if consistency_weight > 0:
-                with torch.no_grad():
-                    seen = E(fakes)  # [N, num_ws, w_dim]
-                losses = losses + consistency_weight * (w_plus - seen).square().mean((1, 2))
-            if identity_weight > 0:
-                losses = losses + identity_weight * (1 - F.cosine_similarity(identity(fakes), person))
-        better = losses.detach() < best_loss  # [N]; False for NaN: a diverged image keeps its best iterate
-        best_loss = torch.where(better, losses.detach(), best_loss)
-        best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
-        if step < steps:
-            optimizer.param_groups[0]["lr"] = lr_at(step, steps, lr)
-            optimizer.zero_grad()
-            (w_plus.grad,) = torch.autograd.grad(losses.sum(), w_plus)
-            optimizer.step()
-    return best_w_plus

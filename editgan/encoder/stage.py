@@ -11,7 +11,7 @@ from editgan.data.training import training_folder
 from editgan.encoder.encoder import Encoder, load_encoder, load_latents, save_encoder, save_latents
 from editgan.encoder.inversion import invert
 from editgan.encoder.losses import l2_distance, load_lpips, reconstruction_loss
-from editgan.encoder.train import INTERVALS, encoder_step
+from editgan.encoder.train import encoder_training
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.generator.principal_components import load_code
@@ -98,16 +98,8 @@ def train_encoder(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> 
         return {f"val{len(watched)}_loss": losses.mean().item()}
 
     images = load_split(training_folder(context) / "train.zip")
-    rows = train(
-        *encoder_step(E, G, lpips_vgg, images, params, seed=seed, device=context.device),
-        context.run,
-        context.work,
-        name="the encoder",
-        total_nimg=round(params.kimg * 1000),
-        batch=params.batch,
-        intervals=INTERVALS,
-        on_snapshot=on_snapshot,
-    )
+    training = encoder_training(E, G, lpips_vgg, images, params, seed=seed, device=context.device)
+    rows = train(training, context.run, context.work, on_snapshot=on_snapshot)
     path = save_encoder(context.out / "E.safetensors", E)
     write_bytes(context.out / CURVE_FILE, (context.work / CURVE_FILE).read_bytes())
     for table in ("sample", "real", "val"):  # losses on samples, on real images and on validation heads

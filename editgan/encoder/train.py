@@ -8,20 +8,11 @@ from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_
 from editgan.encoder.params import EncoderParams
 from editgan.generator.generator import TRUNCATION_PSI, Generator
 from editgan.images import to_float
-from editgan.training import (
-    Intervals,
-    Parts,
-    Step,
-    batch_indices,
-    cosine_decay,
-    generator_for,
-    muon_and_adam,
-    set_muon_lr,
-)
+from editgan.training import Training, batch_indices, cosine_decay, generator_for, muon_and_adam, set_muon_lr
 
 LPIPS_WEIGHT, L2_WEIGHT = 10.0, 1.0  # of the images, EditGAN's
 LATENT_WEIGHT = 5.0  # of the distance of the latents, samples only; EditGAN's
-INTERVALS = Intervals(status=0.2, state=1, snapshot=1)
+INTERVALS = dict(status_kimg=0.2, state_kimg=1, snapshot_kimg=1)
 
 
 def is_sample_step(cur_nimg: int, batch: int, warmup_nimg: int) -> bool:
@@ -29,7 +20,7 @@ def is_sample_step(cur_nimg: int, batch: int, warmup_nimg: int) -> bool:
     return cur_nimg < warmup_nimg or (cur_nimg // batch) % 2 == 0
 
 
-def encoder_step(
+def encoder_training(
     E: Encoder,
     G: Generator,
     lpips_vgg: nn.Module,
@@ -38,8 +29,8 @@ def encoder_step(
     *,
     seed: int,
     device: torch.device | str = "cpu",
-) -> tuple[Step, Parts]:
-    """For `training.train`: 10 LPIPS + 1 L2 on real images, and the same + 5 latent distance on samples (supplement).
+) -> Training:
+    """Minimise 10 LPIPS + 1 L2 on real images, and the same + 5 latent distance on samples (supplement).
 
     Muon replaces the paper's Adam at a constant 3e-5, which needs far more images.
 
@@ -82,4 +73,5 @@ def encoder_step(
         adam.step()
         return {f"{kind}_{name}": term for name, term in terms.items()} | {"gradient": gradient}
 
-    return step, {"E": E, "muon": muon, "adam": adam}
+    parts = {"E": E, "muon": muon, "adam": adam}
+    return Training("the encoder", step, parts, total_nimg=total_nimg, batch=batch, **INTERVALS)

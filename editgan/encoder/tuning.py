@@ -31,20 +31,14 @@ def tune_generator(
     latents, which matters only for other images. The paper uses a rate of 0.0003 for 350 steps.
 
     Args:
-        w_plus: latents, normally of one image  # [N, num_ws, w_dim]
-        images: float in [-1, 1]  # [N, 3, H, W]
+        w_plus: latents, normally of one image, [N, num_ws, w_dim]; images: float in [-1, 1], [N, 3, H, W]
     Returns:
-        the tuned copy with the lowest loss of all steps, frozen, in eval mode
-    Raises:
-        UserError: the initial loss is NaN.
+        the copy with the lowest loss of all steps, frozen, in eval mode
     """
     check_images(images, G.img_resolution)
     tuned = copy.deepcopy(G)
-    weights = [
-        parameter.requires_grad_()
-        for name, parameter in tuned.synthesis.named_parameters()
-        if not name.endswith("noise_strength")
-    ]
+    parameters = tuned.synthesis.named_parameters()
+    weights = [weight.requires_grad_() for name, weight in parameters if not name.endswith("noise_strength")]
     optimizer = torch.optim.Adam(weights, lr=lr)
     with torch.no_grad():
         target = lpips_vgg.features(images)

@@ -46,8 +46,7 @@ def identity_quality(neutral: Tensor, smiling: Tensor, identities: list[int]) ->
 
     neutral, smiling: features [N, D] of the same N heads, without and with a smile; identities: person of each head.
     """
-    cosine = cosines(neutral, smiling)  # [N, N]
-    people = torch.tensor(identities)
+    cosine, people = cosines(neutral, smiling), torch.tensor(identities)  # [N, N], [N]
     different = people[:, None] != people[None, :]  # [N, N]
     same_pairs, different_pairs = cosine.diagonal(), cosine[different]
     scores = (torch.cat([same_pairs, different_pairs]) + 1) / 2  # torchmetrics expects scores in 0..1

@@ -11,7 +11,7 @@ from editgan.errors import UserError
 from editgan.judges import SMILE_JUDGES, load_guide, load_judge
 from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet, initialise
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
-from editgan.judges.train import INTERVALS, LabelledHeads, classifier_step, select_clear, split_halves
+from editgan.judges.train import LabelledHeads, classifier_training, select_clear, split_halves
 from editgan.runtime.stage import StageContext
 from editgan.training import CURVE_FILE, DIGITS, count_parameters, generator_for, train
 from editgan.weights import save_module, write_bytes, write_json
@@ -71,16 +71,8 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
     }
     net = initialise(cls(**config), generator_for(seed, "judges", name, "initial"))
     work, curve = context.work / name, context.out / f"stats_{name}.jsonl"
-    train(
-        *classifier_step(net, heads, params, name=name, seed=seed, device=context.device),
-        context.run,
-        work,
-        name=f"the {name} classifier",
-        total_nimg=round(params.kimg * 1000),
-        batch=params.batch,
-        intervals=INTERVALS,
-        prefix=f"{name}_",
-    )
+    training = classifier_training(net, heads, params, name=name, seed=seed, device=context.device)
+    train(training, context.run, work, prefix=f"{name}_")
     save_module(context.out / f"{name}.safetensors", net, config, {"parameters": count_parameters(net)})
     context.run.log_file(write_bytes(curve, (work / CURVE_FILE).read_bytes()))
 

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from editgan.images import to_float
 from editgan.judges.classifier import SmileClassifier
 from editgan.judges.params import JudgesParams
-from editgan.training import Intervals, Parts, Step, batch_indices, cosine_decay, generator_for, set_lr
+from editgan.training import Training, batch_indices, cosine_decay, generator_for, set_lr
 
-INTERVALS = Intervals(status=4, state=8)
+INTERVALS = dict(status_kimg=4, state_kimg=8)
 MAX_SHIFT = 1 / 32  # relative to the image's side, in each direction
 
 
@@ -68,10 +68,10 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return (x + noise).clamp(-1, 1)
 
 
-def classifier_step(
+def classifier_training(
     net: SmileClassifier, heads: LabelledHeads, params: JudgesParams, *, name: str, seed: int, device: torch.device
-) -> tuple[Step, Parts]:
-    """For `training.train`: minimise cross-entropy. Trains net in place."""
+) -> Training:
+    """Minimise cross-entropy. Trains net in place."""
     net = net.to(device).train()
     adam, total_nimg = torch.optim.Adam(net.parameters(), lr=0.0), round(params.kimg * 1000)
 
@@ -88,4 +88,5 @@ def classifier_step(
         adam.step()
         return {"loss": loss, "accuracy": ((logits > 0) == (smiling > 0.5)).double().mean()}
 
-    return step, {"net": net, "adam": adam}
+    sizes = dict(total_nimg=total_nimg, batch=params.batch)
+    return Training(f"the {name} classifier", step, {"net": net, "adam": adam}, **sizes, **INTERVALS)

@@ -83,11 +83,8 @@ def load_methods(
     except KeyError as missing:
         raise UserError(f"{path}: has no {missing}; run stage localediting again") from None
 
-    def by_vector(vector: EditingVector) -> Method:
-        return lambda w_plus: lambda strength: contextlib.nullcontext(apply_vector(w_plus, vector, strength))
-
-    def along(delta: Tensor) -> Method:
-        return lambda w_plus: lambda strength: contextlib.nullcontext(w_plus + strength * delta)
+    def moving(move: Callable[[Tensor, float], Tensor]) -> Method:
+        return lambda w_plus: lambda strength: contextlib.nullcontext(move(w_plus, strength))
 
     def by_styles(w_plus: Tensor) -> EditAt:
         @contextlib.contextmanager
@@ -98,10 +95,10 @@ def load_methods(
         return swapped
 
     methods = {
-        EDITGAN: by_vector(first),
-        PLUS: by_vector(several),
-        INTERFACEGAN: along(directions["smile"]),
-        CONDITIONAL: along(directions["smile_conditional"]),
+        EDITGAN: moving(lambda w_plus, strength: apply_vector(w_plus, first, strength)),
+        PLUS: moving(lambda w_plus, strength: apply_vector(w_plus, several, strength)),
+        INTERFACEGAN: moving(lambda w_plus, strength: w_plus + strength * directions["smile"]),
+        CONDITIONAL: moving(lambda w_plus, strength: w_plus + strength * directions["smile_conditional"]),
         LOCALEDITING: by_styles,
     }
     renderer = Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device)

@@ -51,9 +51,6 @@ def load_heads(data: Path) -> SmileHeads:
 
     If test_smiling.zip is empty there are no true smiles. In that case, or if it has no masks (photographs), the region
     is the dilated neutral mouth.
-
-    Raises:
-        UserError: the two archives have different heads, all heads are of one person, or a mouth class is missing.
     """
     classes, test, test_smiling = load_classes(data / "classes.json"), data / "test.zip", data / "test_smiling.zip"
     if not set(MOUTH) <= set(classes.names):
@@ -102,11 +99,7 @@ def refine_resumably(
     work: Path,
     device: torch.device,
 ) -> Tensor:
-    """The refinement of EditGAN section 3.3 on all heads [N, num_ws, w_dim]; finished batches are cached in `work`.
-
-    Args:
-        identity: face features for the identity term; None if its weight is 0
-    """
+    """The refinement of EditGAN section 3.3 on all heads [N, num_ws, w_dim]; finished batches are cached in `work`."""
     options = dict(steps=params.steps, lr=params.lr, weights=params.weights, identity=identity, batch=batch)
     refined = []
     for part in w_plus.split(batch):

@@ -13,7 +13,7 @@ from editgan.methods.distillation.pix2pixhd import (
     vgg_loss,
     weighted_sum,
 )
-from editgan.training import DIGITS, Parts, Step, set_lr
+from editgan.training import DIGITS, set_lr
 
 BETAS = (0.5, 0.999)  # of Adam, as in both papers
 FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # both papers'
@@ -26,8 +26,8 @@ def adversarial_step(
     rates_at: Callable[[int], tuple[float, float]],
     lpips_vgg: nn.Module,
     vgg_images: int,
-) -> tuple[Step, Parts]:
-    """For `training.train`: minimise LSGAN + 10 feature matching + 10 VGG with Adam.
+) -> tuple[Callable[[int], dict[str, Tensor]], dict[str, nn.Module | torch.optim.Optimizer]]:
+    """The step and the parts of a `Training`: minimise LSGAN + 10 feature matching + 10 VGG with Adam.
 
     As in the released code, both losses are computed before any network is updated.
 

@@ -25,13 +25,9 @@ def hidden_widths(num_classes: int) -> tuple[int, int]:
 
 
 class SegmentationEnsemble(nn.Module):
-    """Part logits of every member for every pixel.
+    """Part logits of every member for every pixel: M classifiers, K part labels.
 
-    Args:
-        feature_channels: channels of each generator feature map, in `G.synthesis_features` order
-        num_classes: number of part labels K
-        members: number of classifiers M
-        class_names: names of the K labels, for lookup by name; may be empty
+    feature_channels: of the maps of `G.synthesis_features`; class_names: of the K labels, for lookup; may be empty.
     """
 
     def __init__(

@@ -1,10 +1,7 @@
 """Stage `segmentation`: train S on the labelled heads and evaluate it on exact masks of validation and test heads.
 
-The labelled images are the embedded ones of stage `encoder`, so training sees the same kind of features as editing real
-images.
+It learns from their embeddings by stage `encoder`: the same kind of features as in editing real images.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -41,8 +38,8 @@ def run(context: StageContext) -> None:
         )
 
     few_shot = few_shot[: params.labelled_images]
-    masks = torch.as_tensor(load_masks(data / "pool.zip", range(len(few_shot))))  # [N, H, W]
-    masks = drop_small_labels(masks, MIN_LABEL_PIXELS)
+    learned = torch.as_tensor(load_masks(data / "pool.zip", range(len(few_shot))))  # [N, H, W]
+    learned = drop_small_labels(learned, MIN_LABEL_PIXELS)
     images, features = features_of(generator, few_shot, context.device)
 
     def report(step: int, steps: int, losses: dict[str, float]) -> None:
@@ -51,7 +48,7 @@ def run(context: StageContext) -> None:
 
     ensemble = train_ensemble(
         features,
-        masks.to(context.device),
+        learned.to(context.device),
         class_names=classes.names,
         members=params.members,
         epochs=params.epochs,
@@ -72,13 +69,14 @@ def run(context: StageContext) -> None:
     predicted, divergence, images, members = segment(generator, ensemble, test, context.device)
     truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))  # [N, H, W]
     scores = segmentation_scores(predicted, truth, classes.names)
+    alone = [segmentation_scores(masks, truth, classes.names).miou for masks in members.unbind(1)]
     metrics = {
         **named_scores(scores, f"test{len(test)}"),
         **validation,
-        f"miou_one_member_test{len(test)}": one_member_miou(members, truth, classes.names),
+        f"miou_one_member_test{len(test)}": sum(alone) / len(alone),
         f"uncertainty_auroc_test{len(test)}": uncertainty_auroc(divergence, predicted != truth),
         f"uncertainty_test{len(test)}": float(image_uncertainty(divergence).mean()),
-        f"accuracy_fewshot{len(few_shot)}": segmentation_scores(trained, masks, classes.names).pixel_accuracy,
+        f"accuracy_fewshot{len(few_shot)}": segmentation_scores(trained, learned, classes.names).pixel_accuracy,
     }
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({key: value for key, value in metrics.items() if isinstance(value, float)})
@@ -97,17 +95,10 @@ def run(context: StageContext) -> None:
             "wrong": colourize((predicted[shown] != truth[shown]), torch.tensor([[0, 0, 0], [255, 255, 255]]).byte()),
             "uncertainty": heatmap(divergence[shown], maximum=float(divergence.max())),
         }
-        path = save_png(context.out / name, labelled_grid(columns))
-        context.run.log_image(path, name)
+        context.run.log_image(save_png(context.out / name, labelled_grid(columns)), name)
 
     picture("predictions.png", torch.arange(min(SHOWN, len(test))))
     picture("uncertainty.png", image_uncertainty(divergence).argsort(descending=True)[:SHOWN])
-
-
-def one_member_miou(members: Tensor, truth: Tensor, class_names: Sequence[str]) -> float:
-    """Mean mIoU of single members: masks [N, M, H, W], truth [N, H, W]."""
-    scores = [segmentation_scores(alone, truth, class_names).miou for alone in members.unbind(1)]
-    return sum(scores) / len(scores)
 
 
 def named_scores(scores: SegmentationScores, suffix: str) -> dict:

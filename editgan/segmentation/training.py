@@ -44,9 +44,7 @@ def train_ensemble(
     its own order, and members are independent: the loss is the sum of their losses.
 
     Args:
-        features: maps of `G.synthesis_features` at the latents of the labelled images  # [N, C_k, h_k, h_k]
-        masks: labels, uint8  # [N, size, size]
-        class_names: names of the labels 0..K-1
+        features: maps of `G.synthesis_features` of the labelled images, [N, C_k, h_k, h_k]; masks: labels [N, H, H]
         report: called about a hundred times with (step, steps, losses)
     Returns:
         the ensemble in eval mode, frozen

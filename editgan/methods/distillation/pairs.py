@@ -5,12 +5,13 @@ assigns to opposite classes with the highest confidence is kept. pix2pixHD learn
 one forward pass, without inversion.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from editgan.errors import UserError
 from editgan.images import to_float, to_uint8
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator
 from editgan.training import in_batches
@@ -19,16 +20,12 @@ SIDES = (-1, 0, 1)  # steps along the direction: less, unchanged, more
 PAIRS = ((0, 1), (1, 2), (0, 2))  # of SIDES, (source, target)
 
 
-@dataclass(frozen=True)
-class ChosenPairs:
+class ChosenPairs(NamedTuple):
     """The chosen image pair of each kept latent, sorted by confidence, highest first."""
 
     latents: Tensor  # indices  # int64 [M]
     sides: Tensor  # indices into SIDES, (source, target)  # int64 [M, 2]
     confidence: Tensor  # probability that both classifications are correct  # [M]
-
-    def __len__(self) -> int:
-        return len(self.latents)
 
 
 def shifted(w_plus: Tensor, direction: Tensor, *, step: Tensor | float, rows: int) -> Tensor:
@@ -42,14 +39,17 @@ def choose_pairs(logits: Tensor, count: int) -> ChosenPairs:
     """The `count` most confident pairs among the best ones of each latent, from logits [N, 3], a column for each side.
 
     The source must be classified as without the attribute and the target as with it; the confidence is the product of
-    the two probabilities. Raises ValueError: fewer latents than `count` give such a pair.
+    the two probabilities. Raises UserError: fewer latents than `count` give such a pair.
     """
     lows, highs = (logits.double()[:, [pair[end] for pair in PAIRS]] for end in (0, 1))  # [N, 3]
     scores = F.logsigmoid(-lows) + F.logsigmoid(highs)  # logarithms, because probabilities saturate
     best, which = scores.where((lows < 0) & (highs > 0), -torch.inf).max(1)  # [N]
     opposite = int(best.isfinite().sum())
     if opposite < count:
-        raise ValueError(f"{opposite} of {len(logits)} latents give a pair of opposite classes, {count} are needed")
+        raise UserError(
+            f"distillation.pairs {count}: {opposite} of {len(logits)} latents give a pair of opposite classes,"
+            f" {count} are needed; raise distillation.samples or step, or lower pairs"
+        )
     order = best.argsort(descending=True, stable=True)[:count]
     return ChosenPairs(latents=order, sides=torch.tensor(PAIRS)[which[order]], confidence=best[order].exp())
 

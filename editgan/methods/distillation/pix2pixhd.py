@@ -42,10 +42,10 @@ class ResidualBlock(nn.Module):
 class GlobalGenerator(nn.Module):
     """Images (or masks, one channel per class) in, images in [-1, 1] out, at the same resolution.
 
+    The default sizes are the paper's at 512 px.
+
     Args:
-        width: channels at full resolution; each halving of the side doubles them. The paper uses 64.
-        num_downs: stride-2 layers down, and as many up. The paper uses 4, at 512 px and more.
-        num_blocks: residual blocks in the middle. The paper uses 9.
+        width: channels at full resolution; each of the `num_downs` halvings of the side doubles them
         residual: add the input to the output; the result is in [-2, 2] and must be clamped. Not in the paper.
             Instance normalisation removes the mean of every channel, which a small network can hardly restore.
     """

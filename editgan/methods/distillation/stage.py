@@ -10,9 +10,9 @@ from editgan.images import labelled_grid, save_png, to_float
 from editgan.judges import load_guide
 from editgan.judges.classifier import SmileClassifier
 from editgan.judges.quality import SMILE_THRESHOLD
-from editgan.methods.distillation.pairs import SIDES, ChosenPairs, choose_pairs, shifted, smile
+from editgan.methods.distillation.pairs import SIDES, choose_pairs, shifted, smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, initialise
-from editgan.methods.distillation.train import INTERVALS, Pairs, distillation_step
+from editgan.methods.distillation.train import Pairs, distillation_training
 from editgan.methods.smile import sample_latents, synthesise
 from editgan.methods.translation import l1, still_improving
 from editgan.runtime.stage import StageContext
@@ -91,23 +91,13 @@ def make_pairs(context: StageContext, guide: SmileClassifier) -> tuple[Pairs, Pa
         ]
         save_tensors(kept, {"logits": torch.cat(logits)})
     logits, done = load_tensors(kept)[0]["logits"], len(SIDES) * params.samples  # [N, 3]
-    chosen = chosen_pairs(logits, params.pairs)
+    chosen = choose_pairs(logits, params.pairs)
     latents = w_plus[chosen.latents.to(w_plus.device)]
     sources, targets = (images(latents, chosen.sides[:, end]) for end in (0, 1))
-    order = torch.randperm(len(chosen), generator=generator_for(seed, "distillation", "val"))
+    order = torch.randperm(params.pairs, generator=generator_for(seed, "distillation", "val"))
     val, learn = order[: params.val_pairs], order[params.val_pairs :]
     figures = {"pairs": len(learn), "least_confidence": round(float(chosen.confidence.min()), DIGITS)}
     return Pairs(sources[learn], targets[learn]), Pairs(sources[val], targets[val]), figures
-
-
-def chosen_pairs(logits: Tensor, count: int) -> ChosenPairs:
-    """`choose_pairs` with a user-facing error."""
-    try:
-        return choose_pairs(logits, count)
-    except ValueError as error:
-        raise UserError(
-            f"distillation.pairs {count}: {error}; raise distillation.samples or step, or lower pairs"
-        ) from error
 
 
 def train_network(
@@ -126,16 +116,8 @@ def train_network(
         return {"val_l1": l1(outputs, val.targets), "val_smiling_guide": share}
 
     lpips_vgg = load_lpips(context.input("assets"), context.device)
-    rows = train(
-        *distillation_step(net, D, lpips_vgg, pairs, params, seed=seed, device=context.device),
-        context.run,
-        context.work,
-        name="distillation",
-        total_nimg=round(params.kimg * 1000),
-        batch=params.batch,
-        intervals=INTERVALS,
-        on_snapshot=on_snapshot,
-    )
+    training = distillation_training(net, D, lpips_vgg, pairs, params, seed=seed, device=context.device)
+    rows = train(training, context.run, context.work, on_snapshot=on_snapshot)
     path = save_module(context.out / "generator.safetensors", net, config)
     write_bytes(context.out / CURVE_FILE, (context.work / CURVE_FILE).read_bytes())
     curves = context.out / "curves"

@@ -9,9 +9,9 @@ from editgan.images import to_float
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator
 from editgan.methods.params import DistillationParams
 from editgan.methods.translation import adversarial_step
-from editgan.training import Intervals, Parts, Step, batch_indices, generator_for
+from editgan.training import Training, batch_indices, generator_for
 
-INTERVALS = Intervals(status=0.5, state=2, snapshot=1)
+INTERVALS = dict(status_kimg=0.5, state_kimg=2, snapshot_kimg=1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def rate_at(progress: float) -> float:
     return min(1.0, 2 * (1 - progress))
 
 
-def distillation_step(
+def distillation_training(
     net: GlobalGenerator,
     D: MultiscaleDiscriminator,
     lpips_vgg: nn.Module,
@@ -49,8 +49,8 @@ def distillation_step(
     *,
     seed: int,
     device: torch.device | str = "cpu",
-) -> tuple[Step, Parts]:
-    """For `training.train`: pix2pixHD on pairs; D sees the source beside the image. Trains net and D in place."""
+) -> Training:
+    """pix2pixHD on pairs; D sees the source beside the image. Trains net and D in place."""
     if pairs.sources.shape != pairs.targets.shape or pairs.sources.dtype != torch.uint8:
         raise ValueError(
             f"pairs must be uint8 images of one shape, got {pairs.sources.dtype} {list(pairs.sources.shape)} and"
@@ -73,4 +73,4 @@ def distillation_step(
         values = adversarial(cur_nimg)
         return values | {"gradient": values.pop("gradient_net")}  # its name in the curves of this stage
 
-    return step, parts
+    return Training("distillation", step, parts, total_nimg=total_nimg, batch=params.batch, **INTERVALS)

@@ -49,11 +49,9 @@ def clusters_of(features: Tensor, centres: Tensor) -> Tensor:
 
 
 def part_clusters(assigned: Tensor, part: Tensor, clusters: int) -> list[int]:
-    """The set of clusters whose union overlaps a part best (IoU), found greedily; at least one.
+    """The clusters, at least one, whose union overlaps a part best (IoU), found greedily.
 
-    Args:
-        assigned: cluster indices  # [N, h, w]
-        part: mask of the part, downsampled by nearest neighbour  # bool [N, h, w]
+    assigned: cluster indices [N, h, w]; part: its mask, downsampled by nearest neighbour, bool [N, h, w]
     """
     inside = torch.bincount(assigned[part], minlength=clusters).double()  # [clusters]
     size = torch.bincount(assigned.flatten(), minlength=clusters).double()

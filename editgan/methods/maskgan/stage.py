@@ -24,7 +24,7 @@ from editgan.methods.maskgan.losses import (
     reconstruct_masks,
 )
 from editgan.methods.maskgan.networks import MaskGAN, edit, sizes_of, smile_masks
-from editgan.methods.maskgan.train import INTERVALS, MaskedHeads, labels_step, mapping_step
+from editgan.methods.maskgan.train import MaskedHeads, labels_training, mapping_training
 from editgan.methods.translation import l1, still_improving
 from editgan.runtime.stage import StageContext
 from editgan.segmentation.metrics import segmentation_scores
@@ -162,24 +162,13 @@ def train_on_labels(
     net: nn.Module,
     terms_at: Callable[[Tensor, int], dict[str, Tensor]],
     *,
-    kimg: float,
-    batch: int,
     weights: dict[str, float],
     **options: float,
 ) -> None:
     """Train the autoencoder or the parser; writes a curve of the weighted terms and the accuracy."""
-    total_nimg, net = round(1000 * kimg), net.to(context.device).train()
-    options |= dict(weights=weights, batch=batch, total_nimg=total_nimg, seed=context.params.seed)
-    rows = train(
-        *labels_step(net, terms_at, **options),
-        context.run,
-        context.work / phase,
-        name=f"MaskGAN's {phase}",
-        total_nimg=total_nimg,
-        batch=batch,
-        intervals=INTERVALS,
-        prefix=f"{phase}/",
-    )
+    net.to(context.device).train()
+    training = labels_training(phase, net, terms_at, weights=weights, seed=context.params.seed, **options)
+    rows = train(training, context.run, context.work / phase, prefix=f"{phase}/")
     write_curve(context.out / "curves" / f"{phase}.json", rows, (*weights, "accuracy"))
 
 
@@ -203,17 +192,9 @@ def train_mapping(
         context.run.log_image(save_png(context.work / f"{name}.png", labelled_grid(columns, scale=2)), name)
         return {"val_l1": l1(drawn, val.photos), "val_lpips": lpips(lpips_vgg, drawn, val.photos, context.device)}
 
-    rows = train(
-        *mapping_step(net, D, blender, vae, lpips_vgg, learn, params, seed=seed, device=context.device),
-        context.run,
-        work,
-        name="MaskGAN",
-        total_nimg=round(1000 * params.kimg) + round(1000 * params.ebst_kimg),
-        batch=params.batch,
-        intervals=INTERVALS,
-        prefix="mapping/",
-        on_snapshot=on_snapshot,
-    )
+    options = dict(seed=seed, device=context.device)
+    training = mapping_training(net, D, blender, vae, lpips_vgg, learn, params, **options)
+    rows = train(training, context.run, work, prefix="mapping/", on_snapshot=on_snapshot)
     path = save_module(context.out / "generator.safetensors", net, net.config)
     write_bytes(context.out / CURVE_FILE, (work / CURVE_FILE).read_bytes())
     curves, losses = context.out / "curves", ("gan", "feature_matching", "vgg", "l1")

@@ -12,11 +12,11 @@ from editgan.methods.maskgan.losses import AlphaBlender, MaskVAE, ebst_images, s
 from editgan.methods.maskgan.networks import MaskGAN, one_hot
 from editgan.methods.params import MaskganParams
 from editgan.methods.translation import adversarial_step
-from editgan.training import Intervals, Parts, Step, batch_indices, cosine_decay, generator_for, set_lr
+from editgan.training import Training, batch_indices, cosine_decay, generator_for, set_lr
 
 EBST_RATE = 0.25  # part of the learning rates that is left after stage 1
 EBST_DIVISOR = 2.5  # a simulated edit goes 1 / 2.5 of the way to another mask, as in the paper
-INTERVALS = Intervals(status=0.5, state=1, snapshot=2)
+INTERVALS = dict(status_kimg=0.5, state_kimg=1, snapshot_kimg=2)
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,23 @@ class MaskedHeads:
         return len(self.masks)
 
 
-def labels_step(
+def labels_training(
+    name: str,
     net: nn.Module,
     terms_at: Callable[[Tensor, int], dict[str, Tensor]],
     *,
     weights: dict[str, float],
-    lr: float,
+    kimg: float,
     batch: int,
-    total_nimg: int,
+    lr: float,
     count: int,
     seed: int,
-) -> tuple[Step, Parts]:
-    """For `training.train`: minimise weighted terms with Adam, of the autoencoder or the parser.
+) -> Training:
+    """Minimise weighted terms with Adam, of the autoencoder or the parser; terms without a weight are only reported.
 
-    Args:
-        terms_at: called with the indices of a batch, among `count` images, and the number of images seen before; terms
-            without a weight are only reported.
+    terms_at: called with the indices of a batch, among `count` images, and the number of images seen before.
     """
-    adam = torch.optim.Adam(net.parameters(), lr=0.0)
+    adam, total_nimg = torch.optim.Adam(net.parameters(), lr=0.0), round(1000 * kimg)
 
     def step(cur_nimg: int) -> dict[str, Tensor]:
         terms = terms_at(batch_indices(seed, cur_nimg, batch, count), cur_nimg)
@@ -67,7 +66,8 @@ def labels_step(
         adam.step()
         return terms | {"gradient": gradient}
 
-    return step, {"net": net, "adam": adam}
+    parts = {"net": net, "adam": adam}
+    return Training(f"MaskGAN's {name}", step, parts, total_nimg=total_nimg, batch=batch, **INTERVALS)
 
 
 def rate_at(cur_nimg: int, params: MaskganParams) -> float:
@@ -78,7 +78,7 @@ def rate_at(cur_nimg: int, params: MaskganParams) -> float:
     return EBST_RATE * max(0.0, 1 - (cur_nimg - first) / second)
 
 
-def mapping_step(
+def mapping_training(
     net: MaskGAN,
     D: MultiscaleDiscriminator,
     blender: AlphaBlender,
@@ -89,8 +89,8 @@ def mapping_step(
     *,
     seed: int,
     device: torch.device | str = "cpu",
-) -> tuple[Step, Parts]:
-    """For `training.train`: stage 1 reconstructs photos from their masks, stage 2 also by blending two simulated edits.
+) -> Training:
+    """Stage 1 reconstructs photos from their masks, stage 2 also by blending two simulated edits.
 
     The discriminators are conditioned on the photos' masks. Trains net, D and blender in place; vae is in eval mode.
     """
@@ -117,4 +117,6 @@ def mapping_step(
         rate = rate_at(cur_nimg, params)
         return rate * params.lr, rate * params.d_lr
 
-    return adversarial_step(networks, fakes_at, rates_at, lpips_vgg, params.vgg_images)
+    step, parts = adversarial_step(networks, fakes_at, rates_at, lpips_vgg, params.vgg_images)
+    total_nimg = first_nimg + round(params.ebst_kimg * 1000)
+    return Training("MaskGAN", step, parts, total_nimg=total_nimg, batch=batch, **INTERVALS)
