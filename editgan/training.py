@@ -61,10 +61,7 @@ def generator_for(seed: int, *keys: object) -> torch.Generator:
 
 
 def batch_indices(seed: int, cur_nimg: int, batch: int, dataset_size: int) -> Tensor:
-    """Indices of images cur_nimg .. cur_nimg + batch of an endless sequence of seeded shuffles.  # [batch]
-
-    Depends only on the position, so resuming needs no sampler state. Every image is seen once per epoch.
-    """
+    """Indices of images cur_nimg .. cur_nimg + batch of endless seeded shuffles, one an epoch.  # [batch]"""
     parts, position = [], cur_nimg
     while position < cur_nimg + batch:
         epoch, offset = divmod(position, dataset_size)

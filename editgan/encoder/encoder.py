@@ -38,10 +38,9 @@ class ResidualBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """Encoder head: stride-2 convolutions down to one pixel, one linear layer: [N, in, s, s] -> [N, rows, w_dim].
+    """Stride-2 convolutions down to one pixel, one linear layer, zero at first: [N, in, s, s] -> [N, rows, w_dim].
 
     The rows of a group share the convolutions; separate ones, as in the released code, would triple the parameters.
-    The linear layer is initialised to zero.
     """
 
     def __init__(self, in_channels: int, width: int, *, size: int, rows: int, w_dim: int) -> None:
@@ -73,12 +72,7 @@ class Encoder(nn.Module):
     warm start decoded, the same for all rows. pSp and e4e start at w_avg alone, and so does this encoder for a
     generator without a warm start (components 0).
 
-    Args:
-        img_resolution: side of the images, a power of two >= 16.
-        num_ws, w_dim: shape of the generator's W+.
-        channel_base, channel_max: the trunk has min(channel_base / r, channel_max) channels at resolution r, but at
-            least channel_max / 8.
-        pyramid_width, head_width: channels of the pyramid and of the encoder heads.
+    The trunk has min(channel_base / r, channel_max) channels at resolution r, but at least channel_max / 8.
     """
 
     def __init__(
@@ -117,11 +111,9 @@ class Encoder(nn.Module):
         laterals = [EqualizedConv2d(width_at(size), pyramid_width, 1, lrelu=False) for size in PYRAMID_SIZES]
         smooth = [EqualizedConv2d(pyramid_width, pyramid_width, 3, lrelu=False) for _ in PYRAMID_SIZES]
         self.laterals, self.smooth = nn.ModuleList(laterals), nn.ModuleList(smooth)
-        self.heads = nn.ModuleList(
-            Head(pyramid_width, head_width, size=size, rows=rows, w_dim=w_dim)
-            for size, rows in zip(PYRAMID_SIZES, group_sizes(num_ws), strict=True)
-            if rows
-        )
+        groups = [(size, rows) for size, rows in zip(PYRAMID_SIZES, group_sizes(num_ws), strict=True) if rows]
+        heads = [Head(pyramid_width, head_width, size=size, rows=rows, w_dim=w_dim) for size, rows in groups]
+        self.heads = nn.ModuleList(heads)
 
     def start_at(self, w_avg: Tensor, code: PrincipalComponents | None = None) -> "Encoder":
         """Set w_avg and the code, to which the encoder heads' output is added. Returns self."""
@@ -169,10 +161,7 @@ def save_encoder(path: str | Path, E: Encoder) -> Path:
 
 
 def load_encoder(path: str | Path, code: PrincipalComponents, device: torch.device | str = "cpu") -> Encoder:
-    """Read an `E.safetensors`: eval mode, frozen, channels-last.
-
-    Raises UserError: missing or damaged file, another kind of network, or a code of another size.
-    """
+    """Read an `E.safetensors`: eval mode, frozen, channels-last. UserError for a file of another generator."""
     config = load_tensors(path)[1].get("config", {})
     if any(config.get(key, value) != value for key, value in code.config.items()):
         raise UserError(
@@ -192,8 +181,7 @@ def save_latents(path: str | Path, latents: Mapping[str, Tensor], inversion_step
 def load_latents(path: str | Path) -> dict[str, Tensor]:
     """Read a `latents.safetensors`: the EMBEDDED_SETS in the order of the archives, float32 [N, num_ws, w_dim] each.
 
-    "val_encoder" is the encoder's output for "val", before optimisation. Raises UserError: missing or damaged file, or
-    other content.
+    "val_encoder" is the encoder's output for "val", before optimisation.
     """
     tensors, _ = load_tensors(path)
     if not tensors.keys() >= EMBEDDED_SETS or any(tensor.ndim != 3 for tensor in tensors.values()):

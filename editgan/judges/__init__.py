@@ -46,10 +46,7 @@ def load_judges(
     device: torch.device | str = "cpu",
     reference: AssetsParams | None = None,
 ) -> Judges:
-    """All judges, frozen, in eval mode, on `device`; with those published `reference` networks whose files are given.
-
-    Raises UserError: a network's file is missing or damaged; the message names it and how to restore it.
-    """
+    """All judges, frozen, in eval mode, on `device`; with the published `reference` networks whose files are given."""
     from editgan.assets.inference import for_inference
     from editgan.assets.load import load_network  # imported here so that reading params imports no pretrained network
     from editgan.assets.reference import load_ir_se50, load_reference_inception
@@ -65,8 +62,7 @@ def load_judges(
         file, digest = reference.reference_inception, reference.reference_inception_sha256
         features["inception"] = load_reference_inception(file, digest)
 
-    def ready(networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        return {name: for_inference(network).to(device) for name, network in networks.items()}
-
-    lpips = for_inference(load_network("lpips_alex", assets_dir)).to(device)
-    return Judges(smile=ready(smile), identity=ready(identity), features=ready(features), lpips=lpips)
+    lpips = load_network("lpips_alex", assets_dir)
+    for network in (*smile.values(), *identity.values(), *features.values(), lpips):
+        for_inference(network).to(device)  # in place
+    return Judges(smile=smile, identity=identity, features=features, lpips=lpips)

@@ -32,11 +32,7 @@ def split_halves(identities: list[int], seed: int) -> tuple[set[int], set[int]]:
 
 
 def select_clear(smile: list[float], threshold: float) -> tuple[Tensor, Tensor]:
-    """Indices [M] of the heads with a clear label, and their labels, bool [M].
-
-    Smiling means a strength of at least `threshold`, not smiling a strength of exactly 0. People find strengths between
-    ambiguous, too.
-    """
+    """Indices [M] of the heads with a clear label and these, bool [M]: smiling from `threshold` on, not at 0."""
     strength = torch.tensor(smile, dtype=torch.float64)
     smiling = strength >= threshold
     clear = torch.nonzero(smiling | (strength == 0)).squeeze(1)
@@ -44,10 +40,9 @@ def select_clear(smile: list[float], threshold: float) -> tuple[Tensor, Tensor]:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Randomly mirror, shift, change contrast and brightness, blur and add noise, independently per image.
+    """Randomly mirror, shift, change contrast and brightness, blur and add noise: float [N, 3, H, W] in [-1, 1].
 
-    Judges see generated pictures, which are softer than rendered ones and have other noise. Neither should affect the
-    decision about the mouth. Input and output are float [N, 3, H, W] in [-1, 1].
+    Judges see generated pictures, which are softer than rendered ones and have other noise.
     """
     count, _, height, width = images.shape
 

@@ -63,10 +63,7 @@ class Renderer:
 def load_methods(
     outputs: Path, *, vector: str, plus: str, batch: int, device: torch.device
 ) -> tuple[dict[str, EditingVector], dict[str, Method], Renderer]:
-    """Load the vectors of EditGAN and EditGAN+ (ours: the mean over several heads), all methods, and the renderer.
-
-    Raises UserError: a file is missing, damaged or belongs to another generator.
-    """
+    """Load the vectors of EditGAN and EditGAN+ (ours: the mean over several heads), all methods, and the renderer."""
     G = load_generator(outputs / "generator" / "G_ema.safetensors", device)
     S = load_segmentation(outputs / "segmentation" / "S.safetensors", device)
     first, several = (load_vector(outputs / "editing" / "vectors" / f"{name}.safetensors") for name in (vector, plus))

@@ -43,14 +43,12 @@ def adversarial_step(
     def step(cur_nimg: int) -> dict[str, Tensor]:
         condition, reals, fakes = fakes_at(cur_nimg)
         real_out = D(torch.cat([condition, reals], dim=1))
-        d_loss = discriminator_loss(
-            real_out, [D(torch.cat([condition, fake.detach()], dim=1)) for fake in fakes.values()]
-        )
+        detached_out = [D(torch.cat([condition, fake.detach()], dim=1)) for fake in fakes.values()]
+        d_loss = discriminator_loss(real_out, detached_out)
         D.requires_grad_(False)
-        terms = adversarial_terms(
-            real_out, {name: D(torch.cat([condition, fake], dim=1)) for name, fake in fakes.items()}
-        )
+        fake_out = {name: D(torch.cat([condition, fake], dim=1)) for name, fake in fakes.items()}
         D.requires_grad_(True)
+        terms = adversarial_terms(real_out, fake_out)
         with torch.no_grad():
             wanted = vgg_features(lpips_vgg, reals[:vgg_images])
         for name, fake in fakes.items():
@@ -77,10 +75,10 @@ def adversarial_step(
 
 
 def still_improving(losses: list[float]) -> bool:
-    """Whether the mean of the last quarter of a loss curve is at least 1 % below that of the quarter before.
+    """Whether the mean of the last quarter of a loss curve, if long enough, is at least 1 % below the quarter before.
 
     The learning rate decays to 0, so a flat curve means that this training budget is used up, not that a longer
-    training would not help. A curve with fewer than two values counts as improving.
+    training would not help.
     """
     quarter = max(1, len(losses) // 4)
     last, before = losses[-quarter:], losses[-2 * quarter : -quarter]

@@ -39,7 +39,7 @@ def choose_pairs(logits: Tensor, count: int) -> ChosenPairs:
     """The `count` most confident pairs among the best ones of each latent, from logits [N, 3], a column for each side.
 
     The source must be classified as without the attribute and the target as with it; the confidence is the product of
-    the two probabilities. Raises UserError: fewer latents than `count` give such a pair.
+    the two probabilities.
     """
     lows, highs = (logits.double()[:, [pair[end] for pair in PAIRS]] for end in (0, 1))  # [N, 3]
     scores = F.logsigmoid(-lows) + F.logsigmoid(highs)  # logarithms, because probabilities saturate

@@ -26,10 +26,7 @@ class Boundary:
 
 
 def find_boundary(w: Tensor, scores: Tensor, *, generator: torch.Generator, extreme: float = EXTREME) -> Boundary:
-    """Separate latents w [N, w_dim] by their scores [N]: top vs bottom `extreme` share.
-
-    Raises ValueError: too few latents, or constant scores.
-    """
+    """Separate latents w [N, w_dim] by their scores [N]: top vs bottom `extreme` share; ValueError for too few."""
     count = round(extreme * len(w))
     if count < 4 or scores.max() <= scores.min():
         raise ValueError(
