@@ -71,6 +71,7 @@ def distillation_training(
 
     def step(cur_nimg: int) -> dict[str, Tensor]:
         values = adversarial(cur_nimg)
-        return values | {"gradient": values.pop("gradient_net")}  # its name in the curves of this stage
+        values["gradient"] = values.pop("gradient_net")  # its name in the curves of this stage
+        return values
 
     return Training("distillation", step, parts, total_nimg=total_nimg, batch=params.batch, **INTERVALS)
