@@ -8,7 +8,7 @@ import pytest
 import yaml
 from test_imports import own
 
-from editgan.config import STAGES, load_params, package_of
+from editgan.config import METHODS, STAGES, load_params, package_of
 from editgan.errors import UserError
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.graph import ancestors, input_hash, load_graph
@@ -35,7 +35,8 @@ def folder_of(stage: str) -> Path:
 def test_the_folder_list_is_the_pipeline():
     assert tuple(GRAPH) == STAGES
     for stage in STAGES:
-        assert (folder_of(stage) / "stage.py").exists() and (folder_of(stage) / "params.py").exists()
+        folder = folder_of(stage).parent if stage in METHODS else folder_of(stage)  # methods share their params
+        assert (folder_of(stage) / "stage.py").exists() and (folder / "params.py").exists()
     written = yaml.safe_load((PROJECT_ROOT / "params.yaml").read_text())
     assert [key for key in written if key in STAGES] == list(STAGES), "sections stand in the order of the pipeline"
 
@@ -61,9 +62,9 @@ def test_dependencies_exist_or_are_made(name):
 def test_stages_that_load_pretrained_networks_come_after_assets():
     """`dvc repro STAGE` runs what the graph says, and nothing else."""
     sources = {name: (folder_of(name) / "stage.py").read_text() for name in STAGES}
-    loading = ("load_network", "load_judges", "score_rows")
+    loading = ("load_network", "load_lpips", "load_judges", "score_rows")
     loaders = [name for name, source in sources.items() if any(name in source for name in loading)]
-    assert {"generator", "encoder", "editing", "benchmark", "judges"} <= set(loaders)
+    assert {"generator", "encoder", "editing", "benchmark", "judges", "distillation", "maskgan"} <= set(loaders)
     assert all("assets" in ancestors(GRAPH, name) for name in loaders)
 
 
