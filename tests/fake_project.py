@@ -117,6 +117,7 @@ def environment(root: Path) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     inherited = {name: value for name, value in os.environ.items() if name not in SEPARATE}
     inside = {"HOME": str(home), "XDG_CACHE_HOME": str(root / ".cache"), "PREFECT_HOME": str(root / ".cache/prefect")}
+    inside["RUSTUP_HOME"] = str(root / ".cache/rustup")  # pip asks rustc for its version, and rustup writes settings
     return inherited | inside | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 

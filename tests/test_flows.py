@@ -282,7 +282,7 @@ def test_dvc_alone_leaves_the_lock_that_the_flow_leaves_and_tries_values_before_
 
 def test_table_is_aligned_markdown():
     table = markdown_table([{"stage": "data", "minutes": "4.0"}, {"stage": "generator", "minutes": "42.0"}])
-    assert table.splitlines()[1] == "|-----------|---------|"
+    assert table.splitlines()[1] == "|-----------|-----------|"
     assert len({len(line) for line in table.splitlines()}) == 1
 
 
