@@ -1,7 +1,10 @@
 """Data for a generator's model card beyond stage `samples`: truncation, and attributes that are linear in W.
 
     python benchmarks/generator_card.py outputs/generator/G_ema.safetensors [other/G_ema.safetensors] --training FOLDER
-        [--samples 1000]
+        [--samples 1000] [--pictures docs/generator]
+
+Pictures: 64 samples of the first generator without truncation, and KID, precision and recall over its training, from
+the stats.jsonl beside it.
 
 Truncation: FID, KID, precision and recall of samples, with both feature networks.
 
@@ -10,11 +13,13 @@ ones are labels for a logistic regression on w. The table shows the balanced acc
 samples (.5 is chance). An attribute that is linear in W can be edited by a vector in W.
 """
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from measuring import command_line, header, row
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
@@ -22,7 +27,7 @@ from torch import Tensor, nn
 
 from editgan.data.archive import load_attributes, load_images
 from editgan.generator.generator import Generator, load_generator
-from editgan.images import to_float, to_uint8
+from editgan.images import image_grid, to_float, to_uint8
 from editgan.judges.quality import measure
 from editgan.runtime.tracking import Run
 from editgan.samples.stage import compare
@@ -108,12 +113,32 @@ def readability(G: Generator, reader: nn.Module, count: int) -> list[str]:
     return cells
 
 
+def draw_pictures(path: Path, folder: Path) -> None:
+    """samples.jpg and training.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _, images = drawn(load_generator(path), 64)
+    image_grid(images, columns=8, scale=2).save(folder / "samples.jpg", quality=90)
+    rows = [json.loads(line) for line in (path.parent / "stats.jsonl").read_text().splitlines()]
+    measured = [line for line in rows if any(name.startswith("kid") for name in line)]
+    names = sorted(name for name in measured[0] if name.startswith(("kid", "precision", "recall")))
+    figure = Figure(figsize=(4 * len(names), 2.8), layout="constrained")
+    for index, name in enumerate(names, start=1):
+        axes = figure.add_subplot(1, len(names), index, xlabel="kimg", title=name)
+        axes.plot([line["kimg"] for line in measured], [line[name] for line in measured])
+        axes.set_yscale("log" if name.startswith("kid") else "linear")
+        axes.grid(alpha=0.3, which="both")
+    figure.savefig(folder / "training.png", dpi=80)
+
+
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("generators", nargs="+", type=Path)
     parser.add_argument("--samples", type=int, default=1000, help="for each row of truncation; four times for W")
     parser.add_argument("--training", type=Path, required=True, help="folder of train.zip and train_labels.zip")
+    parser.add_argument("--pictures", type=Path, help="folder for samples.jpg and training.png")
     options = parser.parse_args()
+    if options.pictures:
+        draw_pictures(options.generators[0], options.pictures)
     images = torch.from_numpy(load_images(options.training / "train.zip"))
     heads = load_attributes(options.training / "train_labels.zip")
     labels = torch.tensor([[float(holds(head)) for holds in ATTRIBUTES.values()] for head in heads])
