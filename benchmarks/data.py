@@ -25,8 +25,8 @@ from train_step import CPU, PROCESSES, RESOLUTION, settings
 from editgan.config import load_params
 from editgan.data.archive import load_images, write_archive
 from editgan.data.rendering import prepare, render_one
-from editgan.generator.adversarial import real_batch
 from editgan.generator.parallel import Ranks
+from editgan.generator.train import real_batch
 from editgan.images import to_float
 from editgan.runtime.environment import PROJECT_ROOT
 

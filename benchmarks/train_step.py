@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py [--steps 24]
 
-The step is that of params/heads64.yaml after the projected discriminator is added. The plain one computes every loss
+The step is that of params.yaml after the projected discriminator is added. The plain one computes every loss
 with separate forward passes, in one process with as many threads as cores, and allocates memory anew for every tensor.
 Ours computes the same losses with one forward pass of each discriminator, keeps freed memory, and runs one process per
 core with one thread each. Successive rows change one thing at a time. Images are random numbers.
@@ -21,10 +21,10 @@ from torch import Tensor
 from editgan.assets.load import load_network
 from editgan.config import load_params
 from editgan.generator import losses
-from editgan.generator.adversarial import FINITE_STEP, build_networks, train
 from editgan.generator.parallel import Ranks, train_together
 from editgan.generator.params import GeneratorParams
 from editgan.generator.projected_discriminator import diffaugment
+from editgan.generator.train import FINITE_STEP, build_networks, train
 from editgan.images import to_float
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.process import keep_freed_memory
@@ -41,7 +41,7 @@ def random_images() -> Tensor:
 
 
 def settings(steps: int) -> GeneratorParams:
-    params = load_params(PROJECT_ROOT / "params" / "heads64.yaml").generator
+    params = load_params(PROJECT_ROOT / "params.yaml").generator
     kimg = (WARM_STEPS + steps) * params.batch / 1000
     rare = {name: 1e6 for name in ("status_kimg", "snapshot_kimg", "state_kimg")}
     return params.model_copy(update={"kimg": kimg, "projected_from_kimg": 0.0, **rare})

@@ -33,7 +33,6 @@ class RuntimeParams(Section):
     """Where to compute; no result depends on it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    compile: bool = False
     processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # that train the generator together
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the generator's training
     # Name of the generator's training: its state then lies in work/training/NAME and data/training/NAME.safetensors,
@@ -61,12 +60,6 @@ class BaseParams(Section):
         for small, large in FITS:
             if (value := _value(self, small)) > (limit := _value(self, large)):
                 raise ValueError(f"{small} {value} must not exceed {large} {limit}")
-        warm_start = _value(self, "generator.warm_start")
-        sizes = 0 if warm_start is None else len(warm_start.kimg)
-        if 2 ** (sizes + 2) > self.resolution:  # the first is at least 8
-            raise ValueError(
-                f"generator.warm_start.kimg has {sizes} entries, too many for resolution {self.resolution}"
-            )
         return self
 
 

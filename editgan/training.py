@@ -257,7 +257,7 @@ def count_parameters(module: nn.Module) -> int:
 class Muon(torch.optim.Optimizer):
     """Momentum SGD with orthogonalised update matrices (Jordan et al. 2024); weights [out, ...] are [out, fan_in].
 
-    All directions of a matrix get updates of similar size: two to three times as fast as Adam for the warm start.
+    All directions of a matrix get updates of similar size, not only the few that dominate the gradient.
     torch.optim.Muon does not support convolutions and computes in bfloat16, which some processors emulate slowly.
     """
 
@@ -334,24 +334,6 @@ def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
     """Set the learning rate of each parameter group, times the group's correction for lazy regularisation."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate * group.get("lr_scale", 1.0)
-
-
-def linear_decay(progress: float, start: float) -> float:
-    """Relative learning rate: 1 until `start`, then linear down to FINAL_LR at progress 1."""
-    if progress <= start:
-        return 1.0
-    return 1 - (1 - FINAL_LR) * (progress - start) / (1 - start)
-
-
-def optimizer_step(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
-    """Zero the gradients, backpropagate, replace gradients that are not finite, step."""
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            sanitize_gradients(group["params"])
-        optimizer.step()
 
 
 def cosine_decay(progress: float) -> float:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,22 +82,16 @@ def save_module(
     module: nn.Module,
     config: Mapping[str, Any],
     extra: Mapping[str, Any] | None = None,
-    *,
-    without: Collection[str] = (),
 ) -> Path:
     """Write a network's parameters and buffers in float16, with the constructor arguments `config` to rebuild it.
 
     After training, stages load the file again and measure the loaded network, so metrics describe the file.
 
-    Args:
-        without: names of tensors to leave out because another file contains them.
-
     Raises:
         UserError: a value is NaN, infinite or too large for float16.
     """
-    tensors = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
     metadata = {**(extra or {}), "class": type(module).__name__, "config": dict(config)}
-    return save_halves(path, tensors, metadata, remedy="lower the learning rate and train again")
+    return save_halves(path, module.state_dict(), metadata, remedy="lower the learning rate and train again")
 
 
 def save_halves(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, remedy: str) -> Path:
@@ -113,11 +107,8 @@ def save_halves(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mappi
     return save_tensors(path, halves, metadata)
 
 
-def load_module(path: str | Path, cls: type[ModuleT], others: Mapping[str, Tensor] | None = None) -> ModuleT:
+def load_module(path: str | Path, cls: type[ModuleT]) -> ModuleT:
     """Rebuild a network written by `save_module`: float32, eval mode, frozen, on the CPU.
-
-    Args:
-        others: the tensors that were left out of the file.
 
     Raises:
         UserError: missing or damaged file, another class, or tensors that do not match the class.
@@ -130,7 +121,7 @@ def load_module(path: str | Path, cls: type[ModuleT], others: Mapping[str, Tenso
         )
     try:
         module = cls(**metadata["config"])
-        module.load_state_dict({**tensors, **(others or {})})
+        module.load_state_dict(tensors)
     except (TypeError, RuntimeError) as error:
         raise UserError(f"{path}: does not match this version of {cls.__name__} ({error}); train it again") from error
     return module.eval().requires_grad_(False)

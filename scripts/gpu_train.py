@@ -3,7 +3,7 @@
     python scripts/gpu_train.py --minutes 6 --out OUT [--device cuda] [--tiny]
 
 Renders the training heads on all cores, measures how many images a second this machine trains on, sets the length of
-the training from that (so that the learning rate has decayed when the time is up), trains on params/heads64.yaml, and
+the training from that (so that the learning rate has decayed when the time is up), trains on params.yaml, and
 leaves in OUT: G_ema.safetensors (float16), a grid of samples every tenth of the way, stats.jsonl. It needs torch,
 numpy, scipy, pillow, safetensors, pydantic, psutil and PyYAML, and outputs/assets/efflite1.safetensors. KID, precision
 and recall are measured afterwards by stage `samples`.
@@ -30,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from editgan.assets.load import load_network
 from editgan.config import Params, load_params
 from editgan.data.rendering import prepare, render_one
-from editgan.generator.adversarial import train
 from editgan.generator.losses import mean_w
 from editgan.generator.parallel import Ranks
 from editgan.generator.params import GeneratorParams
+from editgan.generator.train import train
 from editgan.images import image_grid, save_png, to_uint8
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.precision import choose_precision
@@ -90,7 +90,7 @@ class Recorder:
         self.grid(generator, f"fakes{cur_nimg // 1000:06d}")
         return {self.kid_name: -float(cur_nimg)}  # the last one counts as the best
 
-    def tick(self, phase: str, cur_nimg: int, line: dict[str, float]) -> None:
+    def tick(self, cur_nimg: int, line: dict[str, float]) -> None:
         self.history.append({"kimg": cur_nimg / 1000, **line})
         (self.out / "stats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.history))
         print(f"{cur_nimg / 1000:.0f} kimg  D {line['loss/D']:.3f}  G {line['loss/G']:.3f}", flush=True)
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="300 heads, small batches, a few steps: does it run?")
     options = parser.parse_args()
-    whole = load_params(PROJECT_ROOT / "params" / "heads64.yaml")
+    whole = load_params(PROJECT_ROOT / "params.yaml")
     device, out, tiny = torch.device(options.device), options.out, options.tiny
     out.mkdir(parents=True, exist_ok=True)
     params = whole.generator.model_copy(update={} if tiny else {"batch": BATCH})

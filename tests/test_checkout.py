@@ -67,10 +67,10 @@ def test_overrides_change_the_params_of_the_checkout_alone(tmp_path):
 def test_a_checkout_has_all_params_and_those_of_its_file_differ(tmp_path):
     project = make_project(tmp_path / "project")
     params, default = project / "params" / "other.yaml", params_of(project)
-    params.write_text("seed: 1\nediting: {edit: {steps: 7}}\ngenerator: {warm_start: null}\n")
+    params.write_text("seed: 1\nediting: {edit: {steps: 7}}\ngenerator: {start_from: null, kimg: 3}\n")
     content = params_of(prepare_checkout(project, project / "runs" / "other", params))
     assert content["editing"]["edit"] == default["editing"]["edit"] | {"steps": 7}
-    assert content["generator"] == default["generator"] | {"warm_start": None}
+    assert content["generator"] == default["generator"] | {"kimg": 3}
     plain = prepare_checkout(project, project / "runs" / "plain", Path("params.yaml"))
     assert (plain / "params.yaml").read_text() == (project / "params.yaml").read_text()
     params.write_text("editing: {edit: {stpes: 7}}\n")

@@ -50,9 +50,9 @@ def test_other_files_are_merged_over_the_default(tmp_path):
     (tmp_path / "params").mkdir()
     (tmp_path / "params.yaml").write_text(FILES[0].read_text())
     path = tmp_path / "params" / "mine.yaml"
-    path.write_text("judges: {kimg: 1}\ngenerator: {warm_start: null, anchor_images: 0}\n")
+    path.write_text("judges: {kimg: 1}\ngenerator: {kimg: 3}\n")
     default, params = load_params(FILES[0]), load_params(path)
-    assert params.judges == default.judges.model_copy(update={"kimg": 1}) and params.generator.warm_start is None
+    assert params.judges == default.judges.model_copy(update={"kimg": 1}) and params.generator.kimg == 3
     assert params.encoder == default.encoder
     path.write_text("judges: {kmig: 1}\n")
     with pytest.raises(UserError, match=r"mine\.yaml: judges\.kmig: unknown key \(given 1\)"):

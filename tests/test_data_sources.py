@@ -155,10 +155,9 @@ def test_celeba_hq_goes_through_the_stages_up_to_the_segmentation(celeba_data, a
     outputs = celeba_data.parent
     if not (outputs / "assets").exists():
         (outputs / "assets").symlink_to(assets_dir)
-    warm = params.generator.warm_start.model_copy(update={"kimg": (0.08, 0.08, 0.08)})
     sections = {
         "data": params.data.model_copy(update={"source": "celeba_hq", "folder": "elsewhere", **COUNTS}),
-        "generator": params.generator.model_copy(update={"warm_start": warm, "kimg": 0.08, "kid_images": 8}),
+        "generator": params.generator.model_copy(update={"kimg": 0.08, "kid_images": 8}),
         "encoder": params.encoder.model_copy(update={"val_images": 4, "kimg": 0.08, "warmup_kimg": 0.04}),
         "segmentation": params.segmentation.model_copy(update={"epochs": 1, "members": 2}),
     }

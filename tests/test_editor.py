@@ -19,7 +19,6 @@ from editgan.editor import editor as editor_module
 from editgan.editor.editor import Editor
 from editgan.editor.inputs import files_in
 from editgan.errors import UserError
-from editgan.generator.principal_components import load_code
 from editgan.images import read_image, read_mask, save_mask, save_png, to_float, to_pil
 from editgan.segmentation.labelled import labelled_samples
 from editgan.weights import load_tensors, save_tensors
@@ -214,14 +213,6 @@ def test_order_of_edits_does_not_matter_and_strengths_are_the_vectors_own_by_def
     assert torch.allclose(one.w_plus, other.w_plus, atol=1e-5) and set(one.parts[0]) == {"nose", "hair"}
     own = editor.apply({"red_hair": None})
     assert torch.allclose(own.w_plus - editor.w_plus, 0.5 * editor.vectors["red_hair"].delta_w_plus, atol=1e-6)
-
-
-def test_the_encoder_gets_its_code_from_the_generator(editor, outputs):
-    code = load_code(outputs / "generator" / "code.safetensors")
-    assert code.components.abs().sum() > 0
-    x = to_float(photos())
-    with torch.no_grad():  # the heads start at zero
-        torch.testing.assert_close(editor.E(x), (editor.E.w_avg + code(x))[:, None].expand(-1, 8, -1))
 
 
 def test_sampling_is_seeded_and_truncated(editor):

@@ -25,7 +25,6 @@ from editgan.encoder.params import EncoderParams
 from editgan.encoder.train import encoder_training, is_sample_step
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
-from editgan.generator.principal_components import PrincipalComponents
 from editgan.images import to_uint8
 from editgan.training import count_parameters, once
 from editgan.weights import tensors_equal
@@ -87,14 +86,6 @@ def test_shape_and_start_at_w_avg(resolution):
     w_plus = E.start_at(w_avg)(torch.randn(2, 3, resolution, resolution))
     assert w_plus.shape == (2, num_ws, 12)
     assert torch.equal(w_plus, w_avg.expand_as(w_plus))
-
-
-def test_starts_at_the_code_of_the_image():
-    code = PrincipalComponents(img_resolution=16, w_dim=12)
-    code.fit(torch.randn(40, 3, 16, 16))
-    E = Encoder(img_resolution=16, num_ws=6, w_dim=12, pyramid_width=16, head_width=16).start_at(torch.ones(12), code)
-    x = torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(E(x), (1 + code(x)).unsqueeze(1).repeat(1, 6, 1))
 
 
 def test_groups_of_rows():
@@ -226,12 +217,11 @@ def test_params_must_fit_each_other():
 def test_round_trip_on_disk(tmp_path):
     E = tiny_encoder(tiny_generator())
     nn.init.normal_(E.heads[0].linear.weight)
-    E.code.fit(torch.randn(40, 3, 16, 16))
     save_encoder(tmp_path / "E.safetensors", E)
-    loaded = load_encoder(tmp_path / "E.safetensors", E.code)
+    loaded = load_encoder(tmp_path / "E.safetensors")
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(loaded(x), E(x), rtol=1e-2, atol=5e-3)  # kept in float16
-    assert torch.equal(loaded.code(x), E.code(x)) and next(loaded.parameters()).dtype == torch.float32
+    assert next(loaded.parameters()).dtype == torch.float32
     assert not any(p.requires_grad for p in loaded.parameters())
 
     latents = {"few_shot": torch.randn(2, 6, 16), "test": torch.randn(3, 6, 16), "val": torch.randn(1, 6, 16)}

@@ -17,7 +17,6 @@ from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.params import EncoderParams
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
-from editgan.generator.principal_components import PrincipalComponents, load_code
 from editgan.images import to_float
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
@@ -35,9 +34,6 @@ def project(tmp_path, monkeypatch):
     G = tiny_generator()
     (tmp_path / "outputs/data").mkdir(parents=True)
     save_module(tmp_path / "outputs/generator/G_ema.safetensors", G, G.config)
-    code = PrincipalComponents(img_resolution=16, w_dim=16)
-    code.fit(torch.randn(40, 3, 16, 16))
-    save_module(tmp_path / "outputs/generator/code.safetensors", code, code.config)
     random = np.random.default_rng(0)
     for split, count in COUNTS.items():
         pictures = random.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
@@ -61,8 +57,7 @@ def test_outputs_and_resume(project, monkeypatch):
     names = ["E.safetensors", "curves", "latents.safetensors", "metrics.json", "reconstructions.png", "stats.jsonl"]
     assert sorted(path.name for path in whole.out.iterdir()) == names
 
-    code = load_code(whole.root / "outputs/generator/code.safetensors")
-    E, latents = load_encoder(whole.out / "E.safetensors", code), load_latents(whole.out / "latents.safetensors")
+    E, latents = load_encoder(whole.out / "E.safetensors"), load_latents(whole.out / "latents.safetensors")
     assert {name: tuple(w.shape) for name, w in latents.items()} == {
         "few_shot": (3, 6, 16), "val": (4, 6, 16), "val_encoder": (4, 6, 16), "test": (5, 6, 16)
     }  # fmt: skip

@@ -7,7 +7,6 @@ import torch
 
 from editgan.generator.discriminator import Discriminator, minibatch_stddev
 from editgan.generator.generator import Generator, load_generator
-from editgan.generator.layers import fir_upsample
 from editgan.generator.losses import (
     discriminator_loss,
     draw_latents,
@@ -15,14 +14,6 @@ from editgan.generator.losses import (
     mixed_ws,
     path_lengths,
     r1_penalty,
-)
-from editgan.generator.principal_components import CODE_NOISE, PCA_POWER, PrincipalComponents
-from editgan.generator.warm_start import (
-    BandLoss,
-    fit_mapping,
-    grow,
-    resolution_at,
-    set_affine,
 )
 from editgan.weights import save_module
 
@@ -135,93 +126,6 @@ def test_images_do_not_depend_on_the_batch_they_are_made_in():
     generator = with_noise(small_generator())
     z = torch.randn(5, 16)
     torch.testing.assert_close(generator(z)[2:3], generator(z[2:3]), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("layers", [2, 4])
-def test_mapping_can_be_any_affine_map_exactly(layers):
-    generator = Generator(
-        z_dim=16, w_dim=16, img_resolution=8, channel_base=64, channel_max=8, num_mapping_layers=layers
-    )
-    z, matrix, offset = torch.randn(64, 16), torch.randn(16, 16), torch.randn(16)
-    set_affine(generator.mapping, matrix, offset)
-    expected = z / z.square().mean(dim=1, keepdim=True).sqrt() @ matrix.t() + offset
-    torch.testing.assert_close(generator.mapping(z)[:, 0], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_affine_mapping_needs_pairs_of_square_layers():
-    generator = Generator(z_dim=8, w_dim=8, img_resolution=8, channel_base=64, channel_max=8, num_mapping_layers=3)
-    with pytest.raises(ValueError, match="even number of layers"):
-        set_affine(generator.mapping, torch.eye(8), torch.zeros(8))
-
-
-def test_fitted_mapping_has_the_moments_of_the_noisy_codes():
-    codes = torch.randn(4000, 16) @ torch.randn(16, 16) + torch.randn(16)
-    generator = small_generator()
-    fit_mapping(generator.mapping, lambda part: part, codes.split(1000))
-    noisy = codes + CODE_NOISE * torch.randn_like(codes)
-    drawn = generator.mapping(torch.randn(20000, 16))[:, 0]
-    torch.testing.assert_close(drawn.mean(dim=0), noisy.mean(dim=0), rtol=0.1, atol=0.3)
-    torch.testing.assert_close(drawn.t().cov(), noisy.t().cov(), rtol=0.1, atol=2.0)
-
-
-def low_rank_images(count, rank, resolution):
-    spread = 0.5 ** torch.arange(rank)
-    return ((torch.randn(count, rank) * spread) @ torch.randn(rank, 3 * resolution**2)).view(
-        -1, 3, resolution, resolution
-    )
-
-
-def test_code_is_the_principal_components():
-    images = low_rank_images(200, rank=6, resolution=16)
-    code = PrincipalComponents(img_resolution=16, w_dim=6)
-    code.fit(images)
-    mean = code(images)
-    spread = torch.linalg.svdvals((images - images.mean(dim=0)).flatten(1))
-    torch.testing.assert_close(
-        mean.std(dim=0) / mean.std(dim=0)[0], (spread[:6] / spread[0]) ** PCA_POWER, rtol=0.02, atol=0
-    )
-    assert mean.square().mean().item() == pytest.approx(1, rel=0.02)
-    pixels = (images - images.mean(dim=0)).flatten(1)
-    solution = torch.linalg.lstsq(mean, pixels).solution  # six components hold what there is of rank six
-    torch.testing.assert_close(mean @ solution, pixels, rtol=1e-3, atol=1e-3)
-
-
-def test_code_of_few_large_images_is_filled_with_zeros():
-    code = PrincipalComponents(img_resolution=128, w_dim=6)
-    code.fit(low_rank_images(3, rank=6, resolution=128))
-    mean = code(torch.randn(2, 3, 128, 128))
-    assert mean[:, :2].abs().min() > 0 and mean[:, 3:].abs().max() == 0
-
-
-def test_growing_leaves_the_image_as_it_was():
-    synthesis = small_generator().synthesis  # 32 px
-    ws = torch.randn(2, synthesis.num_ws, 16)
-    synthesis.block_resolutions = [4, 8]
-    small = synthesis(ws, noise_mode="none")
-    grow(synthesis, 16)
-    torch.testing.assert_close(synthesis(ws, noise_mode="none"), fir_upsample(small))
-    torch.nn.init.normal_(synthesis.b16.torgb.weight)
-    grow(synthesis, 16)
-    assert synthesis.b16.torgb.weight.abs().min() > 0  # only a new block starts at 0
-
-
-def test_schedule_of_resolutions():
-    schedule = [0.01, 0.02, 0.03]
-    assert [resolution_at(n, schedule, 64) for n in (0, 9, 10, 29, 30, 59, 60)] == [16, 16, 32, 32, 64, 64, 64]
-
-
-def test_band_loss_counts_every_place_alike():
-    """Errors four times as large in one half of the picture: both halves still pull with like force."""
-    loss = BandLoss(img_resolution=16)
-    scale = torch.ones(16)
-    scale[8:] = 4
-    for _ in range(200):
-        value = loss(torch.randn(4, 3, 16, 16) * scale, torch.zeros(4, 3, 16, 16))
-    assert value.item() == pytest.approx(1, abs=0.25)
-    fake = (torch.randn(4, 3, 16, 16) * scale).requires_grad_()
-    loss(fake, torch.zeros_like(fake)).backward()
-    pull = (fake.grad.abs() * scale).mean(dim=(0, 1, 2))
-    assert 0.5 < (pull[:6].mean() / pull[10:].mean()).item() < 2
 
 
 def test_saved_generator_makes_the_same_images(tmp_path):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_generator_adversarial import Backbone
+from tiny_generator import Backbone
 from torch import nn
 
 from editgan.generator import losses

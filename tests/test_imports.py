@@ -131,7 +131,7 @@ def test_nothing_imports_an_entry_point():
 def test_networks_know_nothing_of_their_training():
     """training, inversion, editing -> networks -> images, config: a network can be used without what trains it."""
     networks = {
-        "generator.generator", "generator.discriminator", "generator.layers", "generator.principal_components",
+        "generator.generator", "generator.discriminator", "generator.layers",
         "encoder.encoder", "segmentation.ensemble", "segmentation.pixels", "judges.classifier",
     }  # fmt: skip
     below = {"", "editgan", "config", "errors", "images", "weights"}

@@ -274,7 +274,7 @@ def test_output_made_elsewhere_gets_a_run(client, checkout):
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "Ship it"]):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True)
     shipped = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    lines = [{"kimg": 2.0, "phase": "warm_start", "loss": 2.0}, {"kimg": 4.0, "phase": "adversarial", "loss": 1.5}]
+    lines = [{"kimg": 2.0, "loss": 2.0}, {"kimg": 4.0, "loss": 1.5}]
     (out / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     parent = client.create_run("0").info.run_id

@@ -53,14 +53,6 @@ def test_module_is_kept_in_half_precision_and_computes_in_single(tmp_path):
     assert weights.load_module(path, Scale).gain.isfinite().all()
 
 
-def test_tensors_of_another_file_come_from_there(tmp_path):
-    path = weights.save_module(tmp_path / "m.safetensors", Scale(size=2), {"size": 2}, without=["gain"])
-    with pytest.raises(UserError, match="does not match"):
-        weights.load_module(path, Scale)
-    gain = torch.tensor([0.1, 0.7])
-    assert torch.equal(weights.load_module(path, Scale, {"gain": gain}).gain, gain)
-
-
 def test_errors_name_the_file_and_the_remedy(tmp_path):
     with pytest.raises(UserError, match="absent.*dvc"):
         weights.load_tensors(tmp_path / "absent")

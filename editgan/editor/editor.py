@@ -23,7 +23,6 @@ from editgan.encoder.inversion import invert
 from editgan.encoder.tuning import tune_generator
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
-from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.runtime.process import keep_freed_memory
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
@@ -35,7 +34,6 @@ MODELS = {
     "assets/lpips_vgg.safetensors": "assets",
     "data/classes.json": "data",
     "generator/G_ema.safetensors": "generator",
-    "generator/code.safetensors": "generator",
     "encoder/E.safetensors": "encoder",
     "segmentation/S.safetensors": "segmentation",
 }
@@ -110,10 +108,9 @@ class Editor:
                 )
         if chosen.type == "cpu":
             keep_freed_memory()
-        code = load_code(outputs / "generator/code.safetensors")
         return cls(
             G=load_generator(outputs / "generator/G_ema.safetensors", chosen),
-            E=load_encoder(outputs / "encoder/E.safetensors", code, chosen),
+            E=load_encoder(outputs / "encoder/E.safetensors", chosen),
             S=load_segmentation(outputs / "segmentation/S.safetensors", chosen),
             lpips_vgg=use_winograd(load_network("lpips_vgg", outputs / "assets")).to(chosen),
             palette=torch.as_tensor(load_classes(outputs / "data/classes.json").palette),

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from editgan.errors import UserError
 from editgan.generator.layers import EqualizedConv2d, EqualizedLinear
-from editgan.generator.principal_components import PrincipalComponents
 from editgan.weights import load_module, load_tensors, save_halves, save_module
 
 PYRAMID_SIZES = (4, 8, 16)  # sides in pixels of the levels for the coarse, middle and fine rows
@@ -68,9 +67,7 @@ class Encoder(nn.Module):
 
     Differences from the released code, all for training on a few thousand images: the trunk is smaller than
     ResNet-50; all layers have equalised learning rates and no normalisation (as in StyleGAN2's discriminator); the
-    output is w_avg + code(x) + delta. delta is 0 at first. code(x) are the principal components that the generator's
-    warm start decoded, the same for all rows. pSp and e4e start at w_avg alone, and so does this encoder for a
-    generator without a warm start (components 0).
+    output is w_avg + delta(x), where delta is 0 at first.
 
     The trunk has min(channel_base / r, channel_max) channels at resolution r, but at least channel_max / 8.
     """
@@ -100,7 +97,6 @@ class Encoder(nn.Module):
         )
         self.img_resolution, self.num_ws, self.w_dim = img_resolution, num_ws, w_dim
         self.register_buffer("w_avg", torch.zeros(w_dim))
-        self.code = PrincipalComponents(img_resolution=img_resolution, w_dim=w_dim)
 
         def width_at(resolution: int) -> int:
             return max(min(channel_base // resolution, channel_max), channel_max // 8, 1)
@@ -115,19 +111,16 @@ class Encoder(nn.Module):
         heads = [Head(pyramid_width, head_width, size=size, rows=rows, w_dim=w_dim) for size, rows in groups]
         self.heads = nn.ModuleList(heads)
 
-    def start_at(self, w_avg: Tensor, code: PrincipalComponents | None = None) -> "Encoder":
-        """Set w_avg and the code, to which the encoder heads' output is added. Returns self."""
+    def start_at(self, w_avg: Tensor) -> "Encoder":
+        """Set w_avg, to which the encoder heads' output is added. Returns self."""
         self.w_avg.copy_(w_avg)
-        if code is not None:
-            self.code.load_state_dict(code.state_dict())
         return self
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images, self.img_resolution)
         maps = self.pyramid(images)  # 4, 8, 16 px
         rows = [head(x) for head, x in zip(self.heads, maps[: len(self.heads)], strict=True)]
-        start = self.w_avg + self.code(images)  # [N, w_dim]
-        return start.unsqueeze(1) + torch.cat(rows, dim=1)  # [N, num_ws, w_dim]
+        return self.w_avg + torch.cat(rows, dim=1)  # [N, num_ws, w_dim]
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """The smoothed pyramid levels at 4, 8 and 16 px, each [N, pyramid_width, s, s]."""
@@ -156,20 +149,13 @@ def check_images(images: Tensor, resolution: int) -> None:
 
 
 def save_encoder(path: str | Path, E: Encoder) -> Path:
-    """Write an `E.safetensors` without the code, which the generator's `code.safetensors` contains."""
-    return save_module(path, E, E.config, without={f"code.{name}" for name in E.code.state_dict()})
+    """Write an `E.safetensors`."""
+    return save_module(path, E, E.config)
 
 
-def load_encoder(path: str | Path, code: PrincipalComponents, device: torch.device | str = "cpu") -> Encoder:
-    """Read an `E.safetensors`: eval mode, frozen, channels-last. UserError for a file of another generator."""
-    config = load_tensors(path)[1].get("config", {})
-    if any(config.get(key, value) != value for key, value in code.config.items()):
-        raise UserError(
-            f"{path}: belongs to another generator, with a code of another size than {code.config}; run stage encoder "
-            "again"
-        )
-    others = {f"code.{name}": tensor for name, tensor in code.state_dict().items()}
-    return load_module(path, Encoder, others).to(device=device, memory_format=torch.channels_last)
+def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
+    """Read an `E.safetensors`: eval mode, frozen, channels-last. UserError for another kind of network."""
+    return load_module(path, Encoder).to(device=device, memory_format=torch.channels_last)
 
 
 def save_latents(path: str | Path, latents: Mapping[str, Tensor], inversion_steps: int) -> Path:

@@ -14,7 +14,6 @@ from editgan.encoder.losses import l2_distance, load_lpips, reconstruction_loss
 from editgan.encoder.train import encoder_training
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
-from editgan.generator.principal_components import load_code
 from editgan.images import labelled_grid, mean_squared_error, save_png, to_float, to_uint8
 from editgan.runtime.stage import StageContext
 from editgan.training import (
@@ -84,8 +83,7 @@ def train_encoder(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> 
     widths = {name: getattr(params, name) for name in ("channel_base", "channel_max", "pyramid_width")}
     widths["head_width"] = params.channel_max
     E = Encoder(img_resolution=G.img_resolution, num_ws=G.num_ws, w_dim=G.w_dim, **widths)
-    code = load_code(context.input("generator") / "code.safetensors")
-    E.start_at(G.w_avg.cpu(), code)
+    E.start_at(G.w_avg.cpu())
     watched = load_split(context.input("data") / "val.zip", min(SNAPSHOT_IMAGES, params.val_images))
     watched_float = to_float(watched).to(context.device)
 
@@ -106,7 +104,7 @@ def train_encoder(context: StageContext, G: Generator, lpips_vgg: nn.Module) -> 
         names = sorted({name for row in rows for name in row if name.startswith(table)})
         if names:
             write_curve(context.out / "curves" / f"{table}.json", rows, names)
-    return load_encoder(path, code, context.device)
+    return load_encoder(path, context.device)
 
 
 def embed(

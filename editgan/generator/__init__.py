@@ -1,1 +1,1 @@
-"""StyleGAN2: networks, losses, warm start and training."""
+"""StyleGAN2: networks, losses and training."""

@@ -1,41 +1,37 @@
 """Parameters of stage `generator`."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from editgan.section import Section
 
 
-class WarmStartParams(Section):
-    """First phase: train the synthesis network to decode principal components, at growing resolution."""
-
-    kimg: tuple[Annotated[float, Field(gt=0)], ...]  # length at each resolution, the last one is full; (): none
-
-
 class GeneratorParams(Section):
     """StyleGAN2 and its training. Training lengths and intervals are in kimg: thousands of images."""
 
     recipe: int = Field(ge=1)  # increase it if a code change should change the trained generator
-    w_dim: int = Field(ge=2)  # size of z and w; number of principal components of the warm start
+    w_dim: int = Field(ge=2)  # size of z and w
     channel_base: int = Field(ge=8)  # width of G: min(channel_base / r, channel_max) channels at resolution r
     channel_max: int = Field(ge=8)  # maximum number of channels of G
     num_mapping_layers: int = Field(ge=1)  # layers of the mapping network from z to w
-    loss: Literal["relativistic", "logistic"] = "logistic"  # pairing loss with R1 and R2, or StyleGAN2 with R1
-    discriminator: Literal["pixel", "stylegan2"] = "stylegan2"  # pixel: unshuffles 2x2 pixels, average pooling
+    loss: Literal["relativistic", "logistic"]  # pairing loss with R1 and R2, or StyleGAN2 with R1
+    discriminator: Literal["pixel", "stylegan2"]  # pixel: unshuffles 2x2 pixels, average pooling
     d_channel_base: int = Field(ge=8)  # channel_base of D
-    d_channel_max: int | None = Field(default=None, ge=8)  # channel_max of D; null: as in G
+    d_channel_max: int | None = Field(ge=8)  # channel_max of D; null: as in G
     mbstd_group: int = Field(ge=1)  # images per group of D's minibatch standard deviation
-    projected_weight: float = Field(default=0, ge=0)  # weight of the projected discriminator in G's loss; 0: none
-    projected_from_kimg: float = Field(default=0, ge=0)  # the projected discriminator starts after this many kimg
-    projected_width: int = Field(default=64, ge=4)  # channels of its mixed feature maps
-    projected_lr: float = Field(default=2e-4, gt=0)  # learning rate of its Adam
-    kimg: float = Field(gt=0)  # length of the adversarial phase in kimg
+    projected_weight: float = Field(ge=0)  # weight of the projected discriminator in G's loss; 0: none
+    projected_from_kimg: float = Field(ge=0)  # the projected discriminator starts after this many kimg
+    projected_width: int = Field(ge=4)  # channels of its mixed feature maps
+    projected_lr: float = Field(gt=0)  # learning rate of its Adam
+    start_from: str | None  # folder with G_ema and D of another run, for fine-tuning; null: from scratch
+    start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")  # SHA-256 of its G_ema.safetensors
+    kimg: float = Field(gt=0)  # length of the training in kimg
     batch: int = Field(ge=1)  # images per step, over all processes
     g_lr: float = Field(gt=0)  # learning rate of G's Adam
     d_lr: float = Field(gt=0)  # learning rate of D's Adam
-    lr_decay_from: float = Field(ge=0, le=1)  # fraction of the phase after which both rates decay to a tenth
-    noise: bool = True  # noise inputs of G
+    lr_decay_from: float = Field(ge=0, le=1)  # fraction of the training after which both rates decay to a tenth
+    noise: bool  # noise inputs of G
     r1_gamma: float = Field(ge=0)  # weight of the gradient penalties
     r1_interval: int = Field(ge=1)  # steps between gradient penalties
     pl_weight: float = Field(ge=0)  # weight of path length regularisation
@@ -44,21 +40,13 @@ class GeneratorParams(Section):
     ada_target: float | None = Field(gt=-1, lt=1)  # target r_t (mean sign of D on reals) of ADA; null: off
     ada_kimg: float = Field(gt=0)  # kimg in which the augmentation probability can rise from 0 to 1
     ema_kimg: float = Field(gt=0)  # half-life of G_ema in kimg
-    ema_kimg_end: float | None = Field(default=None, gt=0)  # half-life at the end of the lr decay; null: constant
+    ema_kimg_end: float | None = Field(gt=0)  # half-life at the end of the lr decay; null: constant
     ema_rampup: float = Field(gt=0)  # maximum half-life of G_ema, as a fraction of the images seen
     mirror: bool  # mirror each image with probability 1/2
     status_kimg: float = Field(gt=0)  # kimg between lines of stats.jsonl
     snapshot_kimg: float = Field(gt=0)  # kimg between sample grids with KID; a multiple of status_kimg
     state_kimg: float = Field(gt=0)  # kimg between complete training states; a multiple of status_kimg
     kid_images: int = Field(ge=4)  # images for KID
-
-    # Warm start, anchors and fine-tuning. The cold start (params/heads64.yaml) uses none of them.
-    warm_start: WarmStartParams | None = None
-    start_from: str | None = None  # folder with G_ema, D and code of another run, for fine-tuning
-    start_from_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")  # SHA-256 of its G_ema.safetensors
-    anchor_images: int = Field(default=0, ge=0)  # fakes per batch that reconstruct real images; 0: none
-    noise_lr_multiplier: float = Field(default=1, ge=0)  # factor on g_lr for the noise strengths
-    d_first_kimg: float = Field(default=0, ge=0)  # kimg at the start of the phase in which only D is trained
 
     @model_validator(mode="after")
     def _consistent(self) -> "GeneratorParams":
@@ -69,26 +57,8 @@ class GeneratorParams(Section):
             ratio = getattr(self, name) / self.status_kimg
             if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
                 raise ValueError(f"{name} {getattr(self, name)} must be a multiple of status_kimg {self.status_kimg}")
-        if self.warm_start is not None:
-            self._consistent_warm_start(self.warm_start)
-        return self
-
-    def _consistent_warm_start(self, warm_start: WarmStartParams) -> None:
-        if warm_start.kimg and self.num_mapping_layers % 2:
-            raise ValueError(
-                f"num_mapping_layers {self.num_mapping_layers} must be even with a warm start, which fits pairs of "
-                "layers; choose an even number or set warm_start.kimg to []"
-            )
-        if self.anchor_images >= self.batch:
-            raise ValueError(f"anchor_images {self.anchor_images} must be less than batch {self.batch}")
-        if self.anchor_images and not warm_start.kimg and self.start_from is None:
-            raise ValueError(f"anchor_images {self.anchor_images} needs a warm start; set it to 0 without one")
-        if self.start_from is not None and len(warm_start.kimg) > 1:
-            raise ValueError(
-                f"start_from {self.start_from} already has the full resolution; set warm_start.kimg to [] or to one"
-                " number"
-            )
         if (self.start_from is None) is not (self.start_from_sha256 is None):
             raise ValueError(
                 "set both start_from and start_from_sha256, or neither; `sha256sum G_ema.safetensors` prints the hash"
             )
+        return self

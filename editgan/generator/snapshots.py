@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.generator.generator import Generator
@@ -25,17 +24,8 @@ NEIGHBOURS = 3  # k of precision and recall
 
 @torch.no_grad()
 def sample_images(generator: Generator, z: Tensor, device: torch.device) -> Tensor:
-    """uint8 samples [N, 3, res, res] from latents z [N, z_dim], without truncation, constant noise.
-
-    A generator that is still growing gives smaller images, which are upsampled.
-    """
-    parts = []
-    for part in z.split(FORWARD_BATCH):
-        images = generator(part.to(device))
-        if images.shape[-1] != generator.img_resolution:
-            images = F.interpolate(images, size=generator.img_resolution, mode="bilinear", align_corners=False)
-        parts.append(to_uint8(images).cpu())
-    return torch.cat(parts)
+    """uint8 samples [N, 3, res, res] from latents z [N, z_dim], without truncation, constant noise."""
+    return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(FORWARD_BATCH)])
 
 
 @torch.no_grad()
@@ -62,7 +52,7 @@ class Recorder:
         seed: int,
         kid_images: int,
         device: torch.device,
-        history: Sequence[dict[str, float | str]] = (),
+        history: Sequence[dict[str, float]] = (),
     ) -> None:
         self.out, self.run = out, run
         self.lpips_vgg, self.seed, self.device = lpips_vgg, seed, device
@@ -88,10 +78,10 @@ class Recorder:
         self.history = json.loads(history)
         self._write_history()
 
-    def tick(self, phase: str, cur_nimg: int, stats: dict[str, float]) -> None:
+    def tick(self, cur_nimg: int, stats: dict[str, float]) -> None:
         """Append one line to stats.jsonl and one point to every curve."""
         kimg = round(cur_nimg / 1000, 3)
-        self.history.append({"kimg": kimg, "phase": phase, **{name: round(value, 6) for name, value in stats.items()}})
+        self.history.append({"kimg": kimg, **{name: round(value, 6) for name, value in stats.items()}})
         self._write_history()
         self.run.log_metrics(stats, kimg)
 
@@ -124,12 +114,10 @@ class Recorder:
         write_bytes(self.out / "stats.jsonl", text.encode())
 
 
-def curves(history: list[dict[str, float | str]]) -> dict[str, list[dict[str, float]]]:
+def curves(history: list[dict[str, float]]) -> dict[str, list[dict[str, float]]]:
     """The history as plot tables: all rows of a table have the same columns; the first column is kimg."""
     names = {name for line in history for name in line}
     columns = {
-        "warm_start": ["loss/warm_l1", "loss/warm_l2"],
-        "perceptual": ["loss/warm_lpips"],
         "adversarial": ["loss/G", "loss/D", "r_t", "logits/real", "logits/fake"],
         "kid": sorted(name for name in names if name.startswith("kid")),
         "precision_recall": sorted(name for name in names if name.startswith(("precision", "recall"))),
@@ -140,13 +128,3 @@ def curves(history: list[dict[str, float | str]]) -> dict[str, list[dict[str, fl
         if wanted and rows:
             tables[table] = [{name: row[name] for name in ("kimg", *wanted)} for row in rows]
     return tables
-
-
-def final_statistics(history: list[dict[str, float | str]]) -> dict[str, float]:
-    """The values in the last line of each phase, e.g. "r_t" and "warm_start/kid1k_vgg16"."""
-    last = {line["phase"]: line for line in history}
-    statistics = {}
-    for phase, line in last.items():
-        prefix = "" if phase == "adversarial" else f"{phase}/"
-        statistics |= {f"{prefix}{name}": value for name, value in line.items() if name != "phase"}
-    return statistics

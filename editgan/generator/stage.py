@@ -10,15 +10,14 @@ from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_images
 from editgan.data.training import training_folder
 from editgan.errors import UserError
-from editgan.generator import adversarial, state
+from editgan.generator import state
 from editgan.generator.generator import load_generator
 from editgan.generator.losses import mean_w
-from editgan.generator.origin import load_origin
+from editgan.generator.origin import origin_folder
 from editgan.generator.parallel import Ranks, choose_processes, train_together
 from editgan.generator.params import GeneratorParams
-from editgan.generator.principal_components import PrincipalComponents
-from editgan.generator.snapshots import Recorder, curves, final_statistics
-from editgan.generator.train import train as train_warm
+from editgan.generator.snapshots import Recorder, curves
+from editgan.generator.train import BEST_FILE, Networks, train
 from editgan.runtime.precision import choose_precision
 from editgan.runtime.stage import StageContext
 from editgan.training import count_parameters, load_state
@@ -26,15 +25,10 @@ from editgan.weights import save_module, write_json
 
 
 def run(context: StageContext) -> None:
-    """train.zip -> {G_ema,D,code}.safetensors, stats.jsonl, curves/*.json, snapshots/*.png, metrics.json."""
-    if context.params.generator.warm_start is None:
-        train_cold(context)
-    else:
-        train_with_warm_start(context)
+    """train.zip -> {G_ema,D}.safetensors, stats.jsonl, curves/*.json, snapshots/*.png, metrics.json.
 
-
-def train_cold(context: StageContext) -> None:
-    """Adversarial training from scratch, in several processes; writes the snapshot with the lowest KID1k (VGG16)."""
+    Trains in several processes. G_ema is the snapshot with the lowest KID by VGG16.
+    """
     params, runtime, seed = context.params.generator, context.params.runtime, context.params.seed
     folder = state.state_folder(runtime.training, root=context.root, work=context.work)
     light = None if runtime.training is None else state.light_path(runtime.training, root=context.root)
@@ -53,7 +47,8 @@ def train_cold(context: StageContext) -> None:
         kid_images=params.kid_images,
         device=context.device,
     )
-    shared = (params, context.params.resolution, seed, context.device.type, precision, folder, light)
+    origin = origin_folder(params, context.root)
+    shared = (params, context.params.resolution, seed, context.device.type, precision, folder, light, origin)
     networks = train_together(
         lambda ranks: train_rank(ranks, *shared, images, context.input("assets"), recorder),
         helper=train_helper,
@@ -61,19 +56,16 @@ def train_cold(context: StageContext) -> None:
         world=world,
         device=context.device,
     )
-    statistics = final_statistics(recorder.history)
     for name, rows in curves(recorder.history).items():
         write_json(context.out / "curves" / f"{name}.json", rows)
-    best = load_generator(folder / adversarial.BEST_FILE)
+    best = load_generator(folder / BEST_FILE)
     best.w_avg.copy_(mean_w(best, seed))
     kimg = min((row[recorder.kid_name], row["kimg"]) for row in recorder.history if recorder.kid_name in row)[1]
     extra = {"kimg": kimg, "recipe": params.recipe}
     save_module(context.out / "G_ema.safetensors", best, best.config, extra)
     save_module(context.out / "D.safetensors", networks.D, networks.D.config, extra)
-    code = PrincipalComponents(img_resolution=context.params.resolution, w_dim=params.w_dim)
-    save_module(context.out / "code.safetensors", code, code.config, extra)
     sizes = {"parameters_G": count_parameters(best), "parameters_D": count_parameters(networks.D)}
-    write_json(context.out / "metrics.json", statistics | sizes | {"best_kimg": kimg})
+    write_json(context.out / "metrics.json", recorder.history[-1] | sizes | {"best_kimg": kimg})
 
 
 def train_rank(
@@ -85,14 +77,15 @@ def train_rank(
     precision: str,
     folder: Path,
     light: Path | None,
+    origin: Path | None,
     images: Tensor,
     assets: Path,
     recorder: Recorder | None = None,
-) -> adversarial.Networks:
+) -> Networks:
     """The training of one rank."""
     backbone: nn.Module | None = load_network("efflite1", assets) if params.projected_weight > 0 else None
     device = torch.device(device_type, ranks.rank) if device_type == "cuda" else torch.device(device_type)
-    return adversarial.train(
+    return train(
         ranks,
         params=params,
         resolution=resolution,
@@ -103,6 +96,7 @@ def train_rank(
         precision=precision,
         folder=folder,
         light=light,
+        origin=origin,
         recorder=recorder,
     )
 
@@ -124,28 +118,3 @@ def read_images(archive: Path, resolution: int) -> Tensor:
         size = f"{images.shape[3]}x{images.shape[2]}"
         raise UserError(f"{archive}: images are {size}, but resolution is {resolution}; run stage data again")
     return images
-
-
-def train_with_warm_start(context: StageContext) -> None:
-    """Warm start, then adversarial training with StyleGAN2's losses and anchors."""
-    params, resolution = context.params.generator, context.params.resolution
-    origin = None if params.start_from is None else load_origin(params, resolution, context.root)
-    generator_ema, discriminator, code, statistics = train_warm(
-        params=params,
-        origin=origin,
-        resolution=resolution,
-        seed=context.params.seed,
-        images=read_images(training_folder(context) / "train.zip", resolution),
-        lpips_vgg=use_winograd(load_network("lpips_vgg", context.input("assets"))).to(context.device),
-        device=context.device,
-        out=context.out,
-        work=context.work,
-        run=context.run,
-        compile=context.params.runtime.compile,
-    )
-    extra = {"kimg": statistics["kimg"], "recipe": params.recipe}
-    save_module(context.out / "G_ema.safetensors", generator_ema, generator_ema.config, extra)
-    save_module(context.out / "D.safetensors", discriminator, discriminator.config, extra)
-    save_module(context.out / "code.safetensors", code, code.config, extra)
-    sizes = {"parameters_G": count_parameters(generator_ema), "parameters_D": count_parameters(discriminator)}
-    write_json(context.out / "metrics.json", statistics | sizes)

@@ -63,8 +63,3 @@ def _seconds_of_convolutions(precision: str) -> float:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which convolutions compute in `precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 for convolutions where that is faster. The steps that differentiate twice stay outside."""
-    return autocast(device, choose_precision(device))

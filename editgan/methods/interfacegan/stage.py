@@ -8,7 +8,6 @@ from editgan.data.training import training_folder
 from editgan.encoder.encoder import load_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
-from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.judges import load_guide
 from editgan.methods.interfacegan.direction import CONDITIONS, EXTREME, Boundary, conditional, find_boundary
@@ -78,8 +77,7 @@ def condition_boundaries(context: StageContext, total: int) -> dict[str, Boundar
         )
     if unknown := [name for name in CONDITIONS if name not in known]:
         print(f"the conditional direction does not preserve {', '.join(unknown)}: not known for the training pictures")
-    code = load_code(context.input("generator") / "code.safetensors")
-    E = load_encoder(context.input("encoder") / "E.safetensors", code, context.device)
+    E = load_encoder(context.input("encoder") / "E.safetensors", context.device)
     images, rows = torch.as_tensor(load_images(data / "train.zip", range(count))), []
     with torch.no_grad():
         for part in images.split(BATCH):

@@ -16,7 +16,6 @@ from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.inversion import invert
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
-from editgan.generator.principal_components import load_code
 from editgan.images import to_float, to_uint8
 from editgan.judges import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD
@@ -108,8 +107,7 @@ def smiling_references(context: StageContext, G: Generator) -> Tensor:
         raise UserError(f"localediting.references {params.references}: only {len(smiling)} training heads smile")
     order = torch.randperm(len(smiling), generator=generator_for(context.params.seed, "localediting", "references"))
     chosen = [smiling[index] for index in order[: params.references].tolist()]
-    code = load_code(context.input("generator") / "code.safetensors")
-    E = load_encoder(context.input("encoder") / "E.safetensors", code, context.device)
+    E = load_encoder(context.input("encoder") / "E.safetensors", context.device)
     lpips_vgg = use_winograd(load_network("lpips_vgg", context.input("assets"))).to(context.device)
     images = to_float(torch.as_tensor(load_images(data / "train.zip", chosen))).to(context.device)
     section = context.params.encoder
