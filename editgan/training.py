@@ -22,7 +22,6 @@ STATE_FILE, CURVE_FILE = "state.pt", "stats.jsonl"
 SNAPSHOTS = 20  # most snapshots of a training
 EXPLODED = 1e5  # a loss beyond this counts as diverged
 ADAM_BETAS = (0.0, 0.99)
-FINAL_LR = 0.1  # final learning rate after decay, relative to the initial one
 MOMENTUM = 0.9
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration (Jordan et al. 2024)
 NEWTON_SCHULZ_STEPS = 5
@@ -320,19 +319,19 @@ def set_muon_lr(muon: Muon, adam: torch.optim.Adam, rate: float) -> None:
     set_lr(adam, BESIDE_MUON_RATE * rate)
 
 
-def lazy_adam(groups: list[list[nn.Parameter]], interval: int | None) -> torch.optim.Adam:
+def lazy_adam(params: Iterable[nn.Parameter], interval: int | None) -> torch.optim.Adam:
     """Adam, corrected for an extra regularisation step every `interval` steps (StyleGAN2, appendix B).
 
     With c = interval / (interval + 1), the learning rate is multiplied by c and the betas are raised to the power c.
     """
     correction = 1.0 if interval is None else interval / (interval + 1)
     betas = tuple(beta**correction for beta in ADAM_BETAS)
-    return torch.optim.Adam([{"params": group, "lr_scale": correction} for group in groups], betas=betas, fused=True)
+    return torch.optim.Adam([{"params": list(params), "lr_scale": correction}], betas=betas, fused=True)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
-    """Set the learning rate of each parameter group, times the group's correction for lazy regularisation."""
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate, times the correction for lazy regularisation."""
+    for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
 
 

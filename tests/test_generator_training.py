@@ -207,13 +207,13 @@ def test_inconsistent_params_are_refused(changes, message):
 
 
 def test_lazy_regularisation_corrects_adam():
-    optimizer = lazy_adam([[nn.Parameter(torch.zeros(1))]], 16)
+    optimizer = lazy_adam([nn.Parameter(torch.zeros(1))], 16)
     group = optimizer.param_groups[0]
     assert group["lr_scale"] == 16 / 17 and group["betas"] == (0.0, 0.99 ** (16 / 17))
 
 
 def test_rates_decay():
-    rates = [train_module.cosine_decay(t, 0.5) for t in (0, 0.5, 0.75, 1)]
+    rates = [train_module.relative_lr(t, 0.5) for t in (0, 0.5, 0.75, 1)]
     assert rates == pytest.approx([1, 1, 0.55, 0.1])
     assert [cosine_decay(t) for t in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
 

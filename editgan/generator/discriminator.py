@@ -46,29 +46,6 @@ class DiscriminatorBlock(nn.Module):
         return (self.skip(x) + self.conv1(self.conv0(x))) * math.sqrt(0.5)
 
 
-class ConvTrunk(nn.Module):
-    """The discriminator's trunk: residual blocks from the image down to 4x4.
-
-    Attributes:
-        out_channels: channels of the 4x4 map that `to_4x4` returns.
-    """
-
-    def __init__(self, *, img_resolution: int, channel_base: int, channel_max: int) -> None:
-        super().__init__()
-        self.block_resolutions = resolutions_of(img_resolution)[:0:-1]  # img_resolution, ... 8
-        self.out_channels = channels_at(4, channel_base, channel_max)
-        for resolution in self.block_resolutions:
-            inner, outer = (channels_at(r, channel_base, channel_max) for r in (resolution, resolution // 2))
-            setattr(self, f"b{resolution}", DiscriminatorBlock(inner, outer, from_rgb=resolution == img_resolution))
-
-    def to_4x4(self, img: Tensor) -> Tensor:
-        """[N, 3, res, res] -> [N, out_channels, 4, 4], in the image's dtype."""
-        x = img.contiguous(memory_format=torch.channels_last)
-        for resolution in self.block_resolutions:
-            x = getattr(self, f"b{resolution}")(x)
-        return x.to(img.dtype)
-
-
 class Epilogue(nn.Module):
     """[N, C, 4, 4] -> [N, 1]: minibatch standard deviation, 3x3 convolution, two fully connected layers."""
 
@@ -84,8 +61,8 @@ class Epilogue(nn.Module):
         return self.out(self.fc(x.flatten(1)))
 
 
-class Discriminator(ConvTrunk):
-    """Image [N, 3, res, res] in [-1, 1] -> logit [N, 1], positive for real.
+class Discriminator(nn.Module):
+    """Image [N, 3, res, res] in [-1, 1] -> logit [N, 1], positive for real: residual blocks to 4x4, then `Epilogue`.
 
     Args:
         img_resolution, channel_base, channel_max: as in the generator.
@@ -93,11 +70,18 @@ class Discriminator(ConvTrunk):
     """
 
     def __init__(self, *, img_resolution: int, channel_base: int, channel_max: int, mbstd_group: int = 4) -> None:
-        super().__init__(img_resolution=img_resolution, channel_base=channel_base, channel_max=channel_max)
+        super().__init__()
         self.config = dict(
             img_resolution=img_resolution, channel_base=channel_base, channel_max=channel_max, mbstd_group=mbstd_group
         )
-        self.b4 = Epilogue(self.out_channels, mbstd_group=mbstd_group)
+        self.block_resolutions = resolutions_of(img_resolution)[:0:-1]  # img_resolution, ... 8
+        for resolution in self.block_resolutions:
+            inner, outer = (channels_at(r, channel_base, channel_max) for r in (resolution, resolution // 2))
+            setattr(self, f"b{resolution}", DiscriminatorBlock(inner, outer, from_rgb=resolution == img_resolution))
+        self.b4 = Epilogue(channels_at(4, channel_base, channel_max), mbstd_group=mbstd_group)
 
     def forward(self, img: Tensor) -> Tensor:
-        return self.b4(self.to_4x4(img))
+        x = img.contiguous(memory_format=torch.channels_last)
+        for resolution in self.block_resolutions:
+            x = getattr(self, f"b{resolution}")(x)
+        return self.b4(x.to(img.dtype))

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -52,12 +51,11 @@ class Recorder:
         seed: int,
         kid_images: int,
         device: torch.device,
-        history: Sequence[dict[str, float]] = (),
     ) -> None:
         self.out, self.run = out, run
         self.lpips_vgg, self.seed, self.device = lpips_vgg, seed, device
         self.kid_images = min(kid_images, len(reals))
-        self.history = list(history)
+        self.history: list[dict[str, float]] = []
         self.pictures = (work / "snapshots", out / "snapshots")
         for folder in self.pictures:
             folder.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from editgan.errors import UserError
 from editgan.runtime.environment import home_project
-from editgan.training import STATE_FILE, load_state, save_state
+from editgan.training import STATE_FILE, load_state
 from editgan.weights import load_tensors, save_halves
 
 WARMUP_KIMG = 2.0  # learning rate warm-up after resuming from a light state
@@ -77,14 +74,3 @@ def find_state(folder: Path, light: Path | None, settings: dict[str, Any]) -> di
     for key, (old, new) in changed.items():
         print(f"generator: {key} changed from {old} to {new}", flush=True)
     return state
-
-
-def networks_state(networks: dict[str, nn.Module]) -> dict[str, dict[str, torch.Tensor]]:
-    """The state dict of each named network."""
-    return {name: network.state_dict() for name, network in networks.items()}
-
-
-def save_complete(folder: Path, state: dict[str, Any]) -> Path:
-    """Write the complete state atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return save_state(folder, state)

@@ -13,7 +13,6 @@ the images, then through G. D's loss is differentiated with respect to D's weigh
 
 import copy
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,22 +30,23 @@ from editgan.generator.parallel import Ranks
 from editgan.generator.params import GeneratorParams
 from editgan.generator.pixel_discriminator import PixelDiscriminator
 from editgan.generator.projected_discriminator import STATISTICS_IMAGES, ProjectedDiscriminator, diffaugment
-from editgan.generator.state import WARMUP_KIMG, find_state, networks_state, save_complete, save_light
+from editgan.generator.state import WARMUP_KIMG, find_state, save_light
 from editgan.images import to_float
 from editgan.runtime.precision import autocast
 from editgan.training import (
     ADAM_BETAS,
-    FINAL_LR,
     STATE_FILE,
     Averages,
     batch_indices,
     check_finite,
+    cosine_decay,
     due,
     ema_beta,
     ema_update,
     generator_for,
     lazy_adam,
     sanitize_gradients,
+    save_state,
     seed_everything,
     set_lr,
 )
@@ -55,6 +55,7 @@ from editgan.weights import save_module
 if TYPE_CHECKING:
     from editgan.generator.snapshots import Recorder
 
+FINAL_LR = 0.1  # learning rates at the end of the decay, relative to the initial ones
 FINITE_STEP = 0.05  # step of the finite differences: std of the noise added to images in [-1, 1]
 PL_DECAY = 0.01  # update rate of the running mean of path lengths
 PL_BATCH_SHRINK = 2  # path lengths use 1 / PL_BATCH_SHRINK of the batch
@@ -153,8 +154,8 @@ def train(
     relativistic = params.loss == "relativistic"
     lazy = not relativistic  # StyleGAN2 uses a separate step for each regulariser
     optimizers = {
-        "g": lazy_adam([list(G.parameters())], params.pl_interval if params.pl_weight > 0 else None),
-        "d": lazy_adam([list(D.parameters())], params.r1_interval if lazy and params.r1_gamma > 0 else None),
+        "g": lazy_adam(G.parameters(), params.pl_interval if params.pl_weight > 0 else None),
+        "d": lazy_adam(D.parameters(), params.r1_interval if lazy and params.r1_gamma > 0 else None),
     }
     if P is not None:
         optimizers["p"] = torch.optim.Adam(P.heads.parameters(), lr=params.projected_lr, betas=ADAM_BETAS, fused=True)
@@ -177,7 +178,7 @@ def train(
     while cur_nimg < end:
         seed_everything(seed, "generator", "adversarial", cur_nimg)
         step, progress = cur_nimg // batch, cur_nimg / end
-        rate = cosine_decay(progress, params.lr_decay_from)
+        rate = relative_lr(progress, params.lr_decay_from)
         if warm_from is not None:
             rate *= min(1.0, (cur_nimg - warm_from + batch) / (WARMUP_KIMG * 1000))
         set_lr(optimizers["g"], params.g_lr * rate)
@@ -288,12 +289,13 @@ def train(
             recorder.tick(cur_nimg, line)
             if snapshot or due(cur_nimg, batch, params.state_kimg):
                 complete = {
-                    **networks_state(networks.named()), "cur_nimg": cur_nimg, "history": json.dumps(recorder.history),
-                    "settings": json.dumps(settings), "best": best, "warm_from": warm_from, "pl_mean": pl_mean.cpu(),
+                    **{name: network.state_dict() for name, network in networks.named().items()},
+                    "cur_nimg": cur_nimg, "history": json.dumps(recorder.history), "settings": json.dumps(settings),
+                    "best": best, "warm_from": warm_from, "pl_mean": pl_mean.cpu(),
                     "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
                     "augment_p": p, "augment_signs": signs, "precision": precision, "processes": ranks.world,
                 }  # fmt: skip
-                save_complete(folder, complete)
+                save_state(folder, complete)
                 if snapshot and light is not None:
                     save_light(light, complete)
     return networks
@@ -323,6 +325,6 @@ def decayed(progress: float, start: float) -> float:
     return max(0.0, (progress - start) / (1 - start)) if start < 1 else 0.0
 
 
-def cosine_decay(progress: float, start: float) -> float:
-    """Relative learning rate: 1 until `start`, then a half cosine down to FINAL_LR at progress 1."""
-    return FINAL_LR + (1 - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * decayed(progress, start)))
+def relative_lr(progress: float, start: float) -> float:
+    """1 until `start`, then a half cosine down to FINAL_LR at progress 1."""
+    return FINAL_LR + (1 - FINAL_LR) * cosine_decay(decayed(progress, start))
