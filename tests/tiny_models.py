@@ -26,6 +26,7 @@ def save_models(outputs: Path, names: Sequence[str], palette: np.ndarray) -> Non
     for head in E.heads:
         nn.init.normal_(head.linear.weight)  # zero at first, so that every picture would get the same latent
     save_encoder(outputs / "encoder" / "E.safetensors", E)
+    torch.manual_seed(3)  # with these weights every class occurs
     S = SegmentationEnsemble(feature_channels=G.feature_channels, num_classes=len(names), members=2, class_names=names)
     for weight in (S.weight1, S.weight2, S.weight3):
         nn.init.normal_(weight, std=0.5)
