@@ -48,7 +48,7 @@ def least_strengths(shares: Tensor, strengths: Sequence[float], wanted: float) -
     return torch.tensor(strengths, dtype=torch.float32)[enough.float().argmax(0)]
 
 
-def learned(run: Trained, head: int, *, shared_rows: bool, identity: float) -> Tensor:
+def learned(run: Trained, head: int, identity: float) -> Tensor:
     """What a validation head teaches of the smile, otherwise as in stage `editing`.  # [num_ws, w_dim]"""
     editor, smile, section = run.editor, run.edits[run.params.scoring.vector], run.params.editing.edit
     editor.set_latents(run.latents("val")[[head]])
@@ -56,7 +56,7 @@ def learned(run: Trained, head: int, *, shared_rows: bool, identity: float) -> T
     wanted = run.wanted(smile, before)
     found = editor.edit(
         wanted, edit_region(before, wanted, editor.S.class_ids(smile.region)), steps=section.steps, lr=section.lr,
-        weights=section.weights.model_copy(update={"identity": identity}), shared_rows=shared_rows,
+        weights=section.weights.model_copy(update={"identity": identity}),
     )  # fmt: skip
     return (found.w_plus - editor.w_plus)[0].cpu()
 
@@ -115,9 +115,7 @@ def main() -> None:
     header("", "heads", *("smiling, identity, leak x1e3",) * len(STRENGTHS))
     show("EditGAN", along(one.delta_w_plus))
     show("the encoder's guess as embedding", along(one.delta_w_plus, guess), editor.render(guess))
-    show("free rows, as in the paper", along(learned(run, learners[0], shared_rows=False, identity=0.0)))
-    delta = learned(run, learners[0], shared_rows=True, identity=IDENTITY)
-    show(f"identity loss of weight {IDENTITY:g}", along(delta))
+    show(f"identity loss of weight {IDENTITY:g}", along(learned(run, learners[0], IDENTITY)))
     for name, kept in ROWS.items():
         only = torch.zeros_like(one.delta_w_plus)
         only[kept] = one.delta_w_plus[kept]

@@ -36,7 +36,7 @@ BATCH = 50
 # What the renderer changes of a head to make an edit true; the rest stays as it is.
 TRUTHS = {
     "smile": dict(smile=1.0, teeth=0.9),
-    "smile_of_8": dict(smile=1.0, teeth=0.9),
+    "smile_mean": dict(smile=1.0, teeth=0.9),
     "open_mouth": dict(mouth_open=1.0),
     "closed_eyes": dict(blink=0.8),
     "raise_brows": dict(brow_raise=1.0),

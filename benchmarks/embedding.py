@@ -1,11 +1,11 @@
 """Reconstruction quality and cost of each embedding method, with the trained models.
 
     python benchmarks/embedding.py [--heads 100] [--tuned 10] [--rates 0.05 0.1] [--steps 0 10 30 100]
-        [--consistency 1] [--identity 4]
+        [--pulls 0 0.05 1] [--identity 4]
 
 The first row is the stored result of stage `encoder`, so `--split test --heads 400 --steps 0 --rates 0.05 --tuned 0`
 measures all test heads without embedding any. The reference is the encoder alone. After it come steps in W+ at each
-peak learning rate, an encoder-consistency term (released code) and an identity loss at the last rate, and pivotal
+peak learning rate, other weights of the pull to the encoder and an identity loss at the last rate, and pivotal
 tuning after the last steps without either. LPIPS-AlexNet and MobileFaceNet (identity) are not used in training. Tuning
 needs a copy of the generator for each head, so it uses fewer heads; the other methods are also listed for these heads.
 """
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=100)
     parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.1], help="peaks of the learning rate")
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 10, 30, 100], help="of optimisation, 0 first")
-    parser.add_argument("--consistency", type=float, default=1.0, help="weight of encoder consistency; 0: no such row")
+    parser.add_argument("--pulls", nargs="*", type=float, default=[0.0, 0.05, 1.0], help="weights of the pull")
     parser.add_argument("--identity", type=float, default=4.0, help="weight of the identity loss; 0: no such row")
     parser.add_argument("--tuned", type=int, default=10, help="heads for which the generator is tuned")
     options = parser.parse_args()
@@ -55,9 +55,8 @@ def main() -> None:
             if name not in made:
                 embed(name, steps=steps, lr=rate)
     w_plus, most, rate = editor.w_plus, options.steps[-1], options.rates[-1]
-    if most and options.consistency:
-        name = f"encoder, {most} steps at {rate:g}, encoder consistency {options.consistency:g}"
-        embed(name, steps=most, lr=rate, consistency_weight=options.consistency)
+    for pull in options.pulls if most else []:
+        embed(f"encoder, {most} steps at {rate:g}, pull {pull:g}", steps=most, lr=rate, pull=pull)
     if most and options.identity:
         name = f"encoder, {most} steps at {rate:g}, identity loss {options.identity:g}"
         embed(name, steps=most, lr=rate, identity_weight=options.identity)

@@ -52,9 +52,8 @@ def main() -> None:
             continue
         _, wanted, region = changed(run, name, learners, max(options.heads))
         learned = editor.edit(
-            wanted, region, steps=section.edit.steps, lr=section.edit.lr, weights=section.edit.weights,
-            shared_rows=section.shared_rows,
-        )  # fmt: skip
+            wanted, region, steps=section.edit.steps, lr=section.edit.lr, weights=section.edit.weights
+        )
         deltas = (learned.w_plus - editor.w_plus).cpu()  # [K, num_ws, w_dim]
         masks, wanted, region = changed(run, name, others, options.tried)
         kept = editor.render(editor.w_plus)

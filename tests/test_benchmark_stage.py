@@ -71,7 +71,7 @@ def context(tmp_path, monkeypatch):
     latents = {name: w_plus.clone() for name in EMBEDDED_SETS}
     save_tensors(outputs / "encoder" / "latents.safetensors", latents)
     vector = EditingVector("smile", tuple(NAMES[2:]), "val/00000", 0.3 * torch.randn(G.num_ws, G.w_dim))
-    for name in ("smile", "smile_of_8"):
+    for name in ("smile", "smile_mean"):
         save_vector(outputs / "editing" / "vectors" / f"{name}.safetensors", replace(vector, name=name))
     (outputs / "judges" / "quality.md").write_text("The judges are stand-ins.\n")
     (outputs / "data" / "recipe.json").write_text(json.dumps(RECIPE))
@@ -108,7 +108,7 @@ def context(tmp_path, monkeypatch):
         segmentation=SimpleNamespace(labelled_images=4),
         data=SimpleNamespace(source="heads"),
         scoring=ScoringParams(
-            recipe=1, vector="smile", plus_vector="smile_of_8", smiling_share=0.9, editgan=(0.5, 1), refined=(1,),
+            recipe=1, vector="smile", plus_vector="smile_mean", smiling_share=0.9, editgan=(0.5, 1), refined=(1,),
             editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1),
         ),
         benchmark=BenchmarkParams(grid_heads=3),

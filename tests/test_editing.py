@@ -240,17 +240,6 @@ def test_images_of_a_batch_are_edited_as_if_alone(networks):
         assert torch.allclose(alone.best.total, together.best.total[one], rtol=1e-9)
 
 
-def test_shared_rows_move_alike(networks):
-    masks, region = painted(2)
-    w_plus = latents(2)
-    moved = edit(*networks, w_plus, masks, region, weights=WEIGHTS, steps=20, shared_rows=True)
-    delta = moved.w_plus - w_plus
-    assert delta.abs().amax() > 0.01 and torch.allclose(delta, delta[:, :1].expand_as(delta), rtol=0, atol=1e-9)
-    assert (moved.best.total < moved.start.total).all()
-    free = edit(*networks, w_plus, masks, region, weights=WEIGHTS, steps=20).w_plus - w_plus
-    assert not torch.allclose(free, free[:, :1].expand_as(free), atol=1e-3)
-
-
 def test_optimisation_follows_the_mask_and_keeps_the_rest(networks):
     G, S, lpips = networks
     _, region = painted(3)

@@ -117,14 +117,16 @@ def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, asset
     assert hashes(run_stage(checkout, "segmentation")) == first
 
     out = run_stage(checkout, "editing")
-    assert sorted(path.name for path in (out / "vectors").iterdir()) == ["big_nose.safetensors", "smile.safetensors"]
-    vector = load_vector(out / "vectors" / "smile.safetensors")
+    names = {"big_nose", "big_nose_mean", "smile", "smile_mean"}
+    assert {path.stem for path in (out / "vectors").iterdir()} == names
+    assert load_vector(out / "vectors" / "smile.safetensors").source == "val/00000"
+    vector = load_vector(out / "vectors" / "smile_mean.safetensors")
     assert vector.region_classes == ("upper_lip", "lower_lip", "mouth_interior") and vector.scale == 1.0
     assert vector.source.startswith("val/00000, val/") and vector.target == "pool/00000"
     assert vector.delta_w_plus.shape == (8, 16)
     assert load_vector(out / "vectors" / "big_nose.safetensors").scale == 1.5
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics) == {"smile", "big_nose"}, "no vector for glasses that nobody wears"
+    assert set(metrics) == names, "no vector for glasses that nobody wears"
     assert "no_glasses: skipped" in capsys.readouterr().out
     assert metrics["smile"]["heads"] == 2 == len(vector.source.split(", "))
     for row in metrics.values():
@@ -136,7 +138,7 @@ def test_both_stages_leave_their_outputs_with_stable_bytes(checkout: Path, asset
 
 
 @pytest.mark.assets
-def test_a_vector_is_the_mean_of_what_its_heads_learned(checkout: Path, assets_dir: Path, monkeypatch):
+def test_one_vector_is_of_one_head_and_the_other_the_mean_of_all(checkout: Path, assets_dir: Path, monkeypatch):
     make_inputs(checkout, assets_dir)
     run_stage(checkout, "segmentation")
     learn = editing.edit
@@ -147,8 +149,10 @@ def test_a_vector_is_the_mean_of_what_its_heads_learned(checkout: Path, assets_d
         return replace(learn(G, S, lpips, w_plus, *masks, **options), w_plus=w_plus + moves)
 
     monkeypatch.setattr(editing, "edit", numbered)
-    vector = load_vector(run_stage(checkout, "editing") / "vectors" / "smile.safetensors")
-    torch.testing.assert_close(vector.delta_w_plus, torch.full((8, 16), 1.5))
+    folder = run_stage(checkout, "editing") / "vectors"
+    for name, expected in (("smile", 1.0), ("smile_mean", 1.5)):
+        vector = load_vector(folder / f"{name}.safetensors")
+        torch.testing.assert_close(vector.delta_w_plus, torch.full((8, 16), expected))
 
 
 def test_lessons_come_from_heads_that_show_the_parts_and_leave_others_to_try():

@@ -126,7 +126,7 @@ def test_tuning_brings_photos_nearer_and_is_left_behind_by_the_next_image(editor
 def test_edits_are_optimised_learned_and_used_again(editor, tmp_path):
     editor.set_image(photos(), steps=0)
     target, before = painted(editor), editor.segment()
-    edited = editor.edit(target, steps=30, shared_rows=False)
+    edited = editor.edit(target, steps=30)
     changed = before != target
     gained = (edited.masks == target)[changed].float().mean() - (before == target)[changed].float().mean()
     assert gained > 0.2 and all("nose" in parts for parts in edited.parts) and edited.region[changed].all()

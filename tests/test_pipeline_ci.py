@@ -154,7 +154,7 @@ def test_changed_editing_parameter_reruns_editing_and_what_measures_it_only(chec
     changed = re.sub(r"(?m)^(  edit:\n    steps:) \d+", r"\1 11", params.read_text())
     assert changed != params.read_text()
     params.write_text(changed)
-    vectors = [root / "outputs" / "editing" / "vectors" / f"{name}.safetensors" for name in ("smile", "smile_of_8")]
+    vectors = [root / "outputs" / "editing" / "vectors" / f"{name}.safetensors" for name in ("smile", "smile_mean")]
     before = [path.read_bytes() for path in vectors]
     again = run_pipeline(root)
     assert again.returncode == 0, again.stdout + again.stderr

@@ -23,7 +23,7 @@ from editgan.scoring.table import Column, Row, only, parse_table
 from editgan.weights import load_tensors, save_tensors
 
 VALUES = dict(
-    recipe=1, vector="smile", plus_vector="smile_of_8", smiling_share=0.9, editgan=(1,), refined=(1,),
+    recipe=1, vector="smile", plus_vector="smile_mean", smiling_share=0.9, editgan=(1,), refined=(1,),
     editgan_plus=(0.5,), interfacegan=(1,), localediting=(1,),
 )  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkey
 
 
 def load(context):  # noqa: F811
-    options = dict(vector="smile", plus="smile_of_8", batch=4, device=torch.device("cpu"))
+    options = dict(vector="smile", plus="smile_mean", batch=4, device=torch.device("cpu"))
     return load_methods(context.root / "outputs", **options)
 
 

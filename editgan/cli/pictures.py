@@ -125,9 +125,6 @@ def edit(
     out: Out = Path("edited"),
     name: Annotated[str, typer.Option(help="Save the edit as an editing vector with this name.")] = "",
     edit_steps: Annotated[int, typer.Option(min=1, help="Steps of optimisation towards the mask.")] = 100,
-    free_rows: Annotated[
-        bool, typer.Option("--free-rows", help="Optimise every row of W+ independently, as in the paper.")
-    ] = False,
     steps: Steps = 100,
     identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
@@ -155,7 +152,7 @@ def edit(
     )
     before = editor.segment()
     with progress("optimising") as advance:
-        edited = editor.edit(target, steps=edit_steps, shared_rows=not free_rows, progress=advance)
+        edited = editor.edit(target, steps=edit_steps, progress=advance)
     write_edit(editor, edited, taken, out, paste_back)
     for one, wanted, was, found, parts in zip(taken, target, before, edited.masks, edited.parts, strict=True):
         followed = (found == wanted)[was != wanted].float().mean()

@@ -125,7 +125,6 @@ class Edit(Section):
     region: tuple[str, ...] = Field(min_length=1)  # Q_edit: the parts that the edit may change
     mask: tuple[Operation, ...] = Field(min_length=1)  # applied in this order
     learn_from: tuple[str, ...] = ()  # rules that the attributes of the training examples must satisfy
-    heads: int | None = Field(None, ge=1)  # number of heads to learn from; null: `editing.heads` of the params
     adds: bool = False  # the edit adds parts, so the segmentation need not find them before the edit
     strength: float = 1.0  # default strength of the vector; 1 is the learned one
     rest: Literal["face", "any"] = "face"  # learn from neutral heads (no smile, lips closed, eyes open), or from any

@@ -1,7 +1,7 @@
 """Optimisation of latents towards edited masks, batched over images."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -81,15 +81,11 @@ def edit(
     *,
     weights: ObjectiveWeights = EDIT_WEIGHTS,
     steps: int = 100,
-    lr: float = 0.02,
-    shared_rows: bool = False,
+    lr: float = 0.05,
     identity: nn.Module | None = None,
     report: Report | None = None,
 ) -> Optimized:
     """Edit images by their masks: optimise W+, starting at each image's latent, towards its edited mask.
-
-    With `shared_rows` all rows of W+ share one delta [w_dim]. In the paper every row has its own. With a generator
-    trained for an hour, independent rows fool the segmentation: its output changes while the image hardly does.
 
     Args:
         w_plus: latents of the images  # [N, num_ws, w_dim]
@@ -109,11 +105,7 @@ def edit(
         region=region,
         identity=identity,
     )
-    options = dict(steps=steps, lr=lr, report=report)
-    if not shared_rows:
-        return optimize(objective, w_plus, **options)
-    moved = optimize(lambda delta: objective(w_plus + delta), torch.zeros_like(w_plus[:, :1]), **options)
-    return replace(moved, w_plus=w_plus + moved.w_plus)
+    return optimize(objective, w_plus, steps=steps, lr=lr, report=report)
 
 
 def edit_in_batches(

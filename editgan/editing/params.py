@@ -14,8 +14,9 @@ class ObjectiveWeights(Section):
     identity: float = Field(default=0.0, ge=0)  # 1 - cosine of dlib face features; 0: off
 
 
-# Editing: 15 * (10 LPIPS + 5 MSE) + CE, as in the released code. Refinement: 5 instead of 15, as in the supplement.
-EDIT_WEIGHTS = ObjectiveWeights(lpips=150, mse=75, ce=1)
+# 5 * (10 LPIPS + 5 MSE) + CE, in the supplement for refinement. Editing has 15 instead of 5 there; here 5 too, because
+# then more of a painted mask appears in the picture (docs/results/edits.md).
+EDIT_WEIGHTS = ObjectiveWeights(lpips=50, mse=25, ce=1)
 REFINE_WEIGHTS = ObjectiveWeights(lpips=50, mse=25, ce=1)
 
 
@@ -30,7 +31,6 @@ class OptimizationParams(Section):
 class EditingParams(Section):
     """How the vectors of `edits.yaml` are learned, tested and refined."""
 
-    heads: int = Field(ge=1)  # maximum number of heads over which a vector is averaged; the paper uses 1
-    shared_rows: bool  # true: all rows of W+ share one offset; false: independent rows as in the paper
+    heads: int = Field(ge=1)  # most heads over which the vectors NAME_mean are averaged
     edit: OptimizationParams  # learning a vector from an edited mask
     refine: OptimizationParams  # self-supervised refinement of an applied vector

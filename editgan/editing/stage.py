@@ -1,9 +1,9 @@
-"""Stage `editing`: learn each editing vector of `edits.yaml` on a few validation heads and test it on other heads.
+"""Stage `editing`: learn the editing vectors of `edits.yaml` on a few validation heads and test them on other heads.
 
 The edit is applied to the predicted mask of a head. If the edit needs a donor, it is one of the labelled heads, whose
 masks are available anyway; the masks of the training split are reserved for the judges. delta_w_plus is then optimised
-towards the edited mask, as for a mask painted by hand. The vector is the mean of the deltas over its heads, which
-averages out what is specific to one head (params: `heads`; the paper uses 1).
+towards the edited mask, as for a mask painted by hand. Vector NAME is the delta of one head, as in the paper. Vector
+NAME_mean is the mean of the deltas of several heads, which averages out what is specific to one head.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,14 @@ from editgan.weights import write_json
 
 PICTURE_ROWS = 2  # a head that the vector was learned from, and the first held-out head
 SEEN = 0.25  # a head is used if its parts have at least this share of their median area on the labelled heads
+MEAN = "_mean"  # suffix of the vector that is the mean over the heads
 PREVIEW_HEADS = 4  # maximum number of held-out validation heads to test each vector on
 PREVIEW_SCALES = (1.0, 2.0)  # strengths shown in the pictures, relative to the vector's default strength
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """The training data of one vector."""
+    """The training data of one edit."""
 
     name: str
     edit: Edit
@@ -53,7 +54,7 @@ class Lesson:
 
 
 def run(context: StageContext) -> None:
-    """Write vectors/EDIT.safetensors and pictures/EDIT.png for every edit, and metrics.json."""
+    """Write vectors/EDIT.safetensors, vectors/EDIT_mean.safetensors and pictures of both for every edit; metrics."""
     params, device, data = context.params.editing, context.device, context.input("data")
     G = load_generator(context.input("generator") / "G_ema.safetensors", device)
     S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
@@ -86,31 +87,33 @@ def run(context: StageContext) -> None:
     for index, lesson in enumerate(lessons):
         start = val[lesson.sources]  # [K, num_ws, w_dim]
         learned, region = learn(context, G, S, lpips, start, lesson, identity)
-        vector = EditingVector(
-            name=lesson.name,
-            region_classes=lesson.edit.region,
-            source=", ".join(f"val/{source:05d}" for source in lesson.sources),
-            delta_w_plus=(learned.w_plus - start).mean(0).cpu(),
-            scale=lesson.edit.strength,
-            target=lesson.origin,
-        )
-        save_vector(context.out / "vectors" / f"{lesson.name}.safetensors", vector)
-        heads = torch.tensor([lesson.sources[0], *lesson.others])
-        tried, columns = preview(G, S, lpips, val[heads], vector, params, identity, palette)
-        columns["target"][0] = colourize(torch.as_tensor(lesson.targets[:1]), palette)[0]
-        seen = predict_masks(G, S, apply_vector(start, vector, 1.0)).to(device)
-        followed = agreement(seen, torch.as_tensor(lesson.targets, device=device), region)
-        metrics[lesson.name] = learning_metrics(learned, vector, region) | {"followed_vector": followed} | tried
-        shown = {caption: images[:PICTURE_ROWS] for caption, images in columns.items()}
-        path = save_png(context.out / "pictures" / f"{lesson.name}.png", labelled_grid(shown))
-        context.run.log_image(path, f"edits/{lesson.name}.png")
+        deltas = (learned.w_plus - start).cpu()  # [K, num_ws, w_dim]
+        for name, count in ((lesson.name, 1), (f"{lesson.name}{MEAN}", len(deltas))):
+            vector = EditingVector(
+                name=name,
+                region_classes=lesson.edit.region,
+                source=", ".join(f"val/{source:05d}" for source in lesson.sources[:count]),
+                delta_w_plus=deltas[:count].mean(0),
+                scale=lesson.edit.strength,
+                target=lesson.origin,
+            )
+            save_vector(context.out / "vectors" / f"{name}.safetensors", vector)
+            heads = torch.tensor([lesson.sources[0], *lesson.others])
+            tried, columns = preview(G, S, lpips, val[heads], vector, params, identity, palette)
+            columns["target"][0] = colourize(torch.as_tensor(lesson.targets[:1]), palette)[0]
+            seen = predict_masks(G, S, apply_vector(start, vector, 1.0)).to(device)
+            followed = agreement(seen, torch.as_tensor(lesson.targets, device=device), region)
+            metrics[name] = learning_metrics(learned, vector, region) | {"followed_vector": followed} | tried
+            shown = {caption: images[:PICTURE_ROWS] for caption, images in columns.items()}
+            path = save_png(context.out / "pictures" / f"{name}.png", labelled_grid(shown))
+            context.run.log_image(path, f"edits/{name}.png")
+            row = metrics[name]
+            print(
+                f"{name}: learned from {vector.source}; region pixels with the target label: "
+                f"{row['followed_start']:.0%} before, {row['followed_best']:.0%} after optimising each head, "
+                f"{row['followed_vector']:.0%} with the vector"
+            )
         context.run.progress(index + 1, len(lessons), "edits", f"learned and tested {lesson.name}")
-        row = metrics[lesson.name]
-        print(
-            f"{lesson.name}: learned from {vector.source}; region pixels with the target label: "
-            f"{row['followed_start']:.0%} before, {row['followed_best']:.0%} after optimising each head, "
-            f"{row['followed_vector']:.0%} with the vector"
-        )
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({f"{name}/{key}": value for name, row in metrics.items() for key, value in row.items()})
 
@@ -129,7 +132,7 @@ def plan(
 ) -> list[Lesson]:
     """Choose the heads to learn each edit from, and compute their target masks.
 
-    Takes the first `heads` heads (or the edit's own number) that satisfy the edit's rules and on which S finds enough
+    Takes the first `heads` heads that satisfy the edit's rules and on which S finds enough
     pixels of the parts; if the edit adds parts, they are counted on the target mask. At most half of the suitable heads
     are used, so that the others remain for testing. If no head has enough pixels, as with networks trained for minutes,
     the head with the most is used. An edit that changes no mask is skipped with a message.
@@ -144,7 +147,7 @@ def plan(
         sizes = np.isin(donors, ids).sum(axis=(1, 2))  # [N]
         enough = SEEN * float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
         suited = suitable_heads(described, attributes)
-        wanted = min(described.heads or heads, max(1, len(suited) // 2))
+        wanted = min(heads, max(1, len(suited) // 2))
         options = dict(class_names=class_names, donors=donors, donor_attributes=donor_attributes, folder=folder)
         taken, best = [], None  # (pixels seen, head, target, origin of its parts)
         for head in suited:
@@ -199,7 +202,6 @@ def learn(
         weights=params.edit.weights,
         steps=params.edit.steps,
         lr=params.edit.lr,
-        shared_rows=params.shared_rows,
         identity=identity,
         report=report,
     )

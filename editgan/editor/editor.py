@@ -19,7 +19,7 @@ from editgan.editing.params import EDIT_WEIGHTS, REFINE_WEIGHTS, ObjectiveWeight
 from editgan.editing.refine import refine_edit
 from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
 from editgan.encoder.encoder import Encoder, load_encoder
-from editgan.encoder.inversion import invert
+from editgan.encoder.inversion import PULL, invert
 from editgan.encoder.tuning import tune_generator
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
@@ -139,8 +139,8 @@ class Editor:
         images: Tensor,
         *,
         steps: int = 100,
-        lr: float = 0.05,
-        consistency_weight: float = 0.0,
+        lr: float = 0.1,
+        pull: float = PULL,
         identity_weight: float = 0.0,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -149,8 +149,8 @@ class Editor:
         Args:
             images: uint8 [3, H, W] or [N, 3, H, W], H = W = G.img_resolution
             steps, lr: the defaults are those of stage `encoder`; more steps need a lower rate
-            consistency_weight: weight of the encoder-consistency term (`invert`)
-            identity_weight: weight of 1 - cosine of dlib's face features; best identity: 4 at a learning rate of 0.1
+            pull: weight of the distance to the encoder's estimate (`invert`)
+            identity_weight: weight of 1 - cosine of dlib's face features; best identity: 4
         Returns:
             the reconstructions  # uint8 [N, 3, H, W]
         Raises:
@@ -159,10 +159,10 @@ class Editor:
         side, given = self.G.img_resolution, (getattr(images, "dtype", None), *getattr(images, "shape", ()))
         if not isinstance(images, Tensor) or given[0] != torch.uint8 or given[-3:] != (3, side, side):
             raise UserError(f"got images {type(images).__name__} {given}; give a uint8 tensor [N, 3, {side}, {side}]")
-        _check_counts(steps=steps, identity_weight=identity_weight, consistency_weight=consistency_weight)
+        _check_counts(steps=steps, identity_weight=identity_weight, pull=pull)
         images = images.reshape(-1, 3, side, side)
         floats, trained = to_float(images).to(self.device), self._trained or self.G
-        options = dict(lr=lr, consistency_weight=consistency_weight, progress=progress)
+        options = dict(lr=lr, pull=pull, progress=progress)
         options |= dict(identity=self._identity(identity_weight), identity_weight=identity_weight)
         self.set_latents(invert(trained, self.E, self.lpips_vgg, floats, steps=steps, batch=BATCH, **options))
         self.photos = images.cpu()
@@ -222,9 +222,8 @@ class Editor:
         roi: Tensor | None = None,
         *,
         steps: int = 100,
-        lr: float = 0.02,
+        lr: float = 0.05,
         weights: ObjectiveWeights = EDIT_WEIGHTS,
-        shared_rows: bool = True,
         progress: Progress | None = None,
     ) -> Edited:
         """Optimise the latents until the segmentation matches edited masks (EditGAN 3.2).
@@ -232,8 +231,6 @@ class Editor:
         Args:
             masks: edited masks, labels  # [H, W] or [N, H, W]
             roi: bool region where the masks apply, same shape; None: changed pixels and their `painted_parts`
-            shared_rows: all rows of W+ share one offset; False: independent rows as in the paper, which fool the
-                segmentation of a generator that was trained for an hour
         Raises:
             UserError: masks of another size, with unknown labels, or without any change.
         """
@@ -272,7 +269,6 @@ class Editor:
             weights=weights,
             steps=steps,
             lr=lr,
-            shared_rows=shared_rows,
             identity=self._identity(weights.identity),
         )
         return self._edited(w_plus, parts, region)

@@ -13,6 +13,7 @@ from editgan.generator.generator import Generator
 
 WARMUP = 0.05  # share of the steps with linear warm-up of the learning rate
 RAMPDOWN = 0.25  # share of the steps with cosine ramp-down
+PULL = 0.2  # weight of the squared distance to the encoder's estimate; without it, edits of the latents are weaker
 
 
 def lr_at(step: int, steps: int, peak: float) -> float:
@@ -30,17 +31,18 @@ def invert(
     *,
     steps: int,
     batch: int = 16,
-    lr: float = 0.05,
-    consistency_weight: float = 0.0,
+    lr: float = 0.1,
+    pull: float = PULL,
     identity: nn.Module | None = None,
     identity_weight: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Embed images: start at E(x), minimise 10 LPIPS + 1 L2 over W+, keep the best iterate of each image.
+    """Embed images: start at E(x), minimise 10 LPIPS + 1 L2 + pull over W+, keep the best iterate of each image.
 
     Losses are summed over the batch and Adam works elementwise, so the result of an image does not depend on the
     batch (up to rounding). The noise maps are fixed. The paper uses 500 steps of Adam with Lookahead at a constant
-    rate; this is the released code's Adam with warm-up and ramp-down.
+    rate; this is the released code's Adam with warm-up and ramp-down. Its encoder consistency, the distance to
+    E(G(w_plus)), is replaced by the distance to E(x), which costs nothing.
 
     Args:
         G, E, lpips_vgg: frozen; lpips_vgg needs `features(x)` and `distance(fx, fy) -> [N]`.
@@ -48,7 +50,7 @@ def invert(
         steps: Adam updates; 0 returns the encoder's estimate
         batch: images at a time; affects speed and memory only
         lr: the peak rate
-        consistency_weight: of the released code's ||w_plus - stopgrad E(G(w_plus))||^2, there 1 (mean over entries)
+        pull: weight of ||w_plus - E(x)||^2, averaged over entries; keeps latents where edits work
         identity, identity_weight: features [N, D] of images in [-1, 1] for pSp's identity term, 1 - cosine (Richardson
             et al. 2021), and its weight relative to 10 LPIPS + 1 L2
         progress: called with (images done, total images) after each batch
@@ -66,10 +68,10 @@ def invert(
     for part in images.split(batch):
         part = part.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            w_plus = E(part)  # [N, num_ws, w_dim]
+            estimate = E(part)  # [N, num_ws, w_dim]
             target = lpips_vgg.features(part)
             person = identity(part) if identity_weight > 0 else None  # [N, D]
-        w_plus.requires_grad_()
+        w_plus = estimate.clone().requires_grad_()
         optimizer = torch.optim.Adam([w_plus], lr=lr)
         best_loss = part.new_full((len(part),), math.inf)  # [N]
         best_w_plus = w_plus.detach().clone()
@@ -78,10 +80,7 @@ def invert(
                 fakes = G.synthesis(w_plus, noise_mode="const")
                 lpips = lpips_vgg.distance(lpips_vgg.features(fakes), target)
                 losses = reconstruction_loss(lpips, l2_distance(fakes, part))  # [N]
-                if consistency_weight > 0:
-                    with torch.no_grad():
-                        seen = E(fakes)  # [N, num_ws, w_dim]
-                    losses = losses + consistency_weight * (w_plus - seen).square().mean((1, 2))
+                losses = losses + pull * (w_plus - estimate).square().mean((1, 2))
                 if identity_weight > 0:
                     losses = losses + identity_weight * (1 - F.cosine_similarity(identity(fakes), person))
             better = losses.detach() < best_loss  # [N]; False for NaN: a diverged image keeps its best iterate
