@@ -1,50 +1,64 @@
-"""Quality of every editing vector on test heads: does the mask follow, leak, identity, KID, distance to the truth.
+"""Every editing vector against a linear direction, and the three modes of editing, on test heads.
 
-    python benchmarks/edits.py [--heads 200] [--refined 0] [--optimised 0] [--only smile ...] [--steps 0 10 30 60]
+    python benchmarks/edits.py [--heads 100] [--refined 50] [--optimised 20] [--samples 10000] [--only smile ...]
         [--strips strips.png]
 
-Each head's target mask is made from the mask predicted on its reconstruction, as when the vector was learned; all
-comparisons are with the reconstruction, LPIPS-Alex outside the region. "+30" refines the first `--refined` heads; "100
-steps" optimises the first `--optimised` ones towards their own masks, without the vector. The truth is the same head
-rendered with the full edit. Other side: for one-sided edits, the mean change within the edited part and within the same
-part of the other side, in grey levels. `--steps` compares numbers of refinement steps for the first edit.
+An edit asks for a change of one measure of a part: its area, its width, or its height above the eyes (`MEASURES`). It
+succeeds on a head if the edited picture has at least half of the change that the head's target mask asks for. The judge
+is the parser of stage `maskgan`, a network of pictures that is trained on 20,000 rendered masks and takes no part in
+editing. Heads whose mask asks for less than a pixel are left out.
+
+Leak is LPIPS-Alex to the reconstruction outside the edited region. The first table interpolates it at the strength at
+which 80 % of the heads succeed, so that no method wins by doing little. The direction is InterFaceGAN's: a linear
+support vector machine in W separates the samples with the most and the least of the measure, as the parser reads it.
+
+The second table compares the modes: the mean vector at that strength, the same with 30 steps of refinement, and 100
+steps of optimisation from scratch towards each head's own target mask, without a vector.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from measuring import Trained, followed, header, leak, row, trained_command_line
-from scipy.stats import spearmanr
+from measuring import Trained, header, row, trained_command_line
 from torch import Tensor
 
-from editgan.config import Params
-from editgan.data.mesh import load_head_mesh
-from editgan.data.render import render
-from editgan.data.splits import sample_head
 from editgan.editing.edits import Edit, fits
-from editgan.editing.masks import edit_region
+from editgan.editing.masks import EYES, MOUTH, edit_region, is_part
+from editgan.editing.stage import MEAN
 from editgan.editor.editor import Editor
 from editgan.images import colourize, labelled_grid, save_png, to_float
-from editgan.judges.quality import measure
-from editgan.metrics import kernel_distance
+from editgan.methods.interfacegan.direction import find_boundary
+from editgan.methods.maskgan.losses import Parser, predict
+from editgan.methods.smile import sample_latents
+from editgan.training import generator_for
+from editgan.weights import load_module
 
-SCALES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+VECTOR_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+DIRECTION_STRENGTHS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)  # in units of W
+STRIP = (-2.0, -1.0, 1.0, 2.0)
+WANTED = 0.8  # share of heads at which leaks are compared
+HALF = 0.5  # share of the asked change that counts as success
 BATCH = 50
-# What the renderer changes of a head to make an edit true; the rest stays as it is.
-TRUTHS = {
-    "smile": dict(smile=1.0, teeth=0.9),
-    "smile_mean": dict(smile=1.0, teeth=0.9),
-    "open_mouth": dict(mouth_open=1.0),
-    "closed_eyes": dict(blink=0.8),
-    "raise_brows": dict(brow_raise=1.0),
-    "frown": dict(frown=1.0),
-    "long_hair": dict(hair_style="long"),
-    "no_beard": dict(beard="none"),
-    "beard": dict(beard="full"),
-    "no_glasses": dict(glasses="none"),
+BROWS = ("left_brow", "right_brow")
+BODY = ("background", "clothing", "neck")  # not part of the head
+MEASURES = {  # edit -> (what changes, of which parts)
+    "smile": ("width", MOUTH),
+    "frown": ("height", BROWS),
+    "open_mouth": ("area", ("mouth_interior",)),
+    "closed_eyes": ("area", EYES),
+    "wide_eyes": ("area", EYES),
+    "raise_brows": ("height", BROWS),
+    "raise_left_brow": ("height", ("left_brow",)),
+    "big_nose": ("area", ("nose",)),
+    "wide_face": ("area", ("skin",)),
+    "long_hair": ("area", ("hair",)),
+    "beard": ("area", ("facial_hair",)),
+    "no_beard": ("area", ("facial_hair",)),
+    "no_glasses": ("area", ("glasses",)),
+    "fuller_lips": ("area", MOUTH),
+    "narrow_mouth": ("width", MOUTH),
 }
 
 
@@ -80,139 +94,162 @@ def fitting_heads(run: Trained, edit: Edit, w_plus: Tensor, attributes: list[dic
     return Heads(heads.tolist(), w_plus[heads], before, target, region)
 
 
-def true_heads(name: str, heads: list[int], params: Params) -> tuple[Tensor, Tensor]:
-    """Test heads as the renderer makes them with the edit in full: pictures [N, 3, H, W], masks [N, H, W]."""
-    mesh, change, made = load_head_mesh(), TRUTHS[name], []
-    for index in heads:
-        head = sample_head(mesh, "test", index, seed=params.seed, few_shot=params.data.few_shot)
-        known = {key for key in change if hasattr(head.expression, key)}
-        expression = replace(head.expression, **{key: change[key] for key in known})
-        who = replace(head.who, **{key: value for key, value in change.items() if key not in known})
-        sizes = dict(resolution=params.resolution, supersample=params.data.supersample)
-        made.append(render(mesh, who, expression, head.view, **sizes))
-    pictures, masks = (torch.as_tensor(np.stack(each)) for each in zip(*made, strict=True))
-    return pictures.permute(0, 3, 1, 2), masks
+def centre_y(part: Tensor) -> Tensor:
+    """Mean row of the pixels of a part, NaN without any: bool [N, H, W] -> [N]"""
+    rows = torch.arange(part.shape[1], dtype=torch.float64)[:, None]
+    return (part * rows).sum((1, 2)) / part.sum((1, 2))
 
 
-def parts_iou(masks: Tensor, truth: Tensor, labels: Iterable[int]) -> float:
-    """IoU with the truth, mean over those of the parts that either shows; labels [N, H, W]."""
-    found = []
-    for label in labels:
-        both, any_of = (masks == label) & (truth == label), (masks == label) | (truth == label)
-        if any_of.any():
-            found.append(float(both.sum() / any_of.sum()))
-    return sum(found) / max(len(found), 1)
+def measured(kind: str, masks: Tensor, parts: Sequence[str], names: Sequence[str]) -> Tensor:
+    """The area (pixels), width (columns) or height above the eyes (rows) of parts in masks [N, H, W].  # [N]"""
+    part, eyes = (is_part(masks, [names.index(name) for name in which]) for which in (parts, EYES))
+    if kind == "area":
+        return part.sum((1, 2)).double()
+    if kind == "width":
+        return part.any(1).sum(1).double()
+    return centre_y(eyes) - centre_y(part)
 
 
-def other_side(part: str) -> str:
-    """The same part of the other side; itself where there are no two."""
-    side, _, rest = part.partition("_")
-    return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, part)
+class Judged:
+    """The heads of one edit, and what a way of editing reaches on them."""
+
+    def __init__(self, run: Trained, parser: Parser, lpips: torch.nn.Module, name: str, heads: Heads) -> None:
+        self.run, self.parser, self.lpips, self.heads = run, parser, lpips, heads
+        self.kind, self.parts = MEASURES[name]
+        self.kept = run.editor.render(heads.w_plus)
+        self.asked = self.of(heads.target) - self.of(heads.before)  # [N]
+        self.start = self.of(predict(parser, self.kept))  # [N]
+        self.counts = self.asked.abs() >= 1  # [N]; False for NaN
+
+    def of(self, masks: Tensor) -> Tensor:
+        return measured(self.kind, masks, self.parts, self.run.editor.class_names)
+
+    def __call__(self, images: Tensor) -> tuple[float, float]:
+        """Share of the first n heads that succeed, and their mean leak; edited pictures, uint8 [n, 3, H, W]."""
+        n = len(images)
+        reached = (self.of(predict(self.parser, images)) - self.start[:n]) / self.asked[:n]  # [n]
+        success = (reached >= HALF)[self.counts[:n]].double().mean().item()
+        return success, lpips_outside(self.lpips, images, self.kept[:n], self.heads.region[:n])[
+            self.counts[:n]
+        ].mean().item()
 
 
 @torch.no_grad()
-def lpips_outside(network: torch.nn.Module, images: Tensor, kept: Tensor, region: Tensor) -> float:
-    """LPIPS-Alex of two stacks, uint8 [N, 3, H, W], with the region blackened in both."""
+def lpips_outside(network: torch.nn.Module, images: Tensor, kept: Tensor, region: Tensor) -> Tensor:
+    """LPIPS-Alex of two stacks, uint8 [N, 3, H, W], with the region grey in both.  # [N]"""
     parts = zip(images.split(BATCH), kept.split(BATCH), (~region)[:, None].split(BATCH), strict=True)
-    return torch.cat([network(to_float(x) * outside, to_float(y) * outside) for x, y, outside in parts]).mean().item()
+    return torch.cat([network(to_float(x) * outside, to_float(y) * outside) for x, y, outside in parts])
 
 
-def strip(editor: Editor, name: str, heads: Heads) -> dict[str, Tensor]:
-    """One row of a picture: a head and its wanted mask, the vector, refined, optimised.  # uint8 [1, 3, H, W] each"""
+def at_success(results: list[tuple[float, float]], strengths: Sequence[float]) -> tuple[float, float] | None:
+    """Strength and leak at which `WANTED` of the heads succeed, interpolated linearly; None if no strength does.
+
+    results: (success, leak) at each of the rising strengths
+    """
+    earlier = (0.0, 0.0, 0.0)
+    for (success, leak), strength in zip(results, strengths, strict=True):
+        if success >= WANTED:
+            share = (WANTED - earlier[0]) / (success - earlier[0])
+            return earlier[2] + share * (strength - earlier[2]), earlier[1] + share * (leak - earlier[1])
+        earlier = (success, leak, strength)
+    return None
+
+
+def directions(run: Trained, parser: Parser, samples: int) -> dict[tuple, Tensor]:
+    """InterFaceGAN's unit normal towards more of each measure, relative to the size of the head.  # [w_dim] each"""
+    editor, names, masks = run.editor, run.editor.class_names, []
+    latents = sample_latents(editor.G, samples, generator_for(run.params.seed, "benchmarks", "edits"), batch=BATCH)
+    for part in latents.split(BATCH):
+        masks.append(predict(parser, editor.render(part)))
+    masks, w = torch.cat(masks), latents[:, 0].cpu()
+    size = measured("area", masks, [name for name in names if name not in BODY], names).clamp(min=1)  # [S]
+    found = {}
+    for kind, parts in sorted(set(MEASURES.values())):
+        scores = measured(kind, masks, parts, names) / (size if kind == "area" else size.sqrt())
+        known = scores.isfinite()
+        generator = generator_for(run.params.seed, "benchmarks", "edits", kind, *parts)
+        found[kind, parts] = find_boundary(w[known], scores[known], generator=generator).normal
+    return found
+
+
+def cells_of(found: tuple[float, float] | None, results: list[tuple[float, float]], at: str = "{:.2f}") -> list[str]:
+    """Strength and leak at `WANTED`, or the most heads that succeed at any strength."""
+    if found is None:
+        return [f"at most {max(success for success, _ in results):.0%}", "-"]
+    return [at.format(found[0]), f"{1000 * found[1]:.1f}"]
+
+
+def strip(editor: Editor, name: str, heads: Heads, strength: float) -> dict[str, Tensor]:
+    """One row of the picture: the first head that an edit fits.  # uint8 [1, 3, H, W] each"""
     editor.set_latents(heads.w_plus[:1])
-    columns = {"embedded": editor.render(editor.w_plus), "mask": colourize(editor.segment(), editor.palette)}
-    columns["wanted"] = colourize(heads.target[:1], editor.palette)
-    columns |= {f"vector x{scale:g}": editor.apply({name: scale}).images for scale in (-1.0, 1.0, 1.5, 2.0)}
-    refined, optimised = editor.apply({name: 2.0}, refine=30), editor.edit(heads.target[:1])
-    columns |= {"x2, refined": refined.images, "its mask": colourize(refined.masks, editor.palette)}
-    return columns | {"optimised": optimised.images, "its mask ": colourize(optimised.masks, editor.palette)}
-
-
-def refinement_table(
-    run: Trained, lpips: torch.nn.Module, name: str, heads: Heads, count: int, steps: list[int]
-) -> None:
-    """What so many steps of refinement change of an edit at strength 1 of the first `count` heads."""
-    before, target, region = heads.before[:count], heads.target[:count], heads.region[:count]
-    run.editor.set_latents(heads.w_plus[:count])
-    kept = run.editor.render(run.editor.w_plus)
-    header(f"{name}, steps", "heads", "followed", "leak x1e3", "LPIPS-Alex", "identity")
-    for number in steps:
-        edited = run.editor.apply({name: 1.0}, refine=number)
-        images, share = edited.images, followed(edited.masks, before, target).mean()
-        cells = f"{share:.0%}", f"{leak(images, kept, region):.2f}", f"{lpips_outside(lpips, images, kept, region):.3f}"
-        row(number, len(before), *cells, f"{run.identity(images, kept):.3f}")
+    columns = {f"x{scale:g}": editor.apply({f"{name}{MEAN}": scale}).images for scale in STRIP[:2]}
+    columns |= {"embedded": editor.render(editor.w_plus), "mask": colourize(editor.segment(), editor.palette)}
+    columns |= {f"x{scale:g}": editor.apply({f"{name}{MEAN}": scale}).images for scale in STRIP[2:]}
+    columns["+30"] = editor.apply({f"{name}{MEAN}": strength}, refine=30).images
+    optimised = editor.edit(heads.target[:1])
+    columns["target"] = colourize(heads.target[:1], editor.palette)
+    return columns | {"100 steps": optimised.images, "its mask": colourize(optimised.masks, editor.palette)}
 
 
 def main() -> None:
     parser = trained_command_line(__doc__)
-    parser.add_argument("--heads", type=int, default=200, help="test heads of each edit at most, two or more")
-    parser.add_argument("--refined", type=int, default=0, help="of these, so many are refined, too")
-    parser.add_argument("--optimised", type=int, default=0, help="of these, so many are optimised, too")
-    parser.add_argument("--only", nargs="+", metavar="EDIT", help="these edits only")
-    parser.add_argument("--steps", nargs="+", type=int, default=[], help="of refinement, compared for the first edit")
+    parser.add_argument("--heads", type=int, default=100, help="test heads of each edit at most")
+    parser.add_argument("--refined", type=int, default=50, help="of these, so many are refined, too")
+    parser.add_argument("--optimised", type=int, default=20, help="of these, so many are optimised, too")
+    parser.add_argument("--samples", type=int, default=10000, help="for the linear directions")
+    parser.add_argument("--only", nargs="+", metavar="EDIT", default=list(MEASURES), help="these edits only")
     parser.add_argument("--strips", type=Path, help="write a picture with a row an edit")
     options = parser.parse_args()
     run = Trained(options)
-    editor, lpips, features = run.editor, run.network("lpips_alex"), run.network("efflite0")
-    reference = measure(features, run.images("reference"), device=run.device)
-    w_plus, attributes, strips, first = run.latents("test"), run.attributes("test"), [], None
-    columns = ["edit", "heads", *(f"followed at {scale:g}" for scale in SCALES), "monotone", "leak x1e3", "LPIPS-Alex"]
-    columns += ["identity", "heads +30", "followed", "leak x1e3", "heads, 100 steps", "followed", "leak x1e3"]
-    columns += [f"KID_efflite0 x1e3 at {scale:g}" for scale in SCALES]
-    columns += ["IoU with the truth at 0, 1, 2", "LPIPS-Alex to the truth at 0, 1, 2", "change at 2: own, other side"]
-    header(*columns)
-    for name, edit in run.edits.items():
-        if name not in editor.vectors or (options.only and name not in options.only):
-            continue
-        heads = fitting_heads(run, edit, w_plus, attributes, options.heads)
+    editor, lpips = run.editor, run.network("lpips_alex")
+    reader = load_module(run.outputs / "maskgan" / "parser.safetensors", Parser).to(run.device)
+    normals = directions(run, reader, options.samples)
+    w_plus, attributes, modes, strips = run.latents("test"), run.attributes("test"), [], []
+    methods = ("vector of one head", "mean of eight", "linear direction")
+    header("edit", "heads", *(f"{method}: {what}" for method in methods for what in ("strength", "leak x1e3")), "ratio")
+    for name in options.only:
+        heads = fitting_heads(run, run.edits[name], w_plus, attributes, options.heads)
         if heads is None:
             continue
-        first = first or (name, heads)
-        kept, before, target, region = editor.render(heads.w_plus), heads.before, heads.target, heads.region
-        parts = editor.S.class_ids(edit.region)
-        edited = {scale: editor.apply({name: scale}) for scale in SCALES}
-        shares = torch.stack([followed(each.masks, before, target) for each in edited.values()])  # [S, N]
-        cells = [name, len(before), *(f"{share:.0%}" for share in shares.mean(1))]
-        cells.append(f"{np.nanmean([spearmanr(SCALES, of_head).statistic for of_head in shares.T]):.2f}")
-        images = edited[1.0].images
-        cells += [f"{leak(images, kept, region):.2f}", f"{lpips_outside(lpips, images, kept, region):.3f}"]
-        cells.append(f"{run.identity(images, kept):.3f}")
-        for most, optimise in ((options.refined, False), (options.optimised, True)):
-            count = min(most, len(before))
-            if not count:
-                cells += ["0", "-", "-"]
-                continue
+        judged = Judged(run, reader, lpips, name, heads)
+        normal = normals[MEASURES[name]] * judged.asked[judged.counts].mean().sign()
+
+        def along(delta: Tensor, strengths: Sequence[float], heads=heads, judged=judged) -> list[tuple[float, float]]:
+            return [judged(editor.render(heads.w_plus + (strength * delta).float())) for strength in strengths]
+
+        cells, found = [name, int(judged.counts.sum())], []
+        for vector in (name, f"{name}{MEAN}"):
+            results = along(editor.vectors[vector].delta_w_plus, VECTOR_STRENGTHS)
+            found.append(at_success(results, VECTOR_STRENGTHS))
+            cells += cells_of(found[-1], results)
+        results = along(normal, DIRECTION_STRENGTHS)
+        found.append(at_success(results, DIRECTION_STRENGTHS))
+        cells += cells_of(found[-1], results, "{:.1f}")
+        row(*cells, f"{found[1][1] / found[2][1]:.2f}" if found[1] and found[2] else "-")
+
+        strength = found[1][0] if found[1] else VECTOR_STRENGTHS[-1]
+        editor.set_latents(heads.w_plus)
+        ways: list[tuple[int, Callable[[], Tensor]]] = [
+            (len(heads.numbers), lambda s=strength, n=name: editor.apply({f"{n}{MEAN}": s}).images),
+            (options.refined, lambda s=strength, n=name: editor.apply({f"{n}{MEAN}": s}, refine=30).images),
+            (options.optimised, lambda heads=heads: editor.edit(heads.target[: options.optimised]).images),
+        ]
+        of_modes = [name, f"{strength:.2f}"]
+        for count, way in ways:
             editor.set_latents(heads.w_plus[:count])
-            after = editor.edit(target[:count]) if optimise else editor.apply({name: 1.0}, refine=30)
-            share = followed(after.masks, before[:count], target[:count]).mean()
-            cells += [count, f"{share:.0%}", f"{leak(after.images, kept[:count], region[:count]):.2f}"]
-        for each in edited.values():
-            kid = kernel_distance(measure(features, each.images, device=run.device), reference)
-            cells.append(f"{1000 * kid:.1f}")
-        if name in TRUTHS:
-            pictures, masks = true_heads(name, heads.numbers, run.params)
-            three = [edited[scale] for scale in (0.0, 1.0, 2.0)]
-            nothing = torch.zeros_like(region)
-            cells.append(", ".join(f"{parts_iou(each.masks, masks, parts):.3f}" for each in three))
-            cells.append(", ".join(f"{lpips_outside(lpips, each.images, pictures, nothing):.3f}" for each in three))
-        else:
-            cells += ["-", "-"]
-        other = other_side(edit.region[0])
-        if other in edit.region:
-            cells.append("-")
-        else:
-            change = (edited[2.0].images.float() - kept.float()).abs().mean(1)  # [N, H, W]
-            sides = editor.S.class_ids([edit.region[0], other])
-            cells.append(", ".join(f"{change[before == side].mean():.1f}" for side in sides))
-        row(*cells)
+            success, leak = judged(way())
+            of_modes += [min(count, len(heads.numbers)), f"{success:.0%}", f"{1000 * leak:.1f}"]
+        modes.append(of_modes)
         if options.strips:
-            strips.append((name, strip(editor, name, heads)))
-    if options.steps and first:
-        name, heads = first
-        refinement_table(run, lpips, name, heads, options.refined or options.heads, options.steps)
+            strips.append((name, strip(editor, name, heads, strength)))
+    print()
+    columns = ("heads", "success", "leak x1e3")
+    header("edit", "strength", *(f"{way}: {what}" for way in ("vector", "+30", "100 steps") for what in columns))
+    for cells in modes:
+        row(*cells)
     if strips:
         columns = {caption: torch.cat([images[caption] for _, images in strips]) for caption in strips[0][1]}
-        path = save_png(options.strips, labelled_grid(columns, scale=1))
+        path = save_png(options.strips, labelled_grid(columns, scale=2))
         print(f"\n{path}, from the top: {', '.join(name for name, _ in strips)}")
 
 

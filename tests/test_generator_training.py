@@ -36,7 +36,7 @@ def test_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path, monkeypatch, reci
     for name, network in whole.named().items():
         assert tensors_equal(network.state_dict(), again.named()[name].state_dict()), name
     first, second = tmp_path / "unbroken", tmp_path / "broken"
-    for name in ("out/stats.jsonl", f"work/{BEST_FILE}", "out/snapshots/fakes000000.png"):
+    for name in ("out/stats.jsonl", f"work/{BEST_FILE}", "work/snapshots/fakes000000.png"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     lines = [json.loads(line) for line in (first / "out" / "stats.jsonl").read_text().splitlines()]
     assert [line["kimg"] for line in lines] == [0.016 * k for k in range(1, 7)]
@@ -197,6 +197,7 @@ def test_training_killed_by_signal_9_twice_ends_as_the_unbroken_one(tmp_path):
         ({"batch": 6, "mbstd_group": 4}, "batch 6 must be a multiple of mbstd_group 4"),
         ({"state_kimg": 0.012}, "state_kimg 0.012 must be a multiple of status_kimg"),
         ({"start_from": "x"}, "set both start_from"),
+        ({"ada_target": 0.6, "loss": "relativistic"}, "needs loss logistic"),
         ({"start_from": "x", "start_from_sha256": "abc"}, "start_from_sha256"),
         ({"r1_gama": 1.0}, "r1_gama"),
     ],

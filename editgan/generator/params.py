@@ -57,6 +57,11 @@ class GeneratorParams(Section):
             ratio = getattr(self, name) / self.status_kimg
             if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
                 raise ValueError(f"{name} {getattr(self, name)} must be a multiple of status_kimg {self.status_kimg}")
+        if self.ada_target is not None and self.loss == "relativistic":
+            raise ValueError(
+                f"ada_target {self.ada_target} needs loss logistic: the relativistic loss compares real and generated"
+                " images, so the sign of D on real images says nothing; set ada_target to null"
+            )
         if (self.start_from is None) is not (self.start_from_sha256 is None):
             raise ValueError(
                 "set both start_from and start_from_sha256, or neither; `sha256sum G_ema.safetensors` prints the hash"

@@ -16,6 +16,7 @@ from editgan.weights import write_bytes
 
 GRID_COLUMNS, GRID_ROWS = 10, 4
 FORWARD_BATCH = 50
+KEPT = 8  # grids that become outputs; MLflow has all
 KID_SUBSET = 1000  # maximum images per side of a KID subset; with more images, KID averages KID_SUBSETS random subsets
 KID_SUBSETS = 100
 NEIGHBOURS = 3  # k of precision and recall
@@ -34,7 +35,7 @@ def pooled_features(network: nn.Module, images: Tensor, device: torch.device) ->
 
 
 class Recorder:
-    """Writes pictures and statistics to the folder of the training state, to the stage's outputs and to MLflow.
+    """Writes pictures to the folder of the training state, statistics to the stage's outputs, and both to MLflow.
 
     `history` is the content of stats.jsonl. It is part of the training state, so a resumed run writes the same file as
     an uninterrupted one.
@@ -56,11 +57,8 @@ class Recorder:
         self.lpips_vgg, self.seed, self.device = lpips_vgg, seed, device
         self.kid_images = min(kid_images, len(reals))
         self.history: list[dict[str, float]] = []
-        self.pictures = (work / "snapshots", out / "snapshots")
-        for folder in self.pictures:
-            folder.mkdir(parents=True, exist_ok=True)
-        for picture in self.pictures[0].glob("*.png"):
-            shutil.copyfile(picture, self.pictures[1] / picture.name)
+        self.pictures = work / "snapshots"
+        self.pictures.mkdir(parents=True, exist_ok=True)
         self._real_features = pooled_features(lpips_vgg, reals[: self.kid_images], device)
         self._picture("reals", reals[: GRID_COLUMNS * GRID_ROWS])
         self._write_history()
@@ -102,10 +100,15 @@ class Recorder:
         self._picture(name, sample_images(generator, z, self.device))
 
     def _picture(self, name: str, images: Tensor) -> None:
-        picture = image_grid(images, GRID_COLUMNS)
-        for folder in self.pictures:
-            save_png(folder / f"{name}.png", picture)
-        self.run.log_image(picture, name)
+        path = save_png(self.pictures / f"{name}.png", image_grid(images, GRID_COLUMNS))
+        self.run.log_image(path, name)
+
+    def keep_pictures(self) -> None:
+        """Copy the real images and at most `KEPT` grids, evenly spaced and with the last one, to the stage's outputs."""
+        grids = sorted(self.pictures.glob("fakes0*.png"))[::-1]
+        (self.out / "snapshots").mkdir(parents=True, exist_ok=True)
+        for picture in (*grids[:: -(-len(grids) // KEPT)], self.pictures / "reals.png"):
+            shutil.copyfile(picture, self.out / "snapshots" / picture.name)
 
     def _write_history(self) -> None:
         text = "".join(json.dumps(line) + "\n" for line in self.history)

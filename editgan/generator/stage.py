@@ -56,6 +56,7 @@ def run(context: StageContext) -> None:
         world=world,
         device=context.device,
     )
+    recorder.keep_pictures()
     for name, rows in curves(recorder.history).items():
         write_json(context.out / "curves" / f"{name}.json", rows)
     best = load_generator(folder / BEST_FILE)

@@ -74,7 +74,7 @@ def load_heads(data: Path) -> SmileHeads:
 
 
 def sample_latents(G: Generator, count: int, generator: torch.Generator, *, batch: int) -> Tensor:
-    """Latents of random z, truncated like those that E learned from, on G's device.  # [N, num_ws, w_dim]"""
+    """Latents of random z, truncated as in the released code, on G's device.  # [N, num_ws, w_dim]"""
     z, device = torch.randn(count, G.z_dim, generator=generator), G.w_avg.device
     with torch.no_grad():
         return torch.cat([G.mapping(part.to(device), truncation_psi=TRUNCATION_PSI) for part in z.split(batch)])
