@@ -104,7 +104,7 @@ class Recorder:
         self.run.log_image(path, name)
 
     def keep_pictures(self) -> None:
-        """Copy the real images and at most `KEPT` grids, evenly spaced and with the last one, to the stage's outputs."""
+        """Copy the real images and at most `KEPT` grids, evenly spaced, the last among them, to the outputs."""
         grids = sorted(self.pictures.glob("fakes0*.png"))[::-1]
         (self.out / "snapshots").mkdir(parents=True, exist_ok=True)
         for picture in (*grids[:: -(-len(grids) // KEPT)], self.pictures / "reals.png"):
