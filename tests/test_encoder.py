@@ -189,10 +189,11 @@ def test_training_lowers_each_term(tmp_path, term):
         pictures = G.synthesis(G.mapping(torch.randn(16, 16, generator=torch.Generator().manual_seed(2))))
     images = to_uint8(pictures)
     weights = {f"{name.upper()}_WEIGHT": 10.0 * (name == term) for name in ("latent", "l2", "lpips")}
+    weights["SAMPLE_L2_WEIGHT"] = weights["L2_WEIGHT"]
     changes = dict(lr=0.02, kimg=0.24, warmup_kimg=0.0, intervals=EVERY_80)
     _, rows = train(tmp_path, images, G, **changes, **weights)
     assert rows[-1]["seen"] == 240
-    for kind in ("sample",) if term == "latent" else ("sample", "real"):
+    for kind in {"latent": ("sample",), "l2": ("sample", "real"), "lpips": ("real",)}[term]:
         assert rows[-1][f"{kind}_{term}"] < 0.9 * rows[0][f"{kind}_{term}"]
 
 
