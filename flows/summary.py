@@ -22,7 +22,7 @@ COLUMNS = {Column("smiling", "judge"): ("% smiling, judge", 1, 1),
 SHOWN = {"grid.png": "the first test heads, edited by every method", "curves.png": "smiles against identity",
          "report.html": "everything on one page"}  # fmt: skip
 NEXT = """\
-- `. .venv/bin/activate`, then `editgan sample --count 8` and `editgan apply edited/seed00000.png --edit smile=2`
+- `. .venv/bin/activate`, then `editgan sample --count 8` and `editgan apply edited/seed00000.png --edit smile=1`
 - change `params.yaml` and run this again: only what depends on the change runs"""
 
 
