@@ -157,6 +157,8 @@ def edit(
     for one, wanted, was, found, parts in zip(taken, target, before, edited.masks, edited.parts, strict=True):
         followed = (found == wanted)[was != wanted].float().mean()
         painted = f"{followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(parts)}"
+        if followed < TOOK:
+            painted += "; the edit did not take: this generator can hardly make what is painted"
         say(f"{one.name}: {painted if (was != wanted).any() else 'the mask was not changed'}")
     if path is not None:
         editor.save_vector(path, edited, source=pictures[0].name)
