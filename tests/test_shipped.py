@@ -8,18 +8,23 @@ import sys
 from functools import reduce
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fake_project import environment
+from PIL import Image
 from ruamel.yaml import YAML
 
 from editgan.config import load_params
 from editgan.data.rendering import heads_labels, heads_recipe
+from editgan.images import save_mask
+from editgan.methods.maskgan.losses import Parser, predict
 from editgan.report.nightly import BASELINE, load_results
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.graph import load_graph
 from editgan.scoring.rows import Rows
-from editgan.weights import write_json
+from editgan.segmentation.ensemble import load_segmentation
+from editgan.weights import load_module, write_json
 from flows import stages
 
 SHIPPED = (
@@ -128,6 +133,60 @@ def test_no_shipped_stage_is_stale_once_its_inputs_are_made_again(bare_clone, as
 def test_store_is_small():
     files = [path for path in (PROJECT_ROOT / "data" / "store").rglob("*") if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in files) < 45e6
+
+
+def smeared(mask: np.ndarray, names: list[str], stroke: str) -> np.ndarray:
+    """A mask with one crude stroke: a filled box around or beside some parts."""
+    parts = {"lips": ("upper_lip", "lower_lip"), "nose": ("nose",), "brows": ("left_brow", "right_brow")}
+    parts |= {"hair": ("skin",), "eyes": ("left_eye", "right_eye")}
+    label = {"lips": "lower_lip", "nose": "nose", "brows": "left_brow", "hair": "hair", "eyes": "skin"}[stroke]
+    rows, columns = np.isin(mask, [names.index(part) for part in parts[stroke]]).nonzero()
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    painted = mask.copy()
+    if stroke == "hair":
+        painted[(top + bottom) // 2 : bottom + 6, right : right + 8] = names.index(label)
+    elif stroke == "eyes":
+        painted[top:bottom, left:right] = names.index(label)
+    else:
+        painted[top - 2 : bottom + 2, left - 1 : right + 1] = names.index(label)
+    return painted
+
+
+@pytest.mark.slow
+@pytest.mark.assets
+@pytest.mark.parametrize("stroke", ["lips", "nose", "brows", "hair", "eyes"])
+def test_picture_follows_a_crude_stroke_or_the_command_says_that_it_did_not(bare_clone, assets_dir, tmp_path, stroke):
+    """Judged by the parser of stage maskgan, which takes no part in editing."""
+    shutil.copytree(assets_dir, bare_clone / "outputs" / "assets", dirs_exist_ok=True)
+
+    def editgan(*words: str) -> str:
+        command = [
+            sys.executable,
+            "-c",
+            "from editgan.cli.pictures import main; main()",
+            *words,
+            "--out",
+            str(tmp_path),
+        ]
+        done = subprocess.run(command, cwd=bare_clone, env=environment(bare_clone), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    editgan("sample", "--seed", "2")
+    head, mask_path = tmp_path / "seed00002.png", tmp_path / "seed00002_mask.png"
+    editgan("segment", str(head))
+    names = load_segmentation(bare_clone / "outputs/segmentation/S.safetensors").class_names
+    segmented = Image.open(mask_path)
+    mask, palette = np.asarray(segmented), np.array(segmented.getpalette()).reshape(-1, 3)[: len(names)]
+    wanted = smeared(mask, names, stroke)
+    save_mask(mask_path, torch.as_tensor(wanted), palette)
+    before = np.asarray(Image.open(head).convert("RGB"))
+    said = editgan("edit", str(head), str(mask_path))
+    after = np.asarray(Image.open(tmp_path / "seed00002_edited.png").convert("RGB"))
+    pictures = torch.as_tensor(np.stack([before, after])).permute(0, 3, 1, 2)
+    found = predict(load_module(bare_clone / "outputs/maskgan/parser.safetensors", Parser), pictures).numpy()
+    was, reached = ((one == wanted)[wanted != mask].mean() for one in found)
+    assert reached > was + 0.2 or "did not take" in said, (was, reached, said)
 
 
 RANGES = {"smiling": 100.0, "segmentation_accuracy": 100.0, "fid": 100.0}  # of metrics that do not lie in 0..1

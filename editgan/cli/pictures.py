@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from editgan.editor.editor import Editor
     from editgan.editor.inputs import Input
 
+TOOK = 0.5  # share of the repainted pixels from which on an edit took
+
 console, errors = Console(), Console(stderr=True, soft_wrap=True)
 
 
