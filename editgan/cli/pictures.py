@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from editgan.editor.editor import Editor
     from editgan.editor.inputs import Input
 
-TOOK = 0.5  # share of the repainted pixels from which on an edit took
+TOOK = 0.8  # share of the repainted pixels below which the picture often lacks what S reads in its features
 
 console, errors = Console(), Console(stderr=True, soft_wrap=True)
 
@@ -160,7 +160,7 @@ def edit(
         followed = (found == wanted)[was != wanted].float().mean()
         painted = f"{followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(parts)}"
         if followed < TOOK:
-            painted += "; the edit did not take: this generator can hardly make what is painted"
+            painted += "; the edit did not take fully: the generator can hardly make what is painted"
         say(f"{one.name}: {painted if (was != wanted).any() else 'the mask was not changed'}")
     if path is not None:
         editor.save_vector(path, edited, source=pictures[0].name)
