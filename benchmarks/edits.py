@@ -5,15 +5,18 @@
 
 An edit asks for a change of one measure of a part: its area, its width, or its height above the eyes (`MEASURES`). It
 succeeds on a head if the edited picture has at least half of the change that the head's target mask asks for. The judge
-is the parser of stage `maskgan`, a network of pictures that is trained on 20,000 rendered masks and takes no part in
-editing. Heads whose mask asks for less than a pixel are left out.
+is the parser of stage `maskgan`, a network of pictures that is trained on 20,000 rendered masks. No edit is optimised
+with it, but settings of editing were compared with it on validation heads (docs/results/edits.md). Heads whose mask
+asks for less than a pixel are left out.
 
 Leak is LPIPS-Alex to the reconstruction outside the edited region. The first table interpolates it at the strength at
 which 80 % of the heads succeed, so that no method wins by doing little. The direction is InterFaceGAN's: a linear
 support vector machine in W separates the samples with the most and the least of the measure, as the parser reads it.
+For the smile it is the one of stage `interfacegan`, which separates samples by the guide's smile score.
 
 The second table compares the modes: the mean vector at that strength, the same with 30 steps of refinement, and 100
-steps of optimisation from scratch towards each head's own target mask, without a vector.
+steps of optimisation from scratch towards each head's own target mask, without a vector. The strength is found on the
+same heads.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +36,7 @@ from editgan.methods.interfacegan.direction import find_boundary
 from editgan.methods.maskgan.losses import Parser, predict
 from editgan.methods.smile import sample_latents
 from editgan.training import generator_for
-from editgan.weights import load_module
+from editgan.weights import load_module, load_tensors
 
 VECTOR_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 DIRECTION_STRENGTHS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)  # in units of W
@@ -172,6 +175,13 @@ def directions(run: Trained, parser: Parser, samples: int) -> dict[tuple, Tensor
     return found
 
 
+def direction_of(run: Trained, name: str, normals: dict[tuple, Tensor], asked: Tensor) -> Tensor:
+    """The direction for one edit: towards more or less of its measure, as its masks ask.  # [w_dim]"""
+    if name == "smile":
+        return load_tensors(run.outputs / "interfacegan" / "directions.safetensors")[0]["smile"].float()
+    return normals[MEASURES[name]] * asked.mean().sign()
+
+
 def cells_of(found: tuple[float, float] | None, results: list[tuple[float, float]], at: str = "{:.2f}") -> list[str]:
     """Strength and leak at `WANTED`, or the most heads that succeed at any strength."""
     if found is None:
@@ -212,7 +222,7 @@ def main() -> None:
         if heads is None:
             continue
         judged = Judged(run, reader, lpips, name, heads)
-        normal = normals[MEASURES[name]] * judged.asked[judged.counts].mean().sign()
+        normal = direction_of(run, name, normals, judged.asked[judged.counts])
 
         def along(delta: Tensor, strengths: Sequence[float], heads=heads, judged=judged) -> list[tuple[float, float]]:
             return [judged(editor.render(heads.w_plus + (strength * delta).float())) for strength in strengths]

@@ -158,7 +158,7 @@ def smeared(mask: np.ndarray, names: list[str], stroke: str) -> np.ndarray:
 @pytest.mark.assets
 @pytest.mark.parametrize("stroke", ["lips", "nose", "brows", "hair", "eyes"])
 def test_picture_follows_a_crude_stroke_or_the_command_says_that_it_did_not(bare_clone, assets_dir, tmp_path, stroke):
-    """Judged by the parser of stage maskgan, which takes no part in editing."""
+    """Judged by the parser of stage maskgan, with which no edit is optimised."""
     shutil.copytree(assets_dir, bare_clone / "outputs" / "assets", dirs_exist_ok=True)
     (bare_clone / "outputs" / "data").mkdir(exist_ok=True)
     save_classes(bare_clone / "outputs" / "data" / "classes.json", CLASSES)
