@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Two commands for a quarter of an hour of one GPU, on a machine that has torch and no network:
+# Two commands for a quarter of an hour of one GPU, on a machine that has torch, numpy and safetensors, and no network:
 #
 #   scripts/gpu_session.sh wheels          here, before: fetches what the other machine lacks into .whl/
 #   scripts/gpu_session.sh train OUT       there, at most 8 minutes: renders the heads, trains, leaves float16 weights
-#   scripts/gpu_session.sh check OUT       there, at most 2 minutes: tests of the training on the GPU
+#   scripts/gpu_session.sh check OUT       there, at most 2 minutes: the same at tiny size on the GPU
 #   scripts/gpu_session.sh try OUT         here: the first two at tiny size on the CPU
 #
 # Take along: this repository, .whl/ and outputs/assets/efflite1.safetensors.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHON_VERSION=3.12
-PACKAGES=(pydantic pydantic-core annotated-types typing-inspection typing-extensions pytest pluggy iniconfig)
+PYTHON_VERSION=3.12  # of the other machine
+# What the training imports besides torch, numpy and safetensors, which that machine has.
+PACKAGES=(pydantic pydantic-core annotated-types typing-inspection typing-extensions pillow psutil pyyaml scipy)
 
 use_wheels() {
     if compgen -G ".whl/*.whl" >/dev/null; then

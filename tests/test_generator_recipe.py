@@ -46,9 +46,9 @@ def mean_penalty(discriminator: nn.Module, x: torch.Tensor, step: float) -> floa
     """Over DIRECTIONS directions for every image."""
     logits, found = discriminator(x), []
     for _ in range(DIRECTIONS // 500):
-        e = torch.randn(500, *x.shape, dtype=x.dtype)
-        moved = discriminator((x + step * e).flatten(0, 1)).view(500, len(x), 1)
-        found.append(losses.finite_difference_penalty(moved, logits, step))
+        e = torch.randn(len(x), 500, *x.shape[1:], dtype=x.dtype)
+        moved = discriminator((x[:, None] + step * e).flatten(0, 1))  # a group is one direction of all images
+        found.append(losses.finite_difference_penalty(moved.view(len(x), 500), logits, step))
     return float(torch.stack(found).mean())
 
 
@@ -58,6 +58,18 @@ def test_finite_difference_is_the_exact_penalty_on_average():
     x = torch.randn(8, 3, 8, 8, dtype=torch.float64)
     with torch.enable_grad():
         exact = losses.r1_penalty(discriminator, x).item()
+    assert mean_penalty(discriminator, x, 1e-4) == pytest.approx(exact, rel=0.02)
+
+
+@torch.no_grad()
+def test_finite_difference_includes_the_other_images_of_a_minibatch_group():
+    """With minibatch standard deviation a logit depends on all images of its group: then the mean is that of the
+    squared gradients of each logit with respect to all of them."""
+    discriminator = PixelDiscriminator(img_resolution=8, channel_base=32, channel_max=8, mbstd_group=4).double()
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    with torch.enable_grad():
+        jacobian = torch.autograd.functional.jacobian(lambda images: discriminator(images)[:, 0], x)  # [4, 4, 3, 8, 8]
+    exact = jacobian.square().sum((1, 2, 3, 4)).mean().item()
     assert mean_penalty(discriminator, x, 1e-4) == pytest.approx(exact, rel=0.02)
 
 

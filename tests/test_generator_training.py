@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dying_rank
 import pytest
 import torch
 from tiny_generator import CPU, PARAMS, RECIPES, SIZE, Backbone, Killed, pictures, run_training
@@ -95,6 +96,11 @@ def test_failing_rank_ends_all_with_its_own_error(how, said):
     with pytest.raises(UserError, match=said):
         train_together(wait, helper=failing, arguments=(how,), world=2, device=CPU)
     assert not torch.distributed.is_initialized()
+
+
+def test_rank_that_dies_while_it_starts_ends_all():
+    with pytest.raises(UserError, match="training process 1 of 2 failed: exit status 3"):
+        train_together(lambda ranks: None, helper=dying_rank.helper, arguments=(), world=2, device=CPU)
 
 
 def test_processes_divide_the_batch_into_whole_groups(monkeypatch):

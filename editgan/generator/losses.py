@@ -19,7 +19,7 @@ def generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Logistic loss: mean softplus(D(G(z))) + mean softplus(-D(x))."""
+    """Logistic loss: mean softplus(D(G(z))) + mean softplus(-D(x)) (Goodfellow et al. 2014, equation 1)."""
     return F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
 
 
@@ -36,7 +36,7 @@ def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Ten
 
 
 def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The discriminator's side: mean softplus(D(G(z)) - D(x))."""
+    """The discriminator's side: mean softplus(D(G(z)) - D(x)) (Huang et al. 2024, R3GAN, equation 2)."""
     return F.softplus(fake_logits - real_logits).mean()
 
 
@@ -44,7 +44,10 @@ def finite_difference_penalty(moved_logits: Tensor, logits: Tensor, step: float)
     """Mean of ((D(x + step e) - D(x)) / step)^2 for e ~ N(0, I): estimates the mean of |grad_x D(x)|^2.
 
     Zero-centred penalty on reals (R1) or on fakes (R2) (R3GAN, equation 3). It needs one more forward pass instead of
-    second derivatives. Its expectation differs from |grad|^2 by terms of order step^2.
+    second derivatives. Its expectation differs from |grad|^2 by terms of order step^2. All images of a batch move at
+    once, each in its own direction. If D looks at several images together (minibatch standard deviation), the logit of
+    an image also changes with the other images, so the estimate includes their gradients, and `r1_penalty`, which
+    differentiates the sum of the logits, is another quantity (docs/results/generator.md, "Gradient penalty").
 
     Args:
         moved_logits, logits: D(x + step e) and D(x), [N, 1], float32 or float64.
@@ -58,7 +61,7 @@ def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Mean of max(0, 1 - D(x)) + max(0, 1 + D(G(z))) over logits [N, scales]."""
+    """Mean of max(0, 1 - D(x)) + max(0, 1 + D(G(z))) over logits [N, scales] (Lim and Ye 2017, equation 2)."""
     return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
 
 

@@ -1,12 +1,14 @@
 """Data-parallel training in several processes: one per CPU core, or one per GPU.
 
-Rank 0 is the process of the stage. Only rank 0 writes files. The other ranks run the same loop on other images. On a
-CPU two processes train faster than one; two threads in one process do not.
+Rank 0 is the process of the stage. Only rank 0 writes files. The other ranks run the same loop on other images. On an
+idle CPU, two processes train about as fast as two threads of one process; when another program uses a core, they are
+much faster (docs/results/generator.md, "Speed").
 """
 
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -110,6 +112,7 @@ def train_together(
         try:
             for process in processes:
                 process.start()
+            _wait_for(processes, meeting)
             _join(Ranks(0, world), device.type, meeting)
             return train(Ranks(0, world))
         except RuntimeError as error:  # gloo and NCCL raise this if another rank is gone
@@ -124,6 +127,15 @@ def train_together(
             if dist.is_initialized():
                 dist.destroy_process_group()
             torch.set_num_threads(threads)
+
+
+def _wait_for(processes: list, meeting: Path) -> None:
+    """Wait until every helper runs. The process group would wait half an hour for one that died before joining."""
+    for rank, process in enumerate(processes, start=1):
+        while not (meeting / f"started{rank}").exists():
+            if process.exitcode is not None:
+                raise RuntimeError(f"training process {rank} did not start")
+            time.sleep(0.02)
 
 
 def _join(ranks: Ranks, device_type: str, meeting: Path) -> None:
@@ -146,6 +158,7 @@ def _join(ranks: Ranks, device_type: str, meeting: Path) -> None:
 def _helper_main(helper: Callable, arguments: tuple, ranks: Ranks, device_type: str, meeting: Path) -> None:
     """Main function of a rank above 0. It writes its error, if any, to a file, and rank 0 reports it."""
     die_with_stage()
+    (meeting / f"started{ranks.rank}").touch()
     keep_freed_memory()
     torch.set_flush_denormal(True)
     try:
@@ -163,6 +176,9 @@ def _failure_of(processes: list, meeting: Path) -> UserError | None:
         process.join(timeout=60)  # a busy machine takes long to end a process
         if process.exitcode:
             said = meeting / f"error{rank}"
-            reason = said.read_text() if said.exists() else f"killed by signal {-process.exitcode}"
+            ended = (
+                f"killed by signal {-process.exitcode}" if process.exitcode < 0 else f"exit status {process.exitcode}"
+            )
+            reason = said.read_text() if said.exists() else ended
             return UserError(f"training process {rank} of {len(processes) + 1} failed: {reason}")
     return None

@@ -142,7 +142,7 @@ def train(
         UserError: the training diverged; the message names the last good state.
     """
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 for the operations that stay in float32
+        torch.backends.cudnn.allow_tf32 = False  # gradient penalties are differences of logits: they need float32
     settings = params.model_dump(mode="json")
     state = find_state(folder, light, settings)
     networks = build_networks(params, resolution, seed, backbone, images, device)
