@@ -27,13 +27,14 @@ from editgan.weights import save_module, write_json
 def run(context: StageContext) -> None:
     """train.zip -> {G_ema,D}.safetensors, stats.jsonl, curves/*.json, snapshots/*.png, metrics.json.
 
-    Trains in several processes. G_ema is the snapshot with the lowest KID by VGG16.
+    Trains in several processes. G_ema is the snapshot with the lowest KID by VGG16; D is that of the end.
     """
     params, runtime, seed = context.params.generator, context.params.runtime, context.params.seed
     folder = state.state_folder(runtime.training, root=context.root, work=context.work)
     light = None if runtime.training is None else state.light_path(runtime.training, root=context.root)
     world = choose_processes(runtime.processes, device=context.device, batch=params.batch, group=params.mbstd_group)
-    precision = (load_state(folder) or {}).get("precision") or choose_precision(context.device, runtime.precision)
+    resumed = load_state(folder) or {} if runtime.precision == "auto" else {}  # "auto" keeps that of the state
+    precision = resumed.get("precision") or choose_precision(context.device, runtime.precision)
     print(f"generator: {world} processes, {precision}", flush=True)
     archive = training_folder(context) / "train.zip"
     images = read_images(archive, context.params.resolution)
@@ -62,9 +63,8 @@ def run(context: StageContext) -> None:
     best = load_generator(folder / BEST_FILE)
     best.w_avg.copy_(mean_w(best, seed))
     kimg = min((row[recorder.kid_name], row["kimg"]) for row in recorder.history if recorder.kid_name in row)[1]
-    extra = {"kimg": kimg, "recipe": params.recipe}
-    save_module(context.out / "G_ema.safetensors", best, best.config, extra)
-    save_module(context.out / "D.safetensors", networks.D, networks.D.config, extra)
+    for name, network, of in (("G_ema", best, kimg), ("D", networks.D, recorder.history[-1]["kimg"])):
+        save_module(context.out / f"{name}.safetensors", network, network.config, {"kimg": of, "recipe": params.recipe})
     sizes = {"parameters_G": count_parameters(best), "parameters_D": count_parameters(networks.D)}
     write_json(context.out / "metrics.json", recorder.history[-1] | sizes | {"best_kimg": kimg})
 

@@ -145,6 +145,11 @@ def train(
         torch.backends.cudnn.allow_tf32 = False  # gradient penalties are differences of logits: they need float32
     settings = params.model_dump(mode="json")
     state = find_state(folder, light, settings)
+    if ranks.rank == 0 and state.get("processes", ranks.world) != ranks.world:
+        print(
+            f"generator: {state['processes']} processes before, {ranks.world} now: not bit-for-bit repeatable",
+            flush=True,
+        )
     networks = build_networks(params, resolution, seed, backbone, images, device)
     G, G_ema, D, P = networks.G, networks.G_ema, networks.D, networks.P
     begin = state or ({} if origin is None else load_origin(origin, G, D))
