@@ -3,8 +3,8 @@
     python benchmarks/generator_card.py outputs/generator/G_ema.safetensors [other/G_ema.safetensors] --training FOLDER
         [--samples 1000] [--pictures docs/generator]
 
-Pictures: 64 samples of the first generator without truncation, and KID, precision and recall over its training, from
-the stats.jsonl beside it.
+Pictures: 64 samples of the first generator without truncation; KID, precision and recall over its training, from the
+stats.jsonl beside it, and against truncation.
 
 Truncation: FID, KID, precision and recall of samples, with both feature networks.
 
@@ -85,14 +85,28 @@ def drawn(G: Generator, count: int, psi: float = 1.0) -> tuple[Tensor, Tensor]:
     return torch.cat([part[:, 0] for part in ws]), torch.cat([to_uint8(G.synthesis(part)) for part in ws])
 
 
-def truncation_table(path: Path, reals: Tensor, count: int) -> None:
-    """FID, KID, precision and recall as in stage `samples`."""
+def truncation_table(path: Path, reals: Tensor, count: int) -> dict[float, dict[str, float]]:
+    """Print FID, KID, precision and recall as in stage `samples`; returns them by truncation_psi."""
     G, seed = load_generator(path), SimpleNamespace(seed=0)
     context = SimpleNamespace(params=seed, device=CPU, input=lambda stage: Path("outputs") / stage, run=Run("card"))
     found = compare(reals[:count], {f"{psi:g}": drawn(G, count, psi)[1] for psi in PSIS}, context)
     header(f"{path}, truncation_psi", *found["1"])
     for psi, figures in found.items():
         row(psi, *(f"{value:.4g}" for value in figures.values()))
+    return {float(psi): figures for psi, figures in found.items()}
+
+
+def draw_truncation(found: dict[float, dict[str, float]], folder: Path) -> None:
+    """truncation.png: KID, precision and recall against truncation_psi, a curve for each feature network."""
+    figure = Figure(figsize=(12, 2.8), layout="constrained")
+    for index, metric in enumerate(("kid", "precision", "recall"), start=1):
+        axes = figure.add_subplot(1, 3, index, xlabel="truncation_psi", title=metric)
+        for name in (name for name in found[PSIS[0]] if name.startswith(metric)):
+            axes.plot(PSIS, [found[psi][name] for psi in PSIS], "-o", markersize=3, label=name)
+        axes.set_yscale("log" if metric == "kid" else "linear")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(folder / "truncation.png", dpi=80)
 
 
 def readability(G: Generator, reader: nn.Module, count: int) -> list[str]:
@@ -113,8 +127,8 @@ def readability(G: Generator, reader: nn.Module, count: int) -> list[str]:
     return cells
 
 
-def draw_pictures(path: Path, folder: Path) -> None:
-    """samples.jpg and training.png."""
+def draw_pictures(path: Path, folder: Path, images_per_second: float) -> None:
+    """samples.jpg and training.png; the speed of the training gives the minutes of its curves."""
     folder.mkdir(parents=True, exist_ok=True)
     _, images = drawn(load_generator(path), 64)
     image_grid(images, columns=8, scale=2).save(folder / "samples.jpg", quality=90)
@@ -126,6 +140,9 @@ def draw_pictures(path: Path, folder: Path) -> None:
         axes = figure.add_subplot(1, len(names), index, xlabel="kimg", title=name)
         axes.plot([line["kimg"] for line in measured], [line[name] for line in measured])
         axes.set_yscale("log" if name.startswith("kid") else "linear")
+        minutes = 1000 / images_per_second / 60  # of a kimg
+        above = axes.secondary_xaxis("top", functions=(lambda k, m=minutes: k * m, lambda m, n=minutes: m / n))
+        above.set_xlabel("minutes")
         axes.grid(alpha=0.3, which="both")
     figure.savefig(folder / "training.png", dpi=80)
 
@@ -135,10 +152,11 @@ def main() -> None:
     parser.add_argument("generators", nargs="+", type=Path)
     parser.add_argument("--samples", type=int, default=1000, help="for each row of truncation; four times for W")
     parser.add_argument("--training", type=Path, required=True, help="folder of train.zip and train_labels.zip")
-    parser.add_argument("--pictures", type=Path, help="folder for samples.jpg and training.png")
+    parser.add_argument("--pictures", type=Path, help="folder for samples.jpg, training.png and truncation.png")
+    parser.add_argument("--images-per-second", type=float, default=46.0, help="speed of the training")
     options = parser.parse_args()
     if options.pictures:
-        draw_pictures(options.generators[0], options.pictures)
+        draw_pictures(options.generators[0], options.pictures, options.images_per_second)
     images = torch.from_numpy(load_images(options.training / "train.zip"))
     heads = load_attributes(options.training / "train_labels.zip")
     labels = torch.tensor([[float(holds(head)) for holds in ATTRIBUTES.values()] for head in heads])
@@ -147,8 +165,9 @@ def main() -> None:
     row("the reader itself, on heads it did not learn from", *(f"{found:.3f}" for found in accuracy))
     for path in options.generators:
         row(path, *readability(load_generator(path), reader, 4 * options.samples))
-    for path in options.generators:
-        truncation_table(path, images, options.samples)
+    tables = [truncation_table(path, images, options.samples) for path in options.generators]
+    if options.pictures:
+        draw_truncation(tables[0], options.pictures)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """How many labels does the segmentation need? mIoU against the number of labelled heads, with the trained models.
 
-    python benchmarks/labels.py [--labels 1 2 4 8 16 32 64] [--draws 5] [--smiling 100]
+    python benchmarks/labels.py [--labels 1 2 4 8 16 32 64] [--draws 5] [--smiling 100] [--choices 20]
         [--kept FILE.safetensors] [--picture FILE.png]
 
 A draw takes random heads of the pool, embedded as in stage `encoder`; a smaller set of a draw is the start of a larger
 one. mIoU is measured on the exact masks of all test heads, which are used to choose nothing. Classes missing from a set
 of labels count with their IoU of 0. First the shipped segmentation is measured by class, on all neutral test heads and
-on the first `--smiling` of the same heads smiling. With `--labels 320` the last row is the bound of full supervision.
+on the first `--smiling` of the same heads smiling. With `--labels 320` the last row is the bound of full supervision;
+above 64 labels the number of training steps stays that of 64.
+
+Last, `--choices` random draws of as many heads as the shipped segmentation has labels are compared with those that
+`editgan suggest` chooses from the whole pool without looking at masks.
 """
 
 from collections.abc import Sequence
@@ -24,14 +28,18 @@ from torch import Tensor
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
 from editgan.segmentation.predict import features_of, predict_masks
+from editgan.segmentation.suggest import picture_features, suggest
 from editgan.segmentation.training import train_ensemble
 from editgan.training import generator_for
+
+MOST_STEPS = 64  # labelled heads from which on the number of training steps is constant
 
 
 def learned(run: Trained, w_plus: Tensor, masks: Tensor, names: Sequence[str], **changes: int) -> SegmentationEnsemble:
     """A segmentation trained as in its stage, from latents [N, num_ws, w_dim] and their masks, uint8 [N, H, W]."""
     _, features = features_of(run.editor.G, w_plus, run.device)
     recipe = run.params.segmentation.model_dump(include={"members", "epochs", "lr"}) | {"seed": run.params.seed}
+    recipe["epochs"] = max(1, round(recipe["epochs"] * min(1, MOST_STEPS / len(masks))))
     return train_ensemble(features, masks.to(run.device), class_names=names, **recipe | changes)
 
 
@@ -60,6 +68,7 @@ def main() -> None:
     parser.add_argument("--labels", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--smiling", type=int, default=100, help="smiling test heads")
+    parser.add_argument("--choices", type=int, default=20, help="random draws to compare with `editgan suggest`")
     parser.add_argument("--kept", type=Path, default=Path("labels.safetensors"), help="keeps the embeddings")
     parser.add_argument("--picture", type=Path, default=Path("labels.png"), help="the table as a plot")
     options = parser.parse_args()
@@ -67,8 +76,12 @@ def main() -> None:
     masks, most = run.masks("pool"), max(options.labels)
     if most > len(masks):
         parser.error(f"--labels {most}: the pool has {len(masks)} heads")
+    few = run.params.segmentation.labelled_images
     draws = [order[:most] for order in drawn(run, "labels", len(masks), options.draws)]
-    heads = sorted({head for order in draws for head in order})
+    random = [order[:few] for order in drawn(run, "choices", len(masks), options.choices)]
+    pictures = run.images("pool", range(len(masks)))
+    suggested = suggest(picture_features(run.editor.lpips_vgg, pictures, run.device), few, seed=run.params.seed)
+    heads = sorted({head for order in [*draws, *random, suggested] for head in order})
     w_plus = dict(zip(heads, run.embedded(run.images("pool", heads), options.kept), strict=True))
     test = run.latents("test")
     truth, names = run.masks("test", range(len(test))), run.editor.class_names
@@ -99,6 +112,14 @@ def main() -> None:
         spread = values.std(ddof=1) if len(values) > 1 else 0
         shown = values.mean(), spread, values.min(), values.max(), np.mean(of_smiles)
         row(count, len(values), *(f"{value:.3f}" for value in shown))
+    print()
+    header(f"{few} labelled heads", "mIoU, mean", "spread", "least", "most", "smiling heads, mean")
+    for choice, orders in (("random", random), ("editgan suggest", [suggested])):
+        pairs = [scores_of(learned(run, torch.stack([w_plus[head] for head in order]), masks[order], names))
+                 for order in orders]  # fmt: skip
+        values, smiles = (np.array([scores.miou for scores in half]) for half in zip(*pairs, strict=True))
+        spread = values.std(ddof=1) if len(values) > 1 else 0
+        row(choice, *(f"{value:.3f}" for value in (values.mean(), spread, values.min(), values.max(), smiles.mean())))
     plot(options.picture, found)
     print(f"\n{options.picture}: the same as a plot")
 

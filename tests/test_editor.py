@@ -398,6 +398,18 @@ def test_labelled_data_leaves_out_what_the_ensemble_is_unsure_of(run, editor, tm
     assert status == 1 and "share to drop is 1.0" in said
 
 
+def test_suggested_pictures_are_listed_and_shown(run, tmp_path):
+    for number in range(4):
+        save_png(tmp_path / "many" / f"{number}.png", to_pil(photos(4)[number]))
+    status, said = run("suggest", "many", "--count", "3")
+    assert status == 0 and "3 of 4 pictures" in said
+    listed = (tmp_path / "suggested" / "suggested.txt").read_text().split()
+    assert len(set(listed)) == 3 and set(listed) <= {f"many/{number}.png" for number in range(4)}
+    assert read_image(tmp_path / "suggested" / "suggested.png").shape[0] == 3
+    status, said = run("suggest", "many", "--count", "4")
+    assert status == 1 and "4 pictures, of which 4 are to be chosen" in said
+
+
 def test_bad_calls_are_refused_in_one_line(run, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.png").write_bytes(b"no picture")

@@ -9,6 +9,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation, save_segmentation
 from editgan.segmentation.metrics import confusion_matrix, iou_per_class, segmentation_scores
 from editgan.segmentation.pixels import full_feature_stack, pixel_sampler
+from editgan.segmentation.suggest import suggest
 from editgan.segmentation.training import drop_small_labels, pixel_orders, train_ensemble
 from editgan.segmentation.uncertainty import image_uncertainty, js_divergence, uncertainty_auroc
 
@@ -208,3 +209,15 @@ def test_auroc_is_the_chance_that_a_wrong_pixel_is_the_more_uncertain():
     pairs = [(a > b) + 0.5 * (a == b) for a in (0.4, 0.3) for b in (0.1, 0.9)]
     assert uncertainty_auroc(divergence, wrong) == pytest.approx(sum(pairs) / 4)
     assert uncertainty_auroc(divergence, wrong & False) is None
+
+
+def test_suggested_pictures_are_one_of_every_kind_the_frequent_kinds_first():
+    generator = torch.Generator().manual_seed(4)
+    kinds = torch.randn(3, 20, generator=generator) * 5
+    kind_of = torch.tensor([0] * 40 + [1] * 15 + [2] * 5)
+    features = kinds[kind_of] + torch.randn(len(kind_of), 20, generator=generator) * 0.3
+    chosen = suggest(features, 3, seed=0)
+    assert kind_of[chosen].tolist() == [0, 1, 2]
+    assert suggest(features, 3, seed=0) == chosen
+    nearest = [(features[kind_of == k] - features[kind_of == k].mean(0)).norm(dim=1).argmin().item() for k in range(3)]
+    assert chosen == [nearest[0], 40 + nearest[1], 55 + nearest[2]]

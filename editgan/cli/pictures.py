@@ -256,6 +256,31 @@ def label(
 
 
 @app.command()
+def suggest(
+    inputs: Inputs,
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures to label.")] = 16,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("suggested"),
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Choose which pictures to label by hand, one of every kind; writes suggested.txt and suggested.png."""
+    from editgan.editor.inputs import files_in, read_pictures
+    from editgan.images import image_grid, save_png
+    from editgan.segmentation.suggest import picture_features, suggest
+    from editgan.weights import write_bytes
+
+    editor = loaded(outputs, device)
+    files = [found for path in inputs for found in files_in(path)]
+    taken, images = read_pictures(files, editor.G.img_resolution, outputs / "assets", 1)
+    if len(taken) <= count:
+        raise UserError(f"{len(taken)} pictures, of which {count} are to be chosen; give more, or a smaller --count")
+    chosen = suggest(picture_features(editor.lpips_vgg, images, editor.device), count, seed=0)
+    write_bytes(out / "suggested.txt", "".join(f"{taken[index].path}\n" for index in chosen).encode())
+    save_png(out / "suggested.png", image_grid(images[chosen], columns=8, scale=2))
+    say(f"{count} of {len(taken)} pictures, listed in {out / 'suggested.txt'}, shown in {out / 'suggested.png'}")
+
+
+@app.command()
 def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> None:
     """List the editing vectors of the pipeline and your own."""
     from editgan.editing.vectors import load_vectors

@@ -31,6 +31,6 @@ class OptimizationParams(Section):
 class EditingParams(Section):
     """How the vectors of `edits.yaml` are learned, tested and refined."""
 
-    heads: int = Field(ge=1)  # most heads over which the vectors NAME_mean are averaged
+    heads: int = Field(ge=1)  # most heads to learn an edit from
     edit: OptimizationParams  # learning a vector from an edited mask
     refine: OptimizationParams  # self-supervised refinement of an applied vector

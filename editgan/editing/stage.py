@@ -2,8 +2,9 @@
 
 The edit is applied to the predicted mask of a head. If the edit needs a donor, it is one of the labelled heads, whose
 masks are available anyway; the masks of the training split are reserved for the judges. delta_w_plus is then optimised
-towards the edited mask, as for a mask painted by hand. Vector NAME is the delta of one head, as in the paper. Vector
-NAME_mean is the mean of the deltas of several heads, which averages out what is specific to one head.
+towards the edited mask, as for a mask painted by hand. Vector NAME is the delta of one head, as in the paper: of the
+head whose delta edits the others best. Vector NAME_mean is the mean of the deltas of several heads, which averages out
+what is specific to one head.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,9 @@ from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_attributes, load_classes, load_masks
 from editgan.editing.edits import Edit, load_edits, suitable_heads, target_mask
 from editgan.editing.masks import edit_region
-from editgan.editing.objective import EditLoss
+from editgan.editing.objective import EditLoss, EditObjective
 from editgan.editing.optimize import Optimized, edit
-from editgan.editing.params import EditingParams
+from editgan.editing.params import EditingParams, ObjectiveWeights
 from editgan.editing.refine import refine, refinement_objective
 from editgan.editing.vectors import EditingVector, apply_vector, save_vector
 from editgan.encoder.encoder import load_latents
@@ -87,20 +88,21 @@ def run(context: StageContext) -> None:
     for index, lesson in enumerate(lessons):
         start = val[lesson.sources]  # [K, num_ws, w_dim]
         learned, region = learn(context, G, S, lpips, start, lesson, identity)
-        deltas = (learned.w_plus - start).cpu()  # [K, num_ws, w_dim]
-        for name, count in ((lesson.name, 1), (f"{lesson.name}{MEAN}", len(deltas))):
+        deltas = learned.w_plus - start  # [K, num_ws, w_dim]
+        best = best_delta(G, S, lpips, start, deltas, lesson, region, params.edit.weights, identity)
+        for name, used in ((lesson.name, [best]), (f"{lesson.name}{MEAN}", range(len(deltas)))):
             vector = EditingVector(
                 name=name,
                 region_classes=lesson.edit.region,
-                source=", ".join(f"val/{source:05d}" for source in lesson.sources[:count]),
-                delta_w_plus=deltas[:count].mean(0),
+                source=", ".join(f"val/{lesson.sources[head]:05d}" for head in used),
+                delta_w_plus=deltas[list(used)].cpu().mean(0),
                 scale=lesson.edit.strength,
                 target=lesson.origin,
             )
             save_vector(context.out / "vectors" / f"{name}.safetensors", vector)
-            heads = torch.tensor([lesson.sources[0], *lesson.others])
+            heads = torch.tensor([lesson.sources[best], *lesson.others])
             tried, columns = preview(G, S, lpips, val[heads], vector, params, identity, palette)
-            columns["target"][0] = colourize(torch.as_tensor(lesson.targets[:1]), palette)[0]
+            columns["target"][0] = colourize(torch.as_tensor(lesson.targets[best])[None], palette)[0]
             seen = predict_masks(G, S, apply_vector(start, vector, 1.0)).to(device)
             followed = agreement(seen, torch.as_tensor(lesson.targets, device=device), region)
             metrics[name] = learning_metrics(learned, vector, region) | {"followed_vector": followed} | tried
@@ -206,6 +208,40 @@ def learn(
         report=report,
     )
     return learned, region
+
+
+@torch.no_grad()
+def best_delta(
+    G: Generator,
+    S: SegmentationEnsemble,
+    lpips: nn.Module,
+    w_plus: Tensor,
+    deltas: Tensor,
+    lesson: Lesson,
+    region: Tensor,
+    weights: ObjectiveWeights,
+    identity: nn.Module | None,
+) -> int:
+    """The head whose delta edits the other heads best: with the lowest mean of their editing objectives.
+
+    The paper learns a vector from one picture without saying which. Heads differ much in how well their delta suits
+    others, and the objective knows without a judge.
+
+    Args:
+        w_plus, deltas: of the K heads of a lesson  # [K, num_ws, w_dim]
+    """
+    objective = EditObjective(
+        generator=G,
+        segmentation=S,
+        lpips=lpips,
+        weights=weights,
+        images=G.synthesis(w_plus, noise_mode="const"),
+        masks=torch.as_tensor(lesson.targets, device=w_plus.device),
+        region=region,
+        identity=identity,
+    )
+    losses = torch.stack([objective(w_plus + delta).total for delta in deltas])  # [K, K]: delta, head
+    return int(losses.fill_diagonal_(0).sum(1).argmin())
 
 
 def agreement(masks: Tensor, targets: Tensor, region: Tensor) -> float:
