@@ -1,26 +1,30 @@
-"""Child processes that end with this one, however it ends, and with all that they have started."""
+"""Child processes that end with this process, and whose whole tree can be ended."""
 
+import ctypes
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from editgan.runtime.environment import project_environment
 
-LEASH = Path(__file__).with_name("leash.py")
-GRACE_SECONDS = 20.0  # a stage closes its run properly in this time
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+# Asks the kernel for SIGTERM when the parent ends, then becomes the program. `preexec_fn` is not safe beside threads.
+ENDS_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
+GRACE_SECONDS = 20.0  # a stage needs up to 15 to close its run
 POLL_SECONDS = 1.0
 
 
 def start(
     command: Sequence[str], *, root: Path, environment: Mapping[str, str] | None = None, **options
-) -> subprocess.Popen:
-    """Start a command in a process group of its own that ends when this process (thread) does.
+) -> psutil.Popen:
+    """Start a command in a session of its own. It gets SIGTERM when the thread that started it ends.
 
     Args:
         command: program and arguments; "python" is this interpreter.
@@ -30,8 +34,9 @@ def start(
     program = [sys.executable if part == "python" else part for part in command]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     own = {**project_environment(root), "PATH": path, "PWD": str(root), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-I", str(LEASH), str(os.getpid()), *program],
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans become our children, so `stop` can wait for them
+    return psutil.Popen(
+        [sys.executable, "-I", "-c", ENDS_WITH_PARENT, *program],
         cwd=root,
         env={**os.environ, **own, **(environment or {})},
         start_new_session=True,
@@ -39,25 +44,26 @@ def start(
     )
 
 
-def stop(process: subprocess.Popen, grace: float = GRACE_SECONDS) -> None:
-    """End a process group: SIGTERM, after `grace` seconds SIGKILL. Returns when the process is gone."""
-    if process.poll() is not None:  # its leash has ended the rest
-        return
-    os.killpg(process.pid, signal.SIGTERM)
+def stop(process: psutil.Process, grace: float = GRACE_SECONDS) -> None:
+    """End a process and all below it: SIGTERM, after `grace` seconds SIGKILL."""
     try:
-        process.wait(grace)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        tree = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for end, seconds in ((psutil.Process.terminate, grace), (psutil.Process.kill, None)):
+        for one in tree:
+            with suppress(psutil.NoSuchProcess):
+                end(one)
+        _, tree = psutil.wait_procs(tree, seconds)
 
 
 @contextmanager
 def followed(
     command: Sequence[str], *, root: Path, environment: Mapping[str, str] | None = None
-) -> Iterator[tuple[subprocess.Popen, Iterator[str]]]:
-    """A command that runs in the block at most, and its lines of output as they come, "" at least every second.
+) -> Iterator[tuple[psutil.Popen, Iterator[str]]]:
+    """Run a command within the block. Yields its process and its lines of output, "" at least every second.
 
-    They end with the process and not with its output, which a left-behind grandchild could hold open.
+    The lines end with the process: an orphan may hold its output open.
     """
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     process = start(command, root=root, environment=environment, **piped)

@@ -150,13 +150,8 @@ def processes_in(root: Path) -> list[psutil.Process]:
 
 
 def named(root: Path, *words: str) -> list[psutil.Process]:
-    """The processes in a project with all these words in their command line, without the leashes that hold them."""
-    found = []
-    for process in processes_in(root):
-        command = process.cmdline()
-        if all(word in command for word in words) and not any(word.endswith("leash.py") for word in command):
-            found.append(process)
-    return found
+    """The processes in a project with all these words in their command line."""
+    return [process for process in processes_in(root) if set(words) <= set(process.cmdline())]
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str):

@@ -141,7 +141,7 @@ def test_killed_prefect_server(root, unbroken, monkeypatch):
     monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "2")  # 5 take a minute each time that the flow reports something
     pipeline = start_pipeline(root)
     stage_at_work(root)
-    (server,) = named(root, "uvicorn")
+    (server,) = named(root, "prefect", "server")
     server.kill()
     assert pipeline.wait(SECONDS) == 1, "it could not report"
     assert not processes_in(root)
@@ -156,13 +156,12 @@ def test_killed_prefect_server(root, unbroken, monkeypatch):
 @pytest.mark.parametrize("victim", ["worker", "mlflow", "prefect"])
 def test_killed_part_of_make_serve_ends_all_of_it(root, unbroken, victim):
     with serving(root) as served:
-        addresses = running_servers(root)
-        assert set(addresses) == {"mlflow", "prefect"}
+        assert set(running_servers(root)) == {"mlflow", "prefect"}
         run_deployment(root)
-        word = "worker" if victim == "worker" else addresses[victim].rpartition(":")[2]
-        named(root, word)[0].kill()
+        words = {"worker": ("prefect", "worker"), "mlflow": ("mlflow", "server"), "prefect": ("prefect", "server")}
+        named(root, *words[victim])[0].kill()
         assert served.wait(SECONDS) == 1
-    assert f"{victim} ended with status 137; everything is stopped" in (root / "serve.log").read_text()
+    assert f"{victim} ended with status -9; everything is stopped" in (root / "serve.log").read_text()
     wait_for(lambda: not processes_in(root), 20, "flow, stage and the other parts have ended")
     again = run_pipeline(root)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -219,12 +218,16 @@ def test_run_that_is_cancelled_on_the_page_is_closed(root, unbroken):
 
 
 @pytest.mark.slow
-def test_killed_supervisor_leaves_nothing_running(root, unbroken):
+def test_killed_supervisor_leaves_no_servers_and_a_flow_that_can_be_stopped(root, unbroken):
+    parts = (("mlflow", "server"), ("prefect", "server"), ("prefect", "worker"))
     with serving(root) as served:
         run_deployment(root)
         served.kill()
         served.wait()
-        wait_for(lambda: not processes_in(root), 40, "neither servers nor worker, flow, stage")
+        wait_for(lambda: not any(named(root, *words) for words in parts), 40, "neither servers nor worker")
+        for flow in named(root, "prefect.engine"):
+            processes.stop(flow)
+        wait_for(lambda: not processes_in(root), 40, "neither flow nor stage")
     assert "servers that do not answer" in faults(root)
     again = run_pipeline(root)
     assert again.returncode == 0, again.stdout + again.stderr

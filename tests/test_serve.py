@@ -1,6 +1,7 @@
 """Processes that are ended with all that they have started, and the servers of `make serve`."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,53 +13,46 @@ from fake_project import wait_for
 from editgan.runtime import environment
 from flows import processes, serve
 
-# A child that leaves a process of its own session behind, whose id it writes down.
+# A program that starts a child with a session of its own, and writes down its id.
 FORKING = (
     "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
-    "start_new_session=True); print(child.pid, flush=True); time.sleep(float(sys.argv[1]))"
+    "start_new_session=True); print(child.pid, flush=True); time.sleep(600)"
 )
-
-
-def started(root: Path, seconds: float) -> tuple[subprocess.Popen, psutil.Process]:
-    """A process that lasts some seconds under the leash, and the one that it leaves behind."""
-    command = ["python", "-c", FORKING, str(seconds)]
-    process = processes.start(command, root=root, stdout=subprocess.PIPE, text=True)
-    return process, psutil.Process(int(process.stdout.readline()))
 
 
 def gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-def test_what_a_program_has_started_ends_with_it(tmp_path):
-    process, left = started(tmp_path, 0.0)
-    assert process.wait(20) == 0 and gone(left)
-    process, left = started(tmp_path, 600.0)
+def test_what_a_program_has_started_is_stopped_with_it(tmp_path):
+    process = processes.start(["python", "-c", FORKING], root=tmp_path, stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(process.stdout.readline()))
     processes.stop(process)
-    assert process.returncode == 128 + 15 and gone(left)
+    assert process.returncode == -15 and gone(child)
+    processes.stop(process)  # nothing is left to do
 
 
-def test_program_and_what_it_has_started_end_with_a_parent_that_is_killed(tmp_path):
+def test_program_that_ignores_the_signal_is_killed(tmp_path):
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    process = processes.start(["python", "-c", code], root=tmp_path, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    processes.stop(process, grace=0.2)
+    assert process.returncode == -9
+
+
+def test_program_ends_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from flows import processes;"
-        "processes.start(['python', '-c', sys.argv[2], '600'], root=Path.cwd()); time.sleep(600)"
+        "processes.start(['python', '-c', 'import time; print(flush=True); time.sleep(600)'], root=Path.cwd());"
+        "time.sleep(600)"
     )
-    command = [sys.executable, "-c", code, str(environment.PROJECT_ROOT), FORKING]
+    command = [sys.executable, "-c", code, str(environment.PROJECT_ROOT)]
     parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    left = psutil.Process(int(parent.stdout.readline()))
-    tree = psutil.Process(parent.pid).children(recursive=True)
+    parent.stdout.readline()
+    (program,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()
-    assert left in tree and len(tree) == 3
-    wait_for(lambda: all(map(gone, tree)), 10, "leash, program and what it has started are gone")
-
-
-def test_program_ends_with_its_leash(tmp_path):
-    process, left = started(tmp_path, 600.0)
-    (program,) = psutil.Process(process.pid).children()
-    process.kill()
     wait_for(lambda: gone(program), 10, "the program is gone")
-    left.kill()
 
 
 def test_part_that_ends_takes_the_others_along(tmp_path, monkeypatch, capsys):
@@ -77,7 +71,7 @@ def test_part_that_ends_takes_the_others_along(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(serve, "start_worker", lambda root, api: start(2, 3))
     with pytest.raises(RuntimeError, match="^worker ended with status 3; everything is stopped$"):
         serve.serve(tmp_path, worker=True)
-    assert [process.poll() for process in parts] == [143, 143, 3]
+    assert [process.poll() for process in parts] == [-15, -15, 3]
     assert not environment.servers_file(tmp_path).exists()
     assert "Ctrl-C stops everything" in capsys.readouterr().out
 
@@ -108,14 +102,11 @@ def test_server_that_ends_before_it_answers_is_said_with_its_status(tmp_path):
 def test_page_of_prefect_asks_the_port_that_its_server_has(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(processes, "start", lambda command, **options: given.update(options["environment"]))
-    monkeypatch.setattr(serve, "wait_until_up", lambda *arguments: None)
-    serve.start_prefect(tmp_path, 4217)
+    assert serve.start_prefect(tmp_path, 4217)[1] == "http://127.0.0.1:4217"
     assert given["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith("lease_storage.filesystem"), "outlives a restart"
-    assert given.pop("PREFECT_SERVER_UI_API_URL") == "http://127.0.0.1:4217/api"
-    given.clear()
-    monkeypatch.setenv("PREFECT_UI_API_URL", "https://prefect.example/api")
-    serve.start_prefect(tmp_path, 4217)
-    assert "PREFECT_SERVER_UI_API_URL" not in given
+    asked = [sys.executable, "-c", "from prefect.settings import PREFECT_UI_API_URL as url; print(url.value())"]
+    told = subprocess.run(asked, env=os.environ | given, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "http://127.0.0.1:4217/api"
 
 
 def test_runs_are_recorded_by_a_server_that_answers_and_else_in_the_project(tmp_path, monkeypatch):
