@@ -25,7 +25,7 @@ def verdict(results: Table, areas: dict[Row, dict[str, Tensor]], sweep: Table, r
         for pasted, where in ((False, "as generated"), (True, "pasted back"))
         for judge in areas[Row(refined)]
     ]
-    said += [beats(areas, refined, other) for other in (INTERFACEGAN, LOCALEDITING)]
+    said += [compared(areas, refined, other) for other in (INTERFACEGAN, LOCALEDITING)]
     return [*said, aim_of_plus(only(results, pasted=False), sweep)]
 
 
@@ -38,16 +38,19 @@ def largest_area(areas: dict[Row, dict[str, Tensor]], where: str, judge: str) ->
     return f"Area, {where}, by {judge}: {title_of(best)} has the largest, {block[best][0]:.1f}; {with_it}."
 
 
-def beats(areas: dict[Row, dict[str, Tensor]], ours: str, other: str) -> str:
-    """Whether a method has a larger area than another, with disjoint intervals, by each judge."""
+def compared(areas: dict[Row, dict[str, Tensor]], ours: str, other: str) -> str:
+    """Which of two methods has the larger area by each judge, by the paired interval of the difference."""
     found = []
-    for judge in areas[Row(ours)]:
-        mine, theirs = (areas[Row(name)][judge] for name in (ours, other))
-        (low, high), (lowest, highest) = percentile_interval(mine[1:]), percentile_interval(theirs[1:])
-        outcome = "ahead" if low > highest else "behind" if high < lowest else "intervals overlap"
-        bounds = percentile_interval((mine - theirs)[1:])
-        found.append(f"{judge} {outcome} ({mine[0] - theirs[0]:+.1f} [{bounds[0]:+.1f}, {bounds[1]:+.1f}], paired)")
-    return f"{title_of(ours)} against {title_of(other)}, as generated: {'; '.join(found)}."
+    for judge, mine in areas[Row(ours)].items():
+        gain = mine - areas[Row(other)][judge]  # on the same resamples of heads  # [1 + resamples]
+        low, high = percentile_interval(gain[1:])
+        if low > 0:
+            found.append(f"by {judge} {title_of(ours)} is better by {gain[0]:.1f} [{low:.1f}, {high:.1f}]")
+        elif high < 0:
+            found.append(f"by {judge} {title_of(other)} is better by {-gain[0]:.1f} [{-high:.1f}, {-low:.1f}]")
+        else:
+            found.append(f"by {judge} no significant difference ({gain[0]:+.1f} [{low:+.1f}, {high:+.1f}])")
+    return f"{title_of(ours)} against {title_of(other)}, as generated, paired: {'; '.join(found)}."
 
 
 def aim_of_plus(results: Table, sweep: Table) -> str:
