@@ -1,4 +1,4 @@
-"""Reads a params file into frozen, typed sections. The only reader of params."""
+"""Reads a params file into frozen, typed sections."""
 
 import functools
 import importlib
@@ -16,7 +16,7 @@ STAGES = (
 METHODS = ("interfacegan", "localediting", "distillation", "maskgan")  # stages whose packages lie in editgan/methods
 
 
-# (key, key): the value of the first must not exceed that of the second.
+# pairs of keys: the value of the first must not exceed that of the second
 FITS = (
     ("data.few_shot", "data.pool"),
     ("encoder.val_images", "data.val"),
@@ -30,10 +30,10 @@ FITS = (
 
 
 class RuntimeParams(Section):
-    """Where to compute; no result depends on it."""
+    """Where and how to compute. Changes make no result stale."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # that train the generator together
+    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # of the generator's training
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the generator's training
     # Name of the generator's training: its state then lies in work/training/NAME and data/training/NAME.safetensors,
     # and outlives parameters that are renamed. None: under the hash of the stage's inputs.
@@ -41,7 +41,7 @@ class RuntimeParams(Section):
 
 
 class BaseParams(Section):
-    """The keys that belong to no stage, and what one section asks of another."""
+    """The keys that belong to no stage, and the conditions between sections."""
 
     seed: int = Field(ge=0, lt=2**31)
     resolution: int = Field(ge=32, le=1024)
@@ -56,7 +56,7 @@ class BaseParams(Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> "BaseParams":
-        """What one section asks of another is checked here, not after hours by the stage that misses it."""
+        """Check conditions between sections before any stage runs."""
         for small, large in FITS:
             if (value := _value(self, small)) > (limit := _value(self, large)):
                 raise ValueError(f"{small} {value} must not exceed {large} {limit}")
@@ -84,13 +84,13 @@ Params: Any = create_model("Params", __base__=BaseParams, **{stage: (section_cla
 def load_params(path: str | Path = "params.yaml") -> "Params":
     """Read and check a params file; one in params/ is merged over params.yaml.
 
-    Raises UserError: the file is missing or no YAML, a key is unknown or missing, or a value is out of range; the
-    message lists every fault with its key and the value given.
+    Raises UserError: the file is missing or not YAML, a key is unknown or missing, or a value is out of range. The
+    message lists all errors with key and value.
     """
     path = Path(path)
     return checked(Params, read_params(path), path)
 
 
 def stage_params(name: str, params: Params) -> dict[str, Any]:
-    """What a stage's run records: the shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
+    """Parameters to record for a stage: shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
     return flat_keys(params.model_dump(include={"seed", "resolution", "runtime", name}))

@@ -1,6 +1,6 @@
-"""The running of the pipeline under Prefect: order, retries, time limits, progress, schedule. No torch in here.
+"""Runs the pipeline with Prefect: order, retries, time limits, progress, schedule. Imports no torch.
 
-Importing this package gives the process the project's environment, which Prefect reads when it is imported.
+Importing this package applies the project's environment, because Prefect reads its settings at import.
 """
 
 import os
@@ -9,4 +9,4 @@ from pathlib import Path
 from editgan.runtime.environment import apply_environment
 
 apply_environment()
-Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes no parent folders
+Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect creates no parent folders

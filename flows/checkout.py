@@ -1,8 +1,7 @@
-"""Checkouts under runs/NAME: other runs of the same project that leave the default one untouched.
+"""Checkouts in runs/NAME: runs with other parameters that do not change the default run.
 
-A checkout is a git clone that borrows the project's objects, brought to the state of the project's working tree, with
-one params file merged into its params.yaml. It shares the DVC cache, the downloads and the MLflow store, and keeps
-its own outputs, dvc.lock and resumable state.
+A checkout is a shared git clone with the files of the project's working tree and one params file merged into its
+params.yaml. It shares the DVC cache, the downloads and the MLflow store. Outputs, dvc.lock and states are its own.
 """
 
 import configparser
@@ -17,9 +16,8 @@ import yaml
 from editgan.errors import UserError
 from editgan.section import read_params
 
-SCRATCH_MARK = "editgan-scratch"  # in .git of a checkout that began with nothing
-# What a checkout has of its own once it exists: results of its own parameters.
-OWN = ("outputs/", "dvc.lock", "params.yaml")
+SCRATCH_MARK = "editgan-scratch"  # file in .git of a checkout that started without results
+OWN = ("outputs/", "dvc.lock", "params.yaml")  # an update of a checkout keeps these
 
 
 def prepare_checkout(
@@ -32,33 +30,32 @@ def prepare_checkout(
     follow: bool = False,
     overrides: Mapping[str, str] | None = None,
 ) -> Path:
-    """Make a checkout, or bring it up to date with the project's working tree (git-ignored files stay behind).
+    """Create a checkout, or copy the files of the project's working tree into it again (not git-ignored ones).
 
-    A new one gets its name once it is whole: whoever is killed while making it leaves `.NAME.new`, which is made anew.
+    A new checkout is made as `.NAME.new` and renamed when it is complete, so an interrupted one is made again.
 
     Args:
         project: the project to copy, a git repository.
         checkout: the folder, e.g. runs/ci.
-        params: params file, relative to the project or absolute, whose values take the place of those of the
-            project's params.yaml; edits/ beside it may hold edits of the same name, which take the place of edits.yaml:
-            another data set has other part classes.
-        cache: folder of its DVC cache, None for the project's.
-        results: the checkout began with what the project's stages had left; without, with nothing.
-        follow: an older checkout, too, takes over the project's dvc.lock and metrics: what was released meanwhile.
-        overrides: values by the dotted key of the params file, as text.
+        params: params file, relative to the project or absolute, merged over the project's params.yaml. A file of the
+            same name in edits/ beside it replaces edits.yaml, because other data have other part classes.
+        cache: folder of its DVC cache; None: the project's.
+        results: start with the project's results; False: start without any.
+        follow: also update an existing checkout to the project's dvc.lock and metrics, i.e. to released results.
+        overrides: values as text by dotted key of the params file.
 
-    Raises UserError: no such params file or key, the project is no git repository, or the folder is something else.
+    Raises UserError: no such params file or key, the project is not a git repository, or the folder is not a checkout.
     """
     params = params if params.is_absolute() else project / params
     if not params.is_file():
         raise UserError(f"{params}: no such params file")
     if checkout.exists() and not (checkout / ".git").exists():
-        raise UserError(f"{checkout}: exists and is no checkout; remove it or choose another --name")
+        raise UserError(f"{checkout}: exists and is not a checkout; remove it or choose another --name")
     new, mark = not checkout.exists(), checkout / ".git" / SCRATCH_MARK
     if not new and mark.exists() == results:
-        made, asked = ("without", "with") if results is False else ("with", "without")
+        made, asked = ("with", "without") if results else ("without", "with")
         raise UserError(
-            f"{checkout}: was made {made} --scratch and is asked for {asked} it; remove it or choose another --name"
+            f"{checkout}: was created {made} --scratch, but this run is {asked} it; remove it or choose another --name"
         )
     folder = checkout.with_name(f".{checkout.name}.new") if new else checkout
     if new:
@@ -70,7 +67,7 @@ def prepare_checkout(
     _follow_commit(project, folder)
     _copy_working_tree(project, folder, keep_own=not ((new or follow) and results))
     default = project / "params.yaml"
-    if params.resolve() == default.resolve():  # as it is, with its comments
+    if params.resolve() == default.resolve():  # keeps its comments
         shutil.copyfile(default, folder / "params.yaml")
     else:
         (folder / "params.yaml").write_text(yaml.safe_dump(read_params(params, default), sort_keys=False))
@@ -84,7 +81,7 @@ def prepare_checkout(
 
 
 def override(params: Path, overrides: Mapping[str, str]) -> None:
-    """Change values of a params file. Raises UserError: it has no such key."""
+    """Change values of a params file. Raises UserError: unknown key, or a value is not YAML."""
     content = yaml.safe_load(params.read_text())
     for key, value in overrides.items():
         *path, last = key.split(".")
@@ -96,12 +93,12 @@ def override(params: Path, overrides: Mapping[str, str]) -> None:
         try:
             section[last] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UserError(f"{key}={value}: not readable as YAML: {error}") from None
+            raise UserError(f"{key}={value}: not YAML: {error}") from None
     params.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def _follow_commit(project: Path, checkout: Path) -> None:
-    """Point the checkout's HEAD at the project's commit without touching its files."""
+    """Set the checkout's HEAD to the project's commit without changing files."""
     command = ["git", "-C", project, "rev-parse", "--verify", "--quiet", "HEAD"]
     if commit := subprocess.run(command, capture_output=True, text=True).stdout.strip():
         _git(checkout, "fetch", "--quiet", str(project), "HEAD")
@@ -109,7 +106,7 @@ def _follow_commit(project: Path, checkout: Path) -> None:
 
 
 def _copy_working_tree(project: Path, checkout: Path, keep_own: bool) -> None:
-    """Copy tracked files and those git does not ignore; delete what the project no longer has."""
+    """Copy all files that git does not ignore; delete those that the project no longer has."""
     files = {name for name in _listed(project) if (project / name).is_file()}
     for name in sorted(files):
         if keep_own and name.startswith(OWN):
@@ -124,7 +121,7 @@ def _copy_working_tree(project: Path, checkout: Path, keep_own: bool) -> None:
 
 
 def _share_cache(project: Path, checkout: Path, cache: Path | None) -> None:
-    """Give the checkout the project's private DVC settings, its cache folder or another, and the project's store."""
+    """Write the checkout's private DVC settings: those of the project, the cache folder, and the project's store."""
     shared, private = (_dvc_config(project, *names) for names in (("config", "config.local"), ("config.local",)))
     own = (project / ".dvc" / shared.get("cache", "dir", fallback="cache")).resolve()
     store = {"url": str(project / "data" / "store")}
@@ -140,7 +137,7 @@ def _dvc_config(project: Path, *names: str) -> configparser.ConfigParser:
 
 
 def _listed(repository: Path) -> list[str]:
-    """Files that git tracks or would track."""
+    """Files that git does not ignore."""
     names = _git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     return [name for name in names.split("\0") if name]
 
@@ -149,7 +146,7 @@ def _git(repository: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True)
     except FileNotFoundError:
-        raise UserError("git is needed for a checkout of its own; it is not on PATH") from None
+        raise UserError("git is needed for a checkout, but it is not on PATH") from None
     if done.returncode:
         raise UserError(f"{repository}: `git {' '.join(arguments)}` failed: {done.stderr.strip()}")
     return done.stdout

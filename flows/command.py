@@ -1,4 +1,4 @@
-"""The command lines of this package: a Typer function each, what users can mend as one line, SIGTERM as Ctrl-C."""
+"""Runs a Typer function as a command: errors of the user are one line, SIGTERM is the same as Ctrl-C."""
 
 import functools
 import signal
@@ -19,12 +19,12 @@ def run(
     stopped: int = 130,
     last_words: str | None = None,
 ) -> int:
-    """Run a Typer function as the whole command; returns the exit status, 1 after a UserError.
+    """Run a Typer function as the command; returns the exit status, 1 after a UserError.
 
     Args:
-        arguments: the command line, by default this process's own.
+        arguments: the command line; None: that of this process.
         lists: options that take several values: `--stages A B`.
-        failures: further errors that are one message and status 1.
+        failures: other errors that are printed as a message, with status 1.
         stopped, last_words: exit status and message after Ctrl-C or SIGTERM.
     """
 
@@ -50,7 +50,7 @@ def run(
 
 
 def one_each(arguments: Sequence[str], lists: Sequence[str]) -> list[str]:
-    """Each value of an option that takes several with the option before it, after an empty one: `--stages` alone."""
+    """Repeat the options in `lists` before each of their values: `--stages A` -> `--stages "" --stages A`."""
     words, option = [], None
     for word in arguments:
         if word.startswith("-"):

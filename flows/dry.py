@@ -1,4 +1,4 @@
-"""What a pipeline would run, and why: `python -m flows.pipeline --dry`."""
+"""`python -m flows.pipeline --dry`: which stages would run, and why."""
 
 import json
 import subprocess
@@ -9,19 +9,19 @@ from pathlib import Path
 from editgan.errors import UserError
 from editgan.runtime.graph import ancestors, load_graph
 
-SHOWN = 3  # files named of each kind of change
+SHOWN = 3  # most files to name for each kind of change
 
 
 def dry(root: Path, chosen: Sequence[str], force: Sequence[str] | None) -> str:
-    """A line for each of the chosen stages that would run: its minutes last time, and what DVC says has changed.
+    """A line for each of the chosen stages that may run: its minutes last time, and what has changed according to DVC.
 
-    The checkout is taken as it stands. A stage that follows others runs only if their outputs change, and missing
-    outputs may come from the store: this is the most that can run. `force` is as the pipeline takes it.
+    These are the most stages that can run: a stage that follows others runs only if their outputs change, and missing
+    outputs may be in the store. `force` is that of the pipeline.
 
-    Raises UserError: DVC does not answer, e.g. because another of its commands is at work.
+    Raises UserError: DVC failed, e.g. because another DVC command is running.
     """
     if not root.exists():
-        return f"{root} is not there yet: it is made first, and every stage may run in it"
+        return f"{root} does not exist yet; it will be created, and every stage may run"
     graph, changed = load_graph(root / "dvc.yaml"), changes(root)
     for stage in (force or chosen) if force is not None else ():
         changed.setdefault(stage, []).append("forced")
@@ -39,11 +39,11 @@ def dry(root: Path, chosen: Sequence[str], force: Sequence[str] | None) -> str:
             lines.append(f"{stage:16}{minutes:>7}  {'; '.join(why)}")
     if len(lines) == 1:
         return "nothing would run: nothing has changed"
-    return "\n".join([*lines, f"{'at most':16}{total / 60:7.1f}  as they took last time; ? is not known"])
+    return "\n".join([*lines, f"{'at most':16}{total / 60:7.1f}  by the durations of the last runs; ?: unknown"])
 
 
 def changes(root: Path) -> dict[str, list[str]]:
-    """What `dvc status` says of each stage that is stale, e.g. {"data": ["changed deps: editgan/data modified"]}."""
+    """Changes of each stale stage by `dvc status`, e.g. {"data": ["changed deps: editgan/data modified"]}."""
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""The MLflow record of outputs that were made elsewhere and restored here."""
+"""MLflow runs of stages whose outputs were made elsewhere and restored here."""
 
 import json
 import subprocess
@@ -12,10 +12,10 @@ from editgan.weights import write_json
 
 
 def import_run(name: str, *, root: Path, params_path: Path, parent_run_id: str | None = None) -> str | None:
-    """Record in MLflow a stage whose output was made elsewhere and restored here; returns the id of the run.
+    """Create an MLflow run for a restored output; returns its id, or None if the MLflow store does not answer.
 
-    The run is tagged `imported`, with the commit that brought the output in. Parameters, curves, final metrics and
-    pictures come from the params file and the files of the stage. None where no store answers.
+    The run has the tag `imported` and the commit that added the output. Parameters, curves, final metrics and pictures
+    are read from the params file and the outputs.
     """
     params, out = load_params(params_path), root / "outputs" / name
     inputs = input_hash(load_graph(root / "dvc.yaml")[name], root, params.model_dump(mode="json"))
@@ -35,7 +35,7 @@ def import_run(name: str, *, root: Path, params_path: Path, parent_run_id: str |
         values = {key: value for key, value in line.items() if key != "kimg" and not isinstance(value, str)}
         run.log_metrics(values, float(line["kimg"]))
     if metrics.exists():
-        if not curves.exists():  # their last points are these metrics
+        if not curves.exists():  # the last points of the curves are these metrics
             final = flat_keys(json.loads(metrics.read_text()))
             run.log_metrics({key: float(value) for key, value in final.items() if not isinstance(value, str)})
         run.log_file(metrics)

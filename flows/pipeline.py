@@ -1,7 +1,7 @@
-"""`python -m flows.pipeline`: the whole pipeline through Prefect, one task per DVC stage.
+"""`python -m flows.pipeline`: runs the pipeline with Prefect, one task per DVC stage.
 
-The order of the stages is read from dvc.yaml and DVC decides what is stale; Prefect runs it, with retries, a time
-limit, progress and artifacts; the stages record themselves in MLflow under one parent run.
+dvc.yaml defines the order of the stages, and DVC decides what is stale. Prefect adds retries, a time limit, progress
+and artifacts. The MLflow runs of the stages have one parent run.
 """
 
 import re
@@ -43,18 +43,16 @@ DEFAULT_PARAMS = "params.yaml"
 SHOW_SECONDS = 5.0  # between two updates of a progress artifact
 CHECKOUT_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 SCRATCH = "scratch"
-BENCHMARK = "benchmark"  # the stage whose figures are compared with the accepted ones
-MODEL = "editgan"  # the editor among MLflow's registered models; of a checkout with its name
+BENCHMARK = "benchmark"  # the stage whose metrics are compared with the baseline
+MODEL = "editgan"  # the editor's name among MLflow's registered models; in a checkout: editgan-NAME
 MAX_TAG = 2000  # characters
 STAGE_HOURS = 24.0  # a stage that takes longer is stopped
-NO_BASELINE = (
-    "there is no accepted baseline ({}) to compare with; `editgan accept` makes one of the benchmark's figures"
-)
+NO_BASELINE = "there is no accepted baseline ({}); `editgan accept` makes one of the benchmark's metrics"
 
 
 @task(name="checkout", cache_policy=NO_CACHE)
 def checkout(params: str, name: str, scratch: bool, follow: bool, overrides: dict[str, str]) -> Path:
-    """Make or update the checkout runs/NAME with the given params file; from scratch it has a DVC cache of its own."""
+    """Create or update the checkout runs/NAME with a params file. With `scratch` it has its own DVC cache."""
     folder = PROJECT_ROOT / "runs" / name
     cache = folder / ".dvc" / "cache" if scratch else None
     begun = folder.exists()
@@ -69,21 +67,21 @@ def checkout(params: str, name: str, scratch: bool, follow: bool, overrides: dic
 
 @task(name="restore", cache_policy=NO_CACHE, retries=1)
 def restore(root: Path) -> None:
-    """Fetch outputs that are missing here from the store in the repository, as far as it has them."""
+    """Fetch missing outputs from the store in the repository, as far as it has them."""
     stages.fetch_missing(root, say=get_run_logger().info)
 
 
 def mirrored(action: Callable[[], Any], fault: str) -> Any:
-    """What an action on the record of MLflow or Prefect returns; None where it fails, which stops no pipeline."""
+    """Result of an action on the record of MLflow or Prefect; None if it fails, because the pipeline goes on."""
     try:
         return action()
-    except Exception as error:  # no second attempt, which would take Prefect's client half a minute again
+    except Exception as error:  # not repeated: the clients have already retried for half a minute
         get_run_logger().warning("%s: %s", fault, error)
         return None
 
 
 def worth_retrying(task, task_run, state) -> bool:
-    """Whether another attempt may help; it goes on from the stage's own saved state."""
+    """Whether another attempt may succeed; it resumes from the stage's state."""
     return not isinstance(state.result(raise_on_failure=False), stages.TimedOut | stages.Refused | stages.Halted)
 
 
@@ -91,7 +89,7 @@ def worth_retrying(task, task_run, state) -> bool:
 def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, limit_hours: float, at_a_time: int):
     """Bring one stage up to date with DVC."""
     log = get_run_logger()
-    create, update, lost = create_progress_artifact, update_progress_artifact, "progress is shown no longer"
+    create, update, lost = create_progress_artifact, update_progress_artifact, "progress is no longer shown"
     artifact = mirrored(lambda: create(0.0, key=f"{stage}-progress", description=stage), lost)
     shown = time.monotonic()
 
@@ -109,17 +107,17 @@ def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, li
         )  # fmt: skip
     show(stages.Progress(100.0, result.outcome))
     if result.outcome != "ran":
-        made_by = run_record(root, stage).get("run_id") or adopt(stage, root, parent_run_id) or "that is not recorded"
-        log.info("%s: %s, nothing changed; its output is of run %s", stage, result.outcome, made_by)
+        made_by = run_record(root, stage).get("run_id") or adopt(stage, root, parent_run_id) or "(not recorded)"
+        log.info("%s: %s, nothing changed; its output is from run %s", stage, result.outcome, made_by)
     return result
 
 
 def adopt(stage: str, root: Path, parent_run_id: str | None) -> str | None:
-    """Make the MLflow run of an output that came out of the store in the repository; returns its id, if it got one."""
-    from flows.imported import import_run  # brings torch, which a flow does without as long as it can
+    """Create the MLflow run of an output from the store in the repository; returns its id or None."""
+    from flows.imported import import_run  # imports torch
 
     given = {"root": root, "params_path": root / DEFAULT_PARAMS, "parent_run_id": parent_run_id}
-    return mirrored(lambda: import_run(stage, **given), f"{stage}: its output has no MLflow run")
+    return mirrored(lambda: import_run(stage, **given), f"{stage}: no MLflow run could be created for its output")
 
 
 @task(name="register", cache_policy=NO_CACHE)
@@ -127,24 +125,24 @@ def register(root: Path, name: str, run_id: str) -> None:
     """Register the editor in MLflow if its files have changed."""
     if not (root / "outputs" / "editing" / "vectors").is_dir():
         return
-    from editgan.editor.registry import register_editor  # brings torch, which a flow does without as long as it can
+    from editgan.editor.registry import register_editor  # imports torch
 
     def add() -> None:
         version = register_editor(root, name, run_id)
-        news = f"registered as models:/{name}/{version}" if version else "as it was registered before"
+        news = f"registered as models:/{name}/{version}" if version else "unchanged since its last registration"
         get_run_logger().info("the editor is %s", news)
 
     mirrored(add, "the editor is not registered in MLflow")
 
 
 class Regressed(RuntimeError):
-    """The benchmark is worse than the accepted one; the message names metrics, sizes and intervals."""
+    """The benchmark is worse than the baseline; the message gives metrics, differences and intervals."""
 
 
 @task(name="decide", cache_policy=NO_CACHE)
 def decide(root: Path) -> str | None:
-    """What of the benchmark has become worse than the accepted baseline; empty if nothing, None without a baseline."""
-    from editgan.config import load_params  # brings torch, which a flow does without as long as it can
+    """What is worse in the benchmark than in the accepted baseline; "" if nothing, None without a baseline."""
+    from editgan.config import load_params  # imports torch
     from editgan.report.nightly import BASELINE, judged, load_tolerances
 
     if not any((root / BASELINE).glob("*")):
@@ -157,7 +155,7 @@ def decide(root: Path) -> str | None:
     verdict = f"worse than the accepted baseline: {worse}" if worse else "nothing is worse than the accepted baseline"
     table = markdown_table([change.cells() for change in found if change.regressed or change.difference])
     create_markdown_artifact(f"{verdict}\n\n{table}\n", key="regression", description=verdict.partition(":")[0])
-    get_run_logger().info("%s (%d figures watched)", verdict, len(found))
+    get_run_logger().info("%s (%d metrics watched)", verdict, len(found))
     return worse
 
 
@@ -173,25 +171,25 @@ def pipeline(
     at_a_time: int = 1,
     overrides: dict[str, str] | None = None,
 ) -> str:
-    """Run the pipeline and return its closing page.
+    """Run the pipeline and return its summary in Markdown.
 
     Args:
-        params: params file. Another one than params.yaml runs in the checkout runs/NAME.
-        name: of the checkout; without one the params file's own name, and none for the default run.
-        only: stages to run, all by default.
-        force: stages to run even if nothing changed; an empty list: all.
+        params: params file. Other files than params.yaml run in the checkout runs/NAME.
+        name: name of the checkout; None: that of the params file, or no checkout for params.yaml.
+        only: stages to run; None: all.
+        force: stages to run even if nothing changed; []: all.
         limit_hours: time limit of each stage.
-        scratch: work in a checkout that took nothing over: from the store, the cache or the default run.
-        against_baseline: at the end compare the benchmark with the accepted one. On the default params the checkout
-            first takes over what the project has released since: dvc.lock and the outputs that it names.
-        overrides: values by the dotted key of the params file, e.g. {"editing.edit.steps": "50"}; in a checkout only.
-        at_a_time: so many stages that do not need one another run side by side and share the processors; a GPU is
-            used by one at a time. Another number of threads rounds otherwise: only 1 gives the same bytes again.
+        scratch: use a checkout that gets nothing from the store, the cache and the default run.
+        against_baseline: at the end compare the benchmark with the accepted baseline. With params.yaml, first update
+            the checkout to the released results: the project's dvc.lock and its outputs.
+        overrides: values by dotted key of the params file, e.g. {"editing.edit.steps": "50"}; only in a checkout.
+        at_a_time: number of independent stages that run in parallel and share the processors; one at a time uses the
+            GPU. Another number of threads rounds differently, so only 1 gives the same bytes again.
 
     Raises:
-        UserError: bad names or params, another pipeline in the same checkout, or a baseline of other heads.
-        StageFailed: a stage failed for good; later stages were not started.
-        Regressed: the benchmark is worse than the accepted one.
+        UserError: bad names or params, another pipeline runs in this checkout, or the baseline has other heads.
+        StageFailed: a stage failed in its last attempt; later stages were not started.
+        Regressed: the benchmark is worse than the accepted baseline.
     """
     start = time.monotonic()
     name, chosen = planned(params, name, only, force, limit_hours, scratch, against_baseline, at_a_time, overrides)
@@ -240,16 +238,16 @@ def pipeline(
 
 
 def checkout_name(params: str, name: str | None) -> str | None:
-    """The folder under runs/ to work in: as given, else the params file's own name; None for the default run.
+    """Name of the folder in runs/: `name`, else that of the params file; None for the default run.
 
-    Raises UserError: the name is no plain folder name.
+    Raises UserError: not a plain folder name.
     """
     if name is None and is_default(params):
         return None
     name = Path(params).stem if name is None else name
     if not CHECKOUT_NAME.fullmatch(name):
         raise UserError(
-            f"{name!r} is no name for a checkout (--name): use letters, digits, '.', '_' and '-', beginning with a"
+            f"{name!r} is not a name for a checkout (--name): use letters, digits, '.', '_' and '-', and start with a"
             " letter or digit"
         )
     return name
@@ -270,29 +268,29 @@ def planned(
     at_a_time: int,
     overrides: dict[str, str] | None,
 ) -> tuple[str | None, list[str]]:
-    """Name of the checkout and the stages to run, as `pipeline` is given them.
+    """Name of the checkout and the stages to run, from the arguments of `pipeline`.
 
-    Raises UserError: something cannot be meant; nothing is begun yet.
+    Raises UserError: an argument is invalid.
     """
     name = checkout_name(params, SCRATCH if scratch and name is None else name)
     chosen = choose_stages(list(load_graph(PROJECT_ROOT / "dvc.yaml")), only, force)
     if not (PROJECT_ROOT / params).is_file():
         raise UserError(f"--params {params}: no such params file")
     if at_a_time < 1:
-        raise UserError(f"--at-a-time {at_a_time}: at least one stage has to run")
+        raise UserError(f"--at-a-time {at_a_time}: run at least one stage at a time")
     if not limit_hours > 0:
-        raise UserError(f"--limit-hours {limit_hours:g}: give a stage some time")
+        raise UserError(f"--limit-hours {limit_hours:g}: the limit must be positive")
     if against_baseline and only and BENCHMARK not in only:
-        raise UserError("--against-baseline compares what the stage benchmark measures; let it run, too")
+        raise UserError("--against-baseline needs the metrics of stage benchmark; add it to --stages")
     if overrides and name is None:
-        raise UserError("--set changes the params of a checkout; name it with --name")
+        raise UserError("--set changes the params of a checkout; give its name with --name")
     return name, chosen
 
 
 def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Sequence[str] | None) -> list[str]:
     """The stages to run, in the order of dvc.yaml.
 
-    Raises UserError: a name is unknown, or a stage is to be forced that is not to be run.
+    Raises UserError: an unknown name, or a stage in `force` that is not chosen.
     """
     for stage in [*(only or ()), *(force or ())]:
         if stage not in known:
@@ -305,11 +303,11 @@ def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Seque
 
 
 def sole_pipeline(project: Path, name: str | None, flow_run: str) -> AbstractContextManager[dict[str, str]]:
-    """Hold the lock of a checkout: `work/pipeline.lock` of the project itself, `runs/NAME.lock` of runs/NAME.
+    """Hold the lock of a checkout: work/pipeline.lock for the project, runs/NAME.lock for runs/NAME.
 
-    It lies beside the checkout and not in it, to be held before the checkout is made or brought up to date.
+    The lock is outside of the checkout, because it is taken before the checkout is created or updated.
 
-    Raises UserError: another pipeline holds it; names its process and since when.
+    Raises UserError: another pipeline holds it; gives its process id and start.
     """
     path = project / "work" / "pipeline.lock" if name is None else project / "runs" / f"{name}.lock"
     fault = "another pipeline runs in this checkout (process {pid}, since {started}); stop it with `kill {pid}`, wait"
@@ -317,7 +315,7 @@ def sole_pipeline(project: Path, name: str | None, flow_run: str) -> AbstractCon
 
 
 def close_flow_run(flow_run: str | None) -> None:
-    """Mark the flow run of a pipeline that was killed here as crashed; it would show as running for ever."""
+    """Mark the flow run of a killed pipeline as crashed; otherwise Prefect shows it as running forever."""
     if flow_run is None:
         return
 
@@ -327,35 +325,35 @@ def close_flow_run(flow_run: str | None) -> None:
                 client.set_flow_run_state(UUID(flow_run), Crashed(message="its process was killed"), force=True)
                 get_run_logger().info("closed the flow run %s, whose process was killed", flow_run)
 
-    mirrored(close, f"could not close the flow run {flow_run}")  # another server's, or one deleted since
+    mirrored(close, f"could not close the flow run {flow_run}")  # it belongs to another server, or was deleted
 
 
 def command(
-    params: Annotated[str, typer.Option(help="Params file; another one runs under runs/NAME.")] = DEFAULT_PARAMS,
+    params: Annotated[str, typer.Option(help="Params file; other files run in runs/NAME.")] = DEFAULT_PARAMS,
     name: Annotated[
-        str | None, typer.Option(help="Of the checkout under runs/, by default the params file's own.")
+        str | None, typer.Option(help="Name of the checkout in runs/; default: that of the params file.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option("--stages", metavar="STAGE...", help="Run only these.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--stages", metavar="STAGE...", help="Run only these stages.")
+    ] = None,
     force: Annotated[
-        list[str] | None, typer.Option(metavar="[STAGE]...", help="Run these, or all, even if nothing changed.")
+        list[str] | None, typer.Option(metavar="[STAGE]...", help="Run these stages, or all, even if nothing changed.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry", help="List what would run, and why; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry", help="Only list what would run, and why.")] = False,
     scratch: Annotated[
-        bool, typer.Option("--scratch", help=f"Take nothing over: work in runs/{SCRATCH} (or --name).")
+        bool, typer.Option("--scratch", help=f"Start without any results, in runs/{SCRATCH} (or --name).")
     ] = False,
     against_baseline: Annotated[
         bool, typer.Option("--against-baseline", help="Fail if the benchmark is worse than baseline/.")
     ] = False,
     limit_hours: Annotated[float, typer.Option(help="Time limit of each stage.")] = STAGE_HOURS,
-    at_a_time: Annotated[
-        int, typer.Option(metavar="N", help="Run so many stages side by side where none needs the other.")
-    ] = 1,
+    at_a_time: Annotated[int, typer.Option(metavar="N", help="Number of independent stages that run in parallel.")] = 1,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another value in the checkout's params; may be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value in the checkout's params; may be repeated."),
     ] = None,
 ) -> None:
-    """Run the pipeline through Prefect."""
+    """Run the pipeline with Prefect."""
     if only == [""]:
         raise UserError("--stages: name at least one stage")
     only = [stage for stage in only or () if stage] or None
@@ -375,7 +373,7 @@ def command(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 failed, 130 interrupted."""
-    failures, last_words = (stages.StageFailed, Regressed), "stopped; run again to go on where it was"
+    failures, last_words = (stages.StageFailed, Regressed), "stopped; run again to go on from the last state"
     return run(command, arguments, lists=("--stages", "--force"), failures=failures, last_words=last_words)
 
 

@@ -1,4 +1,4 @@
-"""Stages that do not need one another run side by side, up to a limit, each as a Prefect task in a thread."""
+"""Runs independent stages in parallel, up to a limit, each as a Prefect task in a thread."""
 
 import os
 import queue
@@ -9,16 +9,16 @@ from prefect.futures import PrefectFuture
 
 
 def side_by_side(needs: Mapping[str, set[str]], submit: Callable[[str], PrefectFuture], limit: int) -> Iterator[Any]:
-    """Start each stage as soon as those that it needs are done; yields results as they come.
+    """Start each stage when those that it needs have finished; yields the results in the order in which they come.
 
-    Where one fails no other is started, and those that run are waited for.
+    After a failure no stage is started, and the running ones are awaited.
 
     Args:
-        needs: the stages in an order in which they can run, with the others that must be done before each.
+        needs: for each stage, the stages that must finish before it; in an order in which they can run.
         submit: starts a stage.
-        limit: so many run at a time at the most.
+        limit: most stages that run at a time.
 
-    Raises Exception: what the first failed stage raised.
+    Raises Exception: the error of the stage that failed first.
     """
     waiting, running, failure = list(needs), {}, None
     ended: queue.Queue[str] = queue.Queue()
@@ -39,5 +39,5 @@ def side_by_side(needs: Mapping[str, set[str]], submit: Callable[[str], PrefectF
 
 
 def threads_each(limit: int) -> dict[str, str]:
-    """Environment that divides the processors among stages that run side by side; nothing for one at a time."""
+    """Environment that divides the processors among parallel stages; {} for one at a time."""
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // limit))} if limit > 1 else {}

@@ -1,4 +1,4 @@
-"""One stage through DVC: `dvc repro --single-item STAGE` as a process whose output is followed line by line."""
+"""Runs one stage with DVC: `dvc repro --single-item STAGE` in a process whose output is followed line by line."""
 
 import json
 import re
@@ -19,9 +19,9 @@ from flows import processes
 
 BUSY_WAIT_SECONDS = 5.0
 BUSY_LIMIT_SECONDS = 300.0
-REFUSED = re.compile(r"exited with 1\b")  # a stage's own exit status for errors that its user can mend
+REFUSED = re.compile(r"exited with 1\b")  # exit status of a stage after an error that the user must fix
 BUSY = re.compile(r"Unable to acquire lock|is busy, it is being blocked")
-OUTCOMES = {  # what DVC says -> what became of the stage
+OUTCOMES = {  # by the output of DVC
     "skipped": re.compile(r"Stage '.*' didn't change, skipping"),
     "restored": re.compile(r"Stage '.*' is cached - skipping run"),
     "ran": re.compile(r"Running stage '.*':"),
@@ -30,11 +30,11 @@ HINTS = re.compile(r"^(To track the changes with git|\s*git add |To enable auto 
 
 
 class StageFailed(RuntimeError):
-    """The stage ended with an error; the message holds its last lines."""
+    """The stage failed; the message contains its last lines."""
 
 
 class Refused(StageFailed):
-    """The stage ended by itself and said what the user has to put right."""
+    """The stage ended with an error that the user must fix."""
 
 
 class TimedOut(StageFailed):
@@ -42,11 +42,11 @@ class TimedOut(StageFailed):
 
 
 class Busy(StageFailed):
-    """Another DVC command held the repository for too long."""
+    """Another DVC command locked the repository for too long."""
 
 
 class Halted(StageFailed):
-    """The flow ended while the stage ran in another of its threads, and took it along."""
+    """The flow ended while the stage was running in another thread."""
 
 
 HALT = threading.Event()  # set at the end of a flow
@@ -54,7 +54,7 @@ HALT = threading.Event()  # set at the end of a flow
 
 @dataclass(frozen=True)
 class StageResult:
-    """What became of a stage."""
+    """The result of a stage."""
 
     stage: str
     outcome: str  # ran, restored (from DVC's cache of earlier runs), skipped (nothing changed)
@@ -63,7 +63,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is, as it says itself."""
+    """The progress that a stage reports."""
 
     percent: float
     text: str
@@ -79,23 +79,18 @@ def reproduce(
     say: Callable[[str], None] = print,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> StageResult:
-    """Bring one stage up to date; while DVC's repository is locked by another command, wait for it.
+    """Bring one stage up to date. While another DVC command locks the repository, wait.
 
     Args:
         stage: a stage of dvc.yaml.
         root: the checkout.
         force: run it even if nothing changed.
-        limit_seconds: after this time the stage and all its processes are ended.
+        limit_seconds: time limit, after which all processes of the stage are stopped.
         environment: further variables for the stage.
-        say: takes every line of output.
-        show: takes the stage's progress.
+        say: gets every line of output.
+        show: gets the stage's progress.
 
-    Raises:
-        StageFailed: the stage failed; the message holds its last lines.
-        Refused: it told what the user has to put right.
-        TimedOut: it reached its limit.
-        Halted: its flow ended.
-        Busy: the repository stayed locked for `BUSY_LIMIT_SECONDS`.
+    Raises StageFailed, or its subclass for the reason: Refused, TimedOut, Halted, Busy (after `BUSY_LIMIT_SECONDS`).
     """
     command = ["python", "-m", "dvc", "repro", "--single-item", stage, *(["--force"] if force else [])]
     start, limit = time.monotonic(), float("inf") if limit_seconds is None else limit_seconds
@@ -109,9 +104,9 @@ def reproduce(
                 if (report := progress.read()) is not None:
                     show(report)
                 if HALT.is_set():
-                    raise Halted(f"{stage}: stopped with its flow")
+                    raise Halted(f"{stage}: stopped, because its flow ended")
                 if time.monotonic() - start > limit:
-                    raise TimedOut(f"{stage}: not done after its limit of {limit / 60:g} minutes; stopped")
+                    raise TimedOut(f"{stage}: not finished after its limit of {limit / 60:g} minutes; stopped")
         text, last = "\n".join(said), "\n".join(said[-12:])
         if process.returncode == 0:
             return StageResult(stage=stage, outcome=outcome(text), seconds=time.monotonic() - start)
@@ -120,16 +115,16 @@ def reproduce(
             raise kind(f"{stage}: `dvc repro --single-item {stage}` ended with status {process.returncode}:\n{last}")
         if time.monotonic() - start > BUSY_LIMIT_SECONDS:
             raise Busy(
-                f"{stage}: another DVC command is at work in {root} for minutes; wait for it or stop it:\n{text}"
+                f"{stage}: another DVC command has been running in {root} for minutes; wait for it or stop it:\n{text}"
             )
-        say(f"{stage}: another DVC command is at work here, trying again in {BUSY_WAIT_SECONDS:g} s")
+        say(f"{stage}: another DVC command is running here; next attempt in {BUSY_WAIT_SECONDS:g} s")
         time.sleep(BUSY_WAIT_SECONDS)
 
 
 def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
-    """Bring outputs that are missing here from the store in the repository, as far as it has them.
+    """Fetch missing outputs from the store in the repository; returns the stages of which it has any.
 
-    What cannot be fetched is made by its stage. Returns the stages that it had something of.
+    Outputs that cannot be fetched are made by their stage.
     """
     store = root / "data" / "store" / "files"
     if not (root / "dvc.lock").exists() or not store.exists():
@@ -142,35 +137,35 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
         if any(not (root / out).exists() for out in stage.outs)
         and any(out.get("md5") in stored for out in lock.get(stage.name, {}).get("outs", ()))
     ]
-    for stage in missing:  # one by one: a file in the way of one stops none of the others
-        say(f"{stage}: fetching what the store has of it")
+    for stage in missing:  # one by one, so that the failure of one does not affect the others
+        say(f"{stage}: fetching outputs from the store")
         command = ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", stage]
         with processes.followed(command, root=root) as (process, lines):
             said = list(filter(None, lines))
         if process.returncode:
-            say("\n".join([f"{stage}: the store could not give everything; it is made here:", *said[-5:]]))
+            say("\n".join([f"{stage}: not all outputs could be fetched; the stage makes them:", *said[-5:]]))
     return missing
 
 
 def take_over(root: Path) -> None:
-    """Bring the outputs that dvc.lock names into a checkout, as far as the cache has them; the others are made anew."""
+    """Check out the outputs in dvc.lock, as far as the cache has them; the others are made again."""
     command = ["python", "-m", "dvc", "checkout", "--force", "--quiet"]
     with processes.followed(command, root=root) as (_, lines):
         list(lines)
 
 
 def outcome(text: str) -> str:
-    """What became of the stage, from DVC's output; the last word counts."""
+    """The outcome of a stage by DVC's output; the last match counts."""
     found = [(match.start(), name) for name, pattern in OUTCOMES.items() for match in pattern.finditer(text)]
     return max(found)[1] if found else "ran"
 
 
 class ProgressFile:
-    """Reads work/STAGE/progress.json whenever it has changed."""
+    """Reads work/STAGE/progress.json if it has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._stamp()  # what an earlier run left is no news
+        self._seen = self._stamp()  # ignores the file of an earlier run
 
     def read(self) -> Progress | None:
         seen, self._seen = self._seen, self._stamp()
@@ -195,9 +190,9 @@ class ProgressFile:
 
 @contextmanager
 def gpu_slot(home: Path, say: Callable[[str], None] = print) -> Iterator[None]:
-    """Where there is a GPU: hold its one slot, waiting until no other pipeline of the project uses it.
+    """With a GPU: wait until no other pipeline of the project uses it, then hold its lock.
 
-    A file lock and not Prefect's concurrency limit, because the kernel frees it when its holder is killed.
+    This is a file lock, not a concurrency limit of Prefect, because the kernel frees it when its holder is killed.
     """
     if not has_gpu():
         yield
@@ -208,7 +203,7 @@ def gpu_slot(home: Path, say: Callable[[str], None] = print) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        say("waiting for the GPU, which another pipeline uses")
+        say("waiting for the GPU, because another pipeline uses it")
         lock.acquire()
     try:
         yield

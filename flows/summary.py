@@ -1,4 +1,4 @@
-"""What a pipeline says at its end, on one screen: the benchmark, what became of each stage, where to look."""
+"""The summary of a pipeline run, on one screen: benchmark, outcome of each stage, where to find the results."""
 
 import json
 import re
@@ -27,10 +27,10 @@ NEXT = """\
 
 
 def run_record(root: Path, stage: str) -> dict:
-    """outputs/STAGE/run.json: the MLflow run that made the stage's output, and how long it took.
+    """outputs/STAGE/run.json: the MLflow run that made the stage's output, and its duration.
 
-    Where the metrics that the record names are others, DVC has restored the output from its cache: then it is the
-    newest finished run in the store that had the same inputs, and empty if there is none.
+    If the hash of the metrics differs, DVC has restored the output from its cache. Then it is the newest finished run
+    with the same inputs, or {} if there is none.
     """
     out = root / "outputs" / stage
     try:
@@ -39,7 +39,7 @@ def run_record(root: Path, stage: str) -> dict:
             return record
     except (OSError, ValueError, KeyError, UserError):
         pass
-    from editgan.config import load_params  # brings torch, which a flow does without as long as it can
+    from editgan.config import load_params  # imports torch
 
     try:
         params = load_params(root / "params.yaml").model_dump(mode="json")
@@ -51,8 +51,8 @@ def run_record(root: Path, stage: str) -> dict:
 
 
 def headlines(root: Path) -> dict[str, float]:
-    """The headline metrics of a folder's results by their names in MLflow; those that it does not have are left out."""
-    from editgan.report.comparison import HEADLINES, WORKING_TREE, find_run  # brings torch
+    """The headline metrics of a folder's results by their names in MLflow, without missing ones."""
+    from editgan.report.comparison import HEADLINES, WORKING_TREE, find_run  # imports torch
 
     try:
         run = find_run(WORKING_TREE, root)
@@ -63,7 +63,7 @@ def headlines(root: Path) -> dict[str, float]:
 
 
 def stage_rows(root: Path, results: Sequence[StageResult]) -> list[dict[str, str]]:
-    """One row a stage: what happened, minutes of this pipeline, minutes and MLflow run of what made its output."""
+    """A row per stage: outcome, minutes in this pipeline, minutes and MLflow run of what made its output."""
     records = [run_record(root, result.stage) for result in results]
     return [
         {
@@ -78,7 +78,7 @@ def stage_rows(root: Path, results: Sequence[StageResult]) -> list[dict[str, str
 
 
 def markdown_table(rows: Sequence[dict[str, str]]) -> str:
-    """Rows as a markdown table with aligned columns, which is readable in a terminal too."""
+    """Rows as a Markdown table with aligned columns."""
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
@@ -90,12 +90,12 @@ def summary(
     store: str,
     experiment: str | None = None,
 ) -> str:
-    """The closing page, in markdown: one screen.
+    """The summary in Markdown.
 
     Args:
         servers: addresses of running servers by name.
-        store: address of the MLflow store, told where no server of it runs: that one may have another.
-        experiment: MLflow's id of the experiment, for links to the stages' runs where a server shows them.
+        store: address of the MLflow store, shown if no server runs.
+        experiment: MLflow's id of the experiment, for links to the runs of the stages.
     """
     rows = [{key: row[key] for key in ("stage", "outcome", "minutes")} for row in stage_rows(root, results)]
     shown = [row for row in rows if row["outcome"] != "skipped"]
@@ -111,7 +111,7 @@ def summary(
 
 
 def _links(root: Path, results: Sequence[StageResult], mlflow: str | None, experiment: str | None) -> list[str]:
-    """A line of links to the MLflow runs that made the stages' outputs; none where no server shows them."""
+    """A line of links to the MLflow runs that made the outputs; [] without an MLflow server."""
     if mlflow is None or experiment is None:
         return []
     runs = {result.stage: run_record(root, result.stage).get("run_id") for result in results}
@@ -121,12 +121,12 @@ def _links(root: Path, results: Sequence[StageResult], mlflow: str | None, exper
 
 
 def _benchmark(root: Path) -> str:
-    """Five rows, three columns with 95 % intervals, of the benchmark's results."""
+    """Five rows and three columns of the benchmark's results, with 95 % intervals."""
     path = root / BENCHMARK / "results.csv"
     try:
         results = parse_table(path.read_bytes(), str(path))
     except OSError:
-        return f"No table yet: {BENCHMARK} is made by the stage benchmark."
+        return f"No table yet: stage benchmark makes {BENCHMARK}."
     table, heads = [], 0
     for title, method in METHODS.items():
         figures = {column: one for of in of_method(results, method).values() for column, one in of.items()}

@@ -1,8 +1,7 @@
-"""`python -m flows.sweep --set KEY=VALUE,VALUE ...`: try combinations of parameters, each as a DVC experiment.
+"""`python -m flows.sweep --set KEY=VALUE,VALUE ...`: runs combinations of parameters, each as a DVC experiment.
 
-One after the other, in a folder of DVC's own (`dvc exp run --temp`), so that the working tree stays as it is; at the
-end they are compared with it. An experiment keeps its name: `editgan compare`, `dvc exp apply` and `dvc exp show` take
-it.
+They run one after the other in a temporary folder (`dvc exp run --temp`) that leaves the working tree unchanged, and
+are then compared with the working tree. `editgan compare`, `dvc exp apply` and `dvc exp show` accept their names.
 """
 
 import itertools
@@ -40,13 +39,13 @@ class ExperimentsFailed(RuntimeError):
 
 
 def busy(task, task_run, state) -> bool:
-    """Whether another DVC command was in the way."""
+    """Whether another DVC command had locked the repository."""
     return isinstance(state.result(raise_on_failure=False), stages.Busy)
 
 
 @task(name="experiment", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=20, retry_condition_fn=busy)
 def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
-    """Run the pipeline with other parameters; an experiment of this name on this commit is replaced."""
+    """Run the pipeline with other parameters; replaces an experiment of this name on this commit."""
     log = get_run_logger()
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
     known = ["git", "show-ref", "--verify", "--quiet", f"refs/exps/{head[:2]}/{head[2:]}/{name}"]
@@ -72,11 +71,11 @@ def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
 
 @flow(name="sweep")
 def sweep(combinations: list[Overrides]) -> str:
-    """Run every combination, whatever becomes of the others; returns their comparison with the working tree.
+    """Run every combination, even if others fail; returns their comparison with the working tree.
 
     Raises:
         UserError: another sweep runs here.
-        ExperimentsFailed: some did; the message is the comparison of the others and the reasons.
+        ExperimentsFailed: the message has the comparison of the others and the errors.
     """
     failed: dict[str, str] = {}
     named = experiment_names(combinations)
@@ -96,10 +95,10 @@ def sweep(combinations: list[Overrides]) -> str:
 
 
 def comparison(names: Sequence[str]) -> str:
-    """The experiments beside the working tree, as text; without results there, the first of them is the reference."""
+    """A table of the experiments and the working tree; if that has no results, the first one is the reference."""
     from rich.console import Console
 
-    from editgan.report.comparison import WORKING_TREE, find_run, show  # brings torch, which a flow does without
+    from editgan.report.comparison import WORKING_TREE, find_run, show  # imports torch
 
     if not names:
         return "no experiment to compare"
@@ -112,9 +111,9 @@ def comparison(names: Sequence[str]) -> str:
 
 
 def grid(settings: Sequence[str]) -> list[Overrides]:
-    """Every combination of `KEY=VALUE,VALUE,...`; commas inside brackets separate nothing.
+    """Every combination of `KEY=VALUE,VALUE,...`; commas in brackets belong to the value.
 
-    Raises UserError: an entry is none, or a key comes twice.
+    Raises UserError: an entry has another form, or a key is given twice.
     """
     axes: dict[str, list[str]] = {}
     for entry in settings:
@@ -128,18 +127,18 @@ def grid(settings: Sequence[str]) -> list[Overrides]:
 
 
 def listed(path: Path) -> list[Overrides]:
-    """The combinations of a YAML file: a list of mappings from a dotted key to a value.
+    """The combinations in a YAML file: a list of mappings from a dotted key to a value.
 
-    Raises UserError: no such file, or another content.
+    Raises UserError: no such file, or it has other content.
     """
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, list) or not content or not all(isinstance(one, dict) and one for one in content):
-        raise UserError(f"{path}: is no list of overrides such as `- {{editing.edit.steps: 50, seed: 1}}`")
+        raise UserError(f"{path}: is not a list of overrides such as `- {{editing.edit.steps: 50, seed: 1}}`")
     return [
         {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat_keys(one).items()}
         for one in content
@@ -147,16 +146,17 @@ def listed(path: Path) -> list[Overrides]:
 
 
 def check_keys(combinations: Sequence[Overrides], params: Path) -> None:
-    """Raises UserError where a key is none of the params file: DVC would say so for each experiment, at length."""
+    """Raises UserError: a key is not in the params file. DVC would fail in each experiment."""
     known = flat_keys(yaml.safe_load(params.read_text()))
     for key in dict.fromkeys(key for one in combinations for key in one):
         if key not in known:
             near = [name for name in known if name.endswith(f".{key.rpartition('.')[2]}")]
-            raise UserError(f"{key} is no parameter of {params.name}" + (f"; is it {', '.join(near)}?" if near else ""))
+            hint = f"; is it {', '.join(near)}?" if near else ""
+            raise UserError(f"{key} is not a parameter of {params.name}{hint}")
 
 
 def experiment_names(combinations: Sequence[Overrides]) -> dict[str, Overrides]:
-    """The combinations by a name that says what is different, e.g. `steps=50,seed=1`, and that git takes."""
+    """The combinations by a name that is valid in git and gives the values, e.g. `steps=50,seed=1`."""
     keys = list(dict.fromkeys(key for one in combinations for key in one))
     last = [key.rpartition(".")[2] for key in keys]
     short = {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
@@ -177,7 +177,7 @@ def command(
         typer.Option("--list", metavar="FILE", help="YAML, e.g. `- {editing.edit.steps: 50, seed: 1}`."),
     ] = None,
 ) -> None:
-    """Try combinations of parameters."""
+    """Run combinations of parameters."""
     if bool(settings) == bool(file):
         raise typer.BadParameter("give either --set or --list")
     combinations = grid(settings) if settings else listed(file)
@@ -189,7 +189,7 @@ def command(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 a combination failed or was refused, 130 interrupted."""
-    last_words = "stopped; the experiments that had ended are kept"
+    last_words = "stopped; finished experiments are kept"
     return run(command, arguments, failures=(ExperimentsFailed,), last_words=last_words)
 
 

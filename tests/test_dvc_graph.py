@@ -140,7 +140,7 @@ def test_another_edit_makes_no_scores_stale():
 def test_unknown_key_in_a_path_is_named(tmp_path):
     (tmp_path / "params.yaml").write_text("scoring: {vector: smile}\n")
     (tmp_path / "dvc.yaml").write_text("stages:\n  one:\n    cmd: x\n    deps: ['${scoring.vectors}.txt']\n")
-    with pytest.raises(UserError, match=r"\$\{scoring.vectors\} is no key of params.yaml"):
+    with pytest.raises(UserError, match=r"\$\{scoring.vectors\} is not a key of params.yaml"):
         load_graph(tmp_path / "dvc.yaml")
 
 
@@ -189,5 +189,5 @@ def test_order_in_the_file_must_be_an_order_to_run_in(tmp_path):
     path = tmp_path / "dvc.yaml"
     stages = {"b": {"cmd": "b", "deps": ["outputs/a/x"]}, "a": {"cmd": "a", "outs": [{"outputs/a/x": {"push": False}}]}}
     path.write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
-    with pytest.raises(UserError, match="stage b needs outputs/a/x of a, which stands after it"):
+    with pytest.raises(UserError, match="stage b needs outputs/a/x of a, which is listed after it"):
         load_graph(path)

@@ -101,7 +101,7 @@ def test_dvc_lock_of_another_command_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "start", busy_once)
     said = []
     assert stages.reproduce("first", root, say=said.append).outcome == "ran"
-    assert any("another DVC command is at work" in line for line in said)
+    assert any("another DVC command is running" in line for line in said)
 
 
 def test_progress_says_how_much_time_is_left(tmp_path):

@@ -88,14 +88,14 @@ def test_dry_run_says_what_would_run_and_runs_nothing(project):
     assert said.stdout.splitlines()[1:] == [
         "second              0.1  changed deps: second.txt modified",
         "third               0.1  follows second",
-        "at most             0.2  as they took last time; ? is not known",
+        "at most             0.2  by the durations of the last runs; ?: unknown",
     ]
     assert forced.stdout.splitlines()[1:3] == [
         "first               0.1  forced",
         "third               0.1  follows first",
     ]
     assert ((project / "work" / "second" / "log").read_bytes(), git_status(project)) == before
-    assert "is not there yet" in run_pipeline(project, "--dry", "--name", "new").stdout
+    assert "does not exist yet" in run_pipeline(project, "--dry", "--name", "new").stdout
     assert not (project / "runs" / "new").exists()
 
 
@@ -154,7 +154,7 @@ def test_run_from_scratch_takes_nothing_over_and_can_be_gone_on_with(project):
     checkout = project / "runs" / "scratch"
     assert (checkout / ".dvc" / "cache").exists() and "second" not in (checkout / "dvc.lock").read_text()
     other = run_pipeline(project, "--name", "scratch", "--stages", "first")
-    assert other.returncode == 1 and "was made with --scratch and is asked for without it" in other.stderr
+    assert other.returncode == 1 and "was created with --scratch, but this run is without it" in other.stderr
     assert ((project / "dvc.lock").read_bytes(), git_status(project)) == before
 
 
@@ -162,10 +162,10 @@ def test_run_from_scratch_takes_nothing_over_and_can_be_gone_on_with(project):
     ("arguments", "fault"),
     [
         (("--params", "params/none.yaml"), "params/none.yaml: no such params file"),
-        (("--limit-hours", "0"), "--limit-hours 0: give a stage some time"),
-        (("--set", "seed=1"), "name it with --name"),
+        (("--limit-hours", "0"), "--limit-hours 0: the limit must be positive"),
+        (("--set", "seed=1"), "give its name with --name"),
         (("--name", "other", "--set", "seed"), "--set seed: write KEY=VALUE"),
-        (("--against-baseline", "--stages", "data"), "let it run, too"),
+        (("--against-baseline", "--stages", "data"), "add it to --stages"),
     ],
 )
 def test_what_cannot_be_meant_is_said_before_anything_begins(arguments, fault, capsys, monkeypatch):
@@ -190,7 +190,7 @@ def test_summary_links_to_the_runs_that_a_server_shows(tmp_path):
 def test_checkout_refuses_what_it_did_not_make(tmp_path):
     project = make_project(tmp_path / "project")
     (project / "runs" / "mine").mkdir(parents=True)
-    with pytest.raises(UserError, match="is no checkout"):
+    with pytest.raises(UserError, match="is not a checkout"):
         prepare_checkout(project, project / "runs" / "mine", Path("params.yaml"))
     with pytest.raises(UserError, match="no such params file"):
         prepare_checkout(project, project / "runs" / "new", Path("params/none.yaml"))

@@ -90,7 +90,7 @@ def test_every_combination_becomes_an_experiment_and_a_failure_stops_none(root):
 def test_unknown_parameter_is_said_at_once(capsys):
     assert main(["--set", "edit.steps=5"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("edit.steps is no parameter of params.yaml; is it ") and "editing.edit.steps" in said
+    assert said.startswith("edit.steps is not a parameter of params.yaml; is it ") and "editing.edit.steps" in said
 
 
 def test_grid_is_every_combination():
@@ -107,14 +107,14 @@ def test_list_of_a_file(tmp_path):
     file.write_text("- {a.b: 1, c: true}\n- {a: {b: [1, 2]}, d: text}\n- {e: null, f: 1.0e-5}\n")
     assert listed(file) == [{"a.b": "1", "c": "true"}, {"a.b": "[1, 2]", "d": "text"}, {"e": "null", "f": "1e-05"}]
     file.write_text("a: 1\n")
-    with pytest.raises(UserError, match="no list of overrides"):
+    with pytest.raises(UserError, match="not a list of overrides"):
         listed(file)
     with pytest.raises(UserError, match="no such file"):
         listed(tmp_path / "none.yaml")
     params = tmp_path / "params.yaml"
     params.write_text("a: {b: 1}\n")
     check_keys([{"a.b": "2"}], params)
-    with pytest.raises(UserError, match="x.b is no parameter of params.yaml; is it a.b?"):
+    with pytest.raises(UserError, match="x.b is not a parameter of params.yaml; is it a.b?"):
         check_keys([{"x.b": "2"}], params)
 
 

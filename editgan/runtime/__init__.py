@@ -1,1 +1,1 @@
-"""What runs stages: environment, graph, processes and locks, tracking, progress."""
+"""Runs stages: environment, graph, processes and locks, tracking, progress."""

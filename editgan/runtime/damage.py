@@ -1,4 +1,4 @@
-"""Whether files are whole, told from their form: cut-off and damaged archives, tensors, JSON, sqlite databases."""
+"""Finds damaged files by their format: archives, tensors, JSON, sqlite databases."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from editgan.runtime.graph import content_hash
 
 
 def file_fault(path: Path) -> str | None:
-    """What keeps a state or output file from being read; None for a whole one, and for kinds that have no check."""
+    """Why a state or output file cannot be read; None if it is intact, or of a type without a check."""
     try:
         if path.suffix in (".pt", ".zip"):
             with zipfile.ZipFile(path) as archive:
@@ -33,7 +33,7 @@ def file_fault(path: Path) -> str | None:
 
 
 def dvc_hash(path: Path) -> str:
-    """The hash that DVC gives a file or folder."""
+    """DVC's hash of a file or folder."""
     if path.is_file():
         return content_hash(path)
     files = [file for file in path.rglob("*") if file.is_file()]
@@ -43,7 +43,7 @@ def dvc_hash(path: Path) -> str:
 
 
 def database_fault(path: Path) -> str | None:
-    """What keeps a sqlite file from being read; None for a whole one, and where there is none."""
+    """Why a sqlite file cannot be read; None if it is intact or does not exist."""
     if not path.exists():
         return None
     try:

@@ -1,6 +1,6 @@
-"""Where the project keeps things: environment variables that hold every tool inside the project folder, in one place.
+"""Environment variables that keep the files of every tool inside the project folder.
 
-Imports the standard library alone, so that the Makefile can call it before anything is installed:
+Imports only the standard library, because the Makefile calls it before anything is installed:
 `eval "$(python3 editgan/runtime/environment.py)"` sets the environment of a shell.
 """
 
@@ -16,12 +16,12 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 # A tracking address given here or in MLFLOW_TRACKING_URI replaces the project's own sqlite file.
 TRACKING_VARIABLES = ("EDITGAN_TRACKING_URI", "MLFLOW_TRACKING_URI")
-HEALTH = {"mlflow": "/health", "prefect": "/api/health"}  # of the servers that `make serve` starts
+HEALTH = {"mlflow": "/health", "prefect": "/api/health"}  # paths of the health checks of the servers
 
 
 def home_project(root: Path = PROJECT_ROOT) -> Path:
-    """The project that `root` belongs to: itself, or for a checkout inside another one (runs/NAME, DVC's temporary
-    experiment folders) the outermost, whose caches and MLflow store it shares."""
+    """The project whose caches and MLflow store `root` uses: itself, or the outermost one around a checkout (runs/NAME,
+    DVC's temporary experiment folders)."""
     home = root
     for parent in root.parents:
         if (parent / "dvc.yaml").exists() and (parent / "editgan").is_dir():
@@ -30,7 +30,7 @@ def home_project(root: Path = PROJECT_ROOT) -> Path:
 
 
 def given_store() -> str | None:
-    """Address of an MLflow store that the user has named."""
+    """Address of the user's MLflow store, if one is set."""
     return next((os.environ[name] for name in TRACKING_VARIABLES if os.environ.get(name)), None)
 
 
@@ -40,12 +40,12 @@ def store_uri(root: Path = PROJECT_ROOT) -> str:
 
 
 def tracking_uri(root: Path = PROJECT_ROOT) -> str:
-    """Where runs are recorded: the user's store, else the server that `make serve` runs on the own one, else that."""
+    """Where runs are recorded: the user's store, else the running server of `make serve`, else the project's file."""
     return given_store() or running_servers(root).get("mlflow") or store_uri(root)
 
 
 def servers_file(root: Path = PROJECT_ROOT) -> Path:
-    """The file in which `make serve` writes down the addresses of its servers, as JSON by name."""
+    """The file with the addresses of the servers of `make serve`, as JSON by name."""
     return home_project(root) / ".cache" / "servers.json"
 
 
@@ -60,7 +60,7 @@ def running_servers(root: Path = PROJECT_ROOT) -> dict[str, str]:
 
 
 def answers(url: str, *, if_busy: bool = False) -> bool:
-    """Whether an address answers with success; `if_busy` of a server that is too busy to do so in time."""
+    """Whether an address answers with success; `if_busy`: the result if it does not answer in time."""
     try:
         with urllib.request.urlopen(url, timeout=5 if if_busy else 2) as reply:
             return reply.status == 200
@@ -69,7 +69,7 @@ def answers(url: str, *, if_busy: bool = False) -> bool:
 
 
 def artifact_folder(root: Path = PROJECT_ROOT) -> Path:
-    """Folder of the files that MLflow keeps beside its sqlite store."""
+    """Folder of MLflow's artifacts for the sqlite store."""
     return home_project(root) / "mlartifacts"
 
 
@@ -82,9 +82,9 @@ def has_avx2() -> bool:
 
 
 def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
-    """Variables for every process of the project: telemetry off, caches inside `.cache/`, short timeouts.
+    """Variables for every process of the project: telemetry off, caches in `.cache/`, short timeouts.
 
-    Telemetry is switched off whatever the caller's environment says; a cache the caller has placed stays where it is.
+    They replace the caller's settings of telemetry, but not of caches and timeouts.
     """
     cache = home_project(root) / ".cache"
     caches = {
@@ -101,20 +101,20 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
         "DVC_GLOBAL_CONFIG_DIR": cache / "dvc-config",
     }
     settings = {
-        # Threads of a process wait for one another by spinning. Beside another busy program that makes a step a
-        # hundred times slower; a thousand turns before a thread sleeps cost 6 % on a quiet machine.
+        # Threads of a process spin while they wait for each other. If another program uses the CPU, steps become a
+        # hundred times slower. Sleeping after a thousand spins costs 6 % on an idle machine.
         "GOMP_SPINCOUNT": "1000",
-        # A request to an MLflow server that is gone is repeated after 0, 4, 8 and 16 s: time enough to start it again.
+        # Requests to a missing MLflow server are repeated after 0, 4, 8 and 16 s, so it can be started again.
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
     if has_avx2():
-        # The kernels decide how NumPy's matrix products round. One choice gives rendered heads the same bytes.
+        # NumPy's matrix products round by kernel. A fixed one gives the same rendered heads on all these processors.
         settings["OPENBLAS_CORETYPE"] = "Haswell"
     chosen = {name: os.environ.get(name) or str(value) for name, value in {**caches, **settings}.items()}
     telemetry_off = {
-        "DO_NOT_TRACK": "true",  # MLflow takes no other word than "true"
+        "DO_NOT_TRACK": "true",  # MLflow accepts only "true"
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -124,14 +124,14 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
 
 
 def _without_proxy(environment: Mapping[str, str]) -> str:
-    """Hosts that are asked without a proxy: those of the user, in either spelling, and this machine's own pages."""
+    """Hosts without a proxy: the user's, from both spellings of the variable, and this machine."""
     named = ",".join(environment.get(name, "") for name in ("no_proxy", "NO_PROXY")).split(",")
     hosts = dict.fromkeys(host for name in (*named, "127.0.0.1", "localhost") if (host := name.strip()))
     return "*" if "*" in hosts else ",".join(hosts)
 
 
 def apply_environment(root: Path = PROJECT_ROOT) -> None:
-    """Give this process and its children the project's environment; call before importing the tools concerned."""
+    """Apply the project's environment to this process and its children; call it before importing the tools."""
     os.environ.update(project_environment(root))
 
 

@@ -1,4 +1,4 @@
-"""Reads the graph of stages from dvc.yaml, the only place where it is written; needs neither DVC nor torch."""
+"""Reads the graph of stages from dvc.yaml, without DVC and torch."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ IGNORED_PARTS = {"__pycache__"}  # as in .dvcignore
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage of dvc.yaml: paths are relative to the project root, `params` are keys of the params file."""
+    """One stage of dvc.yaml. Paths are relative to the project root; `params` are keys of the params file."""
 
     name: str
     cmd: str
@@ -28,12 +28,12 @@ class StageSpec:
 
 
 def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
-    """The stages by name, in the order of the file, which is an order in which they can run.
+    """The stages by name, in the order of the file, in which they can run.
 
-    Like DVC, it takes a ${section.key} from params.yaml beside it.
+    As in DVC, ${section.key} is a value of the params.yaml beside the file.
 
-    Raises UserError: the file is missing or no YAML, names a key that the params lack, or has a stage before one whose
-    output it needs.
+    Raises UserError: the file is missing or not YAML, a key is not in params.yaml, or a stage is listed before one
+    whose output it needs.
     """
     path = Path(path)
     try:
@@ -43,7 +43,7 @@ def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable: {error}; run this in the project's folder") from None
     except KeyError as error:
-        raise UserError(f"{path}: ${{{error.args[0]}}} is no key of params.yaml") from None
+        raise UserError(f"{path}: ${{{error.args[0]}}} is not a key of params.yaml") from None
     graph = {}
     for name, entry in content["stages"].items():
         # DVC writes an item with options as a mapping of one key.
@@ -57,23 +57,23 @@ def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
         for dep in stage.deps:
             maker = _maker(graph, dep)
             if maker in names[place:]:
-                raise UserError(f"{path}: stage {stage.name} needs {dep} of {maker}, which stands after it")
+                raise UserError(f"{path}: stage {stage.name} needs {dep} of {maker}, which is listed after it")
     return graph
 
 
 def ancestors(graph: Mapping[str, StageSpec], name: str) -> set[str]:
-    """Every stage whose outputs reach `name`, directly or through others."""
+    """All stages whose outputs `name` needs, directly or indirectly."""
     direct = {maker for dep in graph[name].deps if (maker := _maker(graph, dep)) is not None}
     return direct.union(*(ancestors(graph, parent) for parent in direct))
 
 
 def input_hash(stage: StageSpec, root: Path, params: Mapping[str, Any]) -> str:
-    """Hash of everything a stage's result depends on: the values of its params and the content of its dependencies.
+    """Hash of all inputs of a stage: values of its params and content of its dependencies.
 
     Args:
-        params: the whole params as plain JSON-able values.
+        params: all params as plain JSON values.
 
-    Raises UserError: a dependency is missing; says which stage would make it.
+    Raises UserError: a dependency is missing.
     """
     record = {
         "stage": stage.name,
@@ -99,7 +99,7 @@ def content_hash(path: Path) -> str:
 
 
 def _maker(graph: Mapping[str, StageSpec], dep: str) -> str | None:
-    """The stage that makes a file, or the folder that it lies in."""
+    """The stage that makes a file or a folder that contains it."""
     within = {dep, *(parent.as_posix() for parent in Path(dep).parents)}
     return next((stage.name for stage in graph.values() if within.intersection(stage.outs)), None)
 

@@ -1,4 +1,4 @@
-"""Who holds what: locks with a note of their holder, and whether the processes that notes name still live."""
+"""Locks with a note that names their holder, and checks whether a holder is still running."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from editgan.runtime.environment import home_project
 
 @contextmanager
 def held(path: Path, fault: str, **facts: str) -> Iterator[dict[str, str]]:
-    """Hold a lock file; a note beside it says who holds it. Yields the note of a holder that was killed, {} of none.
+    """Hold a lock file, with a note of the holder beside it. Yields the note of a killed holder, {} if there is none.
 
-    The kernel drops the lock when its holder ends in whatever way. A clean end deletes the note.
+    The kernel releases the lock when its holder ends. A clean end deletes the note.
 
     Args:
-        fault: what to say of another process that holds it; {pid} and {started} stand for its number and its start.
-        facts: what else the note says.
+        fault: error message if another process holds it, with {pid} and {started} for its process id and start.
+        facts: further entries of the note.
 
     Raises UserError: another process holds it.
     """
@@ -47,7 +47,7 @@ def note_beside(lock: Path) -> Path:
 
 
 def note_in(file: Path) -> dict[str, str]:
-    """What a file says of a holder: a note, or a process number alone as DVC writes it; {} where it says nothing."""
+    """The holder by a file: a note, or a process id alone as DVC writes it; {} if it has neither."""
     try:
         text = file.read_text().strip()
         note = {"pid": text} if text.isdigit() else json.loads(text or "{}")
@@ -57,7 +57,7 @@ def note_in(file: Path) -> dict[str, str]:
 
 
 def holder_lives(file: Path) -> bool:
-    """Whether the process that a file names still runs; one that is younger than the file is another one."""
+    """Whether the process in a file is running. A process that is younger than the file is another one."""
     try:
         process = psutil.Process(int(note_in(file)["pid"]))
         return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < file.stat().st_mtime + 2
@@ -70,11 +70,11 @@ def at_work(root: Path, stage: str) -> bool:
 
 
 def dvc_at_work(root: Path) -> bool:
-    """Whether a DVC command runs in a checkout, be it only waiting for its stage."""
+    """Whether a DVC command is running in a checkout."""
     return holder_lives(root / ".dvc" / "tmp" / "lock")
 
 
 def checkouts(root: Path) -> list[Path]:
-    """The home project and the checkouts under runs/, which share its caches and records."""
+    """The home project and its checkouts in runs/."""
     home = home_project(root)
     return [home, *(path for path in home.glob("runs/*") if path.is_dir())]

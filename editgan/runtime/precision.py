@@ -1,4 +1,4 @@
-"""Which precision trains faster here: measured, not guessed from the name of the processor."""
+"""Chooses the precision that trains faster on this machine, by measuring if necessary."""
 
 import functools
 import json
@@ -17,9 +17,9 @@ from editgan.weights import write_json
 def choose_precision(device: torch.device, wanted: str = "auto") -> str:
     """ "float32" or "bfloat16" for forward and backward passes of training.
 
-    With "auto": bfloat16 on GPUs that compute in it and on CPUs with AMX, float32 on CPUs without AVX512-BF16. CPUs
-    with the latter alone are measured (a second), since on some of them bfloat16 is slower: it must win by a fifth.
-    What was measured is kept in .cache/precision.json, so that all runs on a machine compute alike.
+    With "auto": bfloat16 on GPUs that support it and on CPUs with AMX, float32 on CPUs without AVX512-BF16. CPUs with
+    AVX512-BF16 but no AMX are measured for a second, because bfloat16 is slower on some; it must be 1.2 times as fast.
+    The result is stored in .cache/precision.json, so that all runs on a machine use the same precision.
     """
     if wanted != "auto":
         return wanted
@@ -39,7 +39,7 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
 
 
 def _processor() -> str:
-    """Its name, as Linux tells it."""
+    """The processor's name in Linux."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -65,5 +65,5 @@ def _seconds(layer: nn.Conv2d, side: int, precision: str) -> float:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which convolutions compute in `precision`."""
+    """Context in which convolutions compute in `precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,4 +1,4 @@
-"""Care of a stage process: it dies with its parent, none works beside it in its folder, and it keeps its memory."""
+"""The process of a stage: it ends with its parent, is the only one in its folder, and keeps freed memory."""
 
 import ctypes
 import os
@@ -14,24 +14,23 @@ import psutil
 
 from editgan.runtime.locks import held
 
-PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that the kernel sends when the thread that started us ends
+PR_SET_PDEATHSIG = 1  # prctl(2): the signal that the kernel sends when the thread that started this process ends
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
 KEPT_BYTES, GROWTH_BYTES = 1 << 30, 256 << 20
 POLL_SECONDS = 1.0
-GRACE_SECONDS = 15.0  # for closing the run properly after SIGTERM
+GRACE_SECONDS = 15.0  # to close the run after SIGTERM
 
 
 class Stopped(BaseException):
-    """The process was told to end (SIGTERM, or its parent died). No Exception, so that no stage swallows it."""
+    """SIGTERM, or the parent ended. Not an Exception, so that no stage catches it by accident."""
 
 
 def die_with_parent() -> None:
-    """Let this process and its children end when the parent does, even when that is killed with -9.
+    """End this process and its children when the parent ends, even if it is killed with SIGKILL.
 
-    Two guards: the kernel sends SIGTERM when the thread that started us ends, and a watchdog looks every
-    second whether we still have the same parent. Either way the run is closed as KILLED and resumable state stays; a
-    process that is still there after `GRACE_SECONDS` is ended at once. The shell that DVC starts has to be replaced
-    by us (`exec` in dvc.yaml), or the shell would be the parent that survives.
+    The kernel sends SIGTERM when the thread that started this process ends, and a watchdog thread checks the parent
+    every second. The run is then closed as KILLED, and the resumable state stays. After `GRACE_SECONDS` the process is
+    killed. dvc.yaml starts stages with `exec`; otherwise the parent would be a shell that survives DVC.
     """
     parent = os.getppid()
     signal.signal(signal.SIGTERM, _raise_stopped)
@@ -40,10 +39,10 @@ def die_with_parent() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse the large buffers of tensors instead of returning each to the kernel.
+    """Make glibc reuse the memory of large tensors instead of returning it to the kernel.
 
-    A tensor of more than 128 kB otherwise costs fresh pages every time it is made. On a virtual machine that was a
-    sixth of the time of an inversion step (16 of 98 ms an image in the kernel, then 1).
+    Otherwise each new tensor of more than 128 kB needs new pages from the kernel. On a virtual machine this took 16 of
+    the 98 ms per image of an inversion step; now 1 ms.
     """
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(M_MMAP_MAX, 0)
@@ -52,10 +51,7 @@ def keep_freed_memory() -> None:
 
 
 def die_with_stage() -> None:
-    """The guard of a worker process that a stage forks (initializer of a pool): killed as soon as the stage is gone.
-
-    Idle pool workers otherwise outlive a stage that was killed with -9.
-    """
+    """End a worker process when its stage ends, even by SIGKILL (initializer of a process pool)."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -63,21 +59,21 @@ def die_with_stage() -> None:
 
 
 def end_children() -> None:
-    """Kill every process that this one started and that still runs."""
+    """Kill all running child processes, and theirs."""
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.kill()
 
 
 def exclusive(folder: Path) -> AbstractContextManager:
-    """Hold the lock of a stage's work folder. Raises UserError: another process holds it; names its number."""
+    """Hold the lock of a stage's work folder. Raises UserError: another process holds it; gives its process id."""
     return held(
         folder / "lock", f"process {{pid}} already runs the stage {folder.name} here; wait for it or stop it first"
     )
 
 
 def has_gpu() -> bool:
-    """Whether NVIDIA's driver lists a GPU that this process may use; asks the driver, since flows do without torch."""
+    """Whether NVIDIA's driver lists a GPU for this process. Asks the driver, because flows do not import torch."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
         return False
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
@@ -85,7 +81,7 @@ def has_gpu() -> bool:
 
 
 def _raise_stopped(signum, frame) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the clean-up that follows is not to be interrupted
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # do not interrupt the clean-up
     raise Stopped(signal.Signals(signum).name)
 
 

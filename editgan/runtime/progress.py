@@ -1,4 +1,4 @@
-"""How far a stage is: lines with the time left for people, a small file for whoever watches from outside."""
+"""Progress of a stage: printed lines with the remaining time, and a file for other processes."""
 
 import json
 import os
@@ -10,13 +10,13 @@ FILE_SECONDS = 1.0
 
 
 class Progress:
-    """Turns "done of total" into lines at most every ten seconds and a file at most every second."""
+    """Prints "done of total" at most every ten seconds, and writes it to a file at most every second."""
 
     def __init__(self, name: str, path: Path | None = None) -> None:
         self.name = name
         self.path = path
-        self._phase: tuple | None = None  # what is counted; a new one starts a new estimate
-        self._start = (0.0, 0.0)  # time and count when this phase was first heard of
+        self._phase: tuple | None = None  # total and unit; a change starts a new estimate
+        self._start = (0.0, 0.0)  # time and count at the first report of this phase
         self._last_done = 0.0
         self._printed = self._written = float("-inf")
 
@@ -25,7 +25,7 @@ class Progress:
 
         Args:
             done, total: how many of how many `unit`s (images, kimg, steps ...).
-            message: anything worth seeing beside it, e.g. losses.
+            message: additional text, e.g. losses.
         """
         now = time.monotonic()
         phase, finished = (total, unit), done >= total
@@ -45,14 +45,14 @@ class Progress:
         return True
 
     def _eta(self, now: float, done: float, total: float) -> float | None:
-        """Seconds left at the pace since this phase was first heard of, None before there is one."""
+        """Remaining seconds at the speed since the start of this phase; None if unknown."""
         then, done_before = self._start
         if done <= done_before or now <= then:
             return None
         return max(total - done, 0) * (now - then) / (done - done_before)
 
     def _write(self, **report) -> None:
-        """By rename, so that a reader never sees half a file."""
+        """Write by rename, so that a reader never sees a partial file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps({"stage": self.name, **report}))

@@ -1,4 +1,4 @@
-"""What a stage is given to work with, and how one is run: `python -m editgan STAGE`."""
+"""Runs a stage: `python -m editgan STAGE`."""
 
 import importlib
 import os
@@ -22,12 +22,12 @@ FINISHED_FILE = "finished"  # marks the state of a run that has nothing left to 
 
 @dataclass(frozen=True)
 class StageContext:
-    """Everything `run(context)` of a stage needs; stages know neither DVC nor Prefect nor MLflow."""
+    """Everything that `run(context)` of a stage needs. Stages know nothing of DVC, Prefect and MLflow."""
 
     name: str
     params: Params
     root: Path  # the project root, which is also the working directory
-    out: Path  # outputs/NAME, exists; what the stage leaves behind
+    out: Path  # outputs/NAME, exists
     work: Path  # work/NAME/HASH, exists and is locked; resumable state
     run: Run
     device: torch.device
@@ -38,12 +38,12 @@ class StageContext:
 
 
 def run_stage(name: str, *, root: Path, params_path: Path) -> None:
-    """Run one stage from its params and the outputs of earlier stages, resuming where an earlier attempt stopped.
+    """Run one stage; resumes an interrupted attempt.
 
-    Resumable state is kept in a folder named by the hash of all inputs, so an attempt with other parameters or other
-    inputs never continues this one. The MLflow run ends as FINISHED, FAILED or KILLED.
+    The folder of the state is named by the hash of all inputs, so an attempt resumes only one with the same parameters
+    and inputs. The MLflow run ends as FINISHED, FAILED or KILLED.
 
-    Raises UserError: unknown stage, bad params, a missing input, or another process at work on this stage.
+    Raises UserError: unknown stage, bad params, a missing input, or another process runs this stage.
     """
     graph = load_graph(root / "dvc.yaml")
     if name not in graph:
@@ -60,7 +60,7 @@ def run_stage(name: str, *, root: Path, params_path: Path) -> None:
         tags = {"stage": name, "input_hash": inputs, "params_file": params_path.name}
         with tracking.start_run(name, root=root, work=work, params=stage_params(name, params), tags=tags) as run:
             if (work / FINISHED_FILE).exists():
-                left = f"{name}: found the state of a finished run in {work}; delete that folder to train anew"
+                left = f"{name}: found the state of a finished run in {work}; delete that folder to train again"
                 print(left, flush=True)
             context = StageContext(name=name, params=params, root=root, out=out, work=work, run=run, device=device)
             stage_module(name).run(context)
@@ -74,9 +74,9 @@ def run_stage(name: str, *, root: Path, params_path: Path) -> None:
 
 
 def clear_finished(root: Path, name: str, inputs: str) -> None:
-    """Delete the state of finished runs of a stage, once DVC has recorded what they left behind.
+    """Delete the states of finished runs of a stage after DVC has recorded their outputs.
 
-    Until then a new attempt (DVC was killed, or found the disk full) takes it up and has nothing left to train.
+    Before that (DVC was killed, or the disk was full), a new attempt uses the state and has nothing left to train.
     """
     lock = root / "dvc.lock"
     for mark in (root / "work" / name).glob(f"*/{FINISHED_FILE}"):
@@ -86,18 +86,18 @@ def clear_finished(root: Path, name: str, inputs: str) -> None:
 
 
 def stage_module(name: str):
-    """The module `stage` of its package, whose `run(context)` does the stage's work."""
+    """The module with the `run(context)` of a stage."""
     return importlib.import_module(f"{package_of(name)}.stage")
 
 
 def select_device(runtime: RuntimeParams) -> torch.device:
-    """The device to compute on; sets the number of CPU threads to the cores this process may use.
+    """The device to compute on. Also sets the number of CPU threads to the cores of this process.
 
-    Raises UserError: CUDA is asked for and not there.
+    Raises UserError: CUDA is requested but not available.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-    torch.set_flush_denormal(True)  # numbers below 1e-38 are slow on many processors and mean nothing here
+    torch.set_flush_denormal(True)  # denormal numbers (below 1e-38) are slow
     try:
         return device_named(runtime.device)
     except UserError as error:

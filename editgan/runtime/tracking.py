@@ -1,7 +1,7 @@
-"""The record of every run in MLflow, and with `registry`, which registers models, the only importer of mlflow.
+"""Records runs in MLflow. Only this module and `editor.registry`, which registers models, import mlflow.
 
-MLflow is a mirror: stages write their files first, and nothing here can fail a stage. A store that does not answer is
-asked again by MLflow itself; where that does not help, the run goes on with local files alone and says so once.
+Stages write their files first, and MLflow gets copies, so nothing here can fail a stage. MLflow repeats failed
+requests. If the store still does not answer, the run goes on with local files only and prints this once.
 """
 
 import json
@@ -23,22 +23,22 @@ from editgan.runtime.environment import PROJECT_ROOT, apply_environment, artifac
 from editgan.runtime.progress import Progress
 
 EXPERIMENT = "editgan"
-PARENT_VARIABLE = "MLFLOW_PARENT_RUN_ID"  # under which a run is shown
-RECORD_FILE = "tracking.json"  # in the work folder: what a resumed stage needs to continue its run
-FLUSH_SECONDS, FLUSH_POINTS = 5.0, 500  # MLflow takes at most 1000 points at once
-QUIET = ("alembic", "mlflow", "urllib3.connectionpool")  # their news of a store are said here, in one sentence
+PARENT_VARIABLE = "MLFLOW_PARENT_RUN_ID"  # id of the parent run
+RECORD_FILE = "tracking.json"  # in the work folder: id and duration, for a resumed stage
+FLUSH_SECONDS, FLUSH_POINTS = 5.0, 500  # MLflow accepts at most 1000 points per request
+QUIET = ("alembic", "mlflow", "urllib3.connectionpool")  # silenced, because one sentence is printed here instead
 
 
 class Run:
-    """One MLflow run; without a client it records nothing there and all methods still work."""
+    """One MLflow run. Without a client it records nothing, and all methods still work."""
 
     def __init__(self, name: str, *, work: Path | None = None, root: Path = PROJECT_ROOT, before: float = 0.0) -> None:
-        """With a work folder the run can be resumed; `before` are the seconds of the attempts that it resumes."""
+        """With a work folder the run can be resumed. `before`: seconds of the earlier attempts."""
         self.run_id: str | None = None
         self.experiment_id: str | None = None
         self._client: Any = None
-        self._monitor: Any = None  # MLflow's, of load and memory of the machine
-        self._lost = False  # whether a record was not taken
+        self._monitor: Any = None  # MLflow's monitor of load and memory
+        self._lost = False  # whether a record failed
         self._work = work
         self._progress = Progress(name, root / "work" / name / "progress.json" if work is not None else None)
         self._started, self._flushed = time.monotonic() - before, time.monotonic()
@@ -46,11 +46,11 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the stage, with the attempts it resumes."""
+        """Wall time of the stage, including earlier attempts."""
         return time.monotonic() - self._started
 
     def log_metrics(self, metrics: Mapping[str, float], step: float = 0) -> None:
-        """Add a point to the curves. A float step counts kimg and is recorded in images; MLflow takes whole steps."""
+        """Add a point to the curves. A float step is in kimg and recorded in images, because MLflow needs integers."""
         if isinstance(step, float):
             metrics, step = {**metrics, "kimg": step}, round(step * 1000)
         now = int(time.time() * 1000)
@@ -59,26 +59,26 @@ class Run:
             self.flush()
 
     def log_image(self, image: str | Path | Image.Image, name: str) -> None:
-        """Record a picture under images/, e.g. `log_image(context.out / "fakes000010.png", "fakes000010")`."""
+        """Record a picture in images/, e.g. `log_image(context.out / "fakes000010.png", "fakes000010")`."""
         if isinstance(image, Image.Image):
             self._record("log_image", image, artifact_file=f"images/{name.removesuffix('.png')}.png")
         else:
             self._record("log_artifact", str(image), "images")
 
     def log_file(self, path: str | Path) -> None:
-        """Record a file (or folder) of the stage."""
+        """Record a file or folder of the stage."""
         self._record("log_artifact", str(path))
 
     def log_text(self, text: str, name: str) -> None:
-        """Record a text under a file name, e.g. a markdown table as "table.md"."""
+        """Record a text as a file, e.g. "table.md"."""
         self._record("log_text", text, name)
 
     def set_tag(self, key: str, value: object) -> None:
-        """Label the run."""
+        """Set a tag of the run."""
         self._record("set_tag", _key(key), str(value))
 
     def progress(self, done: float, total: float, unit: str, message: str = "") -> None:
-        """Say how far the stage is: a line now and then, and work/STAGE/progress.json for whoever watches."""
+        """Report progress: printed lines and work/STAGE/progress.json."""
         if self._progress.update(done, total, unit, message):
             self._save_record()
 
@@ -91,7 +91,7 @@ class Run:
             self._record("log_batch", metrics=[Metric(*point) for point in points])
 
     def close(self, status: str = "FINISHED") -> None:
-        """Send what is left and end the run as FINISHED, FAILED or KILLED."""
+        """Send the remaining metrics and end the run as FINISHED, FAILED or KILLED."""
         self.flush()
         self._save_record()
         if self._monitor is not None:
@@ -103,18 +103,18 @@ class Run:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        """Close the run: FAILED after an error, KILLED after Ctrl-C, SIGTERM or a cancellation."""
+        """Close the run as FINISHED, FAILED (error) or KILLED (Ctrl-C, SIGTERM, cancellation)."""
         failed = isinstance(error, Exception | SystemExit)
         self.close("FINISHED" if error is None else "FAILED" if failed else "KILLED")
 
     def _save_record(self) -> None:
         if self._work is not None and self._work.exists():
-            from editgan.weights import write_json  # brings torch, which the flow does without
+            from editgan.weights import write_json  # imports torch
 
             write_json(self._work / RECORD_FILE, {"run_id": self.run_id, "seconds": round(self.seconds, 1)})
 
     def _record(self, method: str, *values: Any, last: bool = False, **named: Any) -> None:
-        """Call MLflow for this run; once a record was lost, only the last one is still tried, how the run ended."""
+        """Call MLflow for this run. After a failure only the last call, the final status, is tried."""
         if self._client is None or (self._lost and not last):
             return
         try:
@@ -126,7 +126,7 @@ class Run:
 
 
 def offline_run(name: str = "offline") -> Run:
-    """A run that records nothing, for tests and notebooks."""
+    """A run that records nothing."""
     return Run(name)
 
 
@@ -138,14 +138,14 @@ def start_run(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Run:
-    """Open a run, or continue the one whose id stands in the work folder.
+    """Open a run, or resume the one whose id is in the work folder.
 
-    Runs that a killed process left open are closed as KILLED first.
+    First closes runs of killed processes as KILLED.
 
     Args:
-        root: the project or checkout; decides the store and the commit.
-        work: the stage's work folder; without one the run cannot be resumed, and the machine is not watched.
-        params: flat parameters; a run that is continued has them already.
+        root: the project or checkout, for the store and the commit.
+        work: the stage's work folder; None: the run cannot be resumed, and no load of the machine is recorded.
+        params: flat parameters; not recorded again for a resumed run.
     """
     record = {}
     if work is not None:
@@ -178,7 +178,7 @@ def start_run(
 
 
 def newest_finished_run(root: Path, tags: Mapping[str, str]) -> str | None:
-    """Id of the newest run that ended well and has these tags; None where there is none or no store answers."""
+    """Id of the newest finished run with these tags; None if there is none, or the store does not answer."""
     query = " and ".join([*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), "status = 'FINISHED'"])
     try:
         client, experiment_id = connect(root)
@@ -190,7 +190,7 @@ def newest_finished_run(root: Path, tags: Mapping[str, str]) -> str | None:
 
 
 def left_running(root: Path, *, close: bool = False) -> dict[str, str]:
-    """Name by id of runs still RUNNING whose process on this machine is gone; with `close` they end as KILLED."""
+    """Names by id of RUNNING runs whose process on this machine has ended; `close` ends them as KILLED."""
     client, experiment_id = connect(root)
     running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
     found = {run.info.run_id: run.info.run_name for run in running if is_dead(run.data.tags)}
@@ -200,7 +200,7 @@ def left_running(root: Path, *, close: bool = False) -> dict[str, str]:
 
 
 def connect(root: Path) -> tuple[Any, str]:
-    """A client and the experiment's id; makes the sqlite store and the experiment at first use."""
+    """A client and the experiment's id; creates the sqlite store and the experiment at the first call."""
     apply_environment(root)
     from mlflow import MlflowClient, MlflowException
 
@@ -218,14 +218,14 @@ def connect(root: Path) -> tuple[Any, str]:
 
 
 def git_tags(root: Path) -> dict[str, str]:
-    """Commit of a checkout, and whether its files differ from it, as tags of a run."""
+    """Tags with the commit of a checkout, and whether its files differ from it."""
 
     def git(*arguments: str) -> str:
         command = ("git", "-C", root, *arguments)
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # What runs write themselves (DVC removes outputs before it runs a stage) does not make the code another one.
+        # Files that runs write do not count: DVC removes outputs before it runs a stage.
         dirty = bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!outputs", ":!dvc.lock"))
         return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git_dirty": str(dirty).lower()}
     except (OSError, subprocess.CalledProcessError):
@@ -233,13 +233,13 @@ def git_tags(root: Path) -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """Machine, process and the time it was started."""
+    """Tags with the machine, the process id and the start of the process."""
     process = psutil.Process()
     return {"host": socket.gethostname(), "pid": str(process.pid), "process_start": f"{process.create_time():.0f}"}
 
 
 def is_dead(tags: Mapping[str, str]) -> bool:
-    """Whether a process of this machine is gone; a process id alone may belong to a newer one."""
+    """Whether the process of a run on this machine has ended. Compares its start, because process ids are reused."""
     if tags.get("host") != socket.gethostname():
         return False
     try:
@@ -249,9 +249,9 @@ def is_dead(tags: Mapping[str, str]) -> bool:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[^\w\-./ ]", "_", name)  # MLflow takes no others
+    return re.sub(r"[^\w\-./ ]", "_", name)  # MLflow accepts only these characters
 
 
 def _say_local_only(error: Exception) -> None:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    print(f"MLflow does not answer; what follows is recorded in local files only ({reason})", flush=True)
+    print(f"MLflow does not answer; from now on only local files are written ({reason})", flush=True)
