@@ -89,15 +89,14 @@ def worth_retrying(task, task_run, state) -> bool:
 def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, limit_hours: float, at_a_time: int):
     """Bring one stage up to date with DVC."""
     log = get_run_logger()
-    create, update, lost = create_progress_artifact, update_progress_artifact, "progress is no longer shown"
-    artifact = mirrored(lambda: create(0.0, key=f"{stage}-progress", description=stage), lost)
-    shown = time.monotonic()
+    lost, shown = "progress is no longer shown", time.monotonic()
+    artifact = mirrored(lambda: create_progress_artifact(0.0, key=f"{stage}-progress", description=stage), lost)
 
     def show(progress: stages.Progress) -> None:
         nonlocal artifact, shown
         if artifact is not None and (time.monotonic() - shown > SHOW_SECONDS or progress.percent == 100):
             shown, said = time.monotonic(), f"{stage}: {progress.text}"
-            artifact = mirrored(lambda: update(artifact, progress.percent, description=said), lost)
+            artifact = mirrored(lambda: update_progress_artifact(artifact, progress.percent, description=said), lost)
 
     environment = threads_each(at_a_time) | ({tracking.PARENT_VARIABLE: parent_run_id} if parent_run_id else {})
     with stages.gpu_slot(home_project(root), log.info):

@@ -91,11 +91,10 @@ def start_mlflow(root: Path, port: int) -> tuple[psutil.Popen, str]:
 def start_prefect(root: Path, port: int, *options: str) -> tuple[psutil.Popen, str]:
     """Start Prefect's server with further options; returns it and its address."""
     command = [*PREFECT, "server", "start", "--log-level", "error", *options]
-    leases = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
-    # The page asks this port too; it would not learn of an option --port.
-    settings = {"PREFECT_SERVER_API_PORT": str(port), leases: os.environ.get(leases) or LEASES}
-    quiet = {"stdout": subprocess.DEVNULL}  # a banner
-    return processes.start(command, root=root, environment=settings, **quiet), f"http://127.0.0.1:{port}"
+    # A variable and not --port, so that the server's page asks this port too.
+    settings = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES}
+    process = processes.start(command, root=root, environment=settings, stdout=subprocess.DEVNULL)  # without its banner
+    return process, f"http://127.0.0.1:{port}"
 
 
 def start_worker(root: Path, api: str) -> psutil.Popen:
