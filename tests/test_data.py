@@ -49,7 +49,12 @@ def test_rasteriser_agrees_with_ray_casting():
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 24, (60, 3)).astype(np.float32)
     faces = rng.permutation(60).reshape(20, 3)
-    surface = rasterise(points, faces, 24, cull=False)
+    corners = points[faces, :2]  # [F, 3, 2]
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    behind = first[:, 0] * second[:, 1] > first[:, 1] * second[:, 0]
+    assert len(rasterise(points, faces[behind], 24).face) == 0
+    faces[behind] = faces[behind, ::-1]  # seen from the front
+    surface = rasterise(points, faces, 24)
     seen = np.full(24 * 24, -1)
     seen[surface.pixel] = surface.face
     expected, nearest = np.full(24 * 24, -1), np.full(24 * 24, -np.inf)

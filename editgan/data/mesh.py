@@ -4,7 +4,7 @@ Positions are in decimetres: x to the person's left, y up, z forward. `rest` is 
 same vertices, so a rest position identifies a point on the skin for any head shape.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class HeadMesh:
     parts: dict[str, np.ndarray]  # name -> float32 [V] in 0..1: lips, ears, mouth_inside, eyelids
     targets: dict[str, int]  # name -> column of `deltas`
     deltas: scipy.sparse.csr_array  # float32 [3 V, T], displacements
-    axes: list[tuple[str, str | None]] = field(default_factory=list)  # (positive, negative) target of each shape axis
+    axes: list[tuple[str, str | None]]  # (positive, negative) target of each shape axis
 
     def displacement(self, weights: dict[str, float]) -> np.ndarray:
         """Sum of weighted targets, float32 [V, 3]. Raises KeyError for an unknown target."""

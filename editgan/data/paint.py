@@ -60,7 +60,7 @@ def beard_field(rest: np.ndarray, lips: np.ndarray, who: Identity) -> np.ndarray
     around = np.minimum(np.minimum(x - 0.235, 0.33 - x), np.minimum(6.76 - y, y - 6.38))
     cheek_line = 6.60 + 0.62 * smoothstep((x - 0.30) / 0.42)
     jaw = np.minimum(np.minimum(cheek_line - y, y - (6.08 + 0.75 * np.clip(1.35 - z, 0, 1))), z - 0.62)
-    strap = np.minimum(jaw, np.maximum(y - 6.02, 0) * 0 + (6.40 + 0.9 * smoothstep((x - 0.42) / 0.25) - y))
+    strap = np.minimum(jaw, 6.40 + 0.9 * smoothstep((x - 0.42) / 0.25) - y)
     field = {
         "none": np.full(len(rest), -1.0),
         "moustache": moustache,

@@ -27,21 +27,19 @@ def rasterise(
     size: int,
     *,
     discard: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
-    cull: bool = True,
 ) -> Surface:
-    """Find the nearest triangle at the centre of every sample of a size x size picture.
+    """Find the nearest triangle, seen from the front, at the centre of every sample of a size x size picture.
 
     Args:
         points: float [V, 3]; x right and y down in samples, larger z nearer.
         faces: int [F, 3]; counter-clockwise as seen from the front (with y up).
         discard: takes (face [Q], weights [Q, 3]) and returns bool [Q], true where the surface has a hole.
-        cull: skip triangles seen from behind.
     """
     x, y, z = (points[:, k].astype(np.float32)[faces].T for k in range(3))  # [3, F] each
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])  # [F]
     left, width = _span(x, size)  # range of columns and rows that each triangle may cover
     top, height = _span(y, size)
-    boxes = np.where(area < 0 if cull else area != 0, width * height, 0)
+    boxes = np.where(area < 0, width * height, 0)  # 0 for a triangle seen from behind
     with np.errstate(divide="ignore", invalid="ignore"):  # degenerate triangles have no candidates
         b_x, b_y = (y[2] - y[0]) / area, (x[0] - x[2]) / area  # weight of corner b = b_x (X - x0) + b_y (Y - y0)
         c_x, c_y = (y[0] - y[1]) / area, (x[1] - x[0]) / area
