@@ -1,4 +1,4 @@
-"""What the doctor finds: each fault is made for real, named and mended, and what is healthy stays as it is."""
+"""What the doctor finds: each fault is made for real, named and repaired, and what is healthy stays as it is."""
 
 import http.server
 import json
@@ -85,7 +85,7 @@ def sleeper() -> Iterator[subprocess.Popen]:
 def test_healthy_project_is_well_and_the_command_says_so(root, monkeypatch):
     monkeypatch.chdir(root)
     done = CliRunner().invoke(cli.app, ["doctor"])
-    assert (done.exit_code, done.output) == (0, "all is well\n")
+    assert (done.exit_code, done.output) == (0, "no problems found\n")
     (root / "outputs" / "first" / "out.txt").write_text("fir")
     left = CliRunner().invoke(cli.app, ["doctor", "--fix"])
     assert (

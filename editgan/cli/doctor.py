@@ -1,7 +1,7 @@
-"""`editgan doctor`: what crashes, full disks and foreign versions have left in a checkout, and how to mend it.
+"""`editgan doctor`: find what crashes, full disks and other versions have damaged in a checkout, and repair it.
 
-Needs neither network nor trained models. What `--fix` does loses nothing: results are never touched, nor state that a
-run could still take up, nor what belongs to a process that lives.
+It needs neither network nor trained models. `--fix` loses no data: it never touches results, state that a run could
+still use, or files of a running process.
 """
 
 import hashlib
@@ -10,9 +10,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import yaml
@@ -26,29 +26,29 @@ from editgan.runtime.graph import input_hash, load_graph
 from editgan.runtime.process import has_gpu
 
 SPARE_BYTES = 1 << 30  # for resumable state, records and temporary files
-PARTS = re.compile(r".+\.(part|partial)|\.[\w-]{22}\.tmp")  # our own unfinished files, and DVC's
+PARTS = re.compile(r".+\.(part|partial)|\.[\w-]{22}\.tmp")  # unfinished files of this project and of DVC
 SHIPPED = "data/store/files/md5"
-# Package, first version that does not work, what happens: nothing that `pip check` sees.
+# Package, first incompatible version, consequence. `pip check` does not detect these.
 TRAPS = (
     ("fastapi", "0.151", "Prefect's server refuses its own requests"),
-    ("sqlalchemy", "2.1", "Prefect's scheduler stops: no scheduled run is ever made"),
-    ("scipy", "1.18", "clean-fid calls scipy.linalg.sqrtm with an argument that is gone"),
+    ("sqlalchemy", "2.1", "Prefect's scheduler stops, so scheduled runs never start"),
+    ("scipy", "1.18", "clean-fid calls scipy.linalg.sqrtm with an argument that was removed"),
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong. `mend` puts it right; None where that would lose something or needs the user."""
+class Finding(NamedTuple):
+    """One problem. `repair` is None if a repair would lose data or needs the user."""
 
     what: str
     remedy: str
-    mend: Callable[[], object] | None = None
+    repair: Callable[[], object] | None = None
 
 
 def examine(root: Path) -> Iterator[Finding]:
-    """Everything that is wrong with the checkout in `root`, as it is found; each may be mended before the next.
+    """Yield the problems of the checkout in `root` one by one; each may be repaired before the next.
 
-    Raises UserError: `root` holds no dvc.yaml.
+    Raises:
+        UserError: `root` has no dvc.yaml.
     """
     load_graph(root / "dvc.yaml")
     for check in (
@@ -59,23 +59,23 @@ def examine(root: Path) -> Iterator[Finding]:
 
 
 def treat(root: Path, *, fix: bool, say: Callable[[str], None] = print) -> int:
-    """Say everything that is wrong, with its remedy, and mend what can be; returns how much is left."""
-    found = mended = 0
+    """Print every problem with its remedy; with `fix`, repair what can be repaired. Returns how many remain."""
+    found = repaired = 0
     for finding in examine(root):
         found += 1
         say(f"- {finding.what}")
-        if fix and finding.mend is not None:
+        if fix and finding.repair is not None:
             try:
-                finding.mend()
-                mended += 1
-                say("  mended")
+                finding.repair()
+                repaired += 1
+                say("  repaired")
                 continue
-            except Exception as error:  # taken up by somebody meanwhile, or not ours to write
-                say(f"  could not be mended: {error}")
-        by_itself = "" if fix or finding.mend is None else " (or `editgan doctor --fix`)"
-        say(f"  {finding.remedy}{by_itself}")
-    say(f"{found} found, {mended} mended" if found else "all is well")
-    return found - mended
+            except Exception as error:  # in use again, or no permission
+                say(f"  could not be repaired: {error}")
+        automatic = "" if fix or finding.repair is None else " (or `editgan doctor --fix`)"
+        say(f"  {finding.remedy}{automatic}")
+    say(f"problems: {found} found, {repaired} repaired" if found else "no problems found")
+    return found - repaired
 
 
 def databases(root: Path) -> Iterator[Finding]:
@@ -87,36 +87,37 @@ def databases(root: Path) -> Iterator[Finding]:
         if fault is None:
             continue
         if "locked" in fault:
-            yield Finding(f"{path}: {fault}", "wait for the process that holds it, or end it")
-        elif path.name == "cache.db":  # DVC's memory of hashes, which it computes again
-            yield Finding(f"{path}: {fault}", f"`rm {path}*`; DVC makes it again", lambda path=path: _delete(path))
+            yield Finding(f"{path}: {fault}", "wait for the process that uses it, or stop that process")
+        elif path.name == "cache.db":  # hashes, which DVC computes again
+            yield Finding(f"{path}: {fault}", f"`rm {path}*`; DVC writes it again", lambda path=path: _delete(path))
         else:
-            yield Finding(f"{path}: {fault}", f"move {path}* away; the next run begins a new record")
+            yield Finding(f"{path}: {fault}", f"move {path}* away; the next run starts a new record")
 
 
 def mlflow_runs(root: Path) -> Iterator[Finding]:
-    """MLflow runs that stay RUNNING without a process."""
+    """MLflow runs that are marked RUNNING, but have no process."""
     if any(not path.exists() or database_fault(path) for path in _mlflow_file(root)):
         return
     try:
         found = tracking.left_running(root)
-    except Exception as error:  # whatever a store says that does not answer
+    except Exception as error:  # an unreachable store may raise any exception
         reason = str(error).splitlines()[0][:200]
-        yield Finding(f"{store_uri(root)}: MLflow does not answer ({reason})", "until then runs record local files")
+        remedy = "start its server; until then, runs write local files only"
+        yield Finding(f"{store_uri(root)}: MLflow does not answer ({reason})", remedy)
         return
     if found:
         names = ", ".join(f"{name} ({run_id[:12]})" for run_id, name in found.items())
-        what, remedy = f"MLflow: RUNNING without a process: {names}", "the next run ends them as KILLED"
+        what, remedy = f"MLflow: RUNNING without a process: {names}", "the next run marks them KILLED"
         yield Finding(what, remedy, lambda: tracking.left_running(root, close=True))
 
 
 def dvc_locks(root: Path) -> Iterator[Finding]:
-    """DVC's list of files in use, which is DVC's to change: damaged, or naming a process that is another program.
+    """DVC's list of files in use, which only DVC changes: it is damaged, or names a process that is not DVC.
 
-    DVC drops entries of processes that are gone; it waits for one whose number another program has got since.
+    DVC drops the entries of processes that have ended. It waits for a process whose id now belongs to another program.
     """
     path = root / ".dvc" / "tmp" / "rwlock"
-    remedy = f"`rm {path}`, once no DVC command runs here"
+    remedy = f"`rm {path}` when no DVC command runs here"
     try:
         content = json.loads(path.read_text())
         readers = [entry["pid"] for entries in content.get("read", {}).values() for entry in entries]
@@ -124,15 +125,15 @@ def dvc_locks(root: Path) -> Iterator[Finding]:
         others = sorted(filter(_other_program, {*readers, *writers}))
     except FileNotFoundError:
         return
-    except (ValueError, AttributeError, KeyError, TypeError):  # no JSON, or of another shape
+    except (ValueError, AttributeError, KeyError, TypeError):  # not JSON, or of another structure
         yield Finding(f"{path}: damaged, so DVC refuses every command", remedy)
         return
     if others:
-        yield Finding(f"{path}: names processes that are no DVC command: {', '.join(map(str, others))}", remedy)
+        yield Finding(f"{path}: names processes that are not DVC commands: {', '.join(map(str, others))}", remedy)
 
 
 def _other_program(pid: int) -> bool:
-    """Whether a process of this number runs and is no DVC command."""
+    """Whether a process with this id runs and is not a DVC command."""
     try:
         return not any("dvc" in word for word in psutil.Process(pid).cmdline())
     except psutil.Error:
@@ -140,7 +141,7 @@ def _other_program(pid: int) -> bool:
 
 
 def servers(root: Path) -> Iterator[Finding]:
-    """The record of servers that `make serve` has started: those that are gone."""
+    """Servers recorded by `make serve` that no longer run."""
     path = servers_file(root)
     try:
         recorded = json.loads(path.read_text())
@@ -153,47 +154,44 @@ def servers(root: Path) -> Iterator[Finding]:
     if gone:
         rest = {name: url for name, url in recorded.items() if name not in gone}
         what = f"{path}: names servers that do not answer: {', '.join(f'{name} {url}' for name, url in gone.items())}"
-        mend = (lambda: path.write_text(json.dumps(rest))) if rest else path.unlink
-        yield Finding(what, "`make serve` starts them", mend)
+        repair = (lambda: path.write_text(json.dumps(rest))) if rest else path.unlink
+        yield Finding(what, "`make serve` starts them", repair)
 
 
 def orphans(root: Path) -> Iterator[Finding]:
-    """Stage processes whose parent is gone; they end themselves within seconds, unless they hang."""
+    """Stage processes whose parent has ended. They stop within seconds, unless they hang."""
     stages = {tuple(stage.cmd.removeprefix("exec ").split()[1:]): stage.name for stage in _graph(root).values()}
     for process in psutil.process_iter():
         try:
             here = Path(process.cwd()) == root and process.status() != psutil.STATUS_ZOMBIE
             command, pid = process.cmdline(), process.pid
-            # Handed over to another session's process; one that leads its group was started that way.
+            # An orphan gets a parent of another session; a leader of a process group may have been started by one.
             orphaned = here and os.getsid(pid) != os.getsid(process.ppid()) and os.getpgid(pid) != pid
         except (psutil.Error, OSError):
             continue
         for words, stage in stages.items():
             if orphaned and tuple(command[-len(words) :]) == words:
-                what = f"process {pid} runs the stage {stage} though what started it is gone"
-                yield Finding(what, f"`kill {pid}`, after half a minute `kill -9 {pid}`")
+                what = f"process {pid} runs the stage {stage}, but the process that started it has ended"
+                yield Finding(what, f"`kill {pid}`, and after half a minute `kill -9 {pid}`")
 
 
 def archives(root: Path) -> Iterator[Finding]:
-    """Downloaded packages with pretrained networks that are damaged."""
+    """Packages with pretrained networks that are damaged: downloaded ones, and those supplied by hand."""
     from editgan.assets.manifest import NETWORKS
-
-    def whole(path: Path, archive) -> bool:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == archive.sha256
+    from editgan.weights import sha256  # imports torch
 
     cache = Path(project_environment(root)["EDITGAN_ASSET_CACHE"])
     for archive in {network.archive for network in NETWORKS.values()}:
         kept, by_hand = cache / archive.file, home_project(root) / "data" / "assets" / archive.file
-        if kept.exists() and not whole(kept, archive):
-            yield Finding(f"{kept}: not what the manifest lists", "the stage assets downloads it again", kept.unlink)
-        if by_hand.exists() and not whole(by_hand, archive):
-            yield Finding(f"{by_hand}: not what the manifest lists", "supply it again, or remove it")
+        if kept.exists() and sha256(kept) != archive.sha256:
+            yield Finding(f"{kept}: not the file of the manifest", "stage assets downloads it again", kept.unlink)
+        if by_hand.exists() and sha256(by_hand) != archive.sha256:
+            yield Finding(f"{by_hand}: not the file of the manifest", "supply it again, or remove it")
 
 
 def outputs(root: Path) -> Iterator[Finding]:
-    """Outputs that are missing or have another content than dvc.lock says."""
-    if holders.dvc_at_work(root):  # which deletes and makes them
+    """Outputs that are missing or differ from dvc.lock."""
+    if holders.dvc_at_work(root):  # DVC deletes outputs and writes them again
         return
     stored = {path.parent.name + path.name for path in (root / SHIPPED).glob("*/*")}
     for stage, outs in _recorded(root).items():
@@ -202,27 +200,26 @@ def outputs(root: Path) -> Iterator[Finding]:
         if missing:
             names = ", ".join(sorted(missing)[:3]) + (" ..." if len(missing) > 3 else "")
             shipped = any(outs[path]["md5"] in stored for path in missing)
-            remedy = f"`dvc pull --allow-missing {stage}`, or `make demo`" if shipped else "`make demo` makes them"
+            remedy = f"`dvc pull --allow-missing {stage}`, or `make demo`" if shipped else "`make demo` computes them"
             yield Finding(f"{stage}: {len(missing)} of {len(outs)} outputs are missing: {names}", remedy)
         if changed:
             yield Finding(
                 f"{stage}: damaged, or not yet recorded by DVC: {', '.join(changed)}",
-                f"`dvc checkout --force {stage}` brings back what was recorded, `dvc pull --force {stage}` what is "
-                "shipped; otherwise the next run makes them again",
+                f"`dvc checkout --force {stage}` restores the recorded outputs, `dvc pull --force {stage}` the shipped "
+                "ones; otherwise the next run computes them again",
             )
 
 
 def shipped(root: Path) -> Iterator[Finding]:
-    """Files of the store in the repository, whose names are the hashes of their content."""
+    """Damaged files of the store in the repository; a file's name is the hash of its content."""
     for path in (root / SHIPPED).glob("*/*"):
         if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name.removesuffix(".dir"):
             yield Finding(f"{path}: damaged", f"`git checkout -- {path.relative_to(root)}`")
 
 
 def unfinished(root: Path) -> Iterator[Finding]:
-    """Temporary files of writers that were killed, and outputs that DVC knows nothing of and that cannot be read."""
-    home = home_project(root)
-    recorded = _recorded(root)
+    """Temporary files of killed processes, and unreadable outputs that DVC has not recorded."""
+    home, recorded = home_project(root), _recorded(root)
     for stage in _graph(root):
         if holders.at_work(root, stage):
             continue
@@ -230,7 +227,7 @@ def unfinished(root: Path) -> Iterator[Finding]:
             if PARTS.fullmatch(path.name):
                 yield _temporary(path)
             elif stage not in recorded and path.is_relative_to(root / "outputs") and (fault := file_fault(path)):
-                yield Finding(f"{path}: {fault}", "the next run makes it again")
+                yield Finding(f"{path}: {fault}", "the next run computes it again")
     folders = holders.checkouts(root)
     if not any(holders.dvc_at_work(one) for one in folders):
         for path in (path for one in {home, root} for path in (one / ".dvc" / "cache").rglob(".*.tmp")):
@@ -241,71 +238,72 @@ def unfinished(root: Path) -> Iterator[Finding]:
 
 
 def states(root: Path) -> Iterator[Finding]:
-    """Resumable state that is damaged, or that no run on the present parameters and inputs takes up."""
+    """Resumable state that is damaged, or that no run with the present parameters and inputs uses."""
     graph, wanted = _graph(root), _wanted_states(root)
     for folder in (path for path in root.glob("work/*/*") if path.is_dir()):
         stage = folder.parent.name
-        if holders.at_work(root, stage) or (folder / "finished").exists():  # a finished one is cleared by its stage
+        if holders.at_work(root, stage) or (folder / "finished").exists():  # the stage clears a finished one
             continue
         if stage not in graph or wanted.get(stage, folder.name) != folder.name:
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-            why = "of other parameters or inputs" if stage in graph else "of a stage that is none any more"
-            remedy = f"taken up again only with those; `rm -r {folder}` if they are done with"
+            why = "of other parameters or inputs" if stage in graph else "of a stage that no longer exists"
+            remedy = f"only a run with these can use it; `rm -r {folder}` if you no longer need it"
             yield Finding(f"{folder}: {size:.1f} MB of state {why}", remedy)
             continue
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             if not PARTS.fullmatch(path.name) and (fault := file_fault(path)):
                 aside = path.with_name(f"{path.name}.damaged")
-                remedy = f"`mv {path} {aside}`; what it held is made again"
+                remedy = f"`mv {path} {aside}`; the stage computes its content again"
                 yield Finding(f"{path}: {fault}", remedy, lambda path=path, aside=aside: path.rename(aside))
 
 
 def versions(root: Path) -> Iterator[Finding]:
-    """Installed versions against constraints.txt, and combinations that install cleanly and do not work."""
-    installed = {}
-    for distribution in distributions():  # the first of a name is the one that is imported
-        installed.setdefault(_normal(distribution.metadata["Name"] or ""), distribution)
-    here = {name: distribution.version for name, distribution in installed.items()}
+    """Installed versions that differ from constraints.txt or are known to be incompatible."""
     for name, limit, consequence in TRAPS:
-        if name in here and _numbers(here[name]) >= _numbers(limit):
-            yield Finding(f"{name} {here[name]}: {consequence}", f"`pip install '{name}<{limit}'`, or `make install`")
-    if "torchvision" in here:
-        needed = re.findall(r"^torch==([\w.]+)", "\n".join(installed["torchvision"].requires or ()), re.MULTILINE)
-        if needed and needed[0] != here.get("torch", "").partition("+")[0]:
-            what = f"torchvision {here['torchvision']} is built for torch {needed[0]}, not {here.get('torch')}"
+        here = _installed(name)
+        if here and _numbers(here) >= _numbers(limit):
+            yield Finding(f"{name} {here}: {consequence}", f"`pip install '{name}<{limit}'`, or `make install`")
+    if vision := _installed("torchvision"):
+        torch = _installed("torch")
+        needed = re.findall(r"^torch==([\w.]+)", "\n".join(requires("torchvision") or ()), re.MULTILINE)
+        if needed and needed[0] != (torch or "").partition("+")[0]:
+            what = f"torchvision {vision} is built for torch {needed[0]}, not {torch}"
             yield Finding(what, f"`pip install torch=={needed[0]}`, or `make install`")
     listing = root / "constraints.txt"
     pins = re.findall(r"^([\w.-]+)==(\S+)", listing.read_text(), re.MULTILINE) if listing.exists() else ()
-    others = [f"{name} {version} (pinned {pin})" for name, pin in pins
-              if (version := here.get(_normal(name), pin)).partition("+")[0] != pin.partition("+")[0]]  # fmt: skip
+    pinned = ((name, _installed(name), pin) for name, pin in pins)
+    others = [f"{name} {here} (pinned {pin})" for name, here, pin in pinned
+              if here and here.partition("+")[0] != pin.partition("+")[0]]  # fmt: skip
     if others:
-        remedy = "these were not tested together; `pip install -e . -c constraints.txt`"
+        remedy = "these versions were not tested together; `pip install -e . -c constraints.txt`"
         yield Finding(f"versions that constraints.txt does not list: {', '.join(others)}", remedy)
 
 
 def gpu(root: Path) -> Iterator[Finding]:
-    """The build of torch against the driver, and what params.yaml asks for."""
+    """A GPU that this build of torch cannot use; `runtime.device: cuda` without a GPU."""
     try:
-        asked = yaml.safe_load((root / "params.yaml").read_text())["runtime"]["device"]
+        device = yaml.safe_load((root / "params.yaml").read_text())["runtime"]["device"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        asked = "auto"
-    if not has_gpu() and asked == "cuda":
-        yield Finding("params.yaml: runtime.device is cuda, and the driver lists no GPU", "set it to auto or cpu")
+        device = "auto"
+    if device == "cpu":
+        return
     if not has_gpu():
+        if device == "cuda":
+            yield Finding("params.yaml: runtime.device is cuda, but the driver lists no GPU", "set it to auto or cpu")
         return
     import torch
 
-    if asked != "cpu" and torch.version.cuda is None:
+    if torch.version.cuda is None:
         remedy = "install torch's CUDA build, see `On a GPU` in README.md"
-        yield Finding(f"the driver lists a GPU, and torch {torch.__version__} is built without CUDA", remedy)
-    elif asked != "cpu" and not torch.cuda.is_available():
+        yield Finding(f"the driver lists a GPU, but torch {torch.__version__} is built without CUDA", remedy)
+    elif not torch.cuda.is_available():
         what = f"the driver lists a GPU that torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use"
         yield Finding(what, "update the driver, or install a build of torch for its CUDA version")
 
 
 def parameters(root: Path) -> Iterator[Finding]:
-    """Faults of params.yaml, at which every run would stop."""
-    from editgan.config import load_params  # brings the params classes of all stages
+    """Errors in params.yaml, which would stop every run."""
+    from editgan.config import load_params  # imports the params classes of all stages
 
     try:
         load_params(root / "params.yaml")
@@ -314,13 +312,13 @@ def parameters(root: Path) -> Iterator[Finding]:
 
 
 def disk(root: Path) -> Iterator[Finding]:
-    """Free space against what is still to be made: every output comes to lie in outputs/ and in DVC's cache."""
+    """Too little free space for the missing outputs; each is stored in outputs/ and in DVC's cache."""
     sizes = [out.get("size", 0) for outs in _recorded(root).values() for path, out in outs.items()
              if not (root / path).exists()]  # fmt: skip
     free, needed = shutil.disk_usage(root).free, 2 * sum(sizes) + SPARE_BYTES
     if free < needed:
         what = f"{root}: {free / 1e9:.1f} GB are free, and a run needs {needed / 1e9:.1f}"
-        yield Finding(what, "free some, e.g. folders in runs/ that are done with")
+        yield Finding(what, "free some space, e.g. delete folders in runs/ that you no longer need")
 
 
 def _graph(root: Path) -> dict:
@@ -328,26 +326,26 @@ def _graph(root: Path) -> dict:
 
 
 def _recorded(root: Path) -> dict[str, dict[str, dict]]:
-    """What dvc.lock says of every output of every stage: its md5 and size, by stage and path."""
+    """Entries of dvc.lock (md5, size) of all outputs, by stage and path."""
     path = root / "dvc.lock"
     try:
         stages = (yaml.safe_load(path.read_text()) or {}).get("stages") or {}
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, AttributeError):
-        remedy = f"`git checkout -- {path.name}`, or delete it: DVC's cache then gives back what was made"
-        raise UserError(f"{path}: not readable; {remedy}") from None
+        remedy = f"`git checkout -- {path.name}`, or delete it: DVC then restores the outputs from its cache"
+        raise UserError(f"{path}: cannot be read; {remedy}") from None
     return {name: {out["path"]: out for out in stages[name].get("outs", ())} for name in _graph(root) if name in stages}
 
 
 def _wanted_states(root: Path) -> dict[str, str]:
-    """The state folder that the next run of each stage takes up, as far as its inputs are there to tell."""
-    from editgan.config import load_params  # brings the params classes of all stages
+    """The state folder that the next run of each stage uses; stages with missing inputs are left out."""
+    from editgan.config import load_params  # imports the params classes of all stages
 
     wanted = {}
     try:
         params = load_params(root / "params.yaml").model_dump(mode="json")
-    except UserError:  # the next run lists its faults
+    except UserError:  # `parameters` reports it
         return wanted
     for name, stage in _graph(root).items():
         try:
@@ -358,22 +356,25 @@ def _wanted_states(root: Path) -> dict[str, str]:
 
 
 def _temporary(path: Path) -> Finding:
-    mend = (lambda: shutil.rmtree(path)) if path.is_dir() else path.unlink
-    return Finding(f"{path}: left by a writer that was killed", f"`rm -r {path}`", mend)
+    repair = (lambda: shutil.rmtree(path)) if path.is_dir() else path.unlink
+    return Finding(f"{path}: temporary file of a killed process", f"`rm -r {path}`", repair)
 
 
 def _delete(database: Path) -> None:
-    for path in database.parent.glob(f"{database.name}*"):  # with its journal, which would be read into the next one
+    for path in database.parent.glob(f"{database.name}*"):  # including its journal, which the next database would read
         path.unlink()
 
 
 def _mlflow_file(root: Path) -> list[Path]:
     kind, _, path = store_uri(root).partition(":///")
-    return [Path(path)] if kind == "sqlite" else []  # of a server there is none
+    return [Path(path)] if kind == "sqlite" else []  # a server has no file here
 
 
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
