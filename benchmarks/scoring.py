@@ -17,8 +17,7 @@ from measuring import best_seconds, command_line, header, row
 from torch import Tensor
 from torchmetrics.image.kid import poly_mmd
 
-from editgan.assets.inference import for_inference
-from editgan.assets.load import load_network
+from editgan.assets.load import for_inference, load_network
 from editgan.metrics import (
     KID_SUBSETS,
     features_to_statistics,

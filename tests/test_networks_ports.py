@@ -7,8 +7,7 @@ BlazeFace, layer-by-layer executions of the other files (for LPIPS, of its Flax 
 import pytest
 import torch
 
-from editgan.assets.inference import for_inference
-from editgan.assets.load import load_network
+from editgan.assets.load import for_inference, load_network
 from editgan.assets.manifest import NETWORKS
 
 

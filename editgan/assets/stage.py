@@ -12,6 +12,7 @@ from editgan.assets.reference import load_ir_se50, load_reference_inception
 from editgan.errors import UserError
 from editgan.runtime.environment import home_project
 from editgan.runtime.stage import StageContext
+from editgan.section import flat_keys
 from editgan.weights import save_tensors, write_bytes, write_json
 
 BY_HAND = Path("data/assets")
@@ -38,7 +39,7 @@ def run(context: StageContext) -> None:
 
     metrics = make_networks(context.out, cache=cache, by_hand=home / BY_HAND, progress=progress)
     write_json(context.out / "metrics.json", metrics)
-    context.run.log_metrics({f"{name}.{key}": value for name, row in metrics.items() for key, value in row.items()})
+    context.run.log_metrics(flat_keys(metrics))
     context.run.log_file(context.out / "sources.md")
 
 

@@ -47,8 +47,8 @@ def load_judges(
     reference: AssetsParams | None = None,
 ) -> Judges:
     """All judges, frozen, in eval mode, on `device`; with the published `reference` networks whose files are given."""
-    from editgan.assets.inference import for_inference
-    from editgan.assets.load import load_network  # imported here so that reading params imports no pretrained network
+    # imported here, so reading params imports no pretrained network
+    from editgan.assets.load import for_inference, load_network
     from editgan.assets.reference import load_ir_se50, load_reference_inception
 
     assets_dir = Path(assets_dir)

@@ -82,56 +82,57 @@ def agreement(probabilities: dict[str, Tensor]) -> dict[str, float]:
 def quality_table(metrics: dict, *, rendered: bool) -> str:
     """The metrics of stage `judges` as Markdown. Pairs, where there are any, are `rendered` heads or photographs."""
     agreed = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
+    smile = metrics["smile"].items()
     if not metrics["identity"]:
-        lines = [
+        return "\n".join([
             f"Judges measured on {metrics['val_heads']} labelled validation pictures. There are no pairs of the same"
             " person neutral and smiling and otherwise identical, so the identity networks are not measured. Smile"
             f" networks call a picture smiling if P >= {SMILE_THRESHOLD:g}:",
             "",
             *_table(
-                "smile network", "role", "AUC", "accuracy", "neutral ones called smiling", "smiling ones called smiling"
+                ("smile network", "AUC", "accuracy", "neutral ones called smiling", "smiling ones called smiling"),
+                {name: _smile_cells(row["val"]) for name, row in smile},
             ),
-        ]
-        lines += [_row(name, *_smile_cells(row["val"])) for name, row in metrics["smile"].items()]
-        return "\n".join([*lines, "", f"Pairwise agreement of the smile networks: {agreed}."]) + "\n"
+            "",
+            f"Pairwise agreement of the smile networks: {agreed}.\n",
+        ])  # fmt: skip
     pair = "each person photographed neutral and smiling"
     if rendered:
         pair = "each rendered neutral and smiling and otherwise identical"
-    lines = [
+    requirements = ["", f"Requirements for rendered heads: {'; '.join(goals(metrics))}."] if rendered else []
+    return "\n".join([
         f"Judges measured on {metrics['test_heads']} test heads, {pair},"
         f" and on {metrics['val_heads']} validation heads with clear labels"
         f" (smile of at least {metrics['smile_threshold']:g}, or 0; intermediate values are left out).",
         "",
         *_table(
-            "identity network", "role", "same person, neutral to smiling", "different people", "gap", "AUC", "pairs"
+            ("identity network", "same person, neutral to smiling", "different people", "gap", "AUC", "pairs"),
+            {name: _identity_cells(row) for name, row in metrics["identity"].items()},
         ),
-    ]
-    for name, row in metrics["identity"].items():
-        means = (f"{row[key]:.3f}" for key in ("same_mean", "different_mean", "gap"))
-        lines.append(_row(name, *means, f"{row['auc']:.4f}", f"{row['same_pairs']} / {row['different_pairs']}"))
-    lines += [
         "",
         f"Mean cosines. Smile networks call a head smiling if P >= {SMILE_THRESHOLD:g}:",
         "",
         *_table(
-            "smile network", "role", "AUC test", "accuracy test", "neutral heads called smiling",
-            "smiling heads called smiling", "AUC validation", "accuracy validation",
+            ("smile network", "AUC test", "accuracy test", "neutral heads called smiling",
+             "smiling heads called smiling", "AUC validation", "accuracy validation"),
+            {name: [*_smile_cells(row["test"]), *_smile_cells(row["val"])[:2]] for name, row in smile},
         ),
-    ]  # fmt: skip
-    for name, row in metrics["smile"].items():
-        lines.append(_row(name, *_smile_cells(row["test"]), *_smile_cells(row["val"])[:2]))
-    if rendered:
-        lines += ["", f"Requirements for rendered heads: {'; '.join(goals(metrics))}."]
-    lines += ["", f"Pairwise agreement of the smile networks on the test heads, neutral and smiling: {agreed}."]
-    return "\n".join(lines) + "\n"
+        *requirements,
+        "",
+        f"Pairwise agreement of the smile networks on the test heads, neutral and smiling: {agreed}.\n",
+    ])  # fmt: skip
 
 
-def _table(*titles: str) -> list[str]:
-    return [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
+def _table(titles: tuple[str, ...], cells: dict[str, list[str]]) -> list[str]:
+    """Markdown with one row for each network; column `role` follows the first."""
+    rows = [(titles[0], "role", *titles[1:]), ["---"] * (len(titles) + 1)]
+    rows += [(name, ROLES[name], *row) for name, row in cells.items()]
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def _row(name: str, *cells: str) -> str:
-    return f"| {' | '.join((name, ROLES[name], *cells))} |"
+def _identity_cells(quality: dict[str, float]) -> list[str]:
+    means = [f"{quality[key]:.3f}" for key in ("same_mean", "different_mean", "gap")]
+    return [*means, f"{quality['auc']:.4f}", f"{quality['same_pairs']} / {quality['different_pairs']}"]
 
 
 def _smile_cells(quality: dict[str, float]) -> list[str]:

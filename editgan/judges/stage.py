@@ -13,6 +13,7 @@ from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
 from editgan.judges.train import LabelledHeads, classifier_training, select_clear, split_halves
 from editgan.runtime.stage import StageContext
+from editgan.section import flat_keys
 from editgan.training import CURVE_FILE, DIGITS, count_parameters, generator_for, train
 from editgan.weights import save_module, write_bytes, write_json
 
@@ -33,7 +34,7 @@ def run(context: StageContext) -> None:
     write_json(context.out / "metrics.json", metrics)
     table = quality_table(metrics, rendered=context.params.data.source == "heads")
     write_bytes(context.out / "quality.md", table.encode())
-    context.run.log_metrics(flat_numbers(metrics))
+    context.run.log_metrics(flat_keys(metrics))
     context.run.log_file(context.out / "quality.md")
 
 
@@ -124,14 +125,3 @@ def _rounded(content):
     if isinstance(content, dict):
         return {key: _rounded(value) for key, value in content.items()}
     return round(content, DIGITS) if isinstance(content, float) else content
-
-
-def flat_numbers(metrics: dict, prefix: str = "") -> dict[str, float]:
-    """Flatten nested numbers to {"smile.judge.test.auc": ...}."""
-    flat: dict[str, float] = {}
-    for key, value in metrics.items():
-        if isinstance(value, dict):
-            flat |= flat_numbers(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = float(value)
-    return flat

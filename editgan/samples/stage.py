@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from editgan.assets.inference import for_inference
-from editgan.assets.load import load_network
+from editgan.assets.load import for_inference, load_network
 from editgan.data.archive import count, load_images
 from editgan.data.training import training_folder
 from editgan.errors import UserError
