@@ -12,9 +12,9 @@ from PIL import Image
 
 from editgan.config import load_params
 from editgan.data.archive import Classes
-from editgan.data.reading import Unusable, majority, pose, read_labels, read_one
+from editgan.data.reading import majority, pose, read_labels, read_one
 from editgan.data.sources import celeba_hq, folder
-from editgan.data.sources.listing import Item, files_below, rejected_csv
+from editgan.data.sources.listing import Item, Unusable, files_below, rejected_csv
 from editgan.errors import UserError
 
 SIDE = 32

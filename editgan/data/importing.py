@@ -28,8 +28,7 @@ from editgan.data.archive import Classes, encode_image, encode_mask, load_classe
 from editgan.data.collections import fasseg, lfw, london, pictures
 from editgan.data.collections.files import Files, Found, opened
 from editgan.data.photo import Face, Photo, crop_face, decode_photo, find_faces
-from editgan.data.reading import Unusable
-from editgan.data.sources.listing import Rejected, rejected_csv
+from editgan.data.sources.listing import Rejected, Unusable, rejected_csv
 from editgan.errors import UserError
 from editgan.images import to_float
 from editgan.weights import write_bytes

@@ -23,7 +23,8 @@ from torch import Tensor
 from editgan.assets.alignment import HEADS, align, fit_similarity
 from editgan.assets.networks.blazeface import SIZE, BlazeFace
 from editgan.data.paste import paste_back
-from editgan.data.reading import Unusable, open_picture
+from editgan.data.reading import open_picture
+from editgan.data.sources.listing import Unusable
 from editgan.errors import UserError
 from editgan.images import to_float
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from editgan.data.archive import Classes, Made, encode_image, encode_mask
-from editgan.data.sources.listing import Item, refusal
+from editgan.data.sources.listing import Item, Unusable, read_file
 
 VERSION = 1  # raise when the same files would give different archives
 MAX_PIXELS = 64_000_000  # limit for one picture: 192 MB as bytes
@@ -29,10 +29,6 @@ AT_REST = {
 NOSE_SHIFT = 0.17  # nose tip from the middle of the eyes, in eye distances, over tan(yaw): fitted to rendered heads
 
 
-class Unusable(Exception):
-    """The reason why a file is rejected."""
-
-
 def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Made:
     """Picture and mask of an item at `resolution`; if it is rejected, empty with the record {"reason"}.
 
@@ -41,12 +37,12 @@ def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Ma
     """
     file, labels, mask_digest = item.file, None, hashlib.sha256()
     try:
-        content = _content(root, file)
+        content = read_file(root, file)
         picture = open_picture(io.BytesIO(content))
         digest = hashlib.sha256(content)
         image = fit_picture(picture, resolution)
         for file, label in item.masks:
-            content = _content(root, file)
+            content = read_file(root, file)
             mask_digest.update(content)
             side = item.mask_side
             part = read_labels(content, label, (side, side) if side else picture.size, len(classes.names))
@@ -61,16 +57,6 @@ def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Ma
     record["attributes"] |= pose(mask, classes.names) | item.attributes
     record["pixels"] = np.bincount(mask.ravel(), minlength=len(classes.names)).tolist()
     return encode_image(image), encode_mask(mask, classes.palette), record
-
-
-def _content(root: Path, file: str) -> bytes:
-    reason = refusal(root, file)
-    if reason is not None:
-        raise Unusable(reason)
-    try:
-        return (root / file).read_bytes()
-    except OSError as error:
-        raise Unusable(f"cannot be read ({error.strerror})") from None
 
 
 def open_picture(file: str | Path | BinaryIO, formats: Sequence[str] = ("PNG", "JPEG")) -> Image.Image:
@@ -90,7 +76,8 @@ def open_picture(file: str | Path | BinaryIO, formats: Sequence[str] = ("PNG", "
     except Image.DecompressionBombError as error:
         raise Unusable(f"is too large ({error})") from None
     except Exception as error:  # decoding a damaged file may raise any exception
-        raise Unusable(f"cannot be decoded as {' or '.join(formats)} ({error})") from None
+        detail = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # which only names `file`
+        raise Unusable(f"cannot be decoded as {' or '.join(formats)}{detail}") from None
 
 
 def fit_picture(picture: Image.Image, resolution: int) -> np.ndarray:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from editgan.data.archive import Classes
-from editgan.data.collections.files import Collection, Files, Found
+from editgan.data.collections.files import Files, Found
 from editgan.data.reading import open_picture
-from editgan.data.sources.listing import Rejected
+from editgan.data.sources.listing import Listing, Rejected
 
 PHOTO = re.compile(r"(.*/|)(train|test)(?:_RGB)?/(\d+)\.(?:jpg|png|bmp)", re.IGNORECASE)
 LABEL = re.compile(r"(.*/|)(train|test)(?:/(\d+)_label|_labels/(\d+))\.(?:png|bmp)", re.IGNORECASE)
@@ -23,7 +23,7 @@ CLASSES = Classes(
 )
 
 
-def list_photos(files: Files, labels: Path | None) -> Collection:
+def list_photos(files: Files, labels: Path | None) -> Listing:
     """Photos with masks; `partition` is the official half.
 
     Each photo counts as a separate person, since persons are not labelled. Ten persons of the test half are also in the
@@ -43,7 +43,7 @@ def list_photos(files: Files, labels: Path | None) -> Collection:
         rest.pop(mask, None)
         found.append(Found(name, f"{half} {number}", {"partition": half}, lambda mask=mask: nearest(files.read(mask))))
     rejected += [Rejected(name, "is neither a photo nor a mask of one") for name in rest]
-    return Collection(found, rejected, CLASSES)
+    return Listing(found, rejected, CLASSES)
 
 
 def nearest(content: bytes) -> np.ndarray:

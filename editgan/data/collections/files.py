@@ -14,13 +14,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from editgan.data.archive import Classes
-from editgan.data.sources.listing import MAX_BYTES, Rejected, files_below, leads_out, printable, refusal, size_fault
+from editgan.data.sources.listing import MAX_BYTES, Rejected, files_below, leads_out, printable, read_file, size_fault
 from editgan.errors import UserError
 
 MAX_FILES = 2_000_000
@@ -51,14 +51,6 @@ class Found:
     labels: Callable[[], np.ndarray] | None = None  # class numbers at the photo's size, uint8 [H, W]
 
 
-class Collection(NamedTuple):
-    """What a collection holds."""
-
-    photos: list[Found]
-    rejected: list[Rejected]
-    classes: Classes
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Files]:
     """The files of a folder or an archive.
@@ -67,19 +59,20 @@ def opened(path: Path) -> Iterator[Files]:
         UserError: the path does not exist, is not a supported archive, or exceeds the limits.
     """
     if path.is_dir():
-        yield _folder(path)
-    elif not path.exists():
+        names, rejected = files_below(path, ".")
+        yield Files(names, rejected, partial(read_file, path))
+        return
+    if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    elif zipfile.is_zipfile(path):
+    with path.open("rb") as file:
         try:
-            archive = zipfile.ZipFile(path)
+            if zipfile.is_zipfile(path):
+                files = _zip(path, zipfile.ZipFile(file))
+            else:
+                files = _tar(path, Headers(decompressed(file)))
         except DAMAGED as error:
             raise UserError(f"{path}: damaged ({error}); fetch it again") from None
-        with archive:
-            yield _zip(path, archive)
-    else:
-        with path.open("rb") as file, decompressed(file) as content:
-            yield _tar(path, Headers(content))
+        yield files
 
 
 def decompressed(file: BinaryIO) -> BinaryIO:
@@ -110,19 +103,6 @@ class Headers:
         return self.file.read(size)
 
 
-def _folder(root: Path) -> Files:
-    names, rejected = files_below(root, ".")
-    names = [name.removeprefix("./") for name in names]
-
-    def read(name: str) -> bytes:
-        reason = refusal(root, name)
-        if reason is not None:
-            raise ValueError(reason)
-        return (root / name).read_bytes()
-
-    return Files(names, [Rejected(file.removeprefix("./"), reason) for file, reason in rejected], read)
-
-
 def _zip(path: Path, archive: zipfile.ZipFile) -> Files:
     entries = []
     for entry in archive.infolist():
@@ -144,10 +124,7 @@ def _tar(path: Path, content: Headers) -> Files:
         for member in archive
         if not member.isdir()
     )
-    try:
-        files = _archive(path, entries, archive.extractfile)
-    except DAMAGED as error:
-        raise UserError(f"{path}: damaged ({error}); fetch it again") from None
+    files = _archive(path, entries, archive.extractfile)
     content.most = None
     return files
 

@@ -4,14 +4,12 @@ The data set has no expressions. Those of muxspace/facial_expressions (data/lege
 file names. A picture on which several annotators disagree counts as unlabelled.
 """
 
-import csv
-import io
 import re
 from pathlib import Path
 
 from editgan.data.archive import NO_PARTS
-from editgan.data.collections.files import Collection, Files, Found, table_text
-from editgan.data.sources.listing import Rejected
+from editgan.data.collections.files import Files, Found, table_text
+from editgan.data.sources.listing import Listing, Rejected, parse_csv
 from editgan.errors import UserError
 
 PHOTO = re.compile(r"(?:.*/)?([^/]+)/(\1_\d{4}\.jpg)")
@@ -19,7 +17,7 @@ SMILE = {"happiness": 1.0, "neutral": 0.0}
 UNCLEAR = 0.1  # smile value of other expressions and of unlabelled pictures: neither smiling nor neutral
 
 
-def list_photos(files: Files, labels: Path | None) -> Collection:
+def list_photos(files: Files, labels: Path | None) -> Listing:
     """Photos with the smile value of their label.
 
     Raises:
@@ -35,19 +33,16 @@ def list_photos(files: Files, labels: Path | None) -> Collection:
         emotion = emotions.get(match[2])
         attributes = {"smile": SMILE.get(emotion, UNCLEAR)} | ({"emotion": emotion} if emotion else {})
         found.append(Found(name, match[1], attributes))
-    return Collection(found, rejected, NO_PARTS)
+    return Listing(found, rejected, NO_PARTS)
 
 
 def read_emotions(path: Path) -> dict[str, str | None]:
     """Emotion by file name; None if the labels disagree."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(table_text(path), newline="")))
-    except csv.Error as error:
-        raise UserError(f"{path}: not a readable CSV ({error})") from None
-    if not rows or not {"image", "emotion"} <= rows[0].keys():
+    columns, rows = parse_csv(table_text(path), path)
+    if not rows or not {"image", "emotion"} <= set(columns):
         raise UserError(f"{path}: the header must name the columns image and emotion")
     emotions: dict[str, str | None] = {}
     for row in rows:
-        image, emotion = row["image"], (row["emotion"] or "").strip().lower()
+        image, emotion = row["image"], row["emotion"].strip().lower()
         emotions[image] = emotion if emotions.get(image, emotion) == emotion else None
     return emotions

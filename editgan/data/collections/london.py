@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from editgan.data.archive import Classes
-from editgan.data.collections.files import Collection, Files, Found
-from editgan.data.sources.listing import Rejected
+from editgan.data.collections.files import Files, Found
+from editgan.data.sources.listing import Listing, Rejected
 
 SIDE_VIEW = re.compile(r"(?:.*/)?(?:neutral|smiling)_[^/]*/[^/]*\.(?:jpg|png)", re.IGNORECASE)
 PHOTO = re.compile(r"(?:.*/)?((neutral|smiling)(?:_front)?)/((\d{3})[^/]*)\.(?:jpg|png)", re.IGNORECASE)
@@ -43,7 +43,7 @@ OVERSAMPLING = 4  # outlines are drawn at this multiple of the size
 CLASSES = Classes(names=["background", *OUTLINES], palette=np.array(COLOURS, np.uint8))
 
 
-def list_photos(files: Files, labels: Path | None) -> Collection:
+def list_photos(files: Files, labels: Path | None) -> Listing:
     """Photos with smile 0 or 1, and masks where outlines exist; `neutral` of a smiling photo names the neutral one."""
     names, found, used = set(files.names), [], set()
     curves = next((name for name in files.names if name.rpartition("/")[2] == "curves.csv"), None)
@@ -62,7 +62,7 @@ def list_photos(files: Files, labels: Path | None) -> Collection:
         found.append(Found(name, f"london {person}", attributes, drawn))
     rest = [name for name in files.names if name not in used and name != curves]
     reasons = {True: "shows the face from the side", False: "is neither a photo nor an outline of one"}
-    return Collection(found, [Rejected(name, reasons[bool(SIDE_VIEW.fullmatch(name))]) for name in rest], CLASSES)
+    return Listing(found, [Rejected(name, reasons[bool(SIDE_VIEW.fullmatch(name))]) for name in rest], CLASSES)
 
 
 def draw(files: Files, photo: str, template: str, curves: str | None) -> np.ndarray:

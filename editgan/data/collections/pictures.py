@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from editgan.data.archive import NO_PARTS, parse_classes
-from editgan.data.collections.files import Collection, Files, Found, table_text
+from editgan.data.collections.files import Files, Found, table_text
 from editgan.data.reading import read_labels
 from editgan.data.sources.folder import CLASSES, IMAGES, MASKS, parse_table
-from editgan.data.sources.listing import Rejected
+from editgan.data.sources.listing import Listing, Rejected
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
-def list_photos(files: Files, labels: Path | None) -> Collection:
+def list_photos(files: Files, labels: Path | None) -> Listing:
     """Photos with the attributes of their rows and their masks; without a row, each counts as a separate person.
 
     Raises:
@@ -43,7 +43,7 @@ def list_photos(files: Files, labels: Path | None) -> Collection:
             found.append(Found(name, row.pop("person", None) or name, row, masked))
     rejected += [Rejected(mask, "belongs to no photo") for mask in by_photo.values()]
     rejected += [Rejected(name, "has a row, but the file does not exist") for name in sorted(set(table) - set(photos))]
-    return Collection(found, rejected, classes)
+    return Listing(found, rejected, classes)
 
 
 def read_mask(files: Files, name: str, classes: int) -> np.ndarray:

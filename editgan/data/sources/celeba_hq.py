@@ -8,6 +8,7 @@ list_eval_partition.txt                    of CelebA: 0 train, 1 val, 2 test
 identity_CelebA.txt                        of CelebA, optional: identity of each picture
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def list_pictures(root: Path) -> Listing:
         UserError: a table or a folder is missing or does not have the published format.
     """
     partition = dict(_rows(root, PARTITION, 2))
-    people = dict(_rows(root, IDENTITY, 2)) if (root / IDENTITY).exists() or (root / IDENTITY).is_symlink() else {}
+    people = dict(_rows(root, IDENTITY, 2)) if os.path.lexists(root / IDENTITY) else {}
     attributes = _attributes(root)
     originals = {int(row[0]): row[2] for row in _rows(root, MAPPING, 3, header=True)}
     files, rejected = files_below(root, IMAGES)

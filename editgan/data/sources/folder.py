@@ -6,13 +6,12 @@ classes.json               names and colours of the classes, needed with masks: 
 attributes.csv             optional; a row per picture, columns `file` and, if known, `person`, `partition`, attributes
 """
 
-import csv
-import io
 import math
+import os
 from pathlib import Path
 
 from editgan.data.archive import NO_PARTS, Classes, load_classes
-from editgan.data.sources.listing import Item, Listing, Rejected, files_below, leads_out, read_text
+from editgan.data.sources.listing import Item, Listing, Rejected, files_below, leads_out, parse_csv, read_text
 from editgan.errors import UserError
 
 IMAGES, MASKS, CLASSES, TABLE = "images", "masks", "classes.json", "attributes.csv"
@@ -33,7 +32,9 @@ def list_pictures(root: Path) -> Listing:
     """
     files, rejected = files_below(root, IMAGES)
     masks, classes = _masks(root, rejected)
-    table = _table(root, rejected)
+    table = None
+    if os.path.lexists(root / TABLE):
+        table = parse_table(read_text(root, TABLE), root / TABLE, rejected, f"{IMAGES}/")
     refused = {file for file, _ in rejected}  # because of their row
     names = [file.removeprefix(f"{IMAGES}/") for file in files]
     items, stems = [], set()
@@ -88,13 +89,6 @@ def _masks(root: Path, rejected: list[Rejected]) -> tuple[set[str], Classes]:
     return {file for file in files if file.endswith(".png")}, classes
 
 
-def _table(root: Path, rejected: list[Rejected]) -> dict[str, dict] | None:
-    """Rows of attributes.csv by file; None if there is no table."""
-    if not (root / TABLE).exists() and not (root / TABLE).is_symlink():
-        return None
-    return parse_table(read_text(root, TABLE), root / TABLE, rejected, f"{IMAGES}/")
-
-
 def parse_table(text: str, path: Path, rejected: list[Rejected], place: str = "") -> dict[str, dict]:
     """Parse a table of attributes: rows by file, numeric cells as numbers. Invalid rows are added to `rejected`.
 
@@ -104,11 +98,7 @@ def parse_table(text: str, path: Path, rejected: list[Rejected], place: str = ""
     Raises:
         UserError: not a CSV, or the columns have wrong names.
     """
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
-    try:
-        columns, lines = reader.fieldnames or [], list(reader)
-    except csv.Error as error:
-        raise UserError(f"{path}: is not a CSV ({error})") from None
+    columns, lines = parse_csv(text, path)
     if "file" not in columns or len(set(columns)) < len(columns) or "" in columns:
         raise UserError(f"{path}: the header must name each column once, including `file`; it is {columns}")
     if "identity" in columns:

@@ -18,6 +18,10 @@ from editgan.errors import UserError
 MAX_BYTES = 64 * 2**20  # limit for one file
 
 
+class Unusable(Exception):
+    """The reason why a file is rejected."""
+
+
 class Rejected(NamedTuple):
     """A file that is not used; its path is relative to the source."""
 
@@ -44,32 +48,39 @@ class Item:
     attributes: dict = field(default_factory=dict)  # JSON values by name
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Pictures in a fixed order, not yet opened."""
+class Listing(NamedTuple):
+    """Pictures in a fixed order, not yet opened. An importer lists photos (`Found`) instead of items."""
 
-    items: list[Item]
+    items: list
     rejected: list[Rejected]
     classes: Classes
 
 
-def refusal(root: Path, file: str) -> str | None:
-    """The reason why a file of the source must not be opened; None if it may be opened."""
+def read_file(root: Path, file: str) -> bytes:
+    """Content of a file of the source.
+
+    Raises:
+        Unusable: it must not be opened or cannot be read.
+    """
     parts = PurePosixPath(file).parts
     if not parts or leads_out(file):
-        return "its path leads out of the folder"
+        raise Unusable("its path leads out of the folder")
     path = root
     for part in parts:
         path = path / part
         try:
             found = path.lstat()
         except OSError:
-            return "no such file"
+            raise Unusable("no such file") from None
         if stat.S_ISLNK(found.st_mode):
-            return "is a symbolic link" if part == parts[-1] else f"is behind the symbolic link {part}"
-    if not stat.S_ISREG(found.st_mode):
-        return "is not a regular file"
-    return size_fault(found.st_size)
+            raise Unusable("is a symbolic link" if part == parts[-1] else f"is behind the symbolic link {part}")
+    fault = size_fault(found.st_size) if stat.S_ISREG(found.st_mode) else "is not a regular file"
+    if fault is not None:
+        raise Unusable(fault)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unusable(f"cannot be read ({error.strerror})") from None
 
 
 def leads_out(name: str) -> bool:
@@ -99,13 +110,14 @@ def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
         rejected.append(Rejected(printable(place), f"cannot be listed ({error.strerror})"))
 
     for directory, folders, names in os.walk(root / folder, onerror=unlisted):
-        place = Path(directory).relative_to(root).as_posix()
-        linked = [f"{place}/{name}" for name in folders if os.path.islink(os.path.join(directory, name))]
-        rejected += [Rejected(printable(file), "is a symbolic link") for file in linked]
-        found = [f"{place}/{name}" for name in names]
-        files += [file for file in found if printable(file) == file]
-        unprintable = [printable(file) for file in found if printable(file) != file]
-        rejected += [Rejected(file, "its name is not valid UTF-8") for file in unprintable]
+        place = Path(directory).relative_to(root)
+        linked = [name for name in folders if os.path.islink(os.path.join(directory, name))]
+        rejected += [Rejected(printable((place / name).as_posix()), "is a symbolic link") for name in linked]
+        for file in ((place / name).as_posix() for name in names):
+            if printable(file) == file:
+                files.append(file)
+            else:
+                rejected.append(Rejected(printable(file), "its name is not valid UTF-8"))
     return sorted(files), sorted(rejected)
 
 
@@ -115,15 +127,23 @@ def printable(path: str) -> str:
 
 
 def read_text(root: Path, file: str) -> str:
-    """A text file of the source.
-
-    Raises:
-        UserError: it must not be opened (`refusal`) or is not valid UTF-8.
-    """
-    reason = refusal(root, file)
-    if reason is not None:
-        raise UserError(f"{root / file}: {reason}; docs/data.md describes the layout")
+    """A text file of the source. Raises UserError if it cannot be read or is not valid UTF-8."""
     try:
-        return (root / file).read_bytes().decode("utf-8-sig")
+        return read_file(root, file).decode("utf-8-sig")
+    except Unusable as reason:
+        raise UserError(f"{root / file}: {reason}; docs/data.md describes the layout") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{root / file}: is not UTF-8 text ({error})") from None
+
+
+def parse_csv(text: str, path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Column names and rows of a table; cells beyond the header are under "", missing ones empty.
+
+    Raises:
+        UserError: not a CSV; the message names `path`, from which the text was read.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
+    try:
+        return list(reader.fieldnames or []), list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path}: is not a CSV ({error})") from None
