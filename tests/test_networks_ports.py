@@ -99,7 +99,7 @@ def test_lpips_equals_the_package(trunk, recorded, assets_dir):
         torch.testing.assert_close(
             network.distance(network.features(first), target), network(first, second[:1].expand(3, -1, -1, -1))
         )
-        assert network.pooled(first).shape == (3, network.num_features)
+        assert network.pooled(first).shape == (3, network.model.chns[-1])
 
 
 def test_loading_lpips_leaves_the_random_state_alone(assets_dir):

@@ -117,7 +117,8 @@ def segment(
     for name, mask in zip(names, masks, strict=True):
         save_mask(out / f"{name}_mask.png", mask, editor.palette.numpy())
     write_pictures(overlay(images, masks, editor.palette), names, out, "overlay")
-    say(f"{len(names)} masks and overlays in {out}; labels: {labels(editor)}")
+    labels = ", ".join(f"{number} {name}" for number, name in enumerate(editor.class_names))
+    say(f"{len(names)} masks and overlays in {out}; labels: {labels}")
 
 
 @app.command()
@@ -395,10 +396,6 @@ def new_name(editor: "Editor", name: str, own: Path) -> Path:
     if name in editor.vectors and not path.exists():
         raise UserError(f"--name {name}: the pipeline has an edit with this name; choose another")
     return path
-
-
-def labels(editor: "Editor") -> str:
-    return ", ".join(f"{number} {name}" for number, name in enumerate(editor.class_names))
 
 
 @contextmanager

@@ -30,7 +30,6 @@ class Lpips(nn.Module):
         self.model.to_empty(device="cpu")
         self.model.load_state_dict(heads, strict=False)
         self.model.scaling_layer = lpips.ScalingLayer()
-        self.num_features = self.model.chns[-1]
 
     def load_trunk(self, tensors: dict[str, Tensor]) -> None:
         """Load the convolutions, named `slice1.0.weight`, `slice1.0.bias`, ... as in lpips."""
