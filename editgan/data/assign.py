@@ -29,19 +29,15 @@ class Picture:
 
 
 def choose(
-    items: Sequence[Item],
-    records: Sequence[dict],
-    usable: Sequence[int],
-    params: DataParams,
-    seed: int,
-    rejected: Sequence[Rejected],
+    used: Sequence[tuple[Item, dict]], params: DataParams, seed: int, rejected: Sequence[Rejected]
 ) -> dict[str, list[int]]:
-    """Assign the usable items to splits; the labelled items come first in the pool.
+    """Assign items, given with their records, to splits; the labelled items come first in the pool.
 
+    Returns:
+        for each split, the places of its items in `used`
     Raises:
         UserError: too few pictures for the requested splits; the message lists every rejected file.
     """
-    used = [(items[index], records[index]) for index in usable]
     pictures = [
         Picture(person_of(item), item.partition, any(record["pixels"]), record["attributes"]["smile"] > 0)
         for item, record in used
@@ -59,17 +55,16 @@ def choose(
             + "\nAll pictures of a person belong to one split (and one partition, if there is one); test pictures do"
             " not smile; if any pictures have masks, the pool holds only pictures with masks"
         )
-    smiles = [[pictures[place].smiles, not pictures[place].smiles] for place in chosen["pool"]]
-    chosen = {split: [usable[place] for place in places] for split, places in chosen.items()}
-    shown = [np.array(records[index]["pixels"]) > 0 for index in chosen["pool"]]  # [N, K]
-    order = covering_first(np.concatenate([np.array(shown), np.array(smiles)], axis=1), params.few_shot)
+    pixels = np.array([used[place][1]["pixels"] for place in chosen["pool"]])  # [N, K]
+    smiles = np.array([[pictures[place].smiles, not pictures[place].smiles] for place in chosen["pool"]])
+    order = covering_first(np.concatenate([pixels > 0, smiles], axis=1), params.few_shot)
     pool = [chosen["pool"][place] for place in order]
-    return chosen | {"pool": pool, "test_smiling": smiling_ones(items, usable, chosen["test"])}
+    return chosen | {"pool": pool, "test_smiling": smiling_ones([item for item, _ in used], chosen["test"])}
 
 
-def smiling_ones(items: Sequence[Item], usable: Sequence[int], test: Sequence[int]) -> list[int]:
+def smiling_ones(items: Sequence[Item], test: Sequence[int]) -> list[int]:
     """For each test picture, the same person's smiling picture that names it as `neutral`; empty if any lacks one."""
-    smiling = {items[i].attributes["neutral"]: i for i in usable if "neutral" in items[i].attributes}
+    smiling = {item.attributes["neutral"]: i for i, item in enumerate(items) if "neutral" in item.attributes}
     found = [smiling.get(items[index].file.removeprefix("images/")) for index in test]
     missing = found.count(None)
     if 0 < missing < len(found):

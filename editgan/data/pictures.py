@@ -33,8 +33,7 @@ def read_pictures(context: Context) -> list[Path]:
     root = home_project(context.root) / params.folder
     if not root.is_dir():
         raise UserError(f"data.folder {params.folder}: no such folder ({root}); docs/data.md describes the layout")
-    listing = SOURCES[params.source](root)
-    items, classes = listing.items, listing.classes
+    items, unusable, classes = SOURCES[params.source](root)
     made = make_blocks(
         functools.partial(read_one, root=root, resolution=resolution, classes=classes),
         items,
@@ -43,31 +42,30 @@ def read_pictures(context: Context) -> list[Path]:
         prepare=die_with_stage,
         on_block=lambda done: context.run.progress(done, len(items), "pictures", params.source),
     )
-    records = made.records
-    faults = [
-        Rejected(item.file, record["reason"]) for item, record in zip(items, records, strict=True) if "reason" in record
-    ]
-    rejected = sorted({*listing.rejected, *faults})
+    read = list(zip(items, made.records, strict=True))
+    unusable += [Rejected(item.file, record["reason"]) for item, record in read if "reason" in record]
+    rejected = sorted(set(unusable))
     write_bytes(context.out / REJECTED, rejected_csv(rejected))
-    usable = [index for index, record in enumerate(records) if "reason" not in record]
-    chosen = choose(items, records, usable, params, seed, rejected)
+    usable = [index for index, record in enumerate(made.records) if "reason" not in record]
+    used = [read[index] for index in usable]
+    chosen = choose(used, params, seed, rejected)
     if rejected:
         print(f"rejected files ({context.out / REJECTED}): {len(rejected)}")
         print("\n".join(f"  {file}: {reason}" for file, reason in rejected), flush=True)
 
     save_classes(context.out / "classes.json", classes)
-    everyone = sorted({person_of(items[index]) for index in usable})
+    everyone = sorted({person_of(item) for item, _ in used})
     people = {person: number for number, person in enumerate(everyone)}
     metrics: dict = {"rejected": len(rejected), "people": len(people)}
     for split in SPLITS:
         attributes = [
-            {**records[index]["attributes"], "identity": people[person_of(items[index])], "file": items[index].file}
-            for index in chosen[split]
+            {**record["attributes"], "identity": people[person_of(item)], "file": item.file}
+            for item, record in (used[place] for place in chosen[split])
         ]
-        summary = write_split(context.out, split, made, chosen[split], attributes, classes)
+        indices = [usable[place] for place in chosen[split]]
+        summary = write_split(context.out, split, made, indices, attributes, classes)
         if attributes:
             metrics[split] = summary
-    used = [(items[index], records[index]) for index in usable]
     pictures = [[item.file, item.person, item.partition, item.attributes, record["digest"]] for item, record in used]
     recipe = {
         "source": params.source,
