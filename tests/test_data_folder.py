@@ -222,9 +222,7 @@ def test_source_and_folder_belong_together(given):
 def test_recipe_of_rendered_heads_is_as_it_was(project_root):
     """Everything shipped was trained on data of this recipe."""
     params = load_params(project_root / "params.yaml")
-    text = json.dumps(
-        heads_recipe(params.data, seed=params.seed, resolution=params.resolution), indent=2, sort_keys=True
-    )
+    text = json.dumps(heads_recipe(params), indent=2, sort_keys=True)
     assert text + "\n" == (
         '{\n  "data": {\n    "few_shot": 16,\n    "pool": 320,\n    "reference": 2000,\n    "supersample": 2,\n'
         '    "test": 400,\n    "train": 20000,\n    "val": 500\n  },\n  "renderer": 1,\n  "resolution": 64,\n'

@@ -120,7 +120,7 @@ def test_bare_clone_restores_every_file_of_what_is_shipped_without_a_network(bar
 def test_no_shipped_stage_is_stale_once_its_inputs_are_made_again(bare_clone, assets_dir):
     """Pretrained networks convert to the same bytes, and the recipe of the data is written by parameters alone."""
     params = load_params(bare_clone / "params.yaml")
-    recipe = heads_recipe(params.data, seed=params.seed, resolution=params.resolution)
+    recipe = heads_recipe(params)
     write_json(bare_clone / "outputs" / "data" / "recipe.json", recipe)
     write_json(bare_clone / "outputs" / "data" / "labels.json", heads_labels())
     for stage in SHIPPED:

@@ -1,7 +1,6 @@
 """Render heads: the splits of stage `data`, and on demand the training heads (module `training`)."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from editgan.data.archive import Made, encode_image, encode_mask, save_classes
 from editgan.data.blocks import Blocks, Context, make_blocks, write_split
 from editgan.data.mesh import load_head_mesh
 from editgan.data.paint import CLASSES
-from editgan.data.params import DataParams
 from editgan.data.render import LABELS_VERSION, VERSION, render
 from editgan.data.splits import sample_head
 from editgan.runtime.process import die_with_stage
@@ -32,25 +30,23 @@ def render_heads(context: Context) -> list[Path]:
     save_classes(context.out / "classes.json", CLASSES)
     total, before, metrics, finished = sum(counts.values()), 0, {}, []
     for split, count in counts.items():
-        show = functools.partial(report, context, split, before, total)
-        made, metrics[split] = render_split(split, count, context.params, context.work, context.out, show)
+        made, metrics[split] = render_split(context, split, count, context.work, context.out, before, total)
         finished += made.paths
         before += count
-    recipe = heads_recipe(params, seed=context.params.seed, resolution=context.params.resolution)
-    write_json(context.out / "recipe.json", recipe)
+    write_json(context.out / "recipe.json", heads_recipe(context.params))
     write_json(context.out / "labels.json", heads_labels())
     write_json(context.out / "metrics.json", metrics)
     return finished
 
 
-def report(context: Context, split: str, before: int, total: int, rendered: int) -> None:
-    context.run.progress(before + rendered, total, "heads", split)
-
-
 def render_split(
-    split: str, count: int, params: Params, work: Path, out: Path, on_block: Callable[[int], None]
+    context: Context, split: str, count: int, work: Path, out: Path, before: int, total: int
 ) -> tuple[Blocks, dict]:
-    """Render a split on all cores and write its archive; returns its blocks in `work`, and its summary."""
+    """Render a split on all cores and write its archive; returns its blocks in `work`, and its summary.
+
+    `before`: number of heads already rendered, of `total`, for the progress.
+    """
+    params = context.params
     task = functools.partial(
         render_one,
         split=split,
@@ -60,7 +56,12 @@ def render_split(
         supersample=params.data.supersample,
     )
     made = make_blocks(
-        task, range(count), work, lambda start, _: f"{split}_{start:06d}.zip", prepare=prepare, on_block=on_block
+        task,
+        range(count),
+        work,
+        lambda start, _: f"{split}_{start:06d}.zip",
+        prepare=prepare,
+        on_block=lambda done: context.run.progress(before + done, total, "heads", split),
     )
     attributes = [record["attributes"] for record in made.records]
     return made, write_split(out, split, made, range(count), attributes, CLASSES)
@@ -82,10 +83,10 @@ def render_one(index: int, *, split: str, seed: int, few_shot: int, resolution: 
     return encode_image(image), encode_mask(mask, CLASSES.palette), record
 
 
-def heads_recipe(params: DataParams, *, seed: int, resolution: int) -> dict:
+def heads_recipe(params: Params) -> dict:
     """Everything that determines the pictures of rendered heads."""
-    made_of = params.model_dump(exclude={"source", "folder"})
-    return {"renderer": VERSION, "seed": seed, "resolution": resolution, "data": made_of}
+    made_of = params.data.model_dump(exclude={"source", "folder"})
+    return {"renderer": VERSION, "seed": params.seed, "resolution": params.resolution, "data": made_of}
 
 
 def heads_labels() -> dict:

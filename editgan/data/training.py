@@ -6,7 +6,6 @@ their recipe and shared by all checkouts of the project.
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import shutil
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from editgan.data.blocks import Context
 from editgan.data.pictures import read_pictures
-from editgan.data.rendering import render_split, report
+from editgan.data.rendering import render_split
 from editgan.errors import UserError
 from editgan.runtime.environment import home_project
 from editgan.runtime.process import exclusive
@@ -58,6 +57,5 @@ def render(context: Context, folder: Path) -> None:
     """Render the training heads; resumes an interrupted rendering."""
     count, work = context.params.data.train, folder / "blocks"
     work.mkdir(exist_ok=True)
-    show = functools.partial(report, context, "train", 0, count)
-    render_split("train", count, context.params, work, folder, show)
+    render_split(context, "train", count, work, folder, before=0, total=count)
     shutil.rmtree(work)
