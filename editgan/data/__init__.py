@@ -1,1 +1,1 @@
-"""Rendered heads: rendering, splits, image archives and reading."""
+"""Pictures: the renderer, other sources, importers of photos, splits and archives."""

@@ -64,7 +64,7 @@ def load_classes(path: Path | str) -> Classes:
         raise ArchiveError(f"{path} does not exist; `python -m editgan data` makes it") from None
 
 
-def parse_classes(content: bytes, path: Path | str) -> Classes:
+def parse_classes(content: bytes | str, path: Path | str) -> Classes:
     """Parse the content of the classes.json at `path`. Raises ArchiveError if it is not a list of names and colours."""
     try:
         rows = json.loads(content)

@@ -10,7 +10,7 @@ import math
 import os
 from pathlib import Path
 
-from editgan.data.archive import NO_PARTS, Classes, load_classes
+from editgan.data.archive import NO_PARTS, Classes, parse_classes
 from editgan.data.sources.listing import Item, Listing, Rejected, files_below, leads_out, parse_csv, read_text
 from editgan.errors import UserError
 
@@ -54,8 +54,7 @@ def list_pictures(root: Path) -> Listing:
             items.append(Item(file, masks=found, person=person, partition=partition, attributes=row))
     expected = {f"{MASKS}/{name.rpartition('.')[0]}.png" for name in names}
     rejected += [Rejected(mask, "belongs to no picture") for mask in sorted(masks - expected)]
-    present = set(names)
-    absent = [name for name in table or {} if name not in present]
+    absent = sorted(set(table or ()) - set(names))
     rejected += [Rejected(f"{IMAGES}/{name}", f"has a row in {TABLE}, but the file does not exist") for name in absent]
     return Listing(_of_one_partition(items, rejected), rejected, classes)
 
@@ -82,8 +81,7 @@ def _masks(root: Path, rejected: list[Rejected]) -> tuple[set[str], Classes]:
     files, unusable = files_below(root, MASKS)
     rejected += unusable
     rejected += [Rejected(file, "is not a mask: masks are .png files") for file in files if not file.endswith(".png")]
-    read_text(root, CLASSES)
-    classes = load_classes(root / CLASSES)
+    classes = parse_classes(read_text(root, CLASSES), root / CLASSES)
     if not 2 <= len(classes.names) <= 255 or len(set(classes.names)) < len(classes.names):
         raise UserError(f"{root / CLASSES}: expected 2 to 255 classes with distinct names")
     return {file for file in files if file.endswith(".png")}, classes
