@@ -119,10 +119,13 @@ class Judged:
     def __init__(self, run: Trained, parser: Parser, lpips: torch.nn.Module, name: str, heads: Heads) -> None:
         self.run, self.parser, self.lpips, self.heads = run, parser, lpips, heads
         self.kind, self.parts = MEASURES[name]
-        self.kept = run.editor.render(heads.w_plus)
         self.asked = self.of(heads.target) - self.of(heads.before)  # [N]
-        self.start = self.of(predict(parser, self.kept))  # [N]
         self.counts = self.asked.abs() >= 1  # [N]; False for NaN
+        self.begin(run.editor.render(heads.w_plus))
+
+    def begin(self, kept: Tensor) -> None:
+        """The unedited pictures, uint8 [N, 3, H, W]: normally the reconstructions by stage `encoder`."""
+        self.kept, self.start = kept, self.of(predict(self.parser, kept))  # start: [N]
 
     def of(self, masks: Tensor) -> Tensor:
         return measured(self.kind, masks, self.parts, self.run.editor.class_names)
