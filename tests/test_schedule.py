@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import yaml
 from fake_project import environment, make_project, processes_in, wait_for
@@ -35,7 +36,9 @@ def test_nightly_deployment_fires_and_finishes(tmp_path):
     declared = yaml.safe_load((root / "prefect.yaml").read_text())
     nightly = next(entry for entry in declared["deployments"] if entry["name"] == "nightly-benchmark")
     nightly["parameters"]["force"] = ["third"]  # this small project's last stage
-    nightly["schedules"] = [{"interval": 60, "active": True}]  # the next is not due before this one was looked at
+    soon = datetime.now(UTC) + timedelta(seconds=30)  # the servers start in 15 seconds on an idle machine
+    # An interval of 60 s: the next run is not due before this one was looked at.
+    nightly["schedules"] = [{"interval": 60, "anchor_date": soon.isoformat(), "active": True}]
     declared["deployments"] = [nightly]
     (root / "prefect.yaml").write_text(yaml.safe_dump(declared))
     output = root / "nightly.log"
