@@ -1,11 +1,13 @@
 """`editgan`: embed, segment and edit pictures with the trained networks; compare runs; diagnose the project.
 
 Commands take pictures or folders of pictures (PNG, JPEG), or latents written by `embed`. They write their results to
-`--out`, named after the pictures. A picture of exactly the model's size is treated as an aligned face. In any other
+`--out`, named after the pictures. Defaults named like `encoder.inversion_steps` are read from the params.yaml beside
+`--outputs`, if there is one. A picture of exactly the model's size is treated as an aligned face. In any other
 picture, faces are detected and aligned, and edits are blended back at full size.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,32 +66,45 @@ app = typer.Typer(
 Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
 FaceNumber = Annotated[int | None, typer.Option("--face", min=1, help="Which face of a photo; the largest is 1.")]
 AllFaces = Annotated[bool, typer.Option("--all-faces", help="Every face of a photo.")]
-Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder.")]
+Steps = Annotated[
+    int | None, typer.Option(min=0, help="Steps of optimisation after the encoder; default: encoder.inversion_steps.")
+]
 IdentityWeight = Annotated[float, typer.Option(min=0, help="Weight of the identity loss in these steps; try 4.")]
 Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper uses 30.")]
 PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
 
 
-@app.command()
-def embed(
-    inputs: Inputs,
-    out: Out = Path("edited"),
-    steps: Steps = 100,
-    identity_weight: IdentityWeight = 0.0,
-    face: FaceNumber = None,
-    all_faces: AllFaces = False,
-    outputs: Outputs = Path("outputs"),
-    device: Device = "auto",
-) -> None:
+def embedding(work: Callable[["Editor", list[str], Path], None]) -> None:
+    """Make a command that embeds pictures, writes their latents, and then does `work` with editor, names and folder."""
+
+    def command(
+        inputs: Inputs,
+        out: Out = Path("edited"),
+        steps: Steps = None,
+        identity_weight: IdentityWeight = 0.0,
+        face: FaceNumber = None,
+        all_faces: AllFaces = False,
+        outputs: Outputs = Path("outputs"),
+        device: Device = "auto",
+    ) -> None:
+        from editgan.editor.results import write_latents
+
+        editor = loaded(outputs, device)
+        taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
+        names = [one.name for one in taken]
+        write_latents(editor.w_plus, names, out)
+        work(editor, names, out)
+
+    app.command(work.__name__, help=work.__doc__)(command)
+
+
+@embedding
+def embed(editor: "Editor", names: list[str], out: Path) -> None:
     """Embed pictures into W+; writes NAME.safetensors and NAME_embedded.png."""
-    from editgan.editor.results import write_latents, write_pictures
+    from editgan.editor.results import write_pictures
     from editgan.images import mean_squared_error, to_float
 
-    editor = loaded(outputs, device)
-    taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
-    names = [one.name for one in taken]
     images = editor.reconstruct()
-    write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out, "embedded")
     if editor.photos is not None:
         distances = mean_squared_error(to_float(editor.photos), to_float(images))
@@ -98,26 +113,13 @@ def embed(
     say(f"{len(names)} latents and reconstructions in {out}")
 
 
-@app.command()
-def segment(
-    inputs: Inputs,
-    out: Out = Path("edited"),
-    steps: Steps = 100,
-    identity_weight: IdentityWeight = 0.0,
-    face: FaceNumber = None,
-    all_faces: AllFaces = False,
-    outputs: Outputs = Path("outputs"),
-    device: Device = "auto",
-) -> None:
+@embedding
+def segment(editor: "Editor", names: list[str], out: Path) -> None:
     """Predict part masks; writes NAME_mask.png (pixel values are labels), NAME.safetensors, NAME_overlay.png."""
-    from editgan.editor.results import write_latents, write_pictures
+    from editgan.editor.results import write_pictures
     from editgan.images import overlay, save_mask
 
-    editor = loaded(outputs, device)
-    taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
-    names = [one.name for one in taken]
     masks, images = editor.segment(), editor.reconstruct()
-    write_latents(editor.w_plus, names, out)
     for name, mask in zip(names, masks, strict=True):
         save_mask(out / f"{name}_mask.png", mask, editor.palette.numpy())
     write_pictures(overlay(images, masks, editor.palette), names, out, "overlay")
@@ -131,8 +133,10 @@ def edit(
     mask: Annotated[Path, typer.Argument(help="The repainted mask, originally written by `segment`; or a folder.")],
     out: Out = Path("edited"),
     name: Annotated[str, typer.Option(help="Save the edit as an editing vector with this name.")] = "",
-    edit_steps: Annotated[int, typer.Option(min=1, help="Steps of optimisation towards the mask.")] = 100,
-    steps: Steps = 100,
+    edit_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of optimisation towards the mask; default: editing.edit.steps.")
+    ] = None,
+    steps: Steps = None,
     identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     paste_back: PasteBack = False,
@@ -178,7 +182,7 @@ def apply(
     edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several edits are summed.")],
     out: Out = Path("edited"),
     refine: Refine = 0,
-    steps: Steps = 100,
+    steps: Steps = None,
     identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     all_faces: AllFaces = False,
@@ -273,7 +277,7 @@ def parsed(edits: list[str]) -> dict[str, float | None]:
 def set_inputs(
     editor: "Editor",
     paths: list[Path],
-    steps: int,
+    steps: int | None,
     identity_weight: float,
     outputs: Path,
     out: Path,
