@@ -1,9 +1,11 @@
 """`python -m editgan STAGE`: run one stage of the pipeline in this process, as dvc.yaml does."""
 
-import argparse
 import errno
 import sys
 from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
 
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
@@ -16,38 +18,50 @@ FULL = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0 done, 1 what the user can put right, 130 interrupted, 143 ended from outside."""
-    parser = argparse.ArgumentParser(prog="python -m editgan", description="Run one stage of the pipeline.")
-    parser.add_argument("stage", help="a stage of dvc.yaml, e.g. generator")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
-    options = parser.parse_args(arguments)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def run(
+    stage: Annotated[str, typer.Argument(help="A stage of dvc.yaml, e.g. generator.")],
+    params: Annotated[Path, typer.Option(help="Params file.")] = Path("params.yaml"),
+) -> None:
+    """Run one stage of the pipeline."""
     root = Path.cwd()
     die_with_parent()
     keep_freed_memory()
     apply_environment(root)
-    from editgan.runtime.stage import run_stage  # brings torch, which takes seconds: after the guards
-
     try:
-        run_stage(options.stage, root=root, params_path=options.params)
+        from editgan.runtime.stage import run_stage  # imports torch, which takes seconds: after the guards
+
+        run_stage(stage, root=root, params_path=params)
     except UserError as error:
-        return _fail(f"{options.stage}: {error}", 1)
+        _fail(f"{stage}: {error}", 1)
+    except (EOFError, BrokenPipeError) as error:  # Typer takes these for the end of input or output: no traceback
+        raise RuntimeError("a file or a pipe ended early") from error
     except OSError as error:
         if error.errno not in FULL:
             raise
         place = f"{FULL[error.errno]} ({error.filename or root})"
-        return _fail(f"{options.stage}: {place}; free some space and run again, it will resume", 1)
+        _fail(f"{stage}: {place}; free some space and run again, it will resume", 1)
     except (KeyboardInterrupt, Stopped) as stop:
         end_children()
         by_hand = isinstance(stop, KeyboardInterrupt)
         reason = "interrupted" if by_hand else "ended from outside"
-        return _fail(f"{options.stage}: {reason}; run again to resume", 130 if by_hand else 143)
-    return 0
+        _fail(f"{stage}: {reason}; run again to resume", 130 if by_hand else 143)
 
 
-def _fail(message: str, status: int) -> int:
+def _fail(message: str, status: int) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
-    return status
+    raise typer.Exit(status)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 1 what the user can put right, 130 interrupted, 143 ended from outside."""
+    try:
+        app(arguments, prog_name="python -m editgan")
+    except SystemExit as ended:
+        return ended.code or 0
 
 
 if __name__ == "__main__":

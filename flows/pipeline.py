@@ -29,7 +29,7 @@ from prefect.states import Crashed
 
 from editgan.errors import UserError
 from editgan.runtime import tracking
-from editgan.runtime.environment import PROJECT_ROOT, home_project, running_servers, store_uri
+from editgan.runtime.environment import PROJECT_ROOT, home_project, running_servers, store_uri, tracking_uri
 from editgan.runtime.graph import ancestors, load_graph
 from editgan.runtime.locks import held
 from flows import serve, stages
@@ -37,7 +37,7 @@ from flows.checkout import prepare_checkout
 from flows.command import run
 from flows.dry import dry
 from flows.side_by_side import side_by_side, threads_each
-from flows.summary import headlines, markdown_table, run_record, stage_rows, summary
+from flows.summary import benchmark_note, headlines, markdown_table, run_record, stage_rows, summary
 
 DEFAULT_PARAMS = "params.yaml"
 SHOW_SECONDS = 5.0  # between two updates of a progress artifact
@@ -217,8 +217,12 @@ def pipeline(
                     made_by = run_record(root, result.stage).get("run_id", "")
                     parent.set_tag(f"stage.{result.stage}.run_id", made_by)
                     parent.set_tag(f"stage.{result.stage}.outcome", result.outcome)
-                if only is None and parent.run_id:
+                if parent.run_id and (only is None or BENCHMARK in only):
                     parent.log_metrics(headlines(root))
+                if parent.run_id and BENCHMARK in chosen:
+                    note = benchmark_note(root, tracking_uri(PROJECT_ROOT), parent.experiment_id)
+                    parent.set_tag("mlflow.note.content", note)  # shown as the run's description
+                if only is None and parent.run_id:
                     register(root, MODEL if name is None else f"{MODEL}-{name}", parent.run_id)
                 if against_baseline:
                     worse = decide(root)

@@ -115,9 +115,24 @@ def _links(root: Path, results: Sequence[StageResult], mlflow: str | None, exper
     if mlflow is None or experiment is None:
         return []
     runs = {result.stage: run_record(root, result.stage).get("run_id") for result in results}
-    place = f"{mlflow.rstrip('/')}/#/experiments/{experiment}/runs"
-    links = [f"[{stage}]({place}/{run})" for stage, run in runs.items() if run]
+    links = [f"[{stage}]({_run_page(mlflow, experiment, run)})" for stage, run in runs.items() if run]
     return [f"In MLflow: {', '.join(links)}"] if links else []
+
+
+def _run_page(mlflow: str, experiment: str, run_id: str) -> str:
+    return f"{mlflow.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def benchmark_note(root: Path, store: str, experiment: str) -> str:
+    """A sentence on the MLflow run that made the benchmark, in Markdown: its page if the store has pages, else its id.
+
+    Args:
+        store: address of the MLflow store that the runs are written to.
+    """
+    run_id = run_record(root, BENCHMARK.name).get("run_id")
+    if run_id is None:
+        return "The benchmark has no MLflow run."
+    return f"Benchmark: {f'[{run_id}]({_run_page(store, experiment, run_id)})' if store.startswith('http') else run_id}"
 
 
 def _benchmark(root: Path) -> str:

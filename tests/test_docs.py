@@ -11,6 +11,7 @@ import yaml
 from documents import FENCED, PAGES, SPAN, documented_commands
 from typer.main import get_command
 
+from editgan import __main__ as entry
 from editgan.cli.pictures import app
 from editgan.config import STAGES
 from editgan.runtime.environment import PROJECT_ROOT
@@ -51,7 +52,11 @@ def flow_options(module: str) -> set[str]:
     """Options of a flow's command line."""
     app_of_flow = typer.Typer()
     app_of_flow.command()(importlib.import_module(module).command)
-    return {option for parameter in get_command(app_of_flow).params for option in parameter.opts} | {"--help"}
+    return single_command_options(app_of_flow)
+
+
+def single_command_options(program: typer.Typer) -> set[str]:
+    return {option for parameter in get_command(program).params for option in parameter.opts} | {"--help"}
 
 
 def fault_of(words: list[str]) -> str:
@@ -71,7 +76,7 @@ def fault_of(words: list[str]) -> str:
         source = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
         if not source.exists():
             return f"no module {rest[1]}"
-        known = flow_options(rest[1]) if rest[1].startswith("flows") else script_options(source)
+        known = flow_options(rest[1]) if rest[1].startswith("flows") else single_command_options(entry.app)
         unknown = options_of(rest) - known | stages_in(rest) - {*STAGES, "STAGE"}
     elif program == "python" and rest[0].endswith(".py"):
         source = PROJECT_ROOT / rest[0]
@@ -172,6 +177,7 @@ def test_pages_of_results_name_what_makes_them(page):
         "python -m flows.pipeline --nothing",
         "python -m flows.pipeline --stages sweep",
         "python -m editgan sweep",
+        "python -m editgan data --nothing",
         "python benchmarks/nothing.py",
         "python benchmarks/labels.py --nothing",
     ],

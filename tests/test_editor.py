@@ -14,12 +14,15 @@ from editgan.cli import pictures as cli
 from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
 from editgan.data.paste import paste_back
 from editgan.editing.masks import painted_parts
+from editgan.editing.params import ObjectiveWeights
 from editgan.editing.vectors import EditingVector, load_vector, save_vector
 from editgan.editor import editor as editor_module
 from editgan.editor.editor import Editor
 from editgan.editor.inputs import files_in
+from editgan.editor.settings import Settings, run_settings
 from editgan.errors import UserError
 from editgan.images import read_image, read_mask, save_mask, save_png, to_float, to_pil
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.segmentation.labelled import labelled_samples
 from editgan.weights import load_tensors, save_tensors
 
@@ -152,7 +155,7 @@ def test_identity_loss_is_asked_for_by_its_weight(editor, monkeypatch):
     editor.sample([0])
     plain = editor.apply({"bigger_nose": 1.0}, refine=2)
     assert not loaded, "only when it is asked for"
-    weights = editor_module.REFINE_WEIGHTS.model_copy(update={"identity": 1e4})
+    weights = ObjectiveWeights(lpips=50, mse=25, ce=1, identity=1e4)
     held = editor.apply({"bigger_nose": 1.0}, refine=2, weights=weights)
     editor.apply({"bigger_nose": 1.0}, refine=2, weights=weights)
     assert loaded == [("dlib_resnet", editor.assets)] and not torch.equal(plain.w_plus, held.w_plus)
@@ -275,6 +278,58 @@ def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
             refused()
 
 
+# --- settings of the run -------------------------------------------------------------------------------------------
+
+SETTINGS = """
+seed: 3
+encoder: {inversion_steps: 7, inversion_lr: 0.05, kimg: 1}
+editing:
+  edit: {steps: 5, lr: 0.02, weights: {lpips: 5, mse: 2, ce: 1}}
+  refine: {steps: 3, lr: 0.01, weights: {lpips: 7, mse: 2, ce: 1}}
+"""
+
+
+@pytest.fixture
+def run_outputs(outputs, tmp_path) -> Path:
+    """The same networks as a run with a params file of its own."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "params.yaml").write_text(SETTINGS)
+    (folder / "outputs").symlink_to(outputs)
+    return folder / "outputs"
+
+
+def test_the_params_file_of_the_run_gives_the_defaults(editor, run_outputs):
+    follows = Editor.load(run_outputs, "cpu")
+    assert torch.equal(follows.set_image(photos()), editor.set_image(photos(), steps=7, lr=0.05))
+    given = dict(steps=5, lr=0.02, weights=ObjectiveWeights(lpips=5, mse=2, ce=1))
+    assert torch.equal(follows.edit(painted(follows)).w_plus, editor.edit(painted(editor), **given).w_plus)
+    given = dict(refine=3, lr=0.01, weights=ObjectiveWeights(lpips=7, mse=2, ce=1))
+    refined = follows.apply({"bigger_nose": 1.0}, refine=None).w_plus
+    assert torch.equal(refined, editor.apply({"bigger_nose": 1.0}, **given).w_plus)
+    alone = follows.apply({"bigger_nose": 1.0}).w_plus
+    assert torch.equal(alone, editor.apply({"bigger_nose": 1.0}).w_plus) and not torch.equal(alone, refined)
+    assert torch.equal(follows.set_image(photos(), steps=0), editor.set_image(photos(), steps=0)), "0 is not None"
+
+
+def test_without_a_params_file_the_defaults_are_those_of_the_default_run(outputs, tmp_path):
+    assert run_settings(outputs) == Settings() == run_settings(PROJECT_ROOT / "outputs")
+    (tmp_path / "params.yaml").write_text("train: {steps: 5}")
+    assert run_settings(tmp_path / "outputs") == Settings(), "a file of another program"
+
+
+def test_wrong_settings_are_named(run_outputs):
+    for content, fault in (
+        ("encoder: {inversion_steps: -1}", r"params.yaml:\n  encoder.inversion_steps: .*\(given -1\)"),
+        ("editing: {edit: {steps: 5}}", "editing.edit.lr: missing"),
+        ("encoder: resnet", "encoder: .*given 'resnet'"),
+        ("a: [", "not readable as YAML"),
+    ):
+        (run_outputs.parent / "params.yaml").write_text(content)
+        with pytest.raises(UserError, match=fault):
+            Editor.load(run_outputs, "cpu")
+
+
 # --- masks on disk -------------------------------------------------------------------------------------------------
 
 
@@ -360,6 +415,13 @@ def test_commands_follow_one_another(run, tmp_path):
     seeds = [path.name for path in files_in(out) if path.stem.startswith("seed")]
     assert seeds == ["seed00004.png", "seed00005.png", "seed00006.png"], "the sheet is no face"
     assert set(load_tensors(out / "seed00005.safetensors")[0]) == {"w_plus"}
+
+
+def test_commands_take_their_defaults_from_the_run(run, editor, run_outputs, tmp_path):
+    done = CliRunner().invoke(cli.app, ["embed", "a.png", "--outputs", str(run_outputs)])
+    assert done.exit_code == 0, done.output
+    editor.set_image(photos()[:1], steps=7, lr=0.05)
+    assert torch.equal(load_tensors(tmp_path / "edited" / "a.safetensors")[0]["w_plus"], editor.w_plus)
 
 
 def test_a_folder_is_edited_by_the_masks_of_its_pictures(run, tmp_path):

@@ -22,6 +22,7 @@ from editgan.editing.vectors import EditingVector, save_vector
 from editgan.editor import served
 from editgan.editor.editor import Editor
 from editgan.editor.registry import register_editor
+from editgan.editor.settings import EmbeddingSettings, run_settings
 from editgan.errors import UserError
 from editgan.images import to_pil
 from editgan.runtime import tracking
@@ -79,6 +80,19 @@ def test_new_version_only_where_files_have_changed(root, uri, version):
     empty = root / "nothing" / "outputs"
     empty.mkdir(parents=True)
     assert served.model_files(empty) is None, "an editor that is not whole"
+
+
+def test_model_has_the_settings_of_its_run(root, uri, version):
+    run = tracking.start_run("pipeline", root=root)
+    (root / "params.yaml").write_text("encoder: {inversion_steps: 7, inversion_lr: 0.05}\n")
+    changed = register_editor(root, "editgan", run.run_id)
+    (root / "params.yaml").unlink()
+    run.close()
+    assert int(changed) > int(version)
+    client, _ = tracking.connect(root)
+    folder = Path(client.download_artifacts(run.run_id, "model"))
+    (outputs,) = folder.glob("data/*/outputs")
+    assert run_settings(outputs).encoder == EmbeddingSettings(inversion_steps=7, inversion_lr=0.05)
 
 
 def test_model_holds_signature_example_source_and_no_pickle(root, uri, version):

@@ -199,6 +199,15 @@ def test_full_disk_is_named(run_here):
 def test_a_bug_is_not_dressed_up(run_here):
     with pytest.raises(RuntimeError, match="a bug"):
         run_here(raising(RuntimeError("a bug")))
+    for ended in (EOFError(), BrokenPipeError(errno.EPIPE, "Broken pipe")):
+        with pytest.raises(RuntimeError, match="ended early"):
+            run_here(raising(ended))
+
+
+def test_command_line_is_checked(run_here, capsys):
+    assert entry.main([]) == 2 and "Missing argument 'stage'" in capsys.readouterr().err
+    assert entry.main(["editing", "--nothing"]) == 2 and "No such option: --nothing" in capsys.readouterr().err
+    assert entry.main(["--help"]) == 0 and "--params" in capsys.readouterr().out
 
 
 def test_missing_input_is_named(run_here, project):

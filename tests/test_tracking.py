@@ -15,7 +15,7 @@ from PIL import Image
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, has_avx2, home_project, project_environment, tracking_uri
 from flows.imported import import_run
-from flows.summary import run_record
+from flows.summary import benchmark_note, run_record
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,27 @@ def test_everything_said_stands_in_the_record(client, tmp_path):
     assert client.get_metric_history(run.run_id, "kimg")[0].value == 1.5
     files = [file.path for folder in ("", "images") for file in client.list_artifacts(run.run_id, folder)]
     assert {"table.md", "images/fakes000001.png"} <= set(files)
+
+
+def test_experiment_is_one_of_model_development(client):
+    """MLflow's page would otherwise guess its kind, and may open on traces."""
+    kind = "mlflow.experimentKind"
+    experiment = client.get_experiment_by_name("editgan")
+    assert experiment.tags[kind] == "custom_model_development", "of a new experiment"
+    client.set_experiment_tag(experiment.experiment_id, kind, "no_inferred_type")
+    tracking.connect(PROJECT_ROOT)
+    assert client.get_experiment_by_name("editgan").tags[kind] == "custom_model_development", "of an older one"
+
+
+def test_note_names_the_run_of_the_benchmark_and_links_to_its_page(tmp_path):
+    out = tmp_path / "outputs" / "benchmark"
+    out.mkdir(parents=True)
+    (out / "metrics.json").write_text("{}")
+    record = {"run_id": "0123", "metrics": "99914b932bd37a50b983c5e7c90ae93b"}  # MD5 of {}
+    (out / "run.json").write_text(json.dumps(record))
+    assert benchmark_note(tmp_path, "sqlite:///mlflow.db", "1") == "Benchmark: 0123"
+    note = benchmark_note(tmp_path, "http://127.0.0.1:5000/", "1")
+    assert note == "Benchmark: [0123](http://127.0.0.1:5000/#/experiments/1/runs/0123)"
 
 
 def test_dirty_means_changed_code_or_params(tmp_path):

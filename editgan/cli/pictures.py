@@ -1,23 +1,35 @@
 """`editgan`: embed, segment and edit pictures with the trained networks; compare runs; diagnose the project.
 
 Commands take pictures or folders of pictures (PNG, JPEG), or latents written by `embed`. They write their results to
-`--out`, named after the pictures. A picture of exactly the model's size is treated as an aligned face. In any other
+`--out`, named after the pictures. Defaults named like `encoder.inversion_steps` are read from the params.yaml beside
+`--outputs`, if there is one. A picture of exactly the model's size is treated as an aligned face. In any other
 picture, faces are detected and aligned, and edits are blended back at full size.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typer.core import TyperGroup
 
-from editgan.cli.runs import accept, compare, doctor, import_, say, train
+from editgan.cli.labels import label, suggest
+from editgan.cli.options import (
+    Device,
+    Inputs,
+    Out,
+    Outputs,
+    Seed,
+    Truncation,
+    console,
+    errors,
+    loaded,
+    progress,
+    say,
+)
+from editgan.cli.runs import accept, compare, doctor, import_, train
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
 
@@ -26,8 +38,6 @@ if TYPE_CHECKING:
     from editgan.editor.inputs import Input
 
 TOOK = 0.8  # share of the repainted pixels below which the picture often lacks what S reads in its features
-
-console, errors = Console(), Console(stderr=True, soft_wrap=True)
 
 
 class Commands(TyperGroup):
@@ -53,39 +63,48 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Inputs = Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or latents written by `embed`.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Outputs = Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")]
 Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
 FaceNumber = Annotated[int | None, typer.Option("--face", min=1, help="Which face of a photo; the largest is 1.")]
 AllFaces = Annotated[bool, typer.Option("--all-faces", help="Every face of a photo.")]
-Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu or cuda.")]
-Steps = Annotated[int, typer.Option(min=0, help="Steps of optimisation after the encoder.")]
+Steps = Annotated[
+    int | None, typer.Option(min=0, help="Steps of optimisation after the encoder; default: encoder.inversion_steps.")
+]
 IdentityWeight = Annotated[float, typer.Option(min=0, help="Weight of the identity loss in these steps; try 4.")]
 Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refinement; the paper uses 30.")]
 PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
 
 
-@app.command()
-def embed(
-    inputs: Inputs,
-    out: Out = Path("edited"),
-    steps: Steps = 100,
-    identity_weight: IdentityWeight = 0.0,
-    face: FaceNumber = None,
-    all_faces: AllFaces = False,
-    outputs: Outputs = Path("outputs"),
-    device: Device = "auto",
-) -> None:
+def embedding(work: Callable[["Editor", list[str], Path], None]) -> None:
+    """Make a command that embeds pictures, writes their latents, and then does `work` with editor, names and folder."""
+
+    def command(
+        inputs: Inputs,
+        out: Out = Path("edited"),
+        steps: Steps = None,
+        identity_weight: IdentityWeight = 0.0,
+        face: FaceNumber = None,
+        all_faces: AllFaces = False,
+        outputs: Outputs = Path("outputs"),
+        device: Device = "auto",
+    ) -> None:
+        from editgan.editor.results import write_latents
+
+        editor = loaded(outputs, device)
+        taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
+        names = [one.name for one in taken]
+        write_latents(editor.w_plus, names, out)
+        work(editor, names, out)
+
+    app.command(work.__name__, help=work.__doc__)(command)
+
+
+@embedding
+def embed(editor: "Editor", names: list[str], out: Path) -> None:
     """Embed pictures into W+; writes NAME.safetensors and NAME_embedded.png."""
-    from editgan.editor.results import write_latents, write_pictures
+    from editgan.editor.results import write_pictures
     from editgan.images import mean_squared_error, to_float
 
-    editor = loaded(outputs, device)
-    taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
-    names = [one.name for one in taken]
     images = editor.reconstruct()
-    write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out, "embedded")
     if editor.photos is not None:
         distances = mean_squared_error(to_float(editor.photos), to_float(images))
@@ -94,26 +113,13 @@ def embed(
     say(f"{len(names)} latents and reconstructions in {out}")
 
 
-@app.command()
-def segment(
-    inputs: Inputs,
-    out: Out = Path("edited"),
-    steps: Steps = 100,
-    identity_weight: IdentityWeight = 0.0,
-    face: FaceNumber = None,
-    all_faces: AllFaces = False,
-    outputs: Outputs = Path("outputs"),
-    device: Device = "auto",
-) -> None:
+@embedding
+def segment(editor: "Editor", names: list[str], out: Path) -> None:
     """Predict part masks; writes NAME_mask.png (pixel values are labels), NAME.safetensors, NAME_overlay.png."""
-    from editgan.editor.results import write_latents, write_pictures
+    from editgan.editor.results import write_pictures
     from editgan.images import overlay, save_mask
 
-    editor = loaded(outputs, device)
-    taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
-    names = [one.name for one in taken]
     masks, images = editor.segment(), editor.reconstruct()
-    write_latents(editor.w_plus, names, out)
     for name, mask in zip(names, masks, strict=True):
         save_mask(out / f"{name}_mask.png", mask, editor.palette.numpy())
     write_pictures(overlay(images, masks, editor.palette), names, out, "overlay")
@@ -127,8 +133,10 @@ def edit(
     mask: Annotated[Path, typer.Argument(help="The repainted mask, originally written by `segment`; or a folder.")],
     out: Out = Path("edited"),
     name: Annotated[str, typer.Option(help="Save the edit as an editing vector with this name.")] = "",
-    edit_steps: Annotated[int, typer.Option(min=1, help="Steps of optimisation towards the mask.")] = 100,
-    steps: Steps = 100,
+    edit_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of optimisation towards the mask; default: editing.edit.steps.")
+    ] = None,
+    steps: Steps = None,
     identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     paste_back: PasteBack = False,
@@ -174,7 +182,7 @@ def apply(
     edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several edits are summed.")],
     out: Out = Path("edited"),
     refine: Refine = 0,
-    steps: Steps = 100,
+    steps: Steps = None,
     identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     all_faces: AllFaces = False,
@@ -203,8 +211,8 @@ def apply(
 @app.command()
 def sample(
     count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first sample; the next ones are seed + 1, ...")] = 0,
-    truncation_psi: Annotated[float, typer.Option(help="Truncation; below 1 moves latents to their mean.")] = 0.7,
+    seed: Seed = 0,
+    truncation_psi: Truncation = 0.7,
     out: Out = Path("edited"),
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
@@ -218,67 +226,6 @@ def sample(
     write_latents(editor.w_plus, names, out)
     write_pictures(images, names, out)
     say(f"{count} samples and latents in {out}, all of them on {write_sheet(images, names, out)}")
-
-
-@app.command()
-def label(
-    count: Annotated[int, typer.Option(min=1, help="Number of samples with masks to keep.")] = 1000,
-    drop: Annotated[float, typer.Option(help="Share of samples to discard, the most uncertain ones.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first sample; the next ones are seed + 1, ...")] = 0,
-    truncation_psi: Annotated[float, typer.Option(help="Truncation; below 1 moves latents to their mean.")] = 0.7,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("labelled"),
-    outputs: Outputs = Path("outputs"),
-    device: Device = "auto",
-) -> None:
-    """Sample labelled data; writes labelled.zip (img/, mask/, attributes.json), classes.json and a preview."""
-    import shutil
-
-    from editgan.data.archive import encode_image, encode_mask, write_archive
-    from editgan.images import colourize, labelled_grid, save_png
-    from editgan.segmentation.labelled import labelled_samples
-
-    editor = loaded(outputs, device)
-    with progress("sampling") as advance:
-        made = labelled_samples(
-            editor.G, editor.S, count=count, drop=drop, seed=seed, truncation_psi=truncation_psi, progress=advance
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    write_archive(
-        out / "labelled.zip",
-        [encode_image(image) for image in made.images.permute(0, 2, 3, 1).numpy()],
-        [encode_mask(mask, editor.palette.numpy()) for mask in made.masks.numpy()],
-        made.attributes(),
-    )
-    shutil.copy(outputs / "data/classes.json", out / "classes.json")
-    shown = made.uncertainty.argsort()[:: max(1, count // 8)]  # from certain to uncertain
-    columns = {"image": made.images[shown], "mask": colourize(made.masks[shown], editor.palette)}
-    save_png(out / "labelled.png", labelled_grid(columns))
-    say(f"{count} samples with masks in {out / 'labelled.zip'}; the {made.dropped} most uncertain were discarded")
-
-
-@app.command()
-def suggest(
-    inputs: Inputs,
-    count: Annotated[int, typer.Option(min=1, help="Number of pictures to label.")] = 16,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("suggested"),
-    outputs: Outputs = Path("outputs"),
-    device: Device = "auto",
-) -> None:
-    """Choose which pictures to label by hand, one of every kind; writes suggested.txt and suggested.png."""
-    from editgan.editor.inputs import files_in, read_pictures
-    from editgan.images import image_grid, save_png
-    from editgan.segmentation.suggest import picture_features, suggest
-    from editgan.weights import write_bytes
-
-    editor = loaded(outputs, device)
-    files = [found for path in inputs for found in files_in(path)]
-    taken, images = read_pictures(files, editor.G.img_resolution, outputs / "assets", 1)
-    if len(taken) <= count:
-        raise UserError(f"{len(taken)} pictures, of which {count} are to be chosen; give more, or a smaller --count")
-    chosen = suggest(picture_features(editor.lpips_vgg, images, editor.device), count, seed=0)
-    write_bytes(out / "suggested.txt", "".join(f"{taken[index].path}\n" for index in chosen).encode())
-    save_png(out / "suggested.png", image_grid(images[chosen], columns=8, scale=2))
-    say(f"{count} of {len(taken)} pictures, listed in {out / 'suggested.txt'}, shown in {out / 'suggested.png'}")
 
 
 @app.command()
@@ -297,7 +244,7 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
     console.print(table)
 
 
-for command in (compare, accept, import_, doctor):
+for command in (label, suggest, compare, accept, import_, doctor):
     app.command(command.__name__.strip("_"))(command)
 app.add_typer(train, name="train")
 
@@ -327,16 +274,10 @@ def parsed(edits: list[str]) -> dict[str, float | None]:
     return strengths
 
 
-def loaded(outputs: Path, device: str, own: Path | None = None) -> "Editor":
-    from editgan.editor.editor import Editor  # imports torch, which takes seconds
-
-    return Editor.load(outputs, device, vectors=own)
-
-
 def set_inputs(
     editor: "Editor",
     paths: list[Path],
-    steps: int,
+    steps: int | None,
     identity_weight: float,
     outputs: Path,
     out: Path,
@@ -396,15 +337,6 @@ def new_name(editor: "Editor", name: str, own: Path) -> Path:
     if name in editor.vectors and not path.exists():
         raise UserError(f"--name {name}: the pipeline has an edit with this name; choose another")
     return path
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar: indeterminate until the first call, then with the time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 if __name__ == "__main__":

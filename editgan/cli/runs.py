@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from editgan.cli.options import Outputs, say
+
 Runs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -14,10 +16,6 @@ Runs = Annotated[
         " reference. A single run is compared with the working tree; the default is HEAD.",
     ),
 ]
-
-
-def say(text: str) -> None:
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def compare(
@@ -34,9 +32,7 @@ def compare(
     show([find_run(name, Path.cwd()) for name in names], Console(), everything=everything)
 
 
-def accept(
-    outputs: Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")] = Path("outputs"),
-) -> None:
+def accept(outputs: Outputs = Path("outputs")) -> None:
     """Accept the benchmark of a folder of outputs as the baseline of nightly runs, in baseline/."""
     from editgan.report.nightly import accept
 
@@ -52,7 +48,7 @@ def import_(
     into: Annotated[Path, typer.Option(help="Folder for source `folder` (docs/data.md); several can share one.")],
     labels: Annotated[Path | None, typer.Option(help="CSV of labels, for `lfw` and `pictures`.")] = None,
     side: Annotated[int, typer.Option(min=16, max=1024, help="Side of the aligned pictures, in pixels.")] = 128,
-    outputs: Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")] = Path("outputs"),
+    outputs: Outputs = Path("outputs"),
 ) -> None:
     """Detect and align the faces in a collection of photos; writes a folder of training pictures."""
     import torch

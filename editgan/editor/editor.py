@@ -15,9 +15,10 @@ from editgan.data.paste import dilate, paste_back
 from editgan.data.photo import Face, Photo, blend
 from editgan.editing.masks import dilation_radius, edit_region, painted_parts
 from editgan.editing.optimize import edit_in_batches
-from editgan.editing.params import EDIT_WEIGHTS, REFINE_WEIGHTS, ObjectiveWeights
+from editgan.editing.params import ObjectiveWeights
 from editgan.editing.refine import refine_edit
 from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
+from editgan.editor.settings import Settings, run_settings
 from editgan.encoder.encoder import Encoder, load_encoder
 from editgan.encoder.inversion import PULL, invert
 from editgan.encoder.tuning import tune_generator
@@ -61,7 +62,7 @@ class Editor:
         editor = Editor.load("outputs")
         editor.set_image(read_image("head.png"))
         mask = editor.segment()[0]                          # paint on it, then
-        edited = editor.edit(mask)                          # mode 3: optimisation, 100 steps
+        edited = editor.edit(mask)                          # mode 3: optimisation
         editor.save_vector("mine", edited)
         editor.apply({"smile": 1.2, "raise_brows": 0.5})    # mode 1: sum of vectors
         editor.apply({"mine": 1.0}, refine=30)              # mode 2: vectors, then self-supervised refinement
@@ -71,6 +72,7 @@ class Editor:
         class_names, palette: names of the parts and their colours, uint8 [K, 3].
         photos: the images as given, uint8 [N, 3, H, W]; None if latents were set.
         w_plus: their latents, [N, num_ws, w_dim].
+        settings: steps, rates and weights of the run, used by all methods unless you give others.
     """
 
     G: Generator
@@ -81,6 +83,7 @@ class Editor:
     vectors: dict[str, EditingVector] = field(default_factory=dict)
     device: torch.device = torch.device("cpu")
     assets: Path | None = None  # folder of the identity network, which is loaded when a loss first needs it
+    settings: Settings = Settings()
     photos: Tensor | None = field(default=None, init=False)
     _w_plus: Tensor | None = field(default=None, init=False)
     _before: tuple[Tensor, Tensor] | None = field(default=None, init=False)  # images and masks of `w_plus`, made once
@@ -92,12 +95,13 @@ class Editor:
         cls, outputs: str | Path = "outputs", device: str = "auto", *, vectors: str | Path | None = None
     ) -> "Editor":
         """Load the networks and vectors from a folder of stage outputs, and your own vectors from folder `vectors`.
+        The settings are those of the params.yaml beside `outputs`, or those of the default run if there is none.
 
         On a CPU the process keeps freed memory instead of returning it to the system (`keep_freed_memory`), which makes
         optimisation up to twice as fast.
 
         Raises:
-            UserError: a model is missing or damaged; the message names the stage that writes it.
+            UserError: a model is missing or damaged, with the stage that writes it; or a wrong value in params.yaml.
         """
         outputs, chosen = Path(outputs), device_named(device)
         for name, stage in MODELS.items():
@@ -117,6 +121,7 @@ class Editor:
             vectors=load_vectors(outputs / "editing" / "vectors", vectors),
             device=chosen,
             assets=outputs / "assets",
+            settings=run_settings(outputs),
         )
 
     @property
@@ -138,17 +143,17 @@ class Editor:
         self,
         images: Tensor,
         *,
-        steps: int = 100,
-        lr: float = 0.1,
+        steps: int | None = None,
+        lr: float | None = None,
         pull: float = PULL,
         identity_weight: float = 0.0,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Embed images: the encoder's estimate, then `steps` of optimisation in W+ (0: encoder only).
+        """Embed images: the encoder's estimate, then optimisation in W+.
 
         Args:
             images: uint8 [3, H, W] or [N, 3, H, W], H = W = G.img_resolution
-            steps, lr: the defaults are those of stage `encoder`; more steps need a lower rate
+            steps, lr: of the optimisation (0 steps: encoder only); None: the run's. More steps need a lower rate.
             pull: weight of the distance to the encoder's estimate (`invert`)
             identity_weight: weight of 1 - cosine of dlib's face features; best identity: 4
         Returns:
@@ -159,6 +164,7 @@ class Editor:
         side, given = self.G.img_resolution, (getattr(images, "dtype", None), *getattr(images, "shape", ()))
         if not isinstance(images, Tensor) or given[0] != torch.uint8 or given[-3:] != (3, side, side):
             raise UserError(f"got images {type(images).__name__} {given}; give a uint8 tensor [N, 3, {side}, {side}]")
+        steps, lr = self.settings.embedding(steps, lr)
         _check_counts(steps=steps, identity_weight=identity_weight, pull=pull)
         images = images.reshape(-1, 3, side, side)
         floats, trained = to_float(images).to(self.device), self._trained or self.G
@@ -221,9 +227,9 @@ class Editor:
         masks: Tensor,
         roi: Tensor | None = None,
         *,
-        steps: int = 100,
-        lr: float = 0.05,
-        weights: ObjectiveWeights = EDIT_WEIGHTS,
+        steps: int | None = None,
+        lr: float | None = None,
+        weights: ObjectiveWeights | None = None,
         progress: Progress | None = None,
     ) -> Edited:
         """Optimise the latents until the segmentation matches edited masks (EditGAN 3.2).
@@ -231,9 +237,11 @@ class Editor:
         Args:
             masks: edited masks, labels  # [H, W] or [N, H, W]
             roi: bool region where the masks apply, same shape; None: changed pixels and their `painted_parts`
+            steps, lr, weights: of the optimisation; None: the run's editing.edit
         Raises:
             UserError: masks of another size, with unknown labels, or without any change.
         """
+        steps, lr, weights = self.settings.optimisation("edit", steps, lr, weights)
         _check_counts(steps=steps)
         before, after = self.segment(), torch.as_tensor(masks).cpu()
         after = after[None] if after.ndim == 2 else after
@@ -277,16 +285,17 @@ class Editor:
         self,
         edits: Mapping[str, float | None],
         *,
-        refine: int = 0,
-        lr: float = 0.02,
-        weights: ObjectiveWeights = REFINE_WEIGHTS,
+        refine: int | None = 0,
+        lr: float | None = None,
+        weights: ObjectiveWeights | None = None,
         progress: Progress | None = None,
     ) -> Edited:
-        """Add editing vectors, each at its strength, then refine the sum for `refine` steps (EditGAN 3.3).
+        """Add editing vectors, each at its strength, then refine the sum if `refine` is not 0 (EditGAN 3.3).
 
         Args:
             edits: strengths by name; 1 is the mean learned edit, negative strengths reverse it, None is the vector's
                 default
+            refine, lr, weights: steps, rate and weights of the refinement; None: the run's editing.refine
         Raises:
             UserError: an unknown vector, no vector, or an invalid strength.
         """
@@ -299,6 +308,7 @@ class Editor:
                 raise UserError(f"the strength of {name} is {given}; give a finite number")
         vectors = [self.vectors[name] for name in edits]
         strengths = [self.vectors[name].scale if given is None else given for name, given in edits.items()]
+        refine, lr, weights = self.settings.optimisation("refine", refine, lr, weights)
         _check_counts(refine=refine)
         vector = combined(vectors, strengths)
         w_edited = apply_vector(self.w_plus, vector)

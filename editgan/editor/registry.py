@@ -38,8 +38,8 @@ def register_editor(root: Path, name: str, run_id: str) -> str | None:
         ColSpec("long", "steps", required=False),
     ]
     with tempfile.TemporaryDirectory() as folder:
-        data, model = Path(folder) / "outputs", Path(folder) / "model"
-        served.copy_files(outputs, files, data)
+        data, model = Path(folder) / "run", Path(folder) / "model"
+        served.copy_run(outputs, files, data)
         pyfunc.save_model(
             str(model),
             loader_module=served.__name__,

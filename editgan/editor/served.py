@@ -1,11 +1,12 @@
 """The editor as an MLflow model: pictures and edit strengths in, edited pictures out.
 
-MLflow loads it by the name of this module and passes a folder of stage outputs. Weights are safetensors; nothing is
-unpickled. The model includes the source of this module.
+MLflow loads it by the name of this module and passes a folder with the files of a run: stage outputs, and a params.yaml
+with the editor's settings. Weights are safetensors; nothing is unpickled. The model includes the source of this module.
 """
 
 import base64
 import binascii
+import hashlib
 import io
 import shutil
 import threading
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from editgan.errors import UserError
 from editgan.runtime.graph import content_hash
@@ -39,7 +42,7 @@ class ServedEditor:
 
         Args:
             table: data frame with the columns image (a PNG or JPEG as base64), edits (strengths by name), refine
-                (steps of refinement, default 0) and steps (steps of embedding, default 100)
+                (steps of refinement, default 0) and steps (steps of embedding, default: the run's)
         Raises:
             UserError: an invalid picture, one of another size, unknown edits or no edits.
         """
@@ -55,7 +58,7 @@ class ServedEditor:
             raise UserError("`image` is not a base64-encoded PNG or JPEG file") from None
         if not isinstance(row["edits"], Mapping):
             raise UserError("`edits` is not an object of strengths by name")
-        steps, refine = _count(row, "steps", 100), _count(row, "refine", 0)
+        steps, refine = _count(row, "steps"), _count(row, "refine") or 0
         _check_header(content, self.editor.G.img_resolution)
         self.editor.set_image(read_image(io.BytesIO(content)), steps=steps)
         edited = self.editor.apply(dict(row["edits"]), refine=refine)
@@ -64,14 +67,14 @@ class ServedEditor:
 
 def _load_pyfunc(data_path: str) -> ServedEditor:
     """MLflow's hook for models that are loaded by module name."""
-    return ServedEditor(data_path)
+    return ServedEditor(Path(data_path) / "outputs")
 
 
-def _count(row: Mapping[str, Any], column: str, default: int) -> int:
-    """An optional integer column; `default` if it is missing or NaN."""
+def _count(row: Mapping[str, Any], column: str) -> int | None:
+    """An optional integer column; None if it is missing or NaN."""
     value = row.get(column)
     if value is None or value != value:
-        return default
+        return None
     if not (0 <= value <= MOST_STEPS and value == int(value)):
         raise UserError(f"`{column}` is {value}; give a whole number from 0 to {MOST_STEPS}")
     return int(value)
@@ -107,16 +110,25 @@ def model_files(outputs: Path) -> list[str] | None:
 
 
 def fingerprint(outputs: Path, files: list[str]) -> str:
-    """One hash over all files and their names."""
-    import hashlib
+    """One hash over the settings, and over all files and their names."""
+    lines = [_settings(outputs), *(f"{name} {content_hash(outputs / name)}" for name in files)]
+    return hashlib.md5("\n".join(lines).encode()).hexdigest()
 
-    return hashlib.md5("".join(f"{name} {content_hash(outputs / name)}\n" for name in files).encode()).hexdigest()
 
-
-def copy_files(outputs: Path, files: list[str], folder: Path) -> None:
+def copy_run(outputs: Path, files: list[str], folder: Path) -> None:
+    """Copy the files to FOLDER/outputs, and write the settings to FOLDER/params.yaml."""
     for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(outputs / name, folder / name)
+        copy = folder / "outputs" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(outputs / name, copy)
+    (folder / "params.yaml").write_text(_settings(outputs))
+
+
+def _settings(outputs: Path) -> str:
+    """The editor's part of the run's params file."""
+    from editgan.editor.settings import run_settings
+
+    return yaml.safe_dump(run_settings(outputs).model_dump(), sort_keys=False)
 
 
 def example(outputs: Path) -> dict[str, Any]:

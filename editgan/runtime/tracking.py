@@ -23,6 +23,7 @@ from editgan.runtime.environment import PROJECT_ROOT, apply_environment, artifac
 from editgan.runtime.progress import Progress
 
 EXPERIMENT = "editgan"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # the experiment's page opens on its runs, not on traces
 PARENT_VARIABLE = "MLFLOW_PARENT_RUN_ID"  # id of the parent run
 RECORD_FILE = "tracking.json"  # in the work folder: id and duration, for a resumed stage
 FLUSH_SECONDS, FLUSH_POINTS = 5.0, 500  # MLflow accepts at most 1000 points per request
@@ -211,9 +212,11 @@ def connect(root: Path) -> tuple[Any, str]:
     if experiment is None:
         location = artifact_folder(root).as_uri() if client.tracking_uri.startswith("sqlite:") else None
         try:
-            return client, client.create_experiment(EXPERIMENT, artifact_location=location)
+            return client, client.create_experiment(EXPERIMENT, artifact_location=location, tags=KIND)
         except MlflowException:  # another process was first
             experiment = client.get_experiment_by_name(EXPERIMENT)
+    for key, value in KIND.items() - experiment.tags.items():
+        client.set_experiment_tag(experiment.experiment_id, key, value)
     return client, experiment.experiment_id
 
 
