@@ -44,7 +44,7 @@ ATTRIBUTES = {
 SURE = 0.9
 LEAST = 10  # samples of either kind in either half
 WIDTHS = (24, 48, 96, 96)
-EPOCHS, BATCH, RATE = 4, 64, 2e-3
+EPOCHS, BATCH, LR = 4, 64, 2e-3
 HELD_OUT = 2000  # training heads that the reader is judged on
 
 
@@ -62,7 +62,7 @@ def train_reader(images: Tensor, labels: Tensor) -> tuple[nn.Module, list[float]
     seed_everything(0, "card", "reader")
     network = reader_network()
     network(to_float(images[:2]))
-    optimizer, known = torch.optim.AdamW(network.parameters(), lr=RATE), len(images) - HELD_OUT
+    optimizer, known = torch.optim.AdamW(network.parameters(), lr=LR), len(images) - HELD_OUT
     steps = EPOCHS * (known // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
