@@ -26,7 +26,7 @@ from editgan.benchmark.titles import title_of
 from editgan.data.archive import load_attributes, load_images, load_masks
 from editgan.editing.edits import at_rest
 from editgan.images import labelled_grid, read_mask, save_png
-from editgan.judges import SMILE_JUDGES, load_judges
+from editgan.judges.load import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.methods.distillation.pairs import smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator

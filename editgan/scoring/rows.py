@@ -23,7 +23,7 @@ from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.images import read_mask
-from editgan.judges import load_judges
+from editgan.judges.load import load_judges
 from editgan.judges.quality import measure
 from editgan.methods.distillation.pairs import smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from editgan.errors import UserError
 from editgan.images import mean_squared_error, to_float
-from editgan.judges import SMILE_JUDGES, Judges
+from editgan.judges.load import SMILE_JUDGES, Judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.methods.smile import FROM_PHOTOS, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
 from editgan.metrics import (

@@ -15,7 +15,7 @@ from editgan.editing.edits import at_rest
 from editgan.editing.vectors import EditingVector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.judges import load_guide
+from editgan.judges.load import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD, measure
 from editgan.methods.registry import (
     CONDITIONAL,

@@ -7,8 +7,8 @@ from editgan.encoder.losses import load_lpips
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.images import labelled_grid, save_png, to_float
-from editgan.judges import load_guide
 from editgan.judges.classifier import SmileClassifier
+from editgan.judges.load import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.methods.distillation.pairs import SIDES, choose_pairs, shifted, smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, initialise
