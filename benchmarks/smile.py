@@ -63,7 +63,7 @@ def edited(run: Trained, photos: Tensor, w_plus: Tensor, count: int) -> dict[str
     """(strength, pictures) by method: of EditGAN with refinement for the first `count` photos only."""
     editor, scoring, section = run.editor, run.params.scoring, run.params.editing.refine
     vectors, methods, renderer = load_methods(
-        run.outputs, vector=scoring.vector, plus=scoring.plus_vector, batch=BATCH, device=run.device
+        run.outputs, vector=scoring.vector, plus=scoring.plus_vector, device=run.device
     )
     chosen = run.chosen()
     made = {INPUT: (None, photos), RECONSTRUCTION: (None, editor.render(w_plus))}
