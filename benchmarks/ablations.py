@@ -23,7 +23,7 @@ from editgan.data.paste import paste_back
 from editgan.editing.edits import at_rest
 from editgan.editing.masks import edit_region
 from editgan.editing.vectors import EditingVector, apply_vector
-from editgan.judges import load_guide
+from editgan.judges.load import load_guide
 from editgan.methods.localediting.channels import convolutions, swapped_styles
 from editgan.methods.registry import INTERFACEGAN, LOCALEDITING
 from editgan.segmentation.predict import predict_masks

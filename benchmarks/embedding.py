@@ -1,9 +1,9 @@
 """Reconstruction quality and cost of each embedding method, with the trained models.
 
-    python benchmarks/embedding.py [--heads 100] [--tuned 10] [--rates 0.05 0.1] [--steps 0 10 30 100]
+    python benchmarks/embedding.py [--heads 100] [--tuned 10] [--lrs 0.05 0.1] [--steps 0 10 30 100]
         [--pulls 0 0.05 1] [--identity 4]
 
-The first row is the stored result of stage `encoder`, so `--split test --heads 400 --steps 0 --rates 0.05 --tuned 0`
+The first row is the stored result of stage `encoder`, so `--split test --heads 400 --steps 0 --lrs 0.05 --tuned 0`
 measures all test heads without embedding any. The reference is the encoder alone. After it come steps in W+ at each
 peak learning rate, other weights of the pull to the encoder and an identity loss at the last rate, and pivotal
 tuning after the last steps without either. LPIPS-AlexNet and MobileFaceNet (identity) are not used in training. Tuning
@@ -22,7 +22,7 @@ def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("--split", choices=("val", "test"), default="val", help="choose on val; test is for the report")
     parser.add_argument("--heads", type=int, default=100)
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.1], help="peaks of the learning rate")
+    parser.add_argument("--lrs", nargs="+", type=float, default=[0.05, 0.1], help="peaks of the learning rate")
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 10, 30, 100], help="of optimisation, 0 first")
     parser.add_argument("--pulls", nargs="*", type=float, default=[0.0, 0.05, 1.0], help="weights of the pull")
     parser.add_argument("--identity", type=float, default=4.0, help="weight of the identity loss; 0: no such row")
@@ -49,17 +49,17 @@ def main() -> None:
         seconds, made[name] = best_seconds(lambda: editor.set_image(photos, **how))
         show(name, made[name], seconds)
 
-    for rate in options.rates:
+    for lr in options.lrs:
         for steps in options.steps:
-            name = f"encoder, {steps} steps at {rate:g}" if steps else "encoder alone"
+            name = f"encoder, {steps} steps at {lr:g}" if steps else "encoder alone"
             if name not in made:
-                embed(name, steps=steps, lr=rate)
-    w_plus, most, rate = editor.w_plus, options.steps[-1], options.rates[-1]
+                embed(name, steps=steps, lr=lr)
+    w_plus, most, lr = editor.w_plus, options.steps[-1], options.lrs[-1]
     for pull in options.pulls if most else []:
-        embed(f"encoder, {most} steps at {rate:g}, pull {pull:g}", steps=most, lr=rate, pull=pull)
+        embed(f"encoder, {most} steps at {lr:g}, pull {pull:g}", steps=most, lr=lr, pull=pull)
     if most and options.identity:
-        name = f"encoder, {most} steps at {rate:g}, identity loss {options.identity:g}"
-        embed(name, steps=most, lr=rate, identity_weight=options.identity)
+        name = f"encoder, {most} steps at {lr:g}, identity loss {options.identity:g}"
+        embed(name, steps=most, lr=lr, identity_weight=options.identity)
     count = min(options.tuned, options.heads)
     if not count:
         return

@@ -26,12 +26,12 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 from editgan.data.archive import load_attributes, load_images
-from editgan.generator.generator import Generator, load_generator
-from editgan.images import image_grid, to_float, to_uint8
+from editgan.generator.generator import Generator, load_generator, synthesise
+from editgan.images import image_grid, to_float
 from editgan.judges.quality import measure
 from editgan.runtime.tracking import Run
 from editgan.samples.stage import compare
-from editgan.training import generator_for, seed_everything
+from editgan.training import generator_for, in_batches, seed_everything
 
 CPU = torch.device("cpu")
 PSIS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -44,7 +44,7 @@ ATTRIBUTES = {
 SURE = 0.9
 LEAST = 10  # samples of either kind in either half
 WIDTHS = (24, 48, 96, 96)
-EPOCHS, BATCH, RATE = 4, 64, 2e-3
+EPOCHS, BATCH, LR = 4, 64, 2e-3
 HELD_OUT = 2000  # training heads that the reader is judged on
 
 
@@ -62,7 +62,7 @@ def train_reader(images: Tensor, labels: Tensor) -> tuple[nn.Module, list[float]
     seed_everything(0, "card", "reader")
     network = reader_network()
     network(to_float(images[:2]))
-    optimizer, known = torch.optim.AdamW(network.parameters(), lr=RATE), len(images) - HELD_OUT
+    optimizer, known = torch.optim.AdamW(network.parameters(), lr=LR), len(images) - HELD_OUT
     steps = EPOCHS * (known // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -77,12 +77,11 @@ def train_reader(images: Tensor, labels: Tensor) -> tuple[nn.Module, list[float]
     return network, [balanced_accuracy_score(truth[:, k], said[:, k]) for k in range(len(ATTRIBUTES))]
 
 
-@torch.no_grad()
 def drawn(G: Generator, count: int, psi: float = 1.0) -> tuple[Tensor, Tensor]:
     """(w [count, w_dim], images uint8 [count, 3, H, W]) of seeded z."""
     z = torch.randn(count, G.z_dim, generator=generator_for(0, "card", "z"))
-    ws = [G.mapping(part, psi) for part in z.split(50)]
-    return torch.cat([part[:, 0] for part in ws]), torch.cat([to_uint8(G.synthesis(part)) for part in ws])
+    w_plus = in_batches(lambda part: G.mapping(part, psi), z, batch=50, device=CPU)
+    return w_plus[:, 0], synthesise(G, w_plus, batch=50)
 
 
 def truncation_table(path: Path, reals: Tensor, count: int) -> dict[float, dict[str, float]]:

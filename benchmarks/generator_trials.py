@@ -42,7 +42,7 @@ def changed(params: Params, trial: str) -> Params:
 
 
 def begin(folder: Path, state: Path, params: Params) -> None:
-    """Copy a state into the trial's folder. Heads of the projected discriminator of another width start afresh."""
+    """Copy a state into the trial's folder. A projected discriminator of another width starts from scratch."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(state, folder / STATE_FILE)
     complete = load_state(folder)

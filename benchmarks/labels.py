@@ -29,7 +29,7 @@ from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
 from editgan.segmentation.predict import features_of, predict_masks
 from editgan.segmentation.suggest import picture_features, suggest
-from editgan.segmentation.training import train_ensemble
+from editgan.segmentation.train import train_ensemble
 from editgan.training import generator_for
 
 MOST_STEPS = 64  # labelled heads from which on the number of training steps is constant

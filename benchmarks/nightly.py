@@ -32,7 +32,7 @@ from torch import Tensor
 from editgan.editing.stage import PREVIEW_HEADS, learn, plan
 from editgan.editing.vectors import EditingVector, apply_vector
 from editgan.errors import UserError
-from editgan.judges import SMILE_JUDGES
+from editgan.judges.load import SMILE_JUDGES
 from editgan.methods.registry import PLUS
 from editgan.methods.smile import EDITGAN, RECONSTRUCTION
 from editgan.report.nightly import (
@@ -56,7 +56,7 @@ from editgan.scoring.table import Column, Row
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.predict import predict_masks
 from editgan.segmentation.stage import MIN_LABEL_PIXELS
-from editgan.segmentation.training import drop_small_labels
+from editgan.segmentation.train import drop_small_labels
 from editgan.training import generator_for
 from editgan.weights import sha256
 

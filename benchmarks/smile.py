@@ -26,7 +26,7 @@ from editgan.benchmark.titles import title_of
 from editgan.data.archive import load_attributes, load_images, load_masks
 from editgan.editing.edits import at_rest
 from editgan.images import labelled_grid, read_mask, save_png
-from editgan.judges import SMILE_JUDGES, load_judges
+from editgan.judges.load import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.methods.distillation.pairs import smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator
@@ -63,7 +63,7 @@ def edited(run: Trained, photos: Tensor, w_plus: Tensor, count: int) -> dict[str
     """(strength, pictures) by method: of EditGAN with refinement for the first `count` photos only."""
     editor, scoring, section = run.editor, run.params.scoring, run.params.editing.refine
     vectors, methods, renderer = load_methods(
-        run.outputs, vector=scoring.vector, plus=scoring.plus_vector, batch=BATCH, device=run.device
+        run.outputs, vector=scoring.vector, plus=scoring.plus_vector, device=run.device
     )
     chosen = run.chosen()
     made = {INPUT: (None, photos), RECONSTRUCTION: (None, editor.render(w_plus))}

@@ -79,7 +79,7 @@ def ours(ranks: Ranks, steps: int, recorder: Recorder | None = None) -> None:
 
 
 def plain(steps: int, recorder: Recorder) -> None:
-    """The recipe in its textbook form: G's loss, the penalties, D's loss, the heads' loss, each with its own passes."""
+    """The recipe in its textbook form: each loss of G, D and the projected discriminator has its own forward passes."""
     params, images = settings(steps), random_images()
     nets = build_networks(params, RESOLUTION, 0, load_network("efflite1"), images, CPU)
     G, D, P, batch = nets.G, nets.D, nets.P, params.batch

@@ -13,7 +13,7 @@ from torch import Tensor
 from editgan.editing.edits import suitable_heads
 from editgan.editing.masks import edit_region
 from editgan.editing.vectors import EditingVector
-from editgan.judges import load_guide
+from editgan.judges.load import load_guide
 
 
 def changed(run: Trained, name: str, heads: list[int], count: int) -> tuple[Tensor, Tensor, Tensor]:

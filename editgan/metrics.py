@@ -20,6 +20,7 @@ KID_TOLERANCE = 1e-8  # relative to the largest kernel value; only the order of 
 FID_TOLERANCE = 1e-4  # relative; clean-fid takes the square root of a nearly singular matrix
 KID_SUBSET = 1000  # maximum rows per side of a subset
 KID_SUBSETS = 100  # random subsets that KID is averaged over
+NEIGHBOURS = 3  # k of precision and recall, as in their paper
 RESAMPLES = 2000  # bootstrap resamples for each 95 % interval
 KERNEL_ROWS = 2000  # rows of the kernel matrix computed at a time
 CHECKED_SUBSETS = 3
@@ -64,7 +65,7 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
 
 
 def kernel_distance(
-    features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0, among: Tensor | None = None
+    features: Tensor, reference: Tensor, *, subsets: int = KID_SUBSETS, seed: int = 0, among: Tensor | None = None
 ) -> float:
     """KID of [N, D] and [M, D], symmetric: unbiased MMD^2 with the kernel (x.y / D + 1)^3, mean over random subsets.
 

@@ -28,7 +28,7 @@ NEWTON_SCHULZ_STEPS = 5
 ADAM_RMS = 0.2  # RMS of an update relative to the learning rate, about Adam's (Liu et al. 2025, section 2.2)
 SMALLEST_SIDE = 4
 BESIDE_MUON_BETAS = (0.9, 0.99)  # of Adam, for the parameters that Muon does not handle
-BESIDE_MUON_RATE = 0.1  # learning rate of this Adam relative to Muon's
+BESIDE_MUON_LR = 0.1  # learning rate of this Adam relative to Muon's
 
 
 def device_named(name: str) -> torch.device:
@@ -313,10 +313,10 @@ def muon_and_adam(params: Iterable[nn.Parameter]) -> tuple[Muon, torch.optim.Ada
     return Muon(matrices, lr=0.0), torch.optim.Adam(others, lr=0.0, betas=BESIDE_MUON_BETAS)
 
 
-def set_muon_lr(muon: Muon, adam: torch.optim.Adam, rate: float) -> None:
+def set_muon_lr(muon: Muon, adam: torch.optim.Adam, lr: float) -> None:
     """Set Muon's learning rate, and a tenth of it for Adam."""
-    set_lr(muon, rate)
-    set_lr(adam, BESIDE_MUON_RATE * rate)
+    set_lr(muon, lr)
+    set_lr(adam, BESIDE_MUON_LR * lr)
 
 
 def lazy_adam(params: Iterable[nn.Parameter], interval: int | None) -> torch.optim.Adam:
@@ -329,10 +329,10 @@ def lazy_adam(params: Iterable[nn.Parameter], interval: int | None) -> torch.opt
     return torch.optim.Adam([{"params": list(params), "lr_scale": correction}], betas=betas, fused=True)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate, times the correction for lazy regularisation."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
+        group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
 def cosine_decay(progress: float) -> float:

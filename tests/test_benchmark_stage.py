@@ -34,8 +34,8 @@ from editgan.encoder.encoder import EMBEDDED_SETS
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.images import save_mask
-from editgan.judges import load_judges
 from editgan.judges.classifier import SmileResNet
+from editgan.judges.load import load_judges
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator
 from editgan.methods.localediting.channels import convolutions
 from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks

@@ -28,7 +28,7 @@ from editgan.methods.distillation.pix2pixhd import (
     initialise,
     weighted_sum,
 )
-from editgan.methods.distillation.train import Pairs, distillation_training, drawn, rate_at
+from editgan.methods.distillation.train import Pairs, distillation_training, drawn, relative_lr
 from editgan.methods.params import DistillationParams
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
@@ -108,7 +108,7 @@ def test_equal_classes_and_smiles_that_fade_give_no_pair(logits):
 
 
 def test_schedule_is_constant_then_linear():
-    assert [rate_at(p) for p in (0, 0.25, 0.5, 0.75, 1)] == [1, 1, 1, 0.5, 0]
+    assert [relative_lr(p) for p in (0, 0.25, 0.5, 0.75, 1)] == [1, 1, 1, 0.5, 0]
 
 
 def test_terms_and_their_weights():

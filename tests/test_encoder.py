@@ -107,8 +107,8 @@ def test_at_most_eight_million_parameters_in_the_default_run(resolution):
 def test_rows_see_their_own_level_and_coarser_ones():
     G = tiny_generator(32)
     E = tiny_encoder(G)
-    for head in E.heads:
-        nn.init.normal_(head.linear.weight)
+    for branch in E.heads:
+        nn.init.normal_(branch.linear.weight)
     x = torch.randn(1, 3, 32, 32)
     before = E(x)
     with torch.no_grad():
@@ -119,8 +119,8 @@ def test_rows_see_their_own_level_and_coarser_ones():
 
 def test_result_does_not_depend_on_the_batch():
     E = tiny_encoder(tiny_generator())
-    for head in E.heads:
-        nn.init.normal_(head.linear.weight)
+    for branch in E.heads:
+        nn.init.normal_(branch.linear.weight)
     x = torch.randn(5, 3, 16, 16)
     torch.testing.assert_close(E(x), torch.cat([E(x[:2]), E(x[2:])]), rtol=1e-5, atol=1e-5)
 

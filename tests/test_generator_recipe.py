@@ -118,7 +118,7 @@ def projected():
     return ProjectedDiscriminator(backbone=Backbone(), size=SIZE, width=4, seed=1)
 
 
-def test_projected_discriminator_trains_its_heads_alone(projected):
+def test_only_the_scale_discriminators_are_trained(projected):
     images = torch.randn(3, 3, SIZE, SIZE, requires_grad=True)
     logits = projected(images)
     assert logits.shape == (3, 4)

@@ -11,8 +11,9 @@ from training_runs import train as train_shortly
 
 from editgan.data.archive import encode_image, write_archive
 from editgan.errors import UserError
-from editgan.judges import SMILE_JUDGES, load_guide, stage
+from editgan.judges import stage
 from editgan.judges.classifier import SmileConvNet, SmileResNet, initialise, lower_face
+from editgan.judges.load import SMILE_JUDGES, load_guide
 from editgan.judges.params import JudgesParams
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
 from editgan.judges.train import LabelledHeads, augment, classifier_training, select_clear, split_halves

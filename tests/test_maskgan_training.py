@@ -22,7 +22,7 @@ from editgan.methods.maskgan import stage
 from editgan.methods.maskgan import train as train_module
 from editgan.methods.maskgan.losses import AlphaBlender, MaskVAE, Parser, initialise_maskgan, predict
 from editgan.methods.maskgan.networks import MaskGAN, edit, sizes_of, smile_masks
-from editgan.methods.maskgan.train import MaskedHeads, labels_training, mapping_training, rate_at
+from editgan.methods.maskgan.train import MaskedHeads, labels_training, mapping_training, relative_lr
 from editgan.methods.params import MaskganParams
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
@@ -103,7 +103,7 @@ def test_the_second_stage_blends_and_leaves_the_autoencoder_alone(tmp_path):
 
 def test_rates_fall_through_both_stages():
     params = MaskganParams(**(TINY | {"kimg": 0.08, "ebst_kimg": 0.04}))
-    assert [rate_at(nimg, params) for nimg in (0, 40, 60, 80, 100, 120)] == [1, 1, 0.625, 0.25, 0.125, 0]
+    assert [relative_lr(nimg, params) for nimg in (0, 40, 60, 80, 100, 120)] == [1, 1, 0.625, 0.25, 0.125, 0]
 
 
 def test_learns_a_tiny_set(tmp_path):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from editgan.benchmark.tables import matched_identity, table
 from editgan.benchmark.titles import column_title, title_of
 from editgan.errors import UserError
-from editgan.judges import SMILE_JUDGES, Judges
+from editgan.judges.load import SMILE_JUDGES, Judges
 from editgan.judges.quality import measure
 from editgan.methods.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
 from editgan.metrics import Reference

@@ -125,7 +125,7 @@ def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkey
 
 
 def load(context):  # noqa: F811
-    options = dict(vector="smile", plus="smile_mean", batch=4, device=torch.device("cpu"))
+    options = dict(vector="smile", plus="smile_mean", device=torch.device("cpu"))
     return load_methods(context.root / "outputs", **options)
 
 

@@ -10,7 +10,7 @@ from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentatio
 from editgan.segmentation.metrics import confusion_matrix, iou_per_class, segmentation_scores
 from editgan.segmentation.pixels import full_feature_stack, pixel_sampler
 from editgan.segmentation.suggest import suggest
-from editgan.segmentation.training import drop_small_labels, pixel_orders, train_ensemble
+from editgan.segmentation.train import drop_small_labels, pixel_orders, train_ensemble
 from editgan.segmentation.uncertainty import image_uncertainty, js_divergence, uncertainty_auroc
 
 SIZE, CLASSES = 16, 5

@@ -23,8 +23,8 @@ def save_models(outputs: Path, names: Sequence[str], palette: np.ndarray) -> Non
     save_module(outputs / "generator" / "G_ema.safetensors", G, G.config)
     widths = dict(channel_base=256, channel_max=16, pyramid_width=8, head_width=8)
     E = Encoder(img_resolution=SIDE, num_ws=8, w_dim=16, **widths)
-    for head in E.heads:
-        nn.init.normal_(head.linear.weight)  # zero at first, so that every picture would get the same latent
+    for branch in E.heads:
+        nn.init.normal_(branch.linear.weight)  # zero at first, so that every picture would get the same latent
     save_encoder(outputs / "encoder" / "E.safetensors", E)
     torch.manual_seed(3)  # with these weights every class occurs
     S = SegmentationEnsemble(feature_channels=G.feature_channels, num_classes=len(names), members=2, class_names=names)

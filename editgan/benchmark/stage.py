@@ -19,7 +19,7 @@ from editgan.data.archive import count, load_classes
 from editgan.editing.vectors import load_vector
 from editgan.errors import UserError
 from editgan.images import colourize, save_png
-from editgan.judges import SMILE_JUDGES
+from editgan.judges.load import SMILE_JUDGES
 from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.methods.smile import (
     DISTILLATION,

@@ -23,8 +23,8 @@ from editgan.encoder.encoder import Encoder, load_encoder
 from editgan.encoder.inversion import PULL, invert
 from editgan.encoder.tuning import tune_generator
 from editgan.errors import UserError
-from editgan.generator.generator import Generator, load_generator
-from editgan.images import to_float, to_uint8
+from editgan.generator.generator import TRUNCATION_PSI, Generator, load_generator, synthesise
+from editgan.images import to_float
 from editgan.runtime.process import keep_freed_memory
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.segmentation.labelled import sampled_latents
@@ -209,7 +209,7 @@ class Editor:
         self._before = None
         return self.render(self.w_plus)
 
-    def sample(self, seeds: list[int], truncation_psi: float = 0.7) -> Tensor:
+    def sample(self, seeds: list[int], truncation_psi: float = TRUNCATION_PSI) -> Tensor:
         """Sample one image per seed and set them, uint8 [N, 3, H, W]; `truncation_psi` < 1 truncates towards w_avg."""
         self.set_latents(sampled_latents(self._trained or self.G, seeds, truncation_psi))
         return self.render(self.w_plus)
@@ -362,11 +362,9 @@ class Editor:
             path.with_name(f"{name}.safetensors"), self.vector_of(name, edited, index=index, source=source)
         )
 
-    @torch.no_grad()
     def render(self, w_plus: Tensor) -> Tensor:
         """G(w_plus).  # uint8 [N, 3, H, W]"""
-        parts = w_plus.to(self.device).split(BATCH)
-        return torch.cat([to_uint8(self.G.synthesis(part, noise_mode="const")).cpu() for part in parts])
+        return synthesise(self.G, w_plus)
 
     def _identity(self, weight: float) -> nn.Module | None:
         """The network of L_ID, which also guides training; None if the weight is 0."""

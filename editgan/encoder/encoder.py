@@ -36,10 +36,11 @@ class ResidualBlock(nn.Module):
         return (self.conv1(self.conv0(x)) + self.shortcut(x)) * math.sqrt(0.5)
 
 
-class Head(nn.Module):
-    """Stride-2 convolutions down to one pixel, one linear layer, zero at first: [N, in, s, s] -> [N, rows, w_dim].
+class OutputBranch(nn.Module):
+    """The rows of one group, from a pyramid level: [N, in, s, s] -> [N, rows, w_dim], zero at first.
 
-    The rows of a group share the convolutions; separate ones, as in the released code, would triple the parameters.
+    Stride-2 convolutions down to one pixel, then one linear layer. The rows of a group share the convolutions; separate
+    ones, as in the released code, would triple the parameters.
     """
 
     def __init__(self, in_channels: int, width: int, *, size: int, rows: int, w_dim: int) -> None:
@@ -108,18 +109,18 @@ class Encoder(nn.Module):
         smooth = [EqualizedConv2d(pyramid_width, pyramid_width, 3, lrelu=False) for _ in PYRAMID_SIZES]
         self.laterals, self.smooth = nn.ModuleList(laterals), nn.ModuleList(smooth)
         groups = [(size, rows) for size, rows in zip(PYRAMID_SIZES, group_sizes(num_ws), strict=True) if rows]
-        heads = [Head(pyramid_width, head_width, size=size, rows=rows, w_dim=w_dim) for size, rows in groups]
-        self.heads = nn.ModuleList(heads)
+        branches = [OutputBranch(pyramid_width, head_width, size=size, rows=rows, w_dim=w_dim) for size, rows in groups]
+        self.heads = nn.ModuleList(branches)  # this name and `head_width` are stored in trained encoders
 
     def start_at(self, w_avg: Tensor) -> "Encoder":
-        """Set w_avg, to which the encoder heads' output is added. Returns self."""
+        """Set w_avg, to which the output of the branches is added. Returns self."""
         self.w_avg.copy_(w_avg)
         return self
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images, self.img_resolution)
         maps = self.pyramid(images)  # 4, 8, 16 px
-        rows = [head(x) for head, x in zip(self.heads, maps[: len(self.heads)], strict=True)]
+        rows = [branch(x) for branch, x in zip(self.heads, maps[: len(self.heads)], strict=True)]
         return self.w_avg + torch.cat(rows, dim=1)  # [N, num_ws, w_dim]
 
     def pyramid(self, images: Tensor) -> list[Tensor]:

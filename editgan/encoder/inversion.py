@@ -41,7 +41,7 @@ def invert(
 
     Losses are summed over the batch and Adam works elementwise, so the result of an image does not depend on the
     batch (up to rounding). The noise maps are fixed. The paper uses 500 steps of Adam with Lookahead at a constant
-    rate; this is the released code's Adam with warm-up and ramp-down. Its encoder consistency, the distance to
+    learning rate; this is the released code's Adam with warm-up and ramp-down. Its encoder consistency, the distance to
     E(G(w_plus)), is replaced by the distance to E(x), which costs nothing.
 
     Args:
@@ -49,7 +49,7 @@ def invert(
         images: float [N, 3, H, W] in [-1, 1], H = W = G.img_resolution
         steps: Adam updates; 0 returns the encoder's estimate
         batch: images at a time; affects speed and memory only
-        lr: the peak rate
+        lr: the peak learning rate
         pull: weight of ||w_plus - E(x)||^2, averaged over entries; keeps latents where edits work
         identity, identity_weight: features [N, D] of images in [-1, 1] for pSp's identity term, 1 - cosine (Richardson
             et al. 2021), and its weight relative to 10 LPIPS + 1 L2

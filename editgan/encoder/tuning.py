@@ -28,7 +28,7 @@ def tune_generator(
 
     Minimises LPIPS + L2 of the reconstruction over the synthesis weights with Adam; the latents (pivots) are fixed.
     Editing vectors still apply, because the copy stays close to G. Without the paper's regularisation at random
-    latents, which matters only for other images. The paper uses a rate of 0.0003 for 350 steps.
+    latents, which matters only for other images. The paper uses a learning rate of 0.0003 for 350 steps.
 
     Args:
         w_plus: latents, normally of one image, [N, num_ws, w_dim]; images: float in [-1, 1], [N, 3, H, W]

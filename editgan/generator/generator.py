@@ -19,9 +19,10 @@ from editgan.generator.layers import (
     fir_upsample,
     modulated_conv2d,
 )
+from editgan.images import to_uint8
 from editgan.weights import load_module
 
-TRUNCATION_PSI = 0.7  # truncation of samples that train other networks, as in the released code
+TRUNCATION_PSI = 0.7  # for samples to look at or to train other networks on, as in the released code
 NOISE_MODES = ("const", "random", "none")
 
 
@@ -246,3 +247,10 @@ def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Gene
         UserError: missing or damaged file, or another kind of network.
     """
     return load_module(path, Generator).to(device=device, memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def synthesise(G: Generator, w_plus: Tensor, *, batch: int = 16) -> Tensor:
+    """Pictures of latents [N, num_ws, w_dim], with constant noise, on the CPU.  # uint8 [N, 3, H, W]"""
+    parts = w_plus.to(G.w_avg.device).split(batch)
+    return torch.cat([to_uint8(G.synthesis(part, noise_mode="const")).cpu() for part in parts])

@@ -1,8 +1,8 @@
-"""The projected discriminator: small trained discriminator heads on frozen features of a pretrained network.
+"""The projected discriminator: small discriminators on frozen features of a pretrained network.
 
 Sauer et al., "Projected GANs Converge Faster" (NeurIPS 2021): fixed random convolutions mix features of four scales
-across channels and across scales (section 3.2), and each scale has its own discriminator head. Differences: features
-are standardised by their mean and std on real images, and each scale gives one logit instead of a map of logits.
+across channels and across scales (section 3.2), and each scale has its own small discriminator. Differences:
+features are standardised by their mean and std on real images, and each scale gives one logit, not a map of logits.
 """
 
 import torch
@@ -43,7 +43,8 @@ class ProjectedDiscriminator(nn.Module):
         for index, channels in enumerate(backbone.channels):
             self.register_buffer(f"mean{index}", torch.zeros(1, channels, 1, 1))
             self.register_buffer(f"std{index}", torch.ones(1, channels, 1, 1))
-        self.heads = nn.ModuleList(head(side=max(size // (4 << k), 1), width=width) for k in range(4))
+        scales = [scale_discriminator(side=max(size // (4 << k), 1), width=width) for k in range(4)]
+        self.heads = nn.ModuleList(scales)  # this name is part of the keys of training states
 
     @torch.no_grad()
     def standardise(self, reals: Tensor) -> None:
@@ -77,8 +78,8 @@ class ProjectedDiscriminator(nn.Module):
         return self.logits(self.features(images))
 
 
-def head(*, side: int, width: int) -> nn.Sequential:
-    """Discriminator head, map [N, width, side, side] -> logit [N, 1]: strided convolutions, spectrally normalised."""
+def scale_discriminator(*, side: int, width: int) -> nn.Sequential:
+    """Map [N, width, side, side] of one scale -> logit [N, 1]: strided convolutions, spectrally normalised."""
     layers, channels = [], width
     while side > 4:
         wider = min(channels * 2, 4 * width)

@@ -9,29 +9,24 @@ from torch import Tensor, nn
 
 from editgan.generator.generator import Generator
 from editgan.images import image_grid, save_png, to_float, to_uint8
-from editgan.metrics import kernel_distance, precision_and_recall
+from editgan.metrics import KID_SUBSET, KID_SUBSETS, NEIGHBOURS, kernel_distance, precision_and_recall
 from editgan.runtime.tracking import Run
-from editgan.training import generator_for
+from editgan.training import generator_for, in_batches
 from editgan.weights import write_bytes
 
 GRID_COLUMNS, GRID_ROWS = 10, 4
 FORWARD_BATCH = 50
 KEPT = 8  # grids that become outputs; MLflow has all
-KID_SUBSET = 1000  # maximum images per side of a KID subset; with more images, KID averages KID_SUBSETS random subsets
-KID_SUBSETS = 100
-NEIGHBOURS = 3  # k of precision and recall
 
 
-@torch.no_grad()
 def sample_images(generator: Generator, z: Tensor, device: torch.device) -> Tensor:
     """uint8 samples [N, 3, res, res] from latents z [N, z_dim], without truncation, constant noise."""
-    return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(FORWARD_BATCH)])
+    return in_batches(lambda part: to_uint8(generator(part)), z, batch=FORWARD_BATCH, device=device)
 
 
-@torch.no_grad()
 def pooled_features(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """VGG16 features [N, 512] of uint8 images, averaged over positions."""
-    return torch.cat([network.pooled(to_float(part).to(device)).cpu() for part in images.split(FORWARD_BATCH)])
+    return in_batches(lambda part: network.pooled(to_float(part)), images, batch=FORWARD_BATCH, device=device)
 
 
 class Recorder:
@@ -87,7 +82,7 @@ class Recorder:
         z = torch.randn(self.kid_images, generator.z_dim, generator=generator_for(self.seed, "generator", "kid"))
         fakes = sample_images(generator, z, self.device)
         features = pooled_features(self.lpips_vgg, fakes, self.device)
-        subsets = 1 if self.kid_images <= KID_SUBSET else KID_SUBSETS
+        subsets = 1 if self.kid_images <= KID_SUBSET else KID_SUBSETS  # one subset has all images
         distance = kernel_distance(features, self._real_features, subsets=subsets, seed=self.seed)
         precision, recall = precision_and_recall(features, self._real_features, NEIGHBOURS)
         shares = {"precision": precision, "recall": recall}

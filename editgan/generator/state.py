@@ -1,6 +1,6 @@
 """Training states. The complete state resumes bit for bit. The light state is small enough to be shared through git.
 
-The complete state contains both networks, the EMA of G, the heads of the projected discriminator and all optimisers.
+The complete state contains both networks, the EMA of G, the projected discriminator and all optimisers.
 The light state has the EMA, D and the projected discriminator. From it, G starts as its EMA and Adam's moments start
 at zero, so the learning rate warms up over WARMUP_KIMG. It is float16.
 """

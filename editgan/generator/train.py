@@ -183,11 +183,11 @@ def train(
     while cur_nimg < end:
         seed_everything(seed, "generator", "adversarial", cur_nimg)
         step, progress = cur_nimg // batch, cur_nimg / end
-        rate = relative_lr(progress, params.lr_decay_from)
+        factor = relative_lr(progress, params.lr_decay_from)
         if warm_from is not None:
-            rate *= min(1.0, (cur_nimg - warm_from + batch) / (WARMUP_KIMG * 1000))
-        set_lr(optimizers["g"], params.g_lr * rate)
-        set_lr(optimizers["d"], params.d_lr * rate)
+            factor *= min(1.0, (cur_nimg - warm_from + batch) / (WARMUP_KIMG * 1000))
+        set_lr(optimizers["g"], params.g_lr * factor)
+        set_lr(optimizers["d"], params.d_lr * factor)
         real = real_batch(images, cur_nimg, batch, params.mirror, seed, ranks, device)  # [n, 3, res, res]
         draws = ranks.rows(torch.rand(batch, 2, 5))  # random numbers of DiffAugment, for reals and fakes
         moves = [ranks.rows(torch.randn(batch, 3, resolution, resolution)).to(device) for _ in range(2)]
@@ -224,7 +224,7 @@ def train(
         optimizers["g"].zero_grad(set_to_none=True)
         fake.backward(gradient)
 
-        # D and the projected discriminator's heads, on the same graph
+        # D and the projected discriminator, on the same graph
         if relativistic and params.r1_gamma > 0 and step % params.r1_interval == 0:
             with autocast(device, "float32"):
                 penalties = []

@@ -8,8 +8,8 @@ from editgan.assets.load import load_network
 from editgan.data.archive import count, load_attributes, load_images
 from editgan.data.training import training_folder
 from editgan.errors import UserError
-from editgan.judges import SMILE_JUDGES, load_guide, load_judge
 from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet, initialise
+from editgan.judges.load import SMILE_JUDGES, load_guide, load_judge
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
 from editgan.judges.train import LabelledHeads, classifier_training, select_clear, split_halves
 from editgan.runtime.stage import StageContext

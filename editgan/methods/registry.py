@@ -13,11 +13,11 @@ from editgan.data.paste import paste_back
 from editgan.editing.masks import edit_region
 from editgan.editing.vectors import EditingVector, apply_vector, load_vector
 from editgan.errors import UserError
-from editgan.generator.generator import Generator, load_generator
-from editgan.images import to_uint8
+from editgan.generator.generator import Generator, load_generator, synthesise
 from editgan.methods.localediting.channels import convolutions, swapped_styles
-from editgan.methods.smile import EDITGAN, synthesise
+from editgan.methods.smile import EDITGAN
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.segmentation.predict import render
 from editgan.weights import load_tensors
 
 PLUS, INTERFACEGAN, CONDITIONAL = "editgan_plus", "interfacegan", "interfacegan_conditional"
@@ -34,13 +34,11 @@ class Renderer:
     G: Generator
     S: SegmentationEnsemble
     parts: tuple[str, ...]  # the edited parts
-    batch: int
-    device: torch.device
 
     def pictures(self, edited: AbstractContextManager[Tensor]) -> Tensor:
         """Render the edited heads.  # uint8 [N, 3, H, W]"""
         with edited as w_plus:
-            return synthesise(self.G, w_plus, batch=self.batch, device=self.device)
+            return synthesise(self.G, w_plus)
 
     def both(
         self, edited: AbstractContextManager[Tensor], photos: Tensor, before: Tensor
@@ -49,19 +47,14 @@ class Renderer:
 
         photos: uint8 [N, 3, H, W]; before: S's masks of the unedited heads, labels  # uint8 [N, H, W]
         """
-        pictures, masks = [], []
-        with edited as w_plus, torch.no_grad():
-            for part in w_plus.split(self.batch):
-                images, features = self.G.synthesis_features(part.to(self.device), noise_mode="const")
-                pictures.append(to_uint8(images).cpu())
-                masks.append(self.S.predict(features, images.shape[-1]).cpu())
-        pictures, after = torch.cat(pictures), torch.cat(masks)
+        with edited as w_plus:
+            pictures, after = render(self.G, self.S, w_plus)
         region = edit_region(before, after, self.S.class_ids(self.parts))
         return pictures, paste_back(photos, pictures, region), after
 
 
 def load_methods(
-    outputs: Path, *, vector: str, plus: str, batch: int, device: torch.device
+    outputs: Path, *, vector: str, plus: str, device: torch.device
 ) -> tuple[dict[str, EditingVector], dict[str, Method], Renderer]:
     """Load the vectors of EditGAN and EditGAN+ (ours: the mean over several heads), all methods, and the renderer."""
     G = load_generator(outputs / "generator" / "G_ema.safetensors", device)
@@ -98,5 +91,5 @@ def load_methods(
         CONDITIONAL: moving(lambda w_plus, strength: w_plus + strength * directions["smile_conditional"]),
         LOCALEDITING: by_styles,
     }
-    renderer = Renderer(G=G, S=S, parts=first.region_classes, batch=batch, device=device)
+    renderer = Renderer(G=G, S=S, parts=first.region_classes)
     return {EDITGAN: first, PLUS: several}, methods, renderer

@@ -20,8 +20,7 @@ from editgan.editing.refine import refine
 from editgan.editing.vectors import EditingVector
 from editgan.errors import UserError
 from editgan.generator.generator import TRUNCATION_PSI, Generator
-from editgan.images import to_uint8
-from editgan.training import in_batches, once
+from editgan.training import once
 
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
 DISTILLATION, MASKGAN = "distillation", "maskgan"
@@ -78,11 +77,6 @@ def sample_latents(G: Generator, count: int, generator: torch.Generator, *, batc
     z, device = torch.randn(count, G.z_dim, generator=generator), G.w_avg.device
     with torch.no_grad():
         return torch.cat([G.mapping(part.to(device), truncation_psi=TRUNCATION_PSI) for part in z.split(batch)])
-
-
-def synthesise(G: nn.Module, w_plus: Tensor, *, batch: int, device: torch.device) -> Tensor:
-    """Latents [N, num_ws, w_dim] -> pictures, uint8 [N, 3, H, W]."""
-    return in_batches(lambda w: to_uint8(G.synthesis(w, noise_mode="const")), w_plus, batch=batch, device=device)
 
 
 def refine_resumably(

@@ -23,7 +23,7 @@ IMPROVED = 0.01  # smallest relative decrease of the validation loss that counts
 def adversarial_step(
     networks: Mapping[str, nn.Module],
     fakes_at: Callable[[int], tuple[Tensor, Tensor, dict[str, Tensor]]],
-    rates_at: Callable[[int], tuple[float, float]],
+    lrs_at: Callable[[int], tuple[float, float]],
     lpips_vgg: nn.Module,
     vgg_images: int,
 ) -> tuple[Callable[[int], dict[str, Tensor]], dict[str, nn.Module | torch.optim.Optimizer]]:
@@ -34,7 +34,7 @@ def adversarial_step(
     Args:
         networks: in train mode; "D", a MultiscaleDiscriminator of condition and image, and those that make the fakes
         fakes_at: images seen -> (condition, real images, fakes by the prefix of their terms' names), [N, C, H, W] each
-        rates_at: images seen -> learning rates of the networks that make the fakes, and of D
+        lrs_at: images seen -> learning rates of the networks that make the fakes, and of D
         vgg_images: images of each batch that VGG looks at
     """
     D = networks["D"]
@@ -55,9 +55,9 @@ def adversarial_step(
             terms[f"{name}vgg"] = vgg_loss(wanted, vgg_features(lpips_vgg, fake[:vgg_images]))
         loss = weighted_sum(terms, feature_matching_weight=FEATURE_MATCHING_WEIGHT, vgg_weight=VGG_WEIGHT)
 
-        rate, d_rate = rates_at(cur_nimg)
+        lr, d_lr = lrs_at(cur_nimg)
         for name, adam in adams.items():
-            set_lr(adam, d_rate if name == "D_adam" else rate)
+            set_lr(adam, d_lr if name == "D_adam" else lr)
             adam.zero_grad(set_to_none=True)
         loss.backward()
         d_loss.backward()

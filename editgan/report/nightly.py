@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from editgan.errors import UserError
-from editgan.judges import SMILE_JUDGES
+from editgan.judges.load import SMILE_JUDGES
 from editgan.methods.registry import PLUS
 from editgan.methods.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.metrics import CONFIDENCE, resampled

@@ -13,13 +13,13 @@ BLUR_SIGMA = 1.0  # pixels
 NOISE_SIGMA = 8.0  # of 255 grey levels
 PATH_EPSILON = 1e-4  # step along the path, as a fraction of it
 PATH_TRIM = (0.01, 0.99)  # distances outside these quantiles are left out of the mean
-ROWS = 500  # rows of a distance matrix at a time
+IMAGES = 500  # images at a time
 
 
 def blurred(images: Tensor) -> Tensor:
     """Gaussian blur with BLUR_SIGMA pixels: uint8 [N, 3, H, W] -> same shape."""
     sigma = (0, 0, BLUR_SIGMA, BLUR_SIGMA)
-    parts = [gaussian_filter(part.numpy().astype(np.float32), sigma, mode="nearest") for part in images.split(ROWS)]
+    parts = [gaussian_filter(part.numpy().astype(np.float32), sigma, mode="nearest") for part in images.split(IMAGES)]
     return torch.from_numpy(np.concatenate(parts)).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -71,7 +71,7 @@ def nearest_images(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     for sample in samples:
         both = []
         for candidates in (images, images.flip(3)):
-            parts = [mean_squared_error(to_float(part), to_float(sample[None])) for part in candidates.split(ROWS)]
+            parts = [mean_squared_error(to_float(part), to_float(sample[None])) for part in candidates.split(IMAGES)]
             error, index = torch.cat(parts).min(dim=0)
             both.append((float(error), candidates[index]))
         error, image = min(both, key=lambda pair: pair[0])

@@ -1,10 +1,9 @@
 """The metrics of sampled images as a Markdown table."""
 
-from editgan.metrics import KID_SUBSETS
+from editgan.metrics import KID_SUBSETS, NEIGHBOURS
 from editgan.samples.params import SamplesParams
 
 JUDGED_IMAGES = 2000  # shown to the face detector and the smile networks, where a row has as many
-NEIGHBOURS = 3  # k of precision and recall, as in their paper
 TITLES = {
     "samples": "samples of G",
     "real": "other real images (floor)",
@@ -30,8 +29,9 @@ def report(metrics: dict[str, dict[str, float]], params: SamplesParams) -> str:
     """table.md: one row per set of images, then the single metrics."""
     columns = list(metrics["samples"])
     shared = [name for name in columns if name in metrics["real"]]
-    head = [f"{name} x1e3" if name.startswith("kid") else name for name in shared]
-    lines = ["# Quality of samples", "", "| | " + " | ".join(head) + " |", "|---|" + "---:|" * len(head)]
+    titles = [f"{name} x1e3" if name.startswith("kid") else name for name in shared]
+    # by hand: `tabulate` pads the cells, so a longer number would change every line of the file
+    lines = ["# Quality of samples", "", "| | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
     for row, title in TITLES.items():
         cells = [_cell(name, metrics[row].get(name)) for name in shared]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")

@@ -12,11 +12,11 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import labelled_grid, save_png, to_uint8
 from editgan.judges.quality import SMILE_THRESHOLD, measure
-from editgan.metrics import KID_SUBSETS, Reference, check_packages, kernel_distance, precision_and_recall
+from editgan.metrics import KID_SUBSETS, NEIGHBOURS, Reference, check_packages, kernel_distance, precision_and_recall
 from editgan.runtime.stage import StageContext
 from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length
-from editgan.samples.report import JUDGED_IMAGES, NEIGHBOURS, report
-from editgan.training import generator_for
+from editgan.samples.report import JUDGED_IMAGES, report
+from editgan.training import DIGITS, generator_for
 from editgan.weights import write_bytes, write_json
 
 FEATURES, DISTANCE, DETECTOR = "efflite0", "lpips_alex", "blazeface"
@@ -24,7 +24,6 @@ SECOND_FEATURES = "alexnet"  # AlexNet of `lpips`: mean and standard deviation o
 LEAST_DEVIATION = 1e-3  # relative to the largest; features below this are constant
 SMILE_NETWORKS = ("face_api_expression", "fer")
 DETECTED = 0.5  # score from which on a face counts as detected
-DIGITS = 6
 BATCH = 50  # images at a time through a network
 NEAREST = 16  # samples shown beside their nearest training image
 Features = Callable[[Tensor], Tensor]

@@ -23,7 +23,7 @@ from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.images import read_mask
-from editgan.judges import load_judges
+from editgan.judges.load import load_judges
 from editgan.judges.quality import measure
 from editgan.methods.distillation.pairs import smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator
@@ -67,9 +67,9 @@ class Rows:
 
     def __init__(self, outputs: Path, params: Params, device: torch.device) -> None:
         """Raises UserError if a stage's output is missing, damaged or belongs to another generator."""
-        self.outputs, self.device, self.seed, self.batch = outputs, device, params.seed, BATCH
+        self.outputs, self.device, self.seed = outputs, device, params.seed
         self.vectors, methods, self.renderer = load_methods(
-            outputs, vector=params.scoring.vector, plus=params.scoring.plus_vector, batch=self.batch, device=device
+            outputs, vector=params.scoring.vector, plus=params.scoring.plus_vector, device=device
         )
         self.methods = {RECONSTRUCTION: lambda w_plus: lambda strength: contextlib.nullcontext(w_plus)} | methods
         self.heads = load_heads(outputs / "data")
@@ -125,12 +125,12 @@ class Rows:
             return {Row(method, strength): plain, Row(method, strength, pasted=True): pasted}, masks
         if method == DISTILLATION:
             network = load_module(self.outputs / DISTILLATION / "generator.safetensors", GlobalGenerator)
-            pictures = smile(network.to(self.device), photos, batch=self.batch)
+            pictures = smile(network.to(self.device), photos, batch=BATCH)
         elif method == MASKGAN:
             names = load_classes(self.outputs / "data" / "classes.json").names
             donor = read_mask(self.outputs / MASKGAN / "donor.png", resolution=photos.shape[-1], classes=len(names))
             wanted = smile_masks(self.heads.masks, donor, names)
-            pictures = edit(self.maskgan, photos, self.heads.masks, wanted, batch=self.batch)
+            pictures = edit(self.maskgan, photos, self.heads.masks, wanted, batch=BATCH)
         else:
             pictures = {INPUT: photos, TRULY_SMILING: self.heads.smiling}[method]
         return {Row(method): pictures}, None
@@ -158,12 +158,12 @@ class Rows:
         }
         if has_maskgan(self.outputs):
             masks = torch.as_tensor(load_masks(path, some))
-            made[MASKGAN] = edit(self.maskgan, photos, masks, masks, batch=self.batch)
-        table = score_embedding(photos, made, self.judges, batch=self.batch, device=self.device)
+            made[MASKGAN] = edit(self.maskgan, photos, masks, masks, batch=BATCH)
+        table = score_embedding(photos, made, self.judges, batch=BATCH, device=self.device)
         return [Scored(row, Scores(figures)) for row, figures in table.items()]
 
     def measured(self, pictures: Tensor) -> Measured:
-        return measure_row(pictures, self.heads.smiling, self.judges, batch=self.batch, device=self.device)
+        return measure_row(pictures, self.heads.smiling, self.judges, batch=BATCH, device=self.device)
 
     @functools.cached_property
     def photo(self) -> Measured:
@@ -186,9 +186,7 @@ class Rows:
     def references(self) -> dict[str, Reference]:
         pictures, count = torch.as_tensor(load_images(self.outputs / "data" / "reference.zip")), len(self.heads.photos)
         return {
-            name: Reference.of(
-                measure(network, pictures, device=self.device, batch=self.batch), count=count, seed=self.seed
-            )
+            name: Reference.of(measure(network, pictures, device=self.device, batch=BATCH), count=count, seed=self.seed)
             for name, network in self.judges.features.items()
         }
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from editgan.errors import UserError
 from editgan.images import mean_squared_error, to_float
-from editgan.judges import SMILE_JUDGES, Judges
+from editgan.judges.load import SMILE_JUDGES, Judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.methods.smile import FROM_PHOTOS, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
 from editgan.metrics import (
@@ -19,6 +19,7 @@ from editgan.metrics import (
     outside_error,
 )
 from editgan.scoring.table import Column, Figure, Row
+from editgan.training import in_batches
 from editgan.weights import load_tensors, save_halves, save_tensors
 
 Heads = dict[tuple[Row, Column], Tensor]  # the values that a metric averages, one per head  # [N]
@@ -60,12 +61,15 @@ def measure_row(
     def seen_by(function) -> Tensor:
         return measure(function, pictures, device=device, batch=batch)
 
+    lpips = None
+    if smiling is not None:
+        lpips = in_batches(judges.lpips, to_float(pictures), to_float(smiling), batch=batch, device=device)
     return Measured(
         pictures=pictures,
         smile=seen_by(judges.smile_probabilities),
         identity={name: seen_by(network) for name, network in judges.identity.items()},
         features={name: seen_by(network) for name, network in judges.features.items()},
-        lpips_alex=None if smiling is None else _lpips(judges.lpips, pictures, smiling, batch=batch, device=device),
+        lpips_alex=lpips,
     )
 
 
@@ -143,8 +147,8 @@ def score_embedding(
     count, table = len(photos), {}
     faces = {name: seen_by(network, photos) for name, network in judges.identity.items()}
     for method, pictures in reconstructions.items():
-        lpips = _lpips(judges.lpips, pictures, photos, batch=batch, device=device)
-        l2 = mean_squared_error(to_float(pictures), to_float(photos))
+        x, y = to_float(pictures), to_float(photos)
+        lpips, l2 = in_batches(judges.lpips, x, y, batch=batch, device=device), mean_squared_error(x, y)
         figures = {
             Column("embedding_lpips", "alex"): Figure(count, float(lpips.double().mean())),
             Column("embedding_l2"): Figure(count, float(l2.double().mean())),
@@ -193,9 +197,3 @@ def load_heads(path: Path) -> tuple[Heads, dict]:
         return dict(zip(keys, tensors["values"].float(), strict=True)), metadata["about"]
     except (KeyError, ValueError, TypeError):
         raise UserError(f"{path}: contains no values per head; run the stage that writes it again") from None
-
-
-@torch.no_grad()
-def _lpips(network: nn.Module, first: Tensor, second: Tensor, *, batch: int, device: torch.device) -> Tensor:
-    pairs = zip(to_float(first).split(batch), to_float(second).split(batch), strict=True)
-    return torch.cat([network(a.to(device), b.to(device)).flatten().cpu() for a, b in pairs])  # [N]

@@ -15,7 +15,7 @@ from editgan.editing.edits import at_rest
 from editgan.editing.vectors import EditingVector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.judges import load_guide
+from editgan.judges.load import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD, measure
 from editgan.methods.registry import (
     CONDITIONAL,
@@ -45,11 +45,7 @@ def run(context: StageContext) -> None:
     """
     params, device = context.params.scoring, context.device
     vectors, methods, renderer = load_methods(
-        context.root / "outputs",
-        vector=params.vector,
-        plus=params.plus_vector,
-        batch=BATCH,
-        device=device,
+        context.root / "outputs", vector=params.vector, plus=params.plus_vector, device=device
     )
     strengths = {
         EDITGAN: params.editgan,
@@ -158,7 +154,7 @@ class Sweep(Rows):
             scale=strength,
             params=self.refinement,
             identity=identity,
-            batch=self.batch,
+            batch=BATCH,
             work=self.work / f"{strength:g}",
             device=self.device,
         )

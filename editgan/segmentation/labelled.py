@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from editgan.errors import UserError
-from editgan.generator.generator import Generator
+from editgan.generator.generator import TRUNCATION_PSI, Generator
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.predict import BATCH, segment
 from editgan.segmentation.uncertainty import image_uncertainty
@@ -33,7 +33,7 @@ class LabelledSamples:
 def sampled_latents(G: Generator, seeds: list[int], truncation_psi: float) -> Tensor:
     """One latent per seed; `truncation_psi` < 1 moves them towards the mean latent.  # w_plus [N, num_ws, w_dim]"""
     if not math.isfinite(truncation_psi):
-        raise UserError(f"truncation_psi is {truncation_psi}; expected a finite number, e.g. 0.7")
+        raise UserError(f"truncation_psi is {truncation_psi}; expected a finite number, e.g. {TRUNCATION_PSI}")
     z = torch.stack([torch.randn(G.z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     with torch.no_grad():
         return G.mapping(z.to(G.w_avg.device), truncation_psi)
@@ -46,7 +46,7 @@ def labelled_samples(
     count: int,
     drop: float = 0.1,
     seed: int = 0,
-    truncation_psi: float = 0.7,
+    truncation_psi: float = TRUNCATION_PSI,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabelledSamples:
     """Draw count / (1 - drop) samples, one per seed, and keep the `count` with the least disagreement."""

@@ -25,8 +25,7 @@ def render(generator: Generator, ensemble: SegmentationEnsemble, w_plus: Tensor)
     rows = []
     for chunk in w_plus.split(BATCH):
         images, features = generator.synthesis_features(chunk.to(generator.w_avg.device), noise_mode="const")
-        masks = ensemble.predict(features, images.shape[-1])
-        rows.append((to_uint8(images).cpu(), masks.to(torch.uint8).cpu()))
+        rows.append((to_uint8(images).cpu(), ensemble.predict(features, images.shape[-1]).cpu()))
     images, masks = (torch.cat(parts) for parts in zip(*rows, strict=True))
     return images, masks
 

@@ -15,7 +15,7 @@ from editgan.runtime.stage import StageContext
 from editgan.segmentation.ensemble import load_segmentation, save_segmentation
 from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
 from editgan.segmentation.predict import features_of, segment
-from editgan.segmentation.training import drop_small_labels, train_ensemble
+from editgan.segmentation.train import drop_small_labels, train_ensemble
 from editgan.segmentation.uncertainty import image_uncertainty, uncertainty_auroc
 from editgan.weights import write_json
 

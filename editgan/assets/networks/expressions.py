@@ -128,7 +128,7 @@ class Fer(ExpressionNetwork):
         self.stem2, self.stem2_norm = nn.Conv2d(8, 8, 3, bias=False), nn.BatchNorm2d(8, eps=1e-3)
         self.block1, self.block2 = XceptionBlock(8, 16), XceptionBlock(16, 32)
         self.block3, self.block4 = XceptionBlock(32, 64), XceptionBlock(64, 128)
-        self.head = nn.Conv2d(128, len(self.expressions), 3, padding=1)
+        self.head = nn.Conv2d(128, len(self.expressions), 3, padding=1)  # its name is a key of the converted file
         self.register_buffer("grey", torch.tensor(GREY).view(1, 3, 1, 1), persistent=False)
 
     def classify(self, crops: Tensor) -> Tensor:

@@ -25,10 +25,10 @@ class Lpips(nn.Module):
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips passes torchvision's deprecated `pretrained`
             self.model = lpips.LPIPS(net=trunk, pnet_rand=True, pretrained=False, verbose=False)
-        heads_path = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{trunk}.pth"
-        heads = torch.load(heads_path, map_location="cpu", weights_only=True)
+        path = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{trunk}.pth"
+        linear = torch.load(path, map_location="cpu", weights_only=True)
         self.model.to_empty(device="cpu")
-        self.model.load_state_dict(heads, strict=False)
+        self.model.load_state_dict(linear, strict=False)
         self.model.scaling_layer = lpips.ScalingLayer()
 
     def load_trunk(self, tensors: dict[str, Tensor]) -> None:
@@ -46,7 +46,7 @@ class Lpips(nn.Module):
     def distance(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
         """Distance of two results of `features`, one of which may hold a single image: [N]."""
         distances = [
-            head((a - b).square()).mean((1, 2, 3)) for head, a, b in zip(self.model.lins, first, second, strict=True)
+            layer((a - b).square()).mean((1, 2, 3)) for layer, a, b in zip(self.model.lins, first, second, strict=True)
         ]
         return torch.stack(distances).sum(0)
 

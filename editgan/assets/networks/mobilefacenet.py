@@ -63,7 +63,7 @@ class MobileFaceNet(nn.Module):
         self.widen = SameConv(128, 512, 1)
         self.pool = nn.Conv2d(512, 512, 7, groups=512)  # weighted mean of the 7x7 positions, per channel
         self.mix = nn.Conv2d(512, 512, 1)
-        self.head = nn.Conv2d(512, 192, 1)
+        self.head = nn.Conv2d(512, 192, 1)  # the output layer; its name is a key of the converted file
 
     def forward(self, images: Tensor, points: Tensor | None = None) -> Tensor:
         """`points` [N, 4, 2]: landmarks in pixels (module `alignment`); default: the framing of the heads."""

@@ -5,15 +5,15 @@ from torch import Tensor
 
 from editgan.encoder.losses import load_lpips
 from editgan.errors import UserError
-from editgan.generator.generator import load_generator
+from editgan.generator.generator import load_generator, synthesise
 from editgan.images import labelled_grid, save_png, to_float
-from editgan.judges import load_guide
 from editgan.judges.classifier import SmileClassifier
+from editgan.judges.load import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.methods.distillation.pairs import SIDES, choose_pairs, shifted, smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, initialise
 from editgan.methods.distillation.train import Pairs, distillation_training
-from editgan.methods.smile import sample_latents, synthesise
+from editgan.methods.smile import sample_latents
 from editgan.methods.translation import l1, still_improving
 from editgan.runtime.stage import StageContext
 from editgan.training import CURVE_FILE, DIGITS, count_parameters, generator_for, in_batches, train, write_curve
@@ -78,7 +78,7 @@ def make_pairs(context: StageContext, guide: SmileClassifier) -> tuple[Pairs, Pa
         steps, parts = params.step * torch.tensor(SIDES)[sides], []
         for w, step in zip(latents.split(BATCH), steps.split(BATCH), strict=True):
             moved = shifted(w, direction.to(device), step=step, rows=ROWS)
-            parts.append(synthesise(G, moved, batch=BATCH, device=device))
+            parts.append(synthesise(G, moved, batch=BATCH))
             done += len(w)
             context.run.progress(done, total, "img", "rendering pairs")
         return torch.cat(parts)

@@ -35,7 +35,7 @@ def drawn(pairs: Pairs, params: DistillationParams, seed: int, cur_nimg: int) ->
     return to_float(both[0]), to_float(both[1])
 
 
-def rate_at(progress: float) -> float:
+def relative_lr(progress: float) -> float:
     """Relative learning rate: 1 for the first half of training, then linear decay to 0."""
     return min(1.0, 2 * (1 - progress))
 
@@ -63,11 +63,11 @@ def distillation_training(
         sources, targets = (images.to(device) for images in drawn(pairs, params, seed, cur_nimg))  # [N, 3, H, W]
         return sources, targets, {"": net(sources)}
 
-    def rates_at(cur_nimg: int) -> tuple[float, float]:
-        rate = rate_at(cur_nimg / total_nimg)
-        return params.lr * rate, params.d_lr * rate
+    def lrs_at(cur_nimg: int) -> tuple[float, float]:
+        factor = relative_lr(cur_nimg / total_nimg)
+        return params.lr * factor, params.d_lr * factor
 
-    adversarial, parts = adversarial_step(networks, fakes_at, rates_at, lpips_vgg, params.vgg_images)
+    adversarial, parts = adversarial_step(networks, fakes_at, lrs_at, lpips_vgg, params.vgg_images)
 
     def step(cur_nimg: int) -> dict[str, Tensor]:
         values = adversarial(cur_nimg)

@@ -9,7 +9,7 @@ from editgan.encoder.encoder import load_encoder
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.images import to_float, to_uint8
-from editgan.judges import load_guide
+from editgan.judges.load import load_guide
 from editgan.methods.interfacegan.direction import CONDITIONS, EXTREME, Boundary, conditional, find_boundary
 from editgan.methods.smile import sample_latents
 from editgan.runtime.stage import StageContext

@@ -17,7 +17,7 @@ from editgan.encoder.inversion import invert
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
 from editgan.images import to_float, to_uint8
-from editgan.judges import load_guide
+from editgan.judges.load import load_guide
 from editgan.judges.quality import SMILE_THRESHOLD
 from editgan.methods.localediting.channels import (
     Contributions,

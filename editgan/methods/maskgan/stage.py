@@ -258,7 +258,5 @@ def measure(
 
 def lpips(lpips_vgg: nn.Module, first: Tensor, second: Tensor, device: torch.device) -> float:
     """Mean LPIPS-VGG of pairs of uint8 images [N, 3, H, W]."""
-    values = in_batches(
-        lambda one, other: lpips_vgg(to_float(one), to_float(other)), first, second, batch=BATCH, device=device
-    )
+    values = in_batches(lpips_vgg, to_float(first), to_float(second), batch=BATCH, device=device)
     return round(float(values.double().mean()), DIGITS)

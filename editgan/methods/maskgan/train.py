@@ -14,7 +14,7 @@ from editgan.methods.params import MaskganParams
 from editgan.methods.translation import adversarial_step
 from editgan.training import Training, batch_indices, cosine_decay, generator_for, set_lr
 
-EBST_RATE = 0.25  # part of the learning rates that is left after stage 1
+EBST_LR = 0.25  # learning rates after stage 1, relative to the initial ones
 EBST_DIVISOR = 2.5  # a simulated edit goes 1 / 2.5 of the way to another mask, as in the paper
 INTERVALS = dict(status_kimg=0.5, state_kimg=1, snapshot_kimg=2)
 
@@ -70,12 +70,12 @@ def labels_training(
     return Training(f"MaskGAN's {name}", step, parts, total_nimg=total_nimg, batch=batch, **INTERVALS)
 
 
-def rate_at(cur_nimg: int, params: MaskganParams) -> float:
-    """Relative learning rate: 1 for half of stage 1, then linear to `EBST_RATE`, then in stage 2 linear to 0."""
+def relative_lr(cur_nimg: int, params: MaskganParams) -> float:
+    """Relative learning rate: 1 for half of stage 1, then linear to `EBST_LR`, then in stage 2 linear to 0."""
     first, second = 1000 * params.kimg, 1000 * params.ebst_kimg
     if cur_nimg < first:
-        return 1 - (1 - EBST_RATE) * max(0.0, 2 * cur_nimg / first - 1)
-    return EBST_RATE * max(0.0, 1 - (cur_nimg - first) / second)
+        return 1 - (1 - EBST_LR) * max(0.0, 2 * cur_nimg / first - 1)
+    return EBST_LR * max(0.0, 1 - (cur_nimg - first) / second)
 
 
 def mapping_training(
@@ -113,10 +113,10 @@ def mapping_training(
             fakes["blend_"] = ebst_images(net, blender, styles, inter, outer)[2]
         return masks, photos, fakes
 
-    def rates_at(cur_nimg: int) -> tuple[float, float]:
-        rate = rate_at(cur_nimg, params)
-        return rate * params.lr, rate * params.d_lr
+    def lrs_at(cur_nimg: int) -> tuple[float, float]:
+        factor = relative_lr(cur_nimg, params)
+        return factor * params.lr, factor * params.d_lr
 
-    step, parts = adversarial_step(networks, fakes_at, rates_at, lpips_vgg, params.vgg_images)
+    step, parts = adversarial_step(networks, fakes_at, lrs_at, lpips_vgg, params.vgg_images)
     total_nimg = first_nimg + round(params.ebst_kimg * 1000)
     return Training("MaskGAN", step, parts, total_nimg=total_nimg, batch=batch, **INTERVALS)
