@@ -91,7 +91,12 @@ class Rows:
         milliseconds = 1000 * (time.monotonic() - start) / len(self.heads.photos)
         scored = []
         for row, images in pictures.items():
-            measured = self.measured(images)
+            if row == Row(INPUT):
+                measured = self.photo
+            elif row == Row(RECONSTRUCTION, strength):
+                measured = self.reconstruction
+            else:
+                measured = self.measured(images)
             scores = score_row(
                 row,
                 measured,

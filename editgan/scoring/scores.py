@@ -22,6 +22,7 @@ from editgan.scoring.table import Column, Figure, Row
 from editgan.training import in_batches
 from editgan.weights import load_tensors, save_halves, save_tensors
 
+WHOLE = "smiling"  # the metric whose values per head are 0 or 100
 Heads = dict[tuple[Row, Column], Tensor]  # the values that a metric averages, one per head  # [N]
 
 
@@ -168,18 +169,21 @@ def different_people_cosine(features: Tensor, identities: list[int]) -> float:
 
 
 def save_heads(path: Path, heads: Heads, about: dict, *, half: bool = False) -> None:
-    """Write the values that each metric averages, one per head, in the given order.
+    """Write the values that each metric averages, one per head.
 
     Args:
         about: metadata that is stored too and returned by `load_heads`
-        half: round to float16
+        half: round to float16, and store `WHOLE` as bytes
     """
-    index = [[*row, *column] for row, column in heads]
-    values = {"values": torch.stack(list(heads.values()))}  # [F, N]
-    if half:
-        save_halves(path, values, {"index": index, "about": about}, remedy="run the stage again")
-    else:
-        save_tensors(path, values, {"index": index, "about": about})
+    keys = sorted(heads, key=lambda key: key[1].metric != WHOLE) if half else list(heads)
+    index = [[*row, *column] for row, column in keys]
+    values = torch.stack([heads[key] for key in keys])  # [F, N]
+    if not half:
+        save_tensors(path, {"values": values}, {"index": index, "about": about})
+        return
+    whole = sum(column.metric == WHOLE for _, column in keys)
+    parts = {"whole": values[:whole].to(torch.uint8), "values": values[whole:]}
+    save_halves(path, parts, {"index": index, "about": about}, remedy="run the stage again")
 
 
 def load_heads(path: Path) -> tuple[Heads, dict]:
@@ -194,6 +198,7 @@ def load_heads(path: Path) -> tuple[Heads, dict]:
             (Row(method, strength, pasted), Column(metric, network))
             for method, strength, pasted, metric, network in metadata["index"]
         ]
-        return dict(zip(keys, tensors["values"].float(), strict=True)), metadata["about"]
+        parts = [tensors[name].float() for name in ("whole", "values") if name in tensors]
+        return dict(zip(keys, torch.cat(parts), strict=True)), metadata["about"]
     except (KeyError, ValueError, TypeError):
         raise UserError(f"{path}: contains no values per head; run the stage that writes it again") from None

@@ -58,14 +58,18 @@ def run(context: StageContext) -> None:
     chosen = metrics["chosen"][EDITGAN]["strength"]
     jobs = [(RECONSTRUCTION, 0.0), *((name, strength) for name in methods for strength in strengths[name])]
     refined_row = refined_name(context.params.editing.refine.steps)
-    jobs += [(refined_row, strength) for strength in sorted({*params.refined, chosen})]
+    refined = [(refined_row, strength) for strength in sorted({*params.refined, chosen})]
+    jobs = refined + jobs  # refinement takes ten times as long: started last, it would leave a core idle at the end
 
+    found: dict[tuple[str, float], list[Scored]] = {}
+    load = partial(Sweep, context.root / "outputs", context.params, device, context.work, chosen)
+    for job, scored in zip(jobs, score_rows(load, jobs, device=device), strict=True):
+        found[job] = scored
+        context.run.progress(len(found), len(jobs), "sets of heads", "{} at {:g}".format(*job))
     table: Table = {}
     heads: Heads = {}
-    load = partial(Sweep, context.root / "outputs", context.params, device, context.work, chosen)
-    for done, scored in enumerate(score_rows(load, jobs, device=device), start=1):
-        context.run.progress(done, len(jobs), "sets of heads", "{} at {:g}".format(*jobs[done - 1]))
-        for one in scored:
+    for job in jobs[len(refined) :] + refined:
+        for one in found[job]:
             table[one.row] = one.scores.figures
             kept = {column: said for column, said in one.scores.heads.items() if column.metric in PER_HEAD}
             heads |= {(one.row, column): said for column, said in kept.items()}
