@@ -152,7 +152,7 @@ def test_identity_loss_is_asked_for_by_its_weight(editor, monkeypatch):
     editor.sample([0])
     plain = editor.apply({"bigger_nose": 1.0}, refine=2)
     assert not loaded, "only when it is asked for"
-    weights = editor_module.REFINE_WEIGHTS.model_copy(update={"identity": 1e4})
+    weights = editor_module.DEFAULT_WEIGHTS.model_copy(update={"identity": 1e4})
     held = editor.apply({"bigger_nose": 1.0}, refine=2, weights=weights)
     editor.apply({"bigger_nose": 1.0}, refine=2, weights=weights)
     assert loaded == [("dlib_resnet", editor.assets)] and not torch.equal(plain.w_plus, held.w_plus)

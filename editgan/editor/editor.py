@@ -15,7 +15,7 @@ from editgan.data.paste import dilate, paste_back
 from editgan.data.photo import Face, Photo, blend
 from editgan.editing.masks import dilation_radius, edit_region, painted_parts
 from editgan.editing.optimize import edit_in_batches
-from editgan.editing.params import EDIT_WEIGHTS, REFINE_WEIGHTS, ObjectiveWeights
+from editgan.editing.params import DEFAULT_WEIGHTS, ObjectiveWeights
 from editgan.editing.refine import refine_edit
 from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
 from editgan.encoder.encoder import Encoder, load_encoder
@@ -223,7 +223,7 @@ class Editor:
         *,
         steps: int = 100,
         lr: float = 0.05,
-        weights: ObjectiveWeights = EDIT_WEIGHTS,
+        weights: ObjectiveWeights = DEFAULT_WEIGHTS,
         progress: Progress | None = None,
     ) -> Edited:
         """Optimise the latents until the segmentation matches edited masks (EditGAN 3.2).
@@ -279,7 +279,7 @@ class Editor:
         *,
         refine: int = 0,
         lr: float = 0.02,
-        weights: ObjectiveWeights = REFINE_WEIGHTS,
+        weights: ObjectiveWeights = DEFAULT_WEIGHTS,
         progress: Progress | None = None,
     ) -> Edited:
         """Add editing vectors, each at its strength, then refine the sum for `refine` steps (EditGAN 3.3).

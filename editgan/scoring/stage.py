@@ -122,8 +122,8 @@ class Sweep(Rows):
 
     def __init__(self, outputs: Path, params: Params, device: torch.device, work: Path, chosen: float) -> None:
         super().__init__(outputs, params, device)
-        self.refinement, self.work, self.chosen = params.editing.refine, work, chosen
-        self.methods[refined_name(self.refinement.steps)] = lambda w_plus: self.refined_edit
+        self.editing, self.work, self.chosen = params.editing, work, chosen
+        self.methods[refined_name(self.editing.refine.steps)] = lambda w_plus: self.refined_edit
 
     def score(self, method: str, strength: float | None) -> list[Scored]:
         """Metrics only, without pictures; those already in the work folder are read."""
@@ -148,7 +148,7 @@ class Sweep(Rows):
     def refined(self, strength: float) -> Tensor:
         """Latents of the vector at a strength after refinement; finished batches are read from the work folder."""
         assets = self.outputs / "assets"
-        identity = load_network("dlib_resnet", assets).to(self.device) if self.refinement.weights.identity else None
+        identity = load_network("dlib_resnet", assets).to(self.device) if self.editing.weights.identity else None
         return refine_resumably(
             self.renderer.G,
             self.renderer.S,
@@ -156,7 +156,7 @@ class Sweep(Rows):
             self.w_plus,
             self.vectors[EDITGAN],
             scale=strength,
-            params=self.refinement,
+            params=self.editing,
             identity=identity,
             batch=self.batch,
             work=self.work / f"{strength:g}",
