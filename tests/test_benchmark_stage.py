@@ -108,7 +108,7 @@ def context(tmp_path, monkeypatch):
         segmentation=SimpleNamespace(labelled_images=4),
         data=SimpleNamespace(source="heads"),
         scoring=ScoringParams(
-            recipe=1, vector="smile", plus_vector="smile_mean", smiling_share=0.9, editgan=(0.5, 1), refined=(1,),
+            recipe=1, vector="smile", plus_vector="smile_mean", editgan=(0.5, 1), refined=(1,),
             editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1),
         ),
         benchmark=BenchmarkParams(grid_heads=3),

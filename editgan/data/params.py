@@ -20,7 +20,6 @@ class DataParams(Section):
     val: int = Field(ge=1)  # validation heads: everything is chosen on these
     test: int = Field(ge=2)  # neutral heads of the benchmark; rendered ones also exist truly smiling
     reference: int = Field(ge=2)  # other test identities (rendered: half smiling): the reference of FID and KID
-    supersample: int = Field(ge=1, le=4)  # samples per pixel and axis of rendered heads
 
     @model_validator(mode="after")
     def _folder(self) -> DataParams:

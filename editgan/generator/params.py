@@ -23,7 +23,6 @@ class GeneratorParams(Section):
     projected_weight: float = Field(ge=0)  # weight of the projected discriminator in G's loss; 0: none
     projected_from_kimg: float = Field(ge=0)  # the projected discriminator starts after this many kimg
     projected_width: int = Field(ge=4)  # channels of its mixed feature maps
-    projected_lr: float = Field(gt=0)  # learning rate of its Adam
     start_from: str | None  # folder with G_ema and D of another run, for fine-tuning; null: from scratch
     start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")  # SHA-256 of its G_ema.safetensors
     kimg: float = Field(gt=0)  # length of the training in kimg
@@ -38,11 +37,9 @@ class GeneratorParams(Section):
     pl_interval: int = Field(ge=1)  # steps between path length penalties
     style_mixing_prob: float = Field(ge=0, le=1)  # fraction of fakes that are generated from two latents
     ada_target: float | None = Field(gt=-1, lt=1)  # target r_t (mean sign of D on reals) of ADA; null: off
-    ada_kimg: float = Field(gt=0)  # kimg in which the augmentation probability can rise from 0 to 1
     ema_kimg: float = Field(gt=0)  # half-life of G_ema in kimg
     ema_kimg_end: float | None = Field(gt=0)  # half-life at the end of the lr decay; null: constant
     ema_rampup: float = Field(gt=0)  # maximum half-life of G_ema, as a fraction of the images seen
-    mirror: bool  # mirror each image with probability 1/2
     status_kimg: float = Field(gt=0)  # kimg between lines of stats.jsonl
     snapshot_kimg: float = Field(gt=0)  # kimg between sample grids with KID; a multiple of status_kimg
     state_kimg: float = Field(gt=0)  # kimg between complete training states; a multiple of status_kimg

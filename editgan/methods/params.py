@@ -51,7 +51,6 @@ class DistillationParams(TranslationParams):
     pairs: int = Field(ge=2)  # pairs that are kept: those that the guide most surely calls opposite
     val_pairs: int = Field(ge=1)  # pairs among these that only measure
     residual: bool  # true: add the source to the output; false: the paper's network
-    mirror: bool  # show every pair flipped half of the time
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> "DistillationParams":
@@ -71,5 +70,4 @@ class MaskganParams(TranslationParams):
     parser_kimg: float = Field(gt=0)  # images seen by the network that reads masks from images, in thousands
     ebst_kimg: float = Field(ge=0)  # images of stage 2, with simulated edits, in thousands
     val_images: int = Field(ge=1)  # validation heads that are drawn and measured
-    donor_smile: float = Field(gt=0, le=1)  # least smile of the training heads whose mouths are tried
     donors: int = Field(ge=1)  # training heads that are drawn; the most frontal one gives its mouth to every smile

@@ -15,7 +15,6 @@ class ScoringParams(Section):
     recipe: int = Field(ge=1)  # increase it if a code change should change the result
     vector: str  # editing vector of EditGAN: a file in outputs/editing/vectors
     plus_vector: str  # editing vector of EditGAN+
-    smiling_share: float = Field(gt=0, le=1)  # the lowest strength with at least this share of smiles is chosen
     editgan: Strengths  # 1 is the learned vector
     refined: Strengths  # strengths of the vector before refinement; the chosen one is added
     editgan_plus: Strengths  # 1 is the mean of the learned vectors
