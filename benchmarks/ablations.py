@@ -50,14 +50,17 @@ def least_strengths(shares: Tensor, strengths: Sequence[float], wanted: float) -
 
 def learned(run: Trained, head: int, identity: float) -> Tensor:
     """What a validation head teaches of the smile, otherwise as in stage `editing`.  # [num_ws, w_dim]"""
-    editor, smile, section = run.editor, run.edits[run.params.scoring.vector], run.params.editing.edit
+    editor, smile, section = run.editor, run.edits[run.params.scoring.vector], run.params.editing
     editor.set_latents(run.latents("val")[[head]])
     before = editor.segment()
     wanted = run.wanted(smile, before)
     found = editor.edit(
-        wanted, edit_region(before, wanted, editor.S.class_ids(smile.region)), steps=section.steps, lr=section.lr,
+        wanted,
+        edit_region(before, wanted, editor.S.class_ids(smile.region)),
+        steps=section.edit.steps,
+        lr=section.edit.lr,
         weights=section.weights.model_copy(update={"identity": identity}),
-    )  # fmt: skip
+    )
     return (found.w_plus - editor.w_plus)[0].cpu()
 
 

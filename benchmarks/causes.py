@@ -24,6 +24,7 @@ from torch import Tensor
 from editgan.data.identity import Identity
 from editgan.data.mesh import HeadMesh, load_head_mesh
 from editgan.data.render import render
+from editgan.data.rendering import SUPERSAMPLE
 from editgan.data.scene import Expression
 from editgan.data.splits import sample_head
 from editgan.methods.maskgan.losses import Parser, predict
@@ -57,8 +58,7 @@ def rendered(run: Trained, mesh: HeadMesh, numbers: list[int], change: Callable)
     for number in numbers:
         head = sample_head(mesh, "test", number, seed=run.params.seed, few_shot=run.params.data.few_shot)
         who, expression = change(head.who, head.expression)
-        image, _ = render(mesh, who, expression, head.view, resolution=run.params.resolution,
-                          supersample=run.params.data.supersample)  # fmt: skip
+        image, _ = render(mesh, who, expression, head.view, resolution=run.params.resolution, supersample=SUPERSAMPLE)
         pictures.append(torch.from_numpy(image.copy()).permute(2, 0, 1))
     return torch.stack(pictures)
 

@@ -53,9 +53,8 @@ def render(heads: int, workers: int) -> tuple[float, list]:
     """(heads a second, what `render_one` made), once every worker has loaded the mesh."""
     params = load_params(PROJECT_ROOT / "params.yaml")
     task = functools.partial(
-        render_one, split="train", seed=params.seed, few_shot=params.data.few_shot, resolution=RESOLUTION,
-        supersample=params.data.supersample,
-    )  # fmt: skip
+        render_one, split="train", seed=params.seed, few_shot=params.data.few_shot, resolution=RESOLUTION
+    )
     with multiprocessing.get_context("forkserver").Pool(workers, prepare) as pool:
         list(pool.imap(task, range(8 * workers), chunksize=4))
         seconds, made = best_seconds(lambda: list(pool.imap(task, range(heads), chunksize=16)))
@@ -65,7 +64,7 @@ def render(heads: int, workers: int) -> tuple[float, list]:
 def batches(images: torch.Tensor) -> None:
     """The training loop's own batches."""
     for step in range(BATCHES):
-        real_batch(images, step * BATCH, BATCH, True, 0, Ranks(), CPU)
+        real_batch(images, step * BATCH, BATCH, 0, Ranks(), CPU)
 
 
 def usual_batches(encoded: list[bytes], workers: int) -> float:

@@ -61,7 +61,7 @@ def neutral_people(attributes: list[dict], heads: int) -> tuple[list[int], list[
 
 def edited(run: Trained, photos: Tensor, w_plus: Tensor, count: int) -> dict[str, tuple[float | None, Tensor]]:
     """(strength, pictures) by method: of EditGAN with refinement for the first `count` photos only."""
-    editor, scoring, section = run.editor, run.params.scoring, run.params.editing.refine
+    editor, scoring, section = run.editor, run.params.scoring, run.params.editing
     vectors, methods, renderer = load_methods(
         run.outputs, vector=scoring.vector, plus=scoring.plus_vector, device=run.device
     )
@@ -71,9 +71,9 @@ def edited(run: Trained, photos: Tensor, w_plus: Tensor, count: int) -> dict[str
         made[name] = chosen[name], renderer.pictures(method(w_plus)(chosen[name]))
     if count:
         editor.set_latents(w_plus[:count])
-        how = dict(refine=section.steps, lr=section.lr, weights=section.weights)
+        how = dict(refine=section.refine.steps, lr=section.refine.lr, weights=section.weights)
         refined = editor.apply({vectors[EDITGAN].name: chosen[EDITGAN]}, **how)
-        made[refined_name(section.steps)] = chosen[EDITGAN], refined.images
+        made[refined_name(section.refine.steps)] = chosen[EDITGAN], refined.images
     network = load_module(run.outputs / DISTILLATION / "generator.safetensors", GlobalGenerator).to(run.device)
     return made | {DISTILLATION: (None, smile(network, photos, batch=BATCH))}
 

@@ -51,9 +51,7 @@ def main() -> None:
             row(name, "too few validation heads fit", *6 * ["-"])
             continue
         _, wanted, region = changed(run, name, learners, max(options.heads))
-        learned = editor.edit(
-            wanted, region, steps=section.edit.steps, lr=section.edit.lr, weights=section.edit.weights
-        )
+        learned = editor.edit(wanted, region, steps=section.edit.steps, lr=section.edit.lr, weights=section.weights)
         deltas = (learned.w_plus - editor.w_plus).cpu()  # [K, num_ws, w_dim]
         masks, wanted, region = changed(run, name, others, options.tried)
         kept = editor.render(editor.w_plus)

@@ -1,4 +1,4 @@
-"""Reads a params file into frozen, typed sections."""
+"""Read a params file into frozen, typed sections."""
 
 import functools
 import importlib
@@ -13,8 +13,7 @@ STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
     "interfacegan", "localediting", "distillation", "maskgan", "scoring", "benchmark",
 )  # fmt: skip
-METHODS = ("interfacegan", "localediting", "distillation", "maskgan")  # stages whose packages lie in editgan/methods
-
+METHODS = ("interfacegan", "localediting", "distillation", "maskgan")  # stages whose packages are in editgan/methods
 
 # pairs of keys: the value of the first must not exceed that of the second
 FITS = (
@@ -30,18 +29,18 @@ FITS = (
 
 
 class RuntimeParams(Section):
-    """Where and how to compute. Changes make no result stale."""
+    """Where and how to compute."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # of the generator's training
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the generator's training
-    # Name of the generator's training: its state then lies in work/training/NAME and data/training/NAME.safetensors,
-    # and outlives parameters that are renamed. None: under the hash of the stage's inputs.
+    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # Names the folder work/training/NAME and the file data/training/NAME.safetensors: a training keeps its state when
+    # parameters change.
     training: str | None = Field(default=None, pattern=r"^[\w-]+$")
 
 
 class BaseParams(Section):
-    """The keys that belong to no stage, and the conditions between sections."""
+    """The keys that belong to no stage. Checks conditions between sections."""
 
     seed: int = Field(ge=0, lt=2**31)
     resolution: int = Field(ge=32, le=1024)
@@ -56,7 +55,6 @@ class BaseParams(Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> "BaseParams":
-        """Check conditions between sections before any stage runs."""
         for small, large in FITS:
             if (value := _value(self, small)) > (limit := _value(self, large)):
                 raise ValueError(f"{small} {value} must not exceed {large} {limit}")
@@ -73,7 +71,7 @@ def package_of(stage: str) -> str:
 
 
 def section_class(stage: str) -> type[Section]:
-    """The params class of a stage: `StageParams` in `params.py` of its package; methods share one."""
+    """The params class of a stage: `StageParams` in `params.py` of its package; methods share one module."""
     package = "editgan.methods" if stage in METHODS else package_of(stage)
     return getattr(importlib.import_module(f"{package}.params"), f"{stage.capitalize()}Params")
 

@@ -1,6 +1,6 @@
-"""Params files: the base class of their sections, and how they are read and checked.
+"""Params files: the base class of their sections; reading and checking.
 
-A file in params/ holds only what differs from params.yaml.
+A file in params/ contains only the values that differ from params.yaml.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from editgan.errors import UserError
 
 
 class Section(BaseModel):
-    """A frozen, typed section of `params.yaml`; a key that it does not know is an error."""
+    """A frozen, typed section of `params.yaml`, where each value is described. An unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
@@ -25,10 +25,10 @@ def read_params(path: Path, base: Path | None = None) -> dict[str, Any]:
     """The values of a params file, merged over those of `base`.
 
     Args:
-        base: the params.yaml that the file changes; None: the one beside the folder params/ that the file lies in.
-            A file elsewhere is whole.
+        base: the params.yaml that the file changes. None: for a file in params/, the one beside that folder; other
+            files must be complete.
 
-    Raises UserError: a file is missing or no mapping in YAML, or it has a key that its base lacks.
+    Raises UserError: a file is missing or not a YAML mapping, or it has a key that its base lacks.
     """
     if base is None and path.absolute().parent.name == "params":
         base = path.absolute().parent.parent / "params.yaml"
@@ -45,7 +45,7 @@ def checked(section: type[SectionT], content: dict[str, Any], path: Path) -> Sec
     """The values of a file as a section.
 
     Raises UserError: a key is unknown or missing, or a value is out of range; the message lists every fault with its
-    key and the value given.
+    key and value.
     """
     try:
         return section.model_validate(content)
@@ -54,7 +54,7 @@ def checked(section: type[SectionT], content: dict[str, Any], path: Path) -> Sec
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises UserError: it is missing, no YAML, or no mapping."""
+    """The mapping in a YAML file. Raises UserError: it is missing, not YAML, or not a mapping."""
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any], path: Path, prefix: str = "") -> dict[str, Any]:
-    """`base` with `changes`: mappings are merged key by key, any other value, null included, replaces the base's."""
+    """`base` with `changes`: mappings are merged key by key; any other value, also null, replaces that of the base."""
     whole = dict(base)
     for key, value in changes.items():
         if key not in base:
@@ -85,7 +85,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any], path: Path, prefix: s
 
 
 def _fault(detail: dict[str, Any]) -> str:
-    """One line for one fault of pydantic's list: the dotted key, what is wrong, the value given."""
+    """One line for an error of pydantic: the dotted key, the error and the given value."""
     key = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
     if detail["type"] == "extra_forbidden":
         return f"  {key}: unknown key (given {detail['input']!r}); remove it or correct its spelling"

@@ -48,9 +48,8 @@ SQUARE = 8  # samples a side of a grid
 def render_heads(count: int, params: Params) -> torch.Tensor:
     """The training heads of stage `data`: uint8 [count, 3, H, W]."""
     task = functools.partial(
-        render_one, split="train", seed=params.seed, few_shot=params.data.few_shot, resolution=params.resolution,
-        supersample=params.data.supersample,
-    )  # fmt: skip
+        render_one, split="train", seed=params.seed, few_shot=params.data.few_shot, resolution=params.resolution
+    )
     with multiprocessing.get_context("forkserver").Pool(len(os.sched_getaffinity(0)), prepare) as pool:
         images = [np.asarray(Image.open(io.BytesIO(made[0]))) for made in pool.imap(task, range(count), chunksize=32)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()

@@ -28,7 +28,7 @@ from editgan.benchmark import stage
 from editgan.benchmark.params import BenchmarkParams
 from editgan.config import load_params
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes, write_archive
-from editgan.editing.params import ObjectiveWeights, OptimizationParams
+from editgan.editing.params import EditingParams, ObjectiveWeights, OptimizationParams
 from editgan.editing.vectors import EditingVector, save_vector
 from editgan.encoder.encoder import EMBEDDED_SETS
 from editgan.errors import UserError
@@ -99,16 +99,16 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "processes_on", lambda device: 1)  # the stand-ins live in this process
     monkeypatch.setattr(scoring_stage, "load_guide", lambda *_: RedMouth())
 
-    refinement = OptimizationParams(steps=2, lr=0.02, weights=ObjectiveWeights(lpips=5, mse=5, ce=1))
+    steps = OptimizationParams(steps=2, lr=0.02)
     params = SimpleNamespace(
         model_dump=lambda **_: {"seed": 0},
         seed=0,
         assets=SimpleNamespace(ir_se50=None, reference_inception=None),
-        editing=SimpleNamespace(refine=refinement, edit=refinement),
+        editing=EditingParams(heads=1, weights=ObjectiveWeights(lpips=5, mse=5, ce=1), edit=steps, refine=steps),
         segmentation=SimpleNamespace(labelled_images=4),
         data=SimpleNamespace(source="heads"),
         scoring=ScoringParams(
-            recipe=1, vector="smile", plus_vector="smile_mean", smiling_share=0.9, editgan=(0.5, 1), refined=(1,),
+            recipe=1, vector="smile", plus_vector="smile_mean", editgan=(0.5, 1), refined=(1,),
             editgan_plus=(0.5, 1), interfacegan=(1, 2), localediting=(0.5, 1),
         ),
         benchmark=BenchmarkParams(grid_heads=3),

@@ -4,8 +4,10 @@ import pytest
 import yaml
 
 from editgan.config import STAGES, Params, load_params, stage_params
+from editgan.editing.params import DEFAULT_WEIGHTS
 from editgan.errors import UserError
 from editgan.runtime.environment import PROJECT_ROOT
+from editgan.section import flat_keys
 
 FILES = [PROJECT_ROOT / "params.yaml", *sorted((PROJECT_ROOT / "params").glob("*.yaml"))]
 
@@ -29,6 +31,17 @@ def test_default_file_is_complete():
     params = load_params(FILES[0])
     assert set(Params.model_fields) == {"seed", "resolution", "runtime", *STAGES}
     assert params.model_dump(mode="json") == yaml.safe_load(FILES[0].read_text())
+
+
+def test_default_file_is_short_and_describes_every_value():
+    lines = [line for line in FILES[0].read_text().splitlines() if line and not line.lstrip().startswith("#")]
+    values = [line for line in lines if not line.partition("  #")[0].rstrip().endswith(":")]
+    assert len(values) == len(flat_keys(yaml.safe_load(FILES[0].read_text()))) <= 130
+    assert not [line for line in values if not line.partition("  # ")[2]]
+
+
+def test_editor_and_default_run_have_the_same_objective():
+    assert load_params(FILES[0]).editing.weights == DEFAULT_WEIGHTS
 
 
 @pytest.mark.parametrize("path", FILES[1:], ids=lambda path: path.name)
@@ -120,5 +133,4 @@ def test_a_run_records_its_own_section_and_the_shared_keys_joined_with_dots():
     flat = stage_params("editing", params)
     assert flat["seed"] == params.seed and flat["editing.edit.steps"] == params.editing.edit.steps
     assert flat["runtime.device"] in ("auto", "cpu", "cuda") and "judges.batch" not in flat
-    assert not any(isinstance(value, dict) for value in flat.values())
     assert not any(isinstance(value, dict) for value in flat.values())

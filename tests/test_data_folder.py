@@ -216,7 +216,7 @@ def test_folder_that_is_not_there_is_named(tmp_path, params):
 @pytest.mark.parametrize("given", [{"source": "folder"}, {"folder": "pictures"}, {"source": "lsun", "folder": "x"}])
 def test_source_and_folder_belong_together(given):
     with pytest.raises(ValidationError):
-        DataParams(train=1, pool=1, few_shot=1, val=1, test=2, reference=2, supersample=1, **given)
+        DataParams(train=1, pool=1, few_shot=1, val=1, test=2, reference=2, **given)
 
 
 def test_recipe_of_rendered_heads_is_as_it_was(project_root):

@@ -284,8 +284,9 @@ SETTINGS = """
 seed: 3
 encoder: {inversion_steps: 7, inversion_lr: 0.05, kimg: 1}
 editing:
-  edit: {steps: 5, lr: 0.02, weights: {lpips: 5, mse: 2, ce: 1}}
-  refine: {steps: 3, lr: 0.01, weights: {lpips: 7, mse: 2, ce: 1}}
+  edit: {steps: 5, lr: 0.02}
+  refine: {steps: 3, lr: 0.01}
+  weights: {lpips: 5, mse: 2, ce: 1}
 """
 
 
@@ -304,7 +305,7 @@ def test_the_params_file_of_the_run_gives_the_defaults(editor, run_outputs):
     assert torch.equal(follows.set_image(photos()), editor.set_image(photos(), steps=7, lr=0.05))
     given = dict(steps=5, lr=0.02, weights=ObjectiveWeights(lpips=5, mse=2, ce=1))
     assert torch.equal(follows.edit(painted(follows)).w_plus, editor.edit(painted(editor), **given).w_plus)
-    given = dict(refine=3, lr=0.01, weights=ObjectiveWeights(lpips=7, mse=2, ce=1))
+    given = dict(refine=3, lr=0.01, weights=ObjectiveWeights(lpips=5, mse=2, ce=1))
     refined = follows.apply({"bigger_nose": 1.0}, refine=None).w_plus
     assert torch.equal(refined, editor.apply({"bigger_nose": 1.0}, **given).w_plus)
     alone = follows.apply({"bigger_nose": 1.0}).w_plus

@@ -33,7 +33,7 @@ NAMES = ("skin", "left_eye", "right_eye", "upper_lip", "lower_lip", "mouth_inter
 TINY = dict(
     recipe=1, learn_from="train", width=TINY_NET["width"], styled_ups=TINY_NET["styled_ups"],
     vae_kimg=0.032, parser_kimg=0.032, kimg=0.032, ebst_kimg=0.016, batch=4, lr=2e-3, d_lr=2e-4,
-    vgg_images=2, val_images=6, donor_smile=0.8, donors=3,
+    vgg_images=2, val_images=6, donors=3,
 )  # fmt: skip
 
 

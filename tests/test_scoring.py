@@ -23,7 +23,7 @@ from editgan.scoring.table import Column, Row, only, parse_table
 from editgan.weights import load_tensors, save_tensors
 
 VALUES = dict(
-    recipe=1, vector="smile", plus_vector="smile_mean", smiling_share=0.9, editgan=(1,), refined=(1,),
+    recipe=1, vector="smile", plus_vector="smile_mean", editgan=(1,), refined=(1,),
     editgan_plus=(0.5,), interfacegan=(1,), localediting=(1,),
 )  # fmt: skip
 

@@ -1,13 +1,15 @@
 """A training of the generator at tiny size, for tests."""
 
+from unittest.mock import patch
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from editgan.generator import train as train_module
 from editgan.generator.parallel import Ranks
 from editgan.generator.params import GeneratorParams
 from editgan.generator.snapshots import Recorder
-from editgan.generator.train import train
 from editgan.runtime.tracking import offline_run
 
 CPU = torch.device("cpu")
@@ -25,7 +27,6 @@ PARAMS = dict(
     projected_weight=1.0,
     projected_from_kimg=0.032,
     projected_width=4,
-    projected_lr=0.002,
     kimg=0.096,
     batch=8,
     g_lr=0.004,
@@ -38,11 +39,9 @@ PARAMS = dict(
     pl_interval=4,
     style_mixing_prob=0.5,
     ada_target=None,
-    ada_kimg=0.05,
     ema_kimg=0.02,
     ema_kimg_end=0.04,
     ema_rampup=0.5,
-    mirror=True,
     status_kimg=0.016,
     snapshot_kimg=0.048,
     state_kimg=0.016,
@@ -113,18 +112,19 @@ def run_training(folder, *, changes=None, kill_after=None, monkeypatch=None, ran
         out=folder / "out", work=folder / "work", run=run, lpips_vgg=Features(), reals=pictures(), seed=3,
         kid_images=params.kid_images, device=CPU,
     )  # fmt: skip
-    networks = train(
-        ranks,
-        params=params,
-        resolution=SIZE,
-        seed=3,
-        images=pictures(),
-        backbone=Backbone() if params.projected_weight else None,
-        device=CPU,
-        precision="float32",
-        folder=folder / "work",
-        light=light,
-        origin=origin,
-        recorder=recorder,
-    )
+    with patch.object(train_module, "ADA_KIMG", 0.05):
+        networks = train_module.train(
+            ranks,
+            params=params,
+            resolution=SIZE,
+            seed=3,
+            images=pictures(),
+            backbone=Backbone() if params.projected_weight else None,
+            device=CPU,
+            precision="float32",
+            folder=folder / "work",
+            light=light,
+            origin=origin,
+            recorder=recorder,
+        )
     return networks, recorder

@@ -8,15 +8,15 @@ from editgan.section import Section
 
 
 class AssetsParams(Section):
-    """Local files of the published reference networks, if available; all other networks are in the manifest.
+    """Local files of the published reference networks. All other networks are in the manifest.
 
     Paths are absolute or relative to the main project folder, not to a checkout. DVC detects changed files by the hash.
     """
 
-    reference_inception: str | None = None  # pt_inception-2015-12-05-6726825d.pth: FID and KID get their usual names
+    reference_inception: str | None = None
     reference_inception_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    ir_se50: str | None = None  # path of model_ir_se50.pth: the identity network of the paper
-    ir_se50_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # hash of that file, 64 hex digits
+    ir_se50: str | None = None
+    ir_se50_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
     def _hashes(self) -> AssetsParams:

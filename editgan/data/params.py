@@ -10,17 +10,19 @@ from editgan.section import Section
 
 
 class DataParams(Section):
-    """Source of the pictures and size of each split. Splits share no person, if persons are known."""
+    """Source of the pictures and size of each split. Splits share no person, if persons are known.
 
-    source: Literal["heads", "folder", "celeba_hq"] = "heads"  # rendered, a folder (docs/data.md), or CelebA-HQ
-    folder: str | None = None  # of pictures; absolute, or relative to the main project folder (not to a checkout)
-    train: int = Field(ge=1)  # training images; their masks go to a separate archive
-    pool: int = Field(ge=1)  # heads with masks; the labelled heads are taken from them
-    few_shot: int = Field(ge=1)  # the first heads of the pool: cover every part class and include open smiles
-    val: int = Field(ge=1)  # validation heads: everything is chosen on these
-    test: int = Field(ge=2)  # neutral heads of the benchmark; rendered ones also exist truly smiling
-    reference: int = Field(ge=2)  # other test identities (rendered: half smiling): the reference of FID and KID
-    supersample: int = Field(ge=1, le=4)  # samples per pixel and axis of rendered heads
+    `folder` is absolute or relative to the main project folder, not to a checkout.
+    """
+
+    source: Literal["heads", "folder", "celeba_hq"] = "heads"
+    folder: str | None = None
+    train: int = Field(ge=1)
+    pool: int = Field(ge=1)
+    few_shot: int = Field(ge=1)
+    val: int = Field(ge=1)
+    test: int = Field(ge=2)
+    reference: int = Field(ge=2)
 
     @model_validator(mode="after")
     def _folder(self) -> DataParams:

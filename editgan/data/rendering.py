@@ -15,6 +15,8 @@ from editgan.data.splits import sample_head
 from editgan.runtime.process import die_with_stage
 from editgan.weights import write_json
 
+SUPERSAMPLE = 2  # samples per pixel and axis when rendering heads
+
 
 def render_heads(context: Context) -> list[Path]:
     """Render all splits except train, which `editgan.data.training` renders on demand.
@@ -53,7 +55,6 @@ def render_split(
         seed=params.seed,
         few_shot=params.data.few_shot,
         resolution=params.resolution,
-        supersample=params.data.supersample,
     )
     made = make_blocks(
         task,
@@ -73,11 +74,11 @@ def prepare() -> None:
     load_head_mesh()
 
 
-def render_one(index: int, *, split: str, seed: int, few_shot: int, resolution: int, supersample: int) -> Made:
+def render_one(index: int, *, split: str, seed: int, few_shot: int, resolution: int) -> Made:
     """Render head `index` of a split and encode it."""
     mesh = load_head_mesh()
     head = sample_head(mesh, split, index, seed=seed, few_shot=few_shot)
-    image, mask = render(mesh, head.who, head.expression, head.view, resolution=resolution, supersample=supersample)
+    image, mask = render(mesh, head.who, head.expression, head.view, resolution=resolution, supersample=SUPERSAMPLE)
     pixels = np.bincount(mask.ravel(), minlength=len(CLASSES.names)).tolist()
     record = {"attributes": head.attributes(), "pixels": pixels}
     return encode_image(image), encode_mask(mask, CLASSES.palette), record
@@ -85,7 +86,7 @@ def render_one(index: int, *, split: str, seed: int, few_shot: int, resolution: 
 
 def heads_recipe(params: Params) -> dict:
     """Everything that determines the pictures of rendered heads."""
-    made_of = params.data.model_dump(exclude={"source", "folder"})
+    made_of = params.data.model_dump(exclude={"source", "folder"}) | {"supersample": SUPERSAMPLE}
     return {"renderer": VERSION, "seed": params.seed, "resolution": params.resolution, "data": made_of}
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from editgan.editing.objective import EditLoss, EditObjective
-from editgan.editing.params import EDIT_WEIGHTS, ObjectiveWeights
+from editgan.editing.params import DEFAULT_WEIGHTS, ObjectiveWeights
 from editgan.errors import UserError
 from editgan.segmentation.ensemble import SegmentationEnsemble
 
@@ -79,7 +79,7 @@ def edit(
     target_masks: Tensor,
     region: Tensor,
     *,
-    weights: ObjectiveWeights = EDIT_WEIGHTS,
+    weights: ObjectiveWeights = DEFAULT_WEIGHTS,
     steps: int = 100,
     lr: float = 0.05,
     identity: nn.Module | None = None,

@@ -8,29 +8,28 @@ from editgan.section import Section
 class ObjectiveWeights(Section):
     """Weights of the terms of the editing objective (EditGAN, section 3.2)."""
 
-    lpips: float = Field(ge=0)  # LPIPS-VGG outside the region
-    mse: float = Field(ge=0)  # squared error outside the region
-    ce: float = Field(ge=0)  # cross-entropy to the edited mask inside the region
-    identity: float = Field(default=0.0, ge=0)  # 1 - cosine of dlib face features; 0: off
+    lpips: float = Field(ge=0)
+    mse: float = Field(ge=0)
+    ce: float = Field(ge=0)
+    identity: float = Field(default=0.0, ge=0)
 
 
-# 5 * (10 LPIPS + 5 MSE) + CE, in the supplement for refinement. Editing has 15 instead of 5 there; here 5 too, because
-# then more of a painted mask appears in the picture (docs/results/edits.md).
-EDIT_WEIGHTS = ObjectiveWeights(lpips=50, mse=25, ce=1)
-REFINE_WEIGHTS = ObjectiveWeights(lpips=50, mse=25, ce=1)
+# The values of params.yaml, for runs without a params file. The factor 5 is the paper's for refinement
+# (supplement); for learning an edit it has 15, with which less of a painted mask appears (docs/results/edits.md).
+DEFAULT_WEIGHTS = ObjectiveWeights(lpips=50, mse=25, ce=1)
 
 
 class OptimizationParams(Section):
-    """Settings of one optimisation of delta_w_plus: learning an edit, or refinement."""
+    """Settings of one optimisation of delta_w_plus."""
 
-    steps: int = Field(ge=1)  # Adam steps; the best iterate is kept
-    lr: float = Field(gt=0)  # learning rate of Adam
-    weights: ObjectiveWeights
+    steps: int = Field(ge=1)
+    lr: float = Field(gt=0)
 
 
 class EditingParams(Section):
     """How the vectors of `edits.yaml` are learned, tested and refined."""
 
-    heads: int = Field(ge=1)  # most heads to learn an edit from
-    edit: OptimizationParams  # learning a vector from an edited mask
-    refine: OptimizationParams  # self-supervised refinement of an applied vector
+    heads: int = Field(ge=1)
+    weights: ObjectiveWeights
+    edit: OptimizationParams
+    refine: OptimizationParams

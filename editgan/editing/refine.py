@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from editgan.editing.masks import edit_region
 from editgan.editing.objective import EditObjective
 from editgan.editing.optimize import optimize
-from editgan.editing.params import REFINE_WEIGHTS, ObjectiveWeights
+from editgan.editing.params import DEFAULT_WEIGHTS, ObjectiveWeights
 from editgan.editing.vectors import EditingVector, apply_vector
 from editgan.segmentation.ensemble import SegmentationEnsemble
 
@@ -25,7 +25,7 @@ def refine(
     *,
     steps: int = 30,
     lr: float = 0.02,
-    weights: ObjectiveWeights = REFINE_WEIGHTS,
+    weights: ObjectiveWeights = DEFAULT_WEIGHTS,
     identity: nn.Module | None = None,
     batch: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
@@ -65,7 +65,7 @@ def refine_edit(
     *,
     steps: int = 30,
     lr: float = 0.02,
-    weights: ObjectiveWeights = REFINE_WEIGHTS,
+    weights: ObjectiveWeights = DEFAULT_WEIGHTS,
     identity: nn.Module | None = None,
     batch: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
@@ -99,7 +99,7 @@ def refinement_objective(
     w_edited: Tensor,
     class_ids: Sequence[int],
     *,
-    weights: ObjectiveWeights = REFINE_WEIGHTS,
+    weights: ObjectiveWeights = DEFAULT_WEIGHTS,
     identity: nn.Module | None = None,
 ) -> EditObjective:
     """The objective of refinement: the masks of `w_edited` inside the region, the images of `w_plus` outside."""

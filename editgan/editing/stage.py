@@ -61,7 +61,7 @@ def run(context: StageContext) -> None:
     S = load_segmentation(context.input("segmentation") / "S.safetensors", device)
     lpips = use_winograd(load_network("lpips_vgg", context.input("assets"))).to(device)
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"].to(device)  # [N, num_ws, w_dim]
-    with_identity = params.edit.weights.identity > 0 or params.refine.weights.identity > 0
+    with_identity = params.weights.identity > 0
     identity = load_network("dlib_resnet", context.input("assets")).to(device) if with_identity else None
     palette = torch.as_tensor(load_classes(data / "classes.json").palette)  # [K, 3]
 
@@ -89,7 +89,7 @@ def run(context: StageContext) -> None:
         start = val[lesson.sources]  # [K, num_ws, w_dim]
         learned, region = learn(context, G, S, lpips, start, lesson, identity)
         deltas = learned.w_plus - start  # [K, num_ws, w_dim]
-        best = best_delta(G, S, lpips, start, deltas, lesson, region, params.edit.weights, identity)
+        best = best_delta(G, S, lpips, start, deltas, lesson, region, params.weights, identity)
         for name, used in ((lesson.name, [best]), (f"{lesson.name}{MEAN}", range(len(deltas)))):
             vector = EditingVector(
                 name=name,
@@ -201,7 +201,7 @@ def learn(
         w_plus,
         targets,
         region,
-        weights=params.edit.weights,
+        weights=params.weights,
         steps=params.edit.steps,
         lr=params.edit.lr,
         identity=identity,
@@ -289,7 +289,7 @@ def preview(
             vector,
             steps=params.refine.steps,
             lr=params.refine.lr,
-            weights=params.refine.weights,
+            weights=params.weights,
             identity=identity,
         )
     objective = refinement_objective(G, S, lpips, w_plus, edited, class_ids)

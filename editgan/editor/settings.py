@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from editgan.editing.params import EDIT_WEIGHTS, REFINE_WEIGHTS, ObjectiveWeights, OptimizationParams
+from editgan.editing.params import DEFAULT_WEIGHTS, ObjectiveWeights, OptimizationParams
 from editgan.section import Section, checked, read_yaml
 
 
@@ -19,8 +19,9 @@ class EmbeddingSettings(Section, extra="ignore"):
 class EditingSettings(Section, extra="ignore"):
     """The keys of section `editing` that edits need."""
 
-    edit: OptimizationParams = OptimizationParams(steps=100, lr=0.05, weights=EDIT_WEIGHTS)
-    refine: OptimizationParams = OptimizationParams(steps=30, lr=0.02, weights=REFINE_WEIGHTS)
+    edit: OptimizationParams = OptimizationParams(steps=100, lr=0.05)
+    refine: OptimizationParams = OptimizationParams(steps=30, lr=0.02)
+    weights: ObjectiveWeights = DEFAULT_WEIGHTS
 
 
 class Settings(Section, extra="ignore"):
@@ -30,16 +31,16 @@ class Settings(Section, extra="ignore"):
     editing: EditingSettings = EditingSettings()
 
     def embedding(self, steps: int | None, lr: float | None) -> tuple[int, float]:
-        """Steps and peak rate of embedding; None: those of the run."""
+        """Steps and peak learning rate of embedding; None: those of the run."""
         run = self.encoder
         return run.inversion_steps if steps is None else steps, run.inversion_lr if lr is None else lr
 
     def optimisation(
         self, mode: Literal["edit", "refine"], steps: int | None, lr: float | None, weights: ObjectiveWeights | None
     ) -> tuple[int, float, ObjectiveWeights]:
-        """Steps, rate and weights of an optimisation; None: those of the run."""
+        """Steps, learning rate and weights of an optimisation; None: those of the run."""
         run = getattr(self.editing, mode)
-        return run.steps if steps is None else steps, run.lr if lr is None else lr, weights or run.weights
+        return run.steps if steps is None else steps, run.lr if lr is None else lr, weights or self.editing.weights
 
 
 def run_settings(outputs: Path) -> Settings:

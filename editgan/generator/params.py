@@ -8,45 +8,42 @@ from editgan.section import Section
 
 
 class GeneratorParams(Section):
-    """StyleGAN2 and its training. Training lengths and intervals are in kimg: thousands of images."""
+    """StyleGAN2 and its training."""
 
-    recipe: int = Field(ge=1)  # increase it if a code change should change the trained generator
-    w_dim: int = Field(ge=2)  # size of z and w
-    channel_base: int = Field(ge=8)  # width of G: min(channel_base / r, channel_max) channels at resolution r
-    channel_max: int = Field(ge=8)  # maximum number of channels of G
-    num_mapping_layers: int = Field(ge=1)  # layers of the mapping network from z to w
-    loss: Literal["relativistic", "logistic"]  # pairing loss with R1 and R2, or StyleGAN2 with R1
-    discriminator: Literal["pixel", "stylegan2"]  # pixel: unshuffles 2x2 pixels, average pooling
-    d_channel_base: int = Field(ge=8)  # channel_base of D
-    d_channel_max: int | None = Field(ge=8)  # channel_max of D; null: as in G
-    mbstd_group: int = Field(ge=1)  # images per group of D's minibatch standard deviation
-    projected_weight: float = Field(ge=0)  # weight of the projected discriminator in G's loss; 0: none
-    projected_from_kimg: float = Field(ge=0)  # the projected discriminator starts after this many kimg
-    projected_width: int = Field(ge=4)  # channels of its mixed feature maps
-    projected_lr: float = Field(gt=0)  # learning rate of its Adam
-    start_from: str | None  # folder with G_ema and D of another run, for fine-tuning; null: from scratch
-    start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")  # SHA-256 of its G_ema.safetensors
-    kimg: float = Field(gt=0)  # length of the training in kimg
-    batch: int = Field(ge=1)  # images per step, over all processes
-    g_lr: float = Field(gt=0)  # learning rate of G's Adam
-    d_lr: float = Field(gt=0)  # learning rate of D's Adam
-    lr_decay_from: float = Field(ge=0, le=1)  # fraction of the training after which both rates decay to a tenth
-    noise: bool  # noise inputs of G
-    r1_gamma: float = Field(ge=0)  # weight of the gradient penalties
-    r1_interval: int = Field(ge=1)  # steps between gradient penalties
-    pl_weight: float = Field(ge=0)  # weight of path length regularisation
-    pl_interval: int = Field(ge=1)  # steps between path length penalties
-    style_mixing_prob: float = Field(ge=0, le=1)  # fraction of fakes that are generated from two latents
-    ada_target: float | None = Field(gt=-1, lt=1)  # target r_t (mean sign of D on reals) of ADA; null: off
-    ada_kimg: float = Field(gt=0)  # kimg in which the augmentation probability can rise from 0 to 1
-    ema_kimg: float = Field(gt=0)  # half-life of G_ema in kimg
-    ema_kimg_end: float | None = Field(gt=0)  # half-life at the end of the lr decay; null: constant
-    ema_rampup: float = Field(gt=0)  # maximum half-life of G_ema, as a fraction of the images seen
-    mirror: bool  # mirror each image with probability 1/2
-    status_kimg: float = Field(gt=0)  # kimg between lines of stats.jsonl
-    snapshot_kimg: float = Field(gt=0)  # kimg between sample grids with KID; a multiple of status_kimg
-    state_kimg: float = Field(gt=0)  # kimg between complete training states; a multiple of status_kimg
-    kid_images: int = Field(ge=4)  # images for KID
+    recipe: int = Field(ge=1)
+    w_dim: int = Field(ge=2)
+    channel_base: int = Field(ge=8)
+    channel_max: int = Field(ge=8)
+    num_mapping_layers: int = Field(ge=1)
+    loss: Literal["relativistic", "logistic"]
+    discriminator: Literal["pixel", "stylegan2"]
+    d_channel_base: int = Field(ge=8)
+    d_channel_max: int | None = Field(ge=8)
+    mbstd_group: int = Field(ge=1)
+    projected_weight: float = Field(ge=0)
+    projected_from_kimg: float = Field(ge=0)
+    projected_width: int = Field(ge=4)
+    start_from: str | None
+    start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")
+    kimg: float = Field(gt=0)
+    batch: int = Field(ge=1)
+    g_lr: float = Field(gt=0)
+    d_lr: float = Field(gt=0)
+    lr_decay_from: float = Field(ge=0, le=1)
+    noise: bool
+    r1_gamma: float = Field(ge=0)
+    r1_interval: int = Field(ge=1)
+    pl_weight: float = Field(ge=0)
+    pl_interval: int = Field(ge=1)
+    style_mixing_prob: float = Field(ge=0, le=1)
+    ada_target: float | None = Field(gt=-1, lt=1)
+    ema_kimg: float = Field(gt=0)
+    ema_kimg_end: float | None = Field(gt=0)
+    ema_rampup: float = Field(gt=0)
+    status_kimg: float = Field(gt=0)
+    snapshot_kimg: float = Field(gt=0)
+    state_kimg: float = Field(gt=0)
+    kid_images: int = Field(ge=4)
 
     @model_validator(mode="after")
     def _consistent(self) -> "GeneratorParams":

@@ -60,6 +60,8 @@ FINITE_STEP = 0.05  # step of the finite differences: std of the noise added to 
 PL_DECAY = 0.01  # update rate of the running mean of path lengths
 PL_BATCH_SHRINK = 2  # path lengths use 1 / PL_BATCH_SHRINK of the batch
 ADA_INTERVAL = 4  # steps between updates of the augmentation probability
+ADA_KIMG = 500  # kimg in which this probability can rise from 0 to 1, as in the paper
+PROJECTED_LR = 0.0002  # learning rate of the projected discriminator's Adam, as in Projected GAN
 BEST_FILE = "G_ema_best.safetensors"  # the snapshot with the lowest KID, next to the state
 
 
@@ -163,7 +165,7 @@ def train(
         "d": lazy_adam(D.parameters(), params.r1_interval if lazy and params.r1_gamma > 0 else None),
     }
     if P is not None:
-        optimizers["p"] = torch.optim.Adam(P.heads.parameters(), lr=params.projected_lr, betas=ADAM_BETAS, fused=True)
+        optimizers["p"] = torch.optim.Adam(P.heads.parameters(), lr=PROJECTED_LR, betas=ADAM_BETAS, fused=True)
     for name, optimizer in optimizers.items():
         if name in state.get("optimizers", {}):
             optimizer.load_state_dict(state["optimizers"][name])
@@ -188,7 +190,7 @@ def train(
             factor *= min(1.0, (cur_nimg - warm_from + batch) / (WARMUP_KIMG * 1000))
         set_lr(optimizers["g"], params.g_lr * factor)
         set_lr(optimizers["d"], params.d_lr * factor)
-        real = real_batch(images, cur_nimg, batch, params.mirror, seed, ranks, device)  # [n, 3, res, res]
+        real = real_batch(images, cur_nimg, batch, seed, ranks, device)  # [n, 3, res, res]
         draws = ranks.rows(torch.rand(batch, 2, 5))  # random numbers of DiffAugment, for reals and fakes
         moves = [ranks.rows(torch.randn(batch, 3, resolution, resolution)).to(device) for _ in range(2)]
         z, cutoff = draw_latents(G, batch, params.style_mixing_prob)
@@ -268,7 +270,7 @@ def train(
             averages.add({"augment_p": p})
             if len(signs) == ADA_INTERVAL:
                 r_t, seen = sum(signs) / len(signs), batch * len(signs)
-                p, signs = adapted(p, r_t, target=params.ada_target, images=seen, kimg=params.ada_kimg), []
+                p, signs = adapted(p, r_t, target=params.ada_target, images=seen, kimg=ADA_KIMG), []
 
         averages.add({name: value.item() for name, value in stats.items()})
         cur_nimg += batch
@@ -306,14 +308,14 @@ def train(
     return networks
 
 
-def real_batch(
-    images: Tensor, cur_nimg: int, batch: int, mirror: bool, seed: int, ranks: Ranks, device: torch.device
-) -> Tensor:
-    """This rank's part of images cur_nimg .. cur_nimg + batch of an endless shuffled sequence, in [-1, 1]."""
+def real_batch(images: Tensor, cur_nimg: int, batch: int, seed: int, ranks: Ranks, device: torch.device) -> Tensor:
+    """This rank's part of images cur_nimg .. cur_nimg + batch of an endless shuffled sequence, in [-1, 1].
+
+    Each image is mirrored with probability 1/2.
+    """
     part = images[ranks.rows(batch_indices(seed, cur_nimg, batch, len(images)))]  # uint8 [n, 3, res, res]
-    if mirror:
-        flip = ranks.rows(torch.rand(batch, generator=generator_for(seed, "generator", "mirror", cur_nimg)) < 0.5)
-        part = torch.where(flip[:, None, None, None], part.flip(3), part)
+    flip = ranks.rows(torch.rand(batch, generator=generator_for(seed, "generator", "mirror", cur_nimg)) < 0.5)
+    part = torch.where(flip[:, None, None, None], part.flip(3), part)
     if device.type == "cuda":
         part = part.pin_memory()  # lets the copy overlap with computation
     return to_float(part.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from editgan.data.archive import count, holds_masks, load_attributes, load_classes, load_images, load_masks
 from editgan.data.paste import dilate
 from editgan.editing.masks import MOUTH, edit_region, is_part
-from editgan.editing.params import OptimizationParams
+from editgan.editing.params import EditingParams
 from editgan.editing.refine import refine
 from editgan.editing.vectors import EditingVector
 from editgan.errors import UserError
@@ -87,14 +87,16 @@ def refine_resumably(
     vector: EditingVector,
     *,
     scale: float,
-    params: OptimizationParams,
+    params: EditingParams,
     identity: nn.Module | None,
     batch: int,
     work: Path,
     device: torch.device,
 ) -> Tensor:
     """The refinement of EditGAN section 3.3 on all heads [N, num_ws, w_dim]; finished batches are cached in `work`."""
-    options = dict(steps=params.steps, lr=params.lr, weights=params.weights, identity=identity, batch=batch)
+    options = dict(
+        steps=params.refine.steps, lr=params.refine.lr, weights=params.weights, identity=identity, batch=batch
+    )
     refined = []
     for part in w_plus.split(batch):
         path = work / "refined" / f"{len(refined) * batch:05d}_{batch}.safetensors"

@@ -10,17 +10,16 @@ Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class ScoringParams(Section):
-    """Strengths to measure for each method. The guide chooses the strength of the table on validation heads."""
+    """Vectors of the table, and strengths to measure for each method."""
 
-    recipe: int = Field(ge=1)  # increase it if a code change should change the result
-    vector: str  # editing vector of EditGAN: a file in outputs/editing/vectors
-    plus_vector: str  # editing vector of EditGAN+
-    smiling_share: float = Field(gt=0, le=1)  # the lowest strength with at least this share of smiles is chosen
-    editgan: Strengths  # 1 is the learned vector
-    refined: Strengths  # strengths of the vector before refinement; the chosen one is added
-    editgan_plus: Strengths  # 1 is the mean of the learned vectors
-    interfacegan: Strengths  # in units of W; the paper uses 1
-    localediting: Strengths  # 1 replaces the styles completely
+    recipe: int = Field(ge=1)
+    vector: str
+    plus_vector: str
+    editgan: Strengths
+    refined: Strengths
+    editgan_plus: Strengths
+    interfacegan: Strengths
+    localediting: Strengths
 
     @model_validator(mode="after")
     def _positive_and_rising(self) -> "ScoringParams":

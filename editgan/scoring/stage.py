@@ -34,6 +34,7 @@ from editgan.scoring.table import Table, parse_table, table_csv
 from editgan.weights import save_halves, write_bytes, write_json
 
 REFINE_AGAIN = "lower editing.refine.lr and run stage scoring again"
+SMILING_SHARE = 0.9  # share of validation heads that should smile at the chosen strength
 PER_HEAD = ("smiling", "identity")  # metrics stored per head, from which areas and their intervals are computed
 
 
@@ -91,10 +92,10 @@ def choose(
 ) -> dict:
     """Choose the strength of each method on neutral validation heads, by the guide.
 
-    It is the smallest strength with a share of smiles of at least `smiling_share`; if there is none, the strength with
+    It is the smallest strength with a share of smiles of at least SMILING_SHARE; if there is none, the strength with
     the largest share. Heads from which any vector was learned are left out for all methods.
     """
-    params, data = context.params.scoring, context.input("data")
+    data = context.input("data")
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"]
     attributes = load_attributes(data / "val.zip")[: len(val)]
     sources = ", ".join(vector.source for vector in vectors.values()).split(", ")
@@ -110,7 +111,7 @@ def choose(
             pictures = renderer.pictures(edit_at(strength))
             smile = measure(guide.smile, pictures, device=context.device, batch=BATCH)
             shares.append(float((smile >= SMILE_THRESHOLD).double().mean()))
-        enough = [index for index, share in enumerate(shares) if share >= params.smiling_share]
+        enough = [index for index, share in enumerate(shares) if share >= SMILING_SHARE]
         best = enough[0] if enough else max(range(len(shares)), key=shares.__getitem__)
         chosen[name] = {"strength": strengths[name][best], f"smiling_guide_val{len(neutral)}": round(shares[best], 6)}
         print(f"{name}: strength {strengths[name][best]:g}, {shares[best]:.0%} of {len(neutral)} validation heads")
@@ -122,8 +123,8 @@ class Sweep(Rows):
 
     def __init__(self, outputs: Path, params: Params, device: torch.device, work: Path, chosen: float) -> None:
         super().__init__(outputs, params, device)
-        self.refinement, self.work, self.chosen = params.editing.refine, work, chosen
-        self.methods[refined_name(self.refinement.steps)] = lambda w_plus: self.refined_edit
+        self.editing, self.work, self.chosen = params.editing, work, chosen
+        self.methods[refined_name(self.editing.refine.steps)] = lambda w_plus: self.refined_edit
 
     def score(self, method: str, strength: float | None) -> list[Scored]:
         """Metrics only, without pictures; those already in the work folder are read."""
@@ -148,7 +149,7 @@ class Sweep(Rows):
     def refined(self, strength: float) -> Tensor:
         """Latents of the vector at a strength after refinement; finished batches are read from the work folder."""
         assets = self.outputs / "assets"
-        identity = load_network("dlib_resnet", assets).to(self.device) if self.refinement.weights.identity else None
+        identity = load_network("dlib_resnet", assets).to(self.device) if self.editing.weights.identity else None
         return refine_resumably(
             self.renderer.G,
             self.renderer.S,
@@ -156,7 +157,7 @@ class Sweep(Rows):
             self.w_plus,
             self.vectors[EDITGAN],
             scale=strength,
-            params=self.refinement,
+            params=self.editing,
             identity=identity,
             batch=BATCH,
             work=self.work / f"{strength:g}",

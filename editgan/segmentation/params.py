@@ -1,4 +1,4 @@
-"""The `segmentation` section of a params file."""
+"""Parameters of stage `segmentation`."""
 
 from pydantic import Field
 
@@ -8,8 +8,8 @@ from editgan.section import Section
 class SegmentationParams(Section):
     """Training of S."""
 
-    recipe: int = Field(ge=1)  # raise by hand when a code change should retrain S
-    labelled_images: int = Field(ge=1)  # number of labelled images, from the start of the pool; 16 in the paper
-    members: int = Field(ge=1)  # classifiers in the ensemble
-    epochs: int = Field(ge=1)  # passes over all labelled pixels, in a separate order per member
-    lr: float = Field(gt=0)  # learning rate of Adam
+    recipe: int = Field(ge=1)
+    labelled_images: int = Field(ge=1)
+    members: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    lr: float = Field(gt=0)

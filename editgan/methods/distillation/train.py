@@ -26,12 +26,14 @@ class Pairs:
 
 
 def drawn(pairs: Pairs, params: DistillationParams, seed: int, cur_nimg: int) -> tuple[Tensor, Tensor]:
-    """The batch at position `cur_nimg`: (sources, targets), float [batch, 3, H, W], mirrored together."""
+    """The batch at position `cur_nimg`: (sources, targets), float [batch, 3, H, W].
+
+    Both images of a pair are mirrored with probability 1/2.
+    """
     indices = batch_indices(seed, cur_nimg, params.batch, len(pairs))
     both = torch.stack([pairs.sources[indices], pairs.targets[indices]])  # [2, batch, 3, H, W]
-    if params.mirror:
-        flip = torch.rand(params.batch, generator=generator_for(seed, "distillation", "mirror", cur_nimg)) < 0.5
-        both = torch.where(flip[:, None, None, None], both.flip(4), both)
+    flip = torch.rand(params.batch, generator=generator_for(seed, "distillation", "mirror", cur_nimg)) < 0.5
+    both = torch.where(flip[:, None, None, None], both.flip(4), both)
     return to_float(both[0]), to_float(both[1])
 
 

@@ -42,6 +42,7 @@ from editgan.weights import load_module, save_module, save_tensors, write_bytes,
 
 BATCH = 50  # images at a time
 PICTURE_ROWS = 8
+DONOR_SMILE = 0.8  # minimum smile value of the candidate donors
 VAE = {"weights": {"ce": 1.0, "kl": 0.00001}, "batch": 32, "lr": 0.001}  # training of the autoencoder of masks
 PARSER = {"weights": {"ce": 1.0}, "batch": 16, "lr": 0.002}  # training of the parser
 
@@ -113,16 +114,16 @@ def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
     """The donor's index and mask: of random smiling training heads the most frontal one with a complete mouth."""
     params, path = context.params.maskgan, labels_of(context)
     attributes = load_attributes(path)
-    smiling = [index for index, head in enumerate(attributes) if head["smile"] >= params.donor_smile]
+    smiling = [index for index, head in enumerate(attributes) if head["smile"] >= DONOR_SMILE]
     if len(smiling) < params.donors:
         raise UserError(
             f"maskgan.donors {params.donors}: only {len(smiling)} heads of {params.learn_from} have a smile of"
-            f" {params.donor_smile} or more; lower donors or donor_smile"
+            f" {DONOR_SMILE} or more; lower donors"
         )
     order = torch.randperm(len(smiling), generator=generator_for(context.params.seed, "maskgan", "donors"))
     drawn = [smiling[index] for index in order[: params.donors].tolist()]
     masks, parts = load_masks(path, drawn), [classes.index(name) for name in MOUTH]
-    chosen = choose_donor(f"smile >= {params.donor_smile}", parts, masks, [attributes[index] for index in drawn])
+    chosen = choose_donor(f"smile >= {DONOR_SMILE}", parts, masks, [attributes[index] for index in drawn])
     return drawn[chosen], torch.as_tensor(masks[chosen])
 
 
