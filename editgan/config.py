@@ -11,7 +11,7 @@ from editgan.section import Section, checked, flat_keys, read_params
 
 STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
-    "interfacegan", "localediting", "distillation", "maskgan", "scoring", "benchmark",
+    "interfacegan", "localediting", "distillation", "maskgan", "scoring", "benchmark", "report",
 )  # fmt: skip
 METHODS = ("interfacegan", "localediting", "distillation", "maskgan")  # stages whose packages are in editgan/methods
 
@@ -22,6 +22,7 @@ FITS = (
     ("maskgan.val_images", "data.val"),
     ("segmentation.labelled_images", "data.few_shot"),
     ("benchmark.grid_heads", "data.test"),
+    ("report.heads", "benchmark.grid_heads"),
     ("resolution", "generator.channel_base"),
     ("resolution", "generator.d_channel_base"),
     ("resolution", "encoder.channel_base"),

@@ -19,8 +19,8 @@ METHODS = {"EditGAN": "editgan", "EditGAN+30": "editgan_30", "EditGAN+ (ours)": 
 COLUMNS = {Column("smiling", "judge"): ("% smiling, judge", 1, 1),
            Column("identity", "mobilefacenet"): ("identity to the photo", 1, 3),
            Column("kid", "efflite0"): ("KID, efflite0, x1e3", 1000, 1)}  # fmt: skip
-SHOWN = {"grid.png": "the first test heads, edited by every method", "curves.png": "smiles against identity",
-         "report.html": "everything on one page"}  # fmt: skip
+SHOWN = {"outputs/report/index.html": "the results on one page, with pictures",
+         "outputs/benchmark/table.md": "all methods and metrics"}  # fmt: skip
 NEXT = """\
 - `. .venv/bin/activate`, then `editgan sample --count 8` and `editgan apply edited/seed00000.png --edit smile=1`
 - change `params.yaml` and run this again: only what depends on the change runs"""
@@ -160,7 +160,7 @@ def _cell(figure: Figure | None, scale: float, digits: int) -> str:
 
 
 def _places(root: Path, servers: dict[str, str], store: str) -> str:
-    lines = [f"- {BENCHMARK / name}: {what}" for name, what in SHOWN.items() if (root / BENCHMARK / name).exists()]
+    lines = [f"- {path}: {what}" for path, what in SHOWN.items() if (root / path).exists()]
     if lines:
         lines[0] = f"{lines[0]} (in {root})"
     pages = {"MLflow": "mlflow", "Prefect": "prefect"}

@@ -109,7 +109,7 @@ CARRIERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["samples", "editing", "benchmark"])
+@pytest.mark.parametrize("name", ["samples", "editing", "benchmark", "report"])
 def test_stages_that_make_figures_depend_on_every_module_that_computes_them(name):
     needed, found = {f"{package_of(name)}.stage"}, set()
     while needed:
@@ -125,8 +125,17 @@ def test_stages_that_make_figures_depend_on_every_module_that_computes_them(name
 
 
 def test_every_stage_reaches_the_benchmark_or_measures_samples():
-    assert ancestors(GRAPH, "benchmark") == set(STAGES) - {"benchmark", "samples"}
+    assert ancestors(GRAPH, "benchmark") == set(STAGES) - {"benchmark", "samples", "report"}
     assert not [name for name in STAGES if "samples" in ancestors(GRAPH, name)], "measuring ends there"
+
+
+def test_the_report_is_made_from_results_and_nothing_from_it():
+    """A changed sentence of the page measures nothing again."""
+    assert ancestors(GRAPH, "report") == ancestors(GRAPH, "benchmark") | {"benchmark"}
+    assert not [name for name in STAGES if "report" in ancestors(GRAPH, name)]
+    assert not [name for name in STAGES if name != "report" and "editgan/report" in GRAPH[name].deps]
+    shown = set(STAGES) | {"seed", "resolution"}
+    assert set(GRAPH["report"].params) == shown, "the page lists all parameters"
 
 
 def test_another_edit_makes_no_scores_stale():

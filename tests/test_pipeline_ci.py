@@ -67,6 +67,9 @@ def test_every_stage_runs_and_the_benchmark_is_printed(checkout):
     assert all(cell in line for cell in cells)
     page = said[said.index("# Smile benchmark on") :].splitlines()
     assert len(page) <= 40, "the closing page fits a screen"
+    assert any(line.startswith("- outputs/report/index.html: ") for line in page)
+    report = (root / "outputs" / "report" / "index.html").read_text()
+    assert f"{figures['smiling_judge']:.1f} [" in report and "<h2>What fails</h2>" in report
     for stage in STAGES:
         assert json.loads((root / "outputs" / stage / "metrics.json").read_text())
         assert json.loads((root / "outputs" / stage / "run.json").read_text())["run_id"]
@@ -159,7 +162,12 @@ def test_changed_editing_parameter_reruns_editing_and_what_measures_it_only(chec
     again = run_pipeline(root)
     assert again.returncode == 0, again.stdout + again.stderr
     swept = "ran" if [path.read_bytes() for path in vectors] != before else "skipped"  # it measures the vectors alone
-    expected = dict.fromkeys(STAGES, "skipped") | {"editing": "ran", "scoring": swept, "benchmark": "ran"}
+    expected = dict.fromkeys(STAGES, "skipped") | {
+        "editing": "ran",
+        "scoring": swept,
+        "benchmark": "ran",
+        "report": "ran",
+    }
     assert outcomes(again.stdout) == expected
 
 

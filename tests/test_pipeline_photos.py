@@ -103,6 +103,8 @@ def test_methods_are_judged_against_the_true_smiles_and_maskgan_is_left_out(chec
     assert not any("maskgan" in name for name in rows) and "MaskGAN is left out" in table
     assert "lpips_alex" in rows["editgan"], "measured against the true smile"
     assert not json.loads((root / "outputs" / "maskgan" / "metrics.json").read_text())["train_masks"]
+    report = (root / "outputs" / "report" / "index.html").read_text()
+    assert "smile benchmark on 16 photographs" in report and "truly smiling" in report
 
 
 def test_rejected_photos_are_listed(checkout):

@@ -1,7 +1,7 @@
-"""The pictures of the report: curves over strengths and over training, grids of heads."""
+"""The pictures of the benchmark: curves over strengths and over training, grids of heads."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,16 +16,18 @@ from editgan.scoring.table import Figure as Cell
 DRAWN = ("kid", "leak_to_input", "leak_to_reconstruction")  # metrics drawn in addition to smiles
 
 
-def curves_png(sweep: Table, points: Table) -> bytes:
+def curves_png(sweep: Table, points: Table, wanted: Collection[Column] = ()) -> bytes:
     """Smiles, leak and KID of every method against identity, over strengths, as PNG.
 
     Args:
         sweep: every method at every strength, all rows pasted back or none; the reconstruction is strength 0 of all
         points: methods without a strength, each drawn as a cross
+        wanted: the columns to draw instead
     """
     (start,) = (figures for row, figures in sweep.items() if row.method == RECONSTRUCTION)
     methods = sorted({row.method for row in sweep} - {RECONSTRUCTION}, key=title_of)
-    columns = [column for column in next(reversed(sweep.values())) if column == SMILING or column.metric in DRAWN]
+    found = next(reversed(sweep.values()))
+    columns = [*wanted] or [column for column in found if column == SMILING or column.metric in DRAWN]
     figure = Figure(figsize=(5 * len(columns), 4.2), layout="constrained")
     for index, column in enumerate(sorted(columns, key=lambda column: list(METRICS).index(column.metric))):
         axes = figure.add_subplot(1, len(columns), index + 1)

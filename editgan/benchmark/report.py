@@ -1,13 +1,11 @@
-"""The pages of the report, from the templates `table.md` and `report.html` beside this file."""
+"""table.md: the tables with explanations, from the template `table.md` beside this file."""
 
-import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markdown_it import MarkdownIt
 
 from editgan.benchmark.tables import (
     UNFINISHED,
@@ -72,17 +70,9 @@ def markdown_report(
     )
 
 
-def html_report(table: str, pictures: Mapping[str, bytes], facts: Mapping[str, str], params: str) -> str:
-    """One self-contained page: table.md, PNG pictures by caption, facts about the run, and its parameters."""
-    body = MarkdownIt().enable("table").render(table)
-    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-    encoded = {caption: base64.b64encode(content).decode() for caption, content in pictures.items()}
-    return rendered("report.html", body=body, pictures=encoded, facts=facts, params=params)
-
-
 def rendered(template: str, **values: Any) -> str:
     """A template with its values. A line of it that begins with spaces continues the one before."""
-    pages = Environment(autoescape=template.endswith(".html"), trim_blocks=True, undefined=StrictUndefined)
+    pages = Environment(trim_blocks=True, undefined=StrictUndefined)
     pages.filters |= {"thousands": "{:,.0f}".format, "percent": lambda share: f"{100 * share:.1f} %"}
     source = re.sub(r"\n +", " ", Path(__file__).with_name(template).read_text())
     return pages.from_string(source).render(values).rstrip() + "\n"

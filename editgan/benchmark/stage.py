@@ -1,24 +1,23 @@
-"""Stage `benchmark`: edit the test heads with every method, apply the judges, write the tables."""
+"""Stage `benchmark`: edit the test heads with every method, apply the judges, write tables and pictures."""
 
 import contextlib
 import json
-import platform
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from editgan.benchmark.areas import areas_table, strangers, sweep_areas
 from editgan.benchmark.pictures import curves_png, grid, training_png
-from editgan.benchmark.report import html_report, markdown_report
-from editgan.benchmark.tables import Areas, latex_table
-from editgan.benchmark.titles import title_of
+from editgan.benchmark.report import markdown_report
+from editgan.benchmark.tables import latex_table
+from editgan.benchmark.titles import IDENTITY, title_of
 from editgan.config import Params
 from editgan.data.archive import count, load_classes
 from editgan.editing.vectors import load_vector
 from editgan.errors import UserError
-from editgan.images import colourize, save_png
+from editgan.images import colourize, image_grid, save_png
 from editgan.judges.load import SMILE_JUDGES
 from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.methods.smile import (
@@ -31,15 +30,11 @@ from editgan.methods.smile import (
     TRULY_SMILING,
     refined_name,
 )
-from editgan.metrics import RESAMPLES, percentile_interval
 from editgan.runtime.stage import StageContext
-from editgan.runtime.tracking import git_tags
-from editgan.scoring.envelope import bootstrap_areas
 from editgan.scoring.rows import EMBEDDING, Rows, Scored, has_maskgan, score_rows
-from editgan.scoring.scores import load_heads, save_heads
+from editgan.scoring.scores import save_heads
 from editgan.scoring.table import (
     Column,
-    Figure,
     Row,
     Table,
     merged,
@@ -53,25 +48,19 @@ from editgan.weights import load_tensors, write_bytes, write_json
 
 OTHERS = (INTERFACEGAN, LOCALEDITING, DISTILLATION, MASKGAN)  # methods with their own stage
 VALIDATED = {DISTILLATION: "val_l1", MASKGAN: "val_lpips"}  # validation metric drawn in the report
-CAPTIONS = {
-    "curves": "Over all strengths",
-    "curves_pasted": "Over all strengths, pasted back",
-    "grid": "The first test heads",
-    "pasted": "The first test heads, pasted back",
-    "training": "Training of the methods with their own network",
-    "worst": "Heads that smile least with {}, by the judge",
-}
 
 
 def run(context: StageContext) -> None:
-    """Make the rows of the table, score them, write metrics, tables, pictures and the report."""
+    """Make the rows of the table, score them, write metrics, tables and pictures."""
     choice = json.loads((context.input("scoring") / "metrics.json").read_text())
     strengths = {name: row["strength"] for name, row in choice["chosen"].items()}
     rows, embedding = scored_rows(context, strengths)
     results = {row: one.scores.figures for row, one in rows.items()}
     inputs = results[Row(INPUT)]
-    strangers = {column.network: one.value for column, one in inputs.items() if column.metric == "different_people"}
-    areas = sweep_areas(context, strangers["mobilefacenet"])
+    apart = strangers(inputs)
+    areas = sweep_areas(
+        context.input("scoring") / "heads.safetensors", stranger=apart[IDENTITY.network], seed=context.params.seed
+    )
     trained = {name: found for name, found in measured_training(context).items() if Row(name) in rows}
     facts = stated(context, rows, strengths) | {
         "val_heads": next(iter(next(iter(embedding.values())).values())).samples,
@@ -79,7 +68,7 @@ def run(context: StageContext) -> None:
         "features": ", ".join(networks_of(results, "kid")),
         "inception": "inception" in networks_of(results, "kid"),
         "identity_networks": ", ".join(networks_of(results, "identity")),
-        "strangers": ", ".join(f"{value:.3f} ({name})" for name, value in strangers.items()),
+        "strangers": ", ".join(f"{value:.3f} ({name})" for name, value in apart.items()),
     }
     write_figures(context, merged([results, embedding, areas_table(areas, facts["heads"])]), rows)
     improving = [name for name, found in trained.items() if found["still_improving"]]
@@ -91,7 +80,9 @@ def run(context: StageContext) -> None:
     write_bytes(context.out / "table.md", text.encode())
     write_curves(context, sweep, {Row(name): results[Row(name)] for name in trained})
     write_grids(context, rows, strengths[EDITGAN])
-    write_report(context, text)
+    write_columns(context, rows)
+    for picture in sorted(context.out.glob("*.png")):
+        context.run.log_image(picture, picture.stem)
     for name in ("table.md", "table.tex", "results.csv", "heads.safetensors"):
         context.run.log_file(context.out / name)
 
@@ -174,49 +165,6 @@ def measured_training(context: StageContext) -> dict[str, dict[str, float]]:
     return {name: values for name, values in found.items() if values.get("train_masks") != 0}
 
 
-def sweep_areas(context: StageContext, stranger: float) -> Areas:
-    """Area under accuracy over identity by method and smile judge, in percent.  # [1 + resamples]
-
-    Args:
-        stranger: identity of different people, the lower bound; that of the reconstruction is the upper bound
-    """
-    heads, _ = load_heads(context.input("scoring") / "heads.safetensors")
-    rows, identity = dict.fromkeys(row for row, _ in heads), Column("identity", "mobilefacenet")
-    areas: Areas = {}
-    for pasted in (False, True):
-        start = Row(RECONSTRUCTION, 0.0, pasted)  # strength 0 of every method
-        strengths: dict[str, list[Row]] = {}
-        for row in only(rows, pasted=pasted):
-            if row != start:
-                strengths.setdefault(row.method, [start]).append(row)
-        kept = {name: torch.stack([heads[row, identity] for row in of]) for name, of in strengths.items()}  # [S, N]
-        for judge in SMILE_JUDGES:
-            smiling = Column("smiling", judge)
-            said = {name: torch.stack([heads[row, smiling] for row in of]) for name, of in strengths.items()}  # [S, N]
-            found = bootstrap_areas(
-                {name: values > 0 for name, values in said.items()},
-                kept,
-                stranger=stranger,
-                kept=heads[start, identity],
-                resamples=RESAMPLES,
-                seed=context.params.seed,
-            )
-            for name, values in found.items():
-                areas.setdefault(Row(name, pasted=pasted), {})[judge] = values
-    return areas
-
-
-def areas_table(areas: Areas, heads: int) -> Table:
-    """The areas as a results table."""
-    return {
-        row: {
-            Column("area", judge): Figure(heads, float(values[0]), *percentile_interval(values[1:]))
-            for judge, values in by_judge.items()
-        }
-        for row, by_judge in areas.items()
-    }
-
-
 def write_figures(context: StageContext, whole: Table, rows: dict[Row, Scored]) -> None:
     """Write results.csv, metrics.json and the values of each head, with the recipe of the heads."""
     write_bytes(context.out / "results.csv", table_csv(whole))
@@ -261,25 +209,11 @@ def write_grids(context: StageContext, rows: dict[Row, Scored], strength: float)
         save_png(context.out / f"{name}.png", grid(pictures, masks if name == "grid" else {}))
 
 
-def write_report(context: StageContext, text: str) -> None:
-    """Write report.html, which shows everything.
-
-    The run's copy also lists commit and versions, which are not part of the result.
-    """
-    refined = title_of(refined_name(context.params.editing.refine.steps))
-    files = {name: context.out / f"{name}.png" for name in CAPTIONS}
-    shown = {CAPTIONS[name].format(refined): file.read_bytes() for name, file in files.items()}
-    params = yaml.safe_dump(context.params.model_dump(mode="json", exclude={"runtime"}), sort_keys=False)
-    facts = {
-        "data": (context.input("data") / "recipe.json").read_text().strip(),
-        "hash of all inputs": context.work.name,
-        "commit and versions": "see the copy of this page in MLflow",
-    }
-    write_bytes(context.out / "report.html", html_report(text, shown, facts, params).encode())
-    page = html_report(text, shown, facts | made_by(context), params)
-    context.run.log_file(write_bytes(context.work / "report.html", page.encode()))
-    for name, file in files.items():
-        context.run.log_image(file, name)
+def write_columns(context: StageContext, rows: dict[Row, Scored]) -> None:
+    """Write columns/METHOD.png: the first heads as generated, one below the other, at their own resolution."""
+    shown = context.params.benchmark.grid_heads
+    for row, one in only(rows, pasted=False).items():
+        save_png(context.out / "columns" / f"{row.method}.png", image_grid(one.pictures[:shown], columns=1))
 
 
 def latex_columns(results: Table) -> list[Column]:
@@ -287,14 +221,3 @@ def latex_columns(results: Table) -> list[Column]:
     features, identity = networks_of(results, "kid")[-1], networks_of(results, "identity")[-1]  # published ones last
     smiling = [Column("smiling", judge) for judge in SMILE_JUDGES]
     return [*smiling, Column("kid", features), Column("fid", features), Column("identity", identity)]
-
-
-def made_by(context: StageContext) -> dict[str, str]:
-    """Commit and versions of the run."""
-    tags = git_tags(context.root)
-    changed = " and changes on top" if tags["git_dirty"] == "true" else ""
-    return {
-        "commit": tags.get("mlflow.source.git.commit", "unknown") + changed,
-        "torch": f"{torch.__version__}, {context.device}, {torch.get_num_threads()} threads",
-        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-    }

@@ -1,0 +1,11 @@
+"""Parameters of stage `report`."""
+
+from pydantic import Field
+
+from editgan.section import Section
+
+
+class ReportParams(Section):
+    """What the page shows."""
+
+    heads: int = Field(ge=1)
