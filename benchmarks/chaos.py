@@ -3,8 +3,8 @@
     python benchmarks/chaos.py [--kills 3] [--seed 0] [--fake]
 
 Runs params/ci.yaml from scratch twice: undisturbed in runs/chaos-unbroken, and in runs/chaos, where a stage, the flow
-and the Prefect server are killed in turn with `kill -9`, each while a stage is at work. Both folders are created anew.
-If a kill ends the pipeline, it is restarted with the same command. The script fails if a stage loses more than the work
+and the Prefect server are killed in turn with `kill -9`, each while a stage is running. Both folders are replaced. If a
+kill ends the pipeline, it is restarted with the same command. The script fails if a stage loses more than the work
 between two of its states, or if an output differs. Stages without states at this size may lose all their work. --fake
 uses the small project of the tests, whose stages only count, and takes a few minutes.
 """

@@ -47,7 +47,7 @@ def compare_network(name: str) -> None:
         plain, _ = best_seconds(partial(shown, 50, torch.contiguous_format), 3)
         for_inference(network)
         fast, _ = best_seconds(partial(shown, 16, torch.channels_last), 3)
-    compare(f"{name}, ms a picture", 1000 * plain / len(images), 1000 * fast / len(images))
+    compare(f"{name}, ms per picture", 1000 * plain / len(images), 1000 * fast / len(images))
 
 
 def packages_kid(x: Tensor, y: Tensor) -> None:

@@ -120,7 +120,7 @@ class Training:
     step: Callable[[int], dict[str, Tensor]]  # images seen -> losses; updates the networks
     parts: dict[str, nn.Module | torch.optim.Optimizer]  # modules and optimisers that a step changes, by name
     total_nimg: int
-    batch: int  # images a step
+    batch: int  # images per step
     status_kimg: float  # thousands of images between two lines of the curve
     state_kimg: float  # ... between two complete states on disk
     snapshot_kimg: float = math.inf  # ... between two calls of `on_snapshot`; more in a long training
