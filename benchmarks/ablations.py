@@ -1,4 +1,4 @@
-"""Effect of each ingredient of EditGAN+ on the smile, on validation heads, with the trained models.
+"""Effect of each part of EditGAN+ on the smile, on validation heads, with the trained models.
 
     python benchmarks/ablations.py [--heads 200] [--tuned 100]
 
@@ -30,16 +30,16 @@ from editgan.segmentation.predict import predict_masks
 from editgan.weights import load_tensors
 
 STRENGTHS = (1.5, 2.5, 4.0)
-SHARES = (0.3, 0.5, 0.7)  # of the mask that a head is to follow
-ROWS = {"coarse": slice(0, 4), "middle": slice(4, 8), "fine": slice(8, None)}
+SHARES = (0.3, 0.5, 0.7)  # of the edited pixels, that the segmentation must label as wanted
+GROUPS = {"coarse": slice(0, 4), "middle": slice(4, 8), "fine": slice(8, None)}
 IDENTITY = 5.0  # weight of the identity loss in its row
 
 
 def least_strengths(shares: Tensor, strengths: Sequence[float], wanted: float) -> Tensor:
-    """For each head the least of rising strengths that follows the wanted share, the strongest where none does.
+    """For each head the smallest strength that reaches the wanted share; if there is none, the largest one.
 
     Args:
-        shares: of the repainted pixels that follow; NaN where nothing is to be repainted  # [S, N]
+        shares: `followed` at each strength, in increasing order; NaN if the mask has no edited pixel  # [S, N]
     Returns:
         [N]
     """
@@ -49,7 +49,7 @@ def least_strengths(shares: Tensor, strengths: Sequence[float], wanted: float) -
 
 
 def learned(run: Trained, head: int, identity: float) -> Tensor:
-    """What a validation head teaches of the smile, otherwise as in stage `editing`.  # [num_ws, w_dim]"""
+    """The smile vector learned from one validation head, with this weight of the identity loss.  # [num_ws, w_dim]"""
     editor, smile, section = run.editor, run.edits[run.params.scoring.vector], run.params.editing
     editor.set_latents(run.latents("val")[[head]])
     before = editor.segment()
@@ -67,7 +67,7 @@ def learned(run: Trained, head: int, identity: float) -> Tensor:
 def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("--heads", type=int, default=200)
-    parser.add_argument("--tuned", type=int, default=100, help="heads for which the generator is tuned; 0: none")
+    parser.add_argument("--tuned", type=int, default=100, help="number of heads to tune the generator for; 0: none")
     options = parser.parse_args()
     run = Trained(options)
     editor, guide = run.editor, load_guide(run.outputs / "judges").to(run.device)
@@ -78,7 +78,7 @@ def main() -> None:
     heads = neutral[: options.heads]
     photos, w_plus = run.images("val", heads), run.val_latents(heads)
     editor.set_image(photos, steps=0)
-    guess = editor.w_plus.cpu()
+    estimate = editor.w_plus.cpu()
     editor.set_latents(w_plus)
     embedded, before = editor.render(w_plus), editor.segment()
     wanted = run.wanted(run.edits[smile], before)
@@ -117,9 +117,9 @@ def main() -> None:
 
     header("", "heads", *("smiling, identity, leak x1e3",) * len(STRENGTHS))
     show("EditGAN", along(one.delta_w_plus))
-    show("the encoder's guess as embedding", along(one.delta_w_plus, guess), editor.render(guess))
+    show("the encoder's estimate as embedding", along(one.delta_w_plus, estimate), editor.render(estimate))
     show(f"identity loss of weight {IDENTITY:g}", along(learned(run, learners[0], IDENTITY)))
-    for name, kept in ROWS.items():
+    for name, kept in GROUPS.items():
         only = torch.zeros_like(one.delta_w_plus)
         only[kept] = one.delta_w_plus[kept]
         show(f"{name} rows alone", along(only))
@@ -155,8 +155,8 @@ def main() -> None:
     header("at one strength", "heads", "smiling, identity, leak x1e3")
     for name, pictures in plain.items():
         show(name, lambda _, pictures=pictures: pictures, embedded[:count], STRENGTHS[1:2])
-        bent, name = torch.cat([each[name] for each in tuned]), f"{name}, generator tuned to each photo (PTI)"
-        show(name, lambda _, bent=bent: bent, torch.cat(starts), STRENGTHS[1:2])
+        images, name = torch.cat([each[name] for each in tuned]), f"{name}, generator tuned to each photo (PTI)"
+        show(name, lambda _, images=images: images, torch.cat(starts), STRENGTHS[1:2])
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Why an edit fails: which of segmentation, generator and optimisation cannot follow, on test heads.
+"""Causes of failed edits, on test heads: segmentation, generator or optimisation.
 
     python benchmarks/causes.py [--heads 24] [--only beard ...]
 
-The renderer draws each head once more with the edit truly made (a beard, no glasses, a larger nose); everything else
-stays. That picture is embedded as in stage `encoder`. A column is the share of heads with at least half of the change
-that the edit's mask asks for, read by the parser of stage `maskgan` or by the segmentation S:
+The renderer draws each head again with only the edited attribute changed (a beard, no glasses, a larger nose). This
+picture, the true edit, is embedded as in stage `encoder`. A cell is the share of heads that have at least half of the
+change in the edit's target mask, measured by the parser of stage `maskgan` or by the segmentation S:
 
-    true picture        the parser sees the edit where it is; otherwise it cannot judge
-    its embedding       generator and inversion can show the edit
-    the same, by S      S sees it in their features
-    optimised, by S     100 steps towards the edited mask reach what S is asked for
-    optimised           the picture follows
+    true picture        true edit, by the parser; if low, the parser cannot judge this edit
+    its embedding       its reconstruction, by the parser; if low, generator or inversion fail
+    the same, by S      its reconstruction, by S; if low, S fails
+    optimised, by S     100 steps towards the target mask, by S; if low, the optimisation fails
+    optimised           the same, by the parser
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ TRUTH = {
 
 
 def rendered(run: Trained, mesh: HeadMesh, numbers: list[int], change: Callable) -> Tensor:
-    """Test heads with the edit truly made, uint8 [N, 3, H, W]."""
+    """Test heads rendered with the changed attribute, uint8 [N, 3, H, W]."""
     pictures = []
     for number in numbers:
         head = sample_head(mesh, "test", number, seed=run.params.seed, few_shot=run.params.data.few_shot)
@@ -65,16 +65,16 @@ def rendered(run: Trained, mesh: HeadMesh, numbers: list[int], change: Callable)
 
 def main() -> None:
     parser = trained_command_line(__doc__)
-    parser.add_argument("--heads", type=int, default=24, help="test heads of each edit at most")
+    parser.add_argument("--heads", type=int, default=24, help="maximum number of test heads per edit")
     parser.add_argument("--only", nargs="+", metavar="EDIT", default=list(TRUTH), choices=list(TRUTH))
     options = parser.parse_args()
     run, mesh = Trained(options), load_head_mesh()
-    editor, lpips = run.editor, run.network("lpips_alex")
+    editor = run.editor
     reader = load_module(run.outputs / "maskgan" / "parser.safetensors", Parser).to(run.device)
     header("edit", "heads", "true picture", "its embedding", "the same, by S", "optimised, by S", "optimised")
     for name in options.only:
         heads = fitting_heads(run, run.edits[name], run.latents("test"), run.attributes("test"), options.heads)
-        judged = Judged(run, reader, lpips, name, heads)
+        judged = Judged(run, reader, name, heads)
 
         def share(masks: Tensor, before: Tensor, judged: Judged = judged) -> str:
             reached = (judged.of(masks) - judged.of(before)) / judged.asked

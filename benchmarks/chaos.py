@@ -1,11 +1,11 @@
-"""Kill a stage, the flow and the server of a pipeline at random moments: what is lost, left behind or different?
+"""Kill a stage, the flow and the server of a pipeline at random moments; report lost work, remains and differences.
 
     python benchmarks/chaos.py [--kills 3] [--seed 0] [--fake]
 
 Runs params/ci.yaml from scratch twice: undisturbed in runs/chaos-unbroken, and in runs/chaos, where a stage, the flow
-and the Prefect server are killed in turn with `kill -9`, each while a stage is at work. Both folders are created anew.
-If a kill ends the pipeline, it is restarted with the same command. It fails if a stage loses more than one interval
-between two of its states, or if an output differs; a stage that keeps no state at this size is one interval. --fake
+and the Prefect server are killed in turn with `kill -9`, each while a stage is running. Both folders are replaced. If a
+kill ends the pipeline, it is restarted with the same command. The script fails if a stage loses more than the work
+between two of its states, or if an output differs. Stages without states at this size may lose all their work. --fake
 uses the small project of the tests, whose stages only count, and takes a few minutes.
 """
 
@@ -34,12 +34,12 @@ sys.path.insert(0, str(PROJECT_ROOT / "tests"))
 from fake_project import SEPARATE, STAGES, environment, make_project  # noqa: E402
 
 VICTIMS = ("stage", "flow", "server")
-LOOK_SECONDS = 0.2
-ENDING_SECONDS = 60  # for everything that a killed process has started
+POLL_SECONDS = 0.2
+ENDING_SECONDS = 60  # time limit for the child processes of a killed process
 
 
 class Pipeline:
-    """A pipeline in a checkout of its own, begun from nothing."""
+    """A pipeline in its own checkout, started from scratch."""
 
     def __init__(self, project: Path, params: str, name: str) -> None:
         self.project, self.folder, self.log = project, project / "runs" / name, project / "runs" / f"{name}.log"
@@ -58,7 +58,7 @@ class Pipeline:
             )
 
     def ends(self, seconds: float | None = None) -> bool:
-        """Whether it ends within some time."""
+        """Whether it ends within `seconds`; None: wait until it ends."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.process.returncode is not None
@@ -69,7 +69,7 @@ class Pipeline:
             sys.exit(f"the pipeline failed:\n{self.log.read_text()[-4000:]}")
 
     def parts(self) -> dict[str, psutil.Process]:
-        """What of the pipeline lives: flow, server, stage."""
+        """The running processes of the pipeline: flow, server, stage."""
         found = {}
         with suppress(psutil.NoSuchProcess):
             found["flow"] = psutil.Process(self.process.pid)
@@ -79,11 +79,11 @@ class Pipeline:
                     if "uvicorn" in command:
                         found["server"] = process
                     elif command[1:] in self.stages:
-                        found.setdefault("stage", process)  # before its pool workers, which look the same
+                        found.setdefault("stage", process)  # its pool workers come later
         return found
 
     def report(self) -> tuple[int, str, dict] | None:
-        """Of the stage at work its process id, name and progress; None before it has reported any."""
+        """Process id, name and progress of the running stage; None before its first progress report."""
         with suppress(KeyError, psutil.NoSuchProcess, OSError, ValueError):
             process = self.parts()["stage"]
             name = process.cmdline()[-1]
@@ -93,15 +93,15 @@ class Pipeline:
         return None
 
     def next_report(self, killed: int | None = None) -> tuple[int, str, dict] | None:
-        """The first report of another process than the one killed; None: the pipeline has ended before."""
-        while not self.ends(LOOK_SECONDS):
+        """The first report of a process other than `killed`; None if the pipeline ends before."""
+        while not self.ends(POLL_SECONDS):
             found = self.report()
             if found is not None and found[0] != killed:
                 return found
         return None
 
     def faults(self) -> list[str]:
-        """What the doctor finds in the checkout, without what is still to be made; nothing before there is one."""
+        """Findings of the doctor in the checkout, except missing outputs; [] before the checkout exists."""
         if not self.folder.exists():
             return []
         found = (finding.what for finding in doctor.examine(self.folder))
@@ -114,11 +114,11 @@ class Pipeline:
 
 
 def strike(pipeline: Pipeline, victim: str) -> tuple[str, dict, dict | None, list[str]] | None:
-    """Kill a part while a stage is at work, and restart the pipeline if it ends by that.
+    """Kill one process while a stage is running, and restart the pipeline if this ends it.
 
     Returns:
-        the stage, its progress before and after (None: it was not run again), what the kill left behind; None if the
-        pipeline has ended before
+        the stage, its progress before and after (None: it was not run again), remains of the kill; None if the pipeline
+        had already ended
     """
     found = pipeline.next_report()
     if found is None:
@@ -139,7 +139,7 @@ def strike(pipeline: Pipeline, victim: str) -> tuple[str, dict, dict | None, lis
 
 
 def lost_by(before: dict, after: dict | None) -> float:
-    """Work done again, in the unit of the progress before the kill."""
+    """Repeated work, in the unit of the progress before the kill."""
     if after is None:  # the stage had just finished
         return 0.0
     same_phase = (before["total"], before["unit"]) == (after["total"], after["unit"])
@@ -147,10 +147,10 @@ def lost_by(before: dict, after: dict | None) -> float:
 
 
 def run(project: Path, params: str, intervals: dict[str, float], kills: int, chance: random.Random) -> None:
-    """Both runs as tables.
+    """Run both pipelines; print the tables.
 
     Args:
-        intervals: work between two states by stage, in the unit of its progress
+        intervals: by stage, work between two states, in the unit of its progress
     """
     unbroken = Pipeline(project, params, "chaos-unbroken")
     unbroken.next_report()
@@ -158,7 +158,7 @@ def run(project: Path, params: str, intervals: dict[str, float], kills: int, cha
     unbroken.finish()
     seconds = time.monotonic() - begun
     broken, failures = Pipeline(project, params, "chaos"), []
-    header("killed", "at work", "of it done", "lost", "left behind")
+    header("killed", "running stage", "progress", "lost", "remains")
     for victim in islice(cycle(VICTIMS), kills):
         broken.next_report()
         broken.ends(chance.uniform(0, seconds / kills))
@@ -181,9 +181,9 @@ def run(project: Path, params: str, intervals: dict[str, float], kills: int, cha
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--kills", type=int, default=3, help="how many processes are killed at most")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--fake", action="store_true", help="the small project of the tests")
+    parser.add_argument("--kills", type=int, default=3, help="maximum number of killed processes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
+    parser.add_argument("--fake", action="store_true", help="use the small project of the tests")
     options = parser.parse_args()
     for name in SEPARATE:
         os.environ.pop(name, None)

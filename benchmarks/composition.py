@@ -1,4 +1,4 @@
-"""How edits interact on test heads: the share of an edit's mask that survives when a second edit is added.
+"""Interaction of edits, on test heads: the share of an edit that remains when a second edit is added.
 
     python benchmarks/composition.py [--edits smile wide_eyes ...] [--heads 40]
 
@@ -18,7 +18,7 @@ EDITS = ["smile", "open_mouth", "closed_eyes", "raise_brows", "big_nose", "long_
 def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("--edits", nargs="+", default=EDITS)
-    parser.add_argument("--heads", type=int, default=40, help="test heads of each edit")
+    parser.add_argument("--heads", type=int, default=40, help="maximum number of test heads per edit")
     options = parser.parse_args()
     run = Trained(options)
     editor, w_plus, attributes = run.editor, run.latents("test"), run.attributes("test")

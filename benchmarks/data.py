@@ -32,11 +32,11 @@ from editgan.runtime.environment import PROJECT_ROOT
 
 BATCH = settings(0).batch
 BATCHES = 200
-IMAGES = 20_000  # of a training set
+IMAGES = 20_000  # size of a training set
 
 
 class DecodedEachTime(Dataset):
-    """PNG bytes that are decoded whenever an image is asked for."""
+    """PNG bytes that are decoded at every access."""
 
     def __init__(self, encoded: list[bytes]) -> None:
         self.encoded = encoded
@@ -50,7 +50,7 @@ class DecodedEachTime(Dataset):
 
 
 def render(heads: int, workers: int) -> tuple[float, list]:
-    """(heads a second, what `render_one` made), once every worker has loaded the mesh."""
+    """(heads per second, results of `render_one`), measured after every worker has loaded the mesh."""
     params = load_params(PROJECT_ROOT / "params.yaml")
     task = functools.partial(
         render_one, split="train", seed=params.seed, few_shot=params.data.few_shot, resolution=RESOLUTION
@@ -62,13 +62,13 @@ def render(heads: int, workers: int) -> tuple[float, list]:
 
 
 def batches(images: torch.Tensor) -> None:
-    """The training loop's own batches."""
+    """The batches of the training loop."""
     for step in range(BATCHES):
         real_batch(images, step * BATCH, BATCH, 0, Ranks(), CPU)
 
 
-def usual_batches(encoded: list[bytes], workers: int) -> float:
-    """Seconds of the same by a DataLoader, after its workers have started."""
+def loader_batches(encoded: list[bytes], workers: int) -> float:
+    """Seconds for the same batches by a DataLoader, measured after its workers have started."""
     repeated = encoded * (BATCHES * BATCH // len(encoded) + 2)
     loader = iter(DataLoader(DecodedEachTime(repeated), batch_size=BATCH, shuffle=True, num_workers=workers))
     next(loader)
@@ -80,25 +80,25 @@ def usual_batches(encoded: list[bytes], workers: int) -> float:
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--heads", type=int, default=320, help="heads rendered")
+    parser.add_argument("--heads", type=int, default=320, help="number of heads to render")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     one, _ = render(max(options.heads // cores, 16), 1)
-    rate, made = render(options.heads, cores)
+    speed, made = render(options.heads, cores)
     print(f"{cores} cores, {RESOLUTION} px, batch {BATCH}")
-    header("what", "images/s", "against", "ratio")
-    row(f"rendering, {cores} processes", f"{rate:.0f}", f"one process, {one:.0f}", f"{rate / one:.2f}")
+    header("measured", "images/s", "baseline", "ratio")
+    row(f"rendering, {cores} processes", f"{speed:.0f}", f"one process, {one:.0f}", f"{speed / one:.2f}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "heads.zip"
         write_archive(path, *zip(*made, strict=True))
         seconds, images = best_seconds(lambda: torch.from_numpy(load_images(path)))
     encoded = [picture for picture, _, _ in made]
     reading = len(images) / seconds
-    row("reading the archive, once", f"{reading:.0f}", f"rendering, {rate:.0f}", f"{reading / rate:.1f}")
+    row("reading the archive, once", f"{reading:.0f}", f"rendering, {speed:.0f}", f"{reading / speed:.1f}")
     images = images[torch.arange(IMAGES) % len(images)]
     seconds, _ = best_seconds(lambda: batches(images))
-    ours, usual = BATCHES * BATCH / seconds, BATCHES * BATCH / usual_batches(encoded, cores)
-    row("batches", f"{ours:.0f}", f"DataLoader that decodes, {usual:.0f}", f"{ours / usual:.1f}")
+    ours, loader = BATCHES * BATCH / seconds, BATCHES * BATCH / loader_batches(encoded, cores)
+    row("batches", f"{ours:.0f}", f"DataLoader that decodes, {loader:.0f}", f"{ours / loader:.1f}")
     step = in_a_process(str(Path(__file__).parent / "train_step.py"), "--row", PROCESSES, "--steps", 16)
     row("training step", f"{step:.1f}", f"batches, {ours:.0f}", f"{step / ours:.4f}")
     print(f"\nA training step waits {100 * step / ours:.2f} % of its time for data.")

@@ -2,10 +2,10 @@
 
     python benchmarks/domains.py [--heads 24] [--folder PICTURES] [--picture domains.png]
 
-Domains: samples of the generator (their latents are known, so nothing is embedded), unchanged test heads (the
-reference), *painted* (few colours; each pixel takes the most common one around it) and *drawn* (dark outlines on flat
-colours), both made with Pillow, and any folder of pictures. LPIPS-Alex and L2 compare the embedding with the picture;
-face-api counts smiles. The output picture shows the best, the median and the worst embedding of each domain.
+Domains: samples of the generator (with their own latents, not embedded), unchanged test heads (the reference),
+*painted* (few colours; each pixel gets the most common one around it) and *drawn* (dark outlines on flat colours), both
+made from test heads with Pillow, and any folder of pictures. LPIPS-Alex and L2 compare the embedding with the picture;
+face-api detects smiles. The output picture shows the best, the median and the worst embedding of each domain.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from editgan.editor.inputs import files_in
 from editgan.images import colourize, labelled_grid, mean_squared_error, read_image, save_png, to_float
 
 EDIT = "smile"
-COLOURS = 12  # of a painting or drawing
-LINE = 60  # strength of an edge from which on it is drawn, of 255
+COLOURS = 12  # number of colours of a painting or drawing
+LINE = 60  # of 255: minimum strength of an edge that becomes a line
 
 
 def painted(picture: Image.Image) -> Image.Image:
-    """Strokes: few colours, and of these the commonest around each pixel."""
+    """Few colours; each pixel gets the most common one around it."""
     few = picture.quantize(2 * COLOURS, method=Image.Quantize.MEDIANCUT)
     strokes = Image.fromarray(np.asarray(few)).filter(ImageFilter.ModeFilter(5))  # of palette indices
     strokes.putpalette(few.getpalette())
@@ -36,14 +36,14 @@ def painted(picture: Image.Image) -> Image.Image:
 def drawn(picture: Image.Image) -> Image.Image:
     """Dark outlines on flat colours."""
     flat = picture.filter(ImageFilter.MedianFilter(3)).quantize(COLOURS, method=Image.Quantize.MEDIANCUT).convert("RGB")
-    inner = (2, 2, picture.width - 2, picture.height - 2)  # the border itself is no edge
+    inner = (2, 2, picture.width - 2, picture.height - 2)  # without the border, which the filter takes for an edge
     edges = ImageOps.grayscale(picture).filter(ImageFilter.SMOOTH).filter(ImageFilter.FIND_EDGES).crop(inner)
     lines = ImageOps.expand(edges.point(lambda value: 255 - 220 * (value > LINE)), border=2, fill=255)
     return ImageChops.multiply(flat, lines.convert("RGB"))
 
 
-def redone(heads: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """uint8 [N, 3, H, W] through Pillow."""
+def converted(heads: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
+    """Apply a function of Pillow images to uint8 [N, 3, H, W]."""
     pictures = [np.asarray(change(Image.fromarray(head.permute(1, 2, 0).numpy()))) for head in heads]
     return torch.as_tensor(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
@@ -51,14 +51,14 @@ def redone(heads: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tenso
 def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("--heads", type=int, default=24)
-    parser.add_argument("--folder", type=Path, help="a further domain: a folder of pictures of the model's size")
+    parser.add_argument("--folder", type=Path, help="folder of pictures of the model's size as another domain")
     parser.add_argument("--picture", type=Path, default=Path("domains.png"))
     options = parser.parse_args()
     run = Trained(options)
-    editor, lpips, expression = run.editor, run.network("lpips_alex"), run.network("face_api_expression")
+    editor, expression = run.editor, run.network("face_api_expression")
     heads = run.images("test", range(options.heads))
     domains = {"samples": editor.sample(list(range(options.heads))), "test heads": heads}
-    domains |= {"painted": redone(heads, painted), "drawn": redone(heads, drawn)}
+    domains |= {"painted": converted(heads, painted), "drawn": converted(heads, drawn)}
     if options.folder is not None:
         pictures = [read_image(path, editor.G.img_resolution) for path in files_in(options.folder)]
         domains[options.folder.name] = torch.stack(pictures)
@@ -69,8 +69,7 @@ def main() -> None:
     for name, pictures in domains.items():
         embedded = pictures if name == "samples" else editor.set_image(pictures, steps=100)
         x, y = to_float(pictures), to_float(embedded)
-        with torch.no_grad():
-            distance = lpips(x.to(run.device), y.to(run.device)).cpu()  # [N]
+        distance = run.lpips(pictures, embedded)  # [N]
         alone, refined = (editor.apply({EDIT: None}, refine=steps) for steps in (0, 30))
         smiles = (f"{run.smiling(expression, images):.0%}" for images in (embedded, alone.images, refined.images))
         leaks = (f"{leak(edited.images, embedded, edited.region):.2f}" for edited in (alone, refined))
@@ -83,7 +82,7 @@ def main() -> None:
         for caption, stack in stacks.items():
             columns.setdefault(caption, []).append(stack[shown])
     grid = labelled_grid({caption: torch.cat(stacks) for caption, stacks in columns.items()})
-    print(f"\n{save_png(options.picture, grid)}: of each domain the best embedded, the middle and the worst")
+    print(f"\n{save_png(options.picture, grid)}: the best, the median and the worst embedding of each domain")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Distortion against editability: how many steps of inversion do edits bear? On test heads, with the trained models.
+"""Distortion against editability of embeddings by number of inversion steps, on test heads, with the trained models.
 
     python benchmarks/editability.py [--heads 60] [--steps 0 25 50 100 250] [--strength 1.25]
         [--only smile closed_eyes raise_brows wide_face] [--picture editability.png]
 
-Each row embeds the same heads by the encoder and so many steps in W+, and applies the mean vector of each edit at one
-strength. Success and leak are those of `benchmarks/edits.py`, averaged over the edits; what an edit asks for is taken
-from the masks at the shipped number of steps, so that rows are comparable. KID is that of all edited pictures against
-the reference heads. The pull row shows the same without the pull towards the encoder's estimate.
+For each row, the same heads are embedded by the encoder and the given number of steps in W+, and the mean vector of
+each edit is applied at one strength. Success and leak are defined as in `benchmarks/edits.py`, averaged over the edits.
+The target masks are always computed from the shipped embeddings, so that rows are comparable. KID compares all edited
+pictures with the reference heads. The last row is without the pull towards the encoder's estimate.
 """
 
 from pathlib import Path
@@ -18,7 +18,6 @@ from measuring import Trained, header, row, trained_command_line
 
 from editgan.data.archive import load_images
 from editgan.editing.stage import MEAN
-from editgan.images import to_float
 from editgan.judges.quality import measure
 from editgan.methods.maskgan.losses import Parser
 from editgan.metrics import kernel_distance
@@ -26,7 +25,7 @@ from editgan.weights import load_module
 
 
 def plot(path: Path, found: dict[int, dict[str, float]]) -> None:
-    """Each metric against the number of steps."""
+    """Plot each metric against the number of steps."""
     names = list(next(iter(found.values())))
     figure = Figure(figsize=(3 * len(names), 2.8), layout="constrained")
     for index, name in enumerate(names, start=1):
@@ -42,23 +41,22 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 25, 50, 100, 250])
     parser.add_argument("--strength", type=float, default=1.25)
     parser.add_argument("--only", nargs="+", default=["smile", "closed_eyes", "raise_brows", "wide_face"])
-    parser.add_argument("--picture", type=Path, help="the table as a plot")
+    parser.add_argument("--picture", type=Path, help="output file of the plot")
     options = parser.parse_args()
     run = Trained(options)
-    editor, alex, features = run.editor, run.network("lpips_alex"), run.network("efflite0")
+    editor, features = run.editor, run.network("efflite0")
     reader = load_module(run.outputs / "maskgan" / "parser.safetensors", Parser).to(run.device)
     numbers = range(options.heads)
     w_shipped, attributes, photos = run.latents("test"), run.attributes("test"), run.images("test", numbers)
     reals = measure(features, torch.as_tensor(load_images(run.data / "reference.zip")), device=run.device)
     fitting = {name: fitting_heads(run, run.edits[name], w_shipped[: options.heads], attributes, options.heads)
                for name in options.only}  # fmt: skip
-    of_edits = {name: Judged(run, reader, alex, name, heads) for name, heads in fitting.items()}
+    of_edits = {name: Judged(run, reader, name, heads) for name, heads in fitting.items()}
 
     def measured(steps: int, **how: float) -> dict[str, float]:
         images = editor.set_image(photos, steps=steps, **how)
         w_plus = editor.w_plus.cpu()
-        with torch.no_grad():
-            distance = alex(to_float(photos).to(run.device), to_float(images).to(run.device)).mean().item()
+        distance = run.lpips(photos, images).mean().item()
         results, pictures = [], []
         for name, judged in of_edits.items():
             delta = options.strength * editor.vectors[f"{name}{MEAN}"].delta_w_plus

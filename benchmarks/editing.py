@@ -2,8 +2,8 @@
 
     python benchmarks/editing.py [--images 16]
 
-The reference is one image at a time. The last column is the difference between the pictures of the batch and of the
-reference.
+The reference is one image at a time. The last column is the mean difference between the pictures of the batch and of
+the reference.
 """
 
 import torch
@@ -18,7 +18,7 @@ EDIT = "smile"
 
 def main() -> None:
     parser = trained_command_line(__doc__)
-    parser.add_argument("--images", type=int, default=16, help="test heads in the batch")
+    parser.add_argument("--images", type=int, default=16, help="number of test heads in the batch")
     options = parser.parse_args()
     run = Trained(options)
     editor, vector = run.editor, run.editor.vectors[EDIT]
@@ -33,9 +33,9 @@ def main() -> None:
         return editor.edit(target, region, steps=100).images
 
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {editor.G.img_resolution} px")
-    batch = f"ms an image, batch of {options.images}"
-    header("what", "ms, one at a time", batch, "times faster", "pictures differ by")
-    modes = (  # name, work on photos, repeats, images that are taken alone
+    batch = f"ms per image, batch of {options.images}"
+    header("mode", "ms per image, one at a time", batch, "times faster", "difference")
+    modes = (  # name, function of photos, repeats, number of images measured one at a time
         ("vector alone", lambda _: editor.render(apply_vector(editor.w_plus, vector)), 3, options.images),
         ("vector, 30 steps of refinement", lambda _: editor.apply({EDIT: 1.0}, refine=30).images, 1, 4),
         ("optimisation, 100 steps", lambda _: optimised(), 1, 2),

@@ -3,16 +3,16 @@
     python benchmarks/edits.py [--heads 100] [--refined 50] [--optimised 20] [--samples 10000] [--only smile ...]
         [--strips strips.png]
 
-An edit asks for a change of one measure of a part: its area, its width, or its height above the eyes (`MEASURES`). It
-succeeds on a head if the edited picture has at least half of the change that the head's target mask asks for. The judge
-is the parser of stage `maskgan`, a network of pictures that is trained on 20,000 rendered masks. No edit is optimised
-with it, but settings of editing were compared with it on validation heads (docs/results/edits.md). Heads whose mask
-asks for less than a pixel are left out.
+Each edit changes one measure of a part: its area, its width, or its height above the eyes (`MEASURES`). An edit
+succeeds on a head if the edited picture has at least half of the change in the head's target mask. The judge is the
+parser of stage `maskgan`, a network from images to masks trained on 20,000 rendered masks. No edit is optimised with
+it, but settings of editing were compared with it on validation heads (docs/results/edits.md). Heads whose target mask
+changes the measure by less than a pixel are left out.
 
 Leak is LPIPS-Alex to the reconstruction outside the edited region. The first table interpolates it at the strength at
-which 80 % of the heads succeed, so that no method wins by doing little. The direction is InterFaceGAN's: a linear
-support vector machine in W separates the samples with the most and the least of the measure, as the parser reads it.
-For the smile it is the one of stage `interfacegan`, which separates samples by the guide's smile score.
+which 80 % of the heads succeed, so that weak edits have no advantage. The direction is InterFaceGAN's: a linear support
+vector machine in W separates the samples with the largest and the smallest measures by the parser. For the smile it is
+the direction of stage `interfacegan`, which separates samples by the guide's smile score.
 
 The second table compares the modes: the mean vector at that strength, the same with 30 steps of refinement, and 100
 steps of optimisation from scratch towards each head's own target mask, without a vector. The strength is found on the
@@ -35,14 +35,14 @@ from editgan.images import colourize, labelled_grid, save_png, to_float
 from editgan.methods.interfacegan.direction import find_boundary
 from editgan.methods.maskgan.losses import Parser, predict
 from editgan.methods.smile import sample_latents
-from editgan.training import generator_for
+from editgan.training import generator_for, in_batches
 from editgan.weights import load_module, load_tensors
 
 VECTOR_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 DIRECTION_STRENGTHS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)  # in units of W
 STRIP = (-2.0, -1.0, 1.0, 2.0)
 WANTED = 0.8  # share of heads at which leaks are compared
-HALF = 0.5  # share of the asked change that counts as success
+HALF = 0.5  # share of the change in the target mask from which on an edit succeeds
 BATCH = 50
 BROWS = ("left_brow", "right_brow")
 BODY = ("background", "clothing", "neck")  # not part of the head
@@ -67,17 +67,17 @@ MEASURES = {  # edit -> (what changes, of which parts)
 
 @dataclass(frozen=True)
 class Heads:
-    """Test heads that an edit fits and whose mask it changes."""
+    """Test heads that satisfy the rules of an edit and whose mask it changes."""
 
     numbers: list[int]
     w_plus: Tensor  # [N, num_ws, w_dim]
     before: Tensor  # their predicted masks  # uint8 [N, H, W]
-    target: Tensor  # these masks as the edit wants them
+    target: Tensor  # their target masks  # uint8 [N, H, W]
     region: Tensor  # bool [N, H, W]
 
 
 def fitting_heads(run: Trained, edit: Edit, w_plus: Tensor, attributes: list[dict], count: int) -> Heads | None:
-    """Set the first `count` heads that an edit fits, but for those whose mask it does not change; None: there is none.
+    """Set those of the first `count` heads satisfying an edit's rules whose mask it changes; None if there is none.
 
     Args:
         w_plus, attributes: of all heads
@@ -114,10 +114,10 @@ def measured(kind: str, masks: Tensor, parts: Sequence[str], names: Sequence[str
 
 
 class Judged:
-    """The heads of one edit, and what a way of editing reaches on them."""
+    """The heads of one edit; measures the success and the leak of edited pictures of them."""
 
-    def __init__(self, run: Trained, parser: Parser, lpips: torch.nn.Module, name: str, heads: Heads) -> None:
-        self.run, self.parser, self.lpips, self.heads = run, parser, lpips, heads
+    def __init__(self, run: Trained, parser: Parser, name: str, heads: Heads) -> None:
+        self.run, self.parser, self.heads = run, parser, heads
         self.kind, self.parts = MEASURES[name]
         self.asked = self.of(heads.target) - self.of(heads.before)  # [N]
         self.counts = self.asked.abs() >= 1  # [N]; False for NaN
@@ -131,26 +131,25 @@ class Judged:
         return measured(self.kind, masks, self.parts, self.run.editor.class_names)
 
     def __call__(self, images: Tensor) -> tuple[float, float]:
-        """Share of the first n heads that succeed, and their mean leak; edited pictures, uint8 [n, 3, H, W]."""
+        """Share of successes on the first n heads, and mean leak, of their edited pictures, uint8 [n, 3, H, W]."""
         n = len(images)
         reached = (self.of(predict(self.parser, images)) - self.start[:n]) / self.asked[:n]  # [n]
         success = (reached >= HALF)[self.counts[:n]].double().mean().item()
-        return success, lpips_outside(self.lpips, images, self.kept[:n], self.heads.region[:n])[
-            self.counts[:n]
-        ].mean().item()
+        leaks = lpips_outside(self.run.alex, images, self.kept[:n], self.heads.region[:n])  # [n]
+        return success, leaks[self.counts[:n]].mean().item()
 
 
-@torch.no_grad()
 def lpips_outside(network: torch.nn.Module, images: Tensor, kept: Tensor, region: Tensor) -> Tensor:
     """LPIPS-Alex of two stacks, uint8 [N, 3, H, W], with the region grey in both.  # [N]"""
-    parts = zip(images.split(BATCH), kept.split(BATCH), (~region)[:, None].split(BATCH), strict=True)
-    return torch.cat([network(to_float(x) * outside, to_float(y) * outside) for x, y, outside in parts])
+    outside = (~region)[:, None]
+    x, y = to_float(images) * outside, to_float(kept) * outside
+    return in_batches(network, x, y, batch=BATCH, device=next(network.parameters()).device)
 
 
 def at_success(results: list[tuple[float, float]], strengths: Sequence[float]) -> tuple[float, float] | None:
-    """Strength and leak at which `WANTED` of the heads succeed, interpolated linearly; None if no strength does.
+    """Strength and leak at which `WANTED` of the heads succeed, interpolated linearly; None if none is strong enough.
 
-    results: (success, leak) at each of the rising strengths
+    results: (success, leak) at each strength, in increasing order
     """
     earlier = (0.0, 0.0, 0.0)
     for (success, leak), strength in zip(results, strengths, strict=True):
@@ -162,7 +161,7 @@ def at_success(results: list[tuple[float, float]], strengths: Sequence[float]) -
 
 
 def directions(run: Trained, parser: Parser, samples: int) -> dict[tuple, Tensor]:
-    """InterFaceGAN's unit normal towards more of each measure, relative to the size of the head.  # [w_dim] each"""
+    """InterFaceGAN's unit normal towards larger values of each measure relative to the head.  # [w_dim] each"""
     editor, names, masks = run.editor, run.editor.class_names, []
     latents = sample_latents(editor.G, samples, generator_for(run.params.seed, "benchmarks", "edits"), batch=BATCH)
     for part in latents.split(BATCH):
@@ -179,21 +178,21 @@ def directions(run: Trained, parser: Parser, samples: int) -> dict[tuple, Tensor
 
 
 def direction_of(run: Trained, name: str, normals: dict[tuple, Tensor], asked: Tensor) -> Tensor:
-    """The direction for one edit: towards more or less of its measure, as its masks ask.  # [w_dim]"""
+    """The direction of one edit: towards larger or smaller values, as in its target masks.  # [w_dim]"""
     if name == "smile":
         return load_tensors(run.outputs / "interfacegan" / "directions.safetensors")[0]["smile"].float()
     return normals[MEASURES[name]] * asked.mean().sign()
 
 
 def cells_of(found: tuple[float, float] | None, results: list[tuple[float, float]], at: str = "{:.2f}") -> list[str]:
-    """Strength and leak at `WANTED`, or the most heads that succeed at any strength."""
+    """Table cells: strength and leak at `WANTED`, or the largest success of all strengths."""
     if found is None:
         return [f"at most {max(success for success, _ in results):.0%}", "-"]
     return [at.format(found[0]), f"{1000 * found[1]:.1f}"]
 
 
 def strip(editor: Editor, name: str, heads: Heads, strength: float) -> dict[str, Tensor]:
-    """One row of the picture: the first head that an edit fits.  # uint8 [1, 3, H, W] each"""
+    """One row of the picture, of the first head.  # uint8 [1, 3, H, W] each"""
     editor.set_latents(heads.w_plus[:1])
     columns = {f"x{scale:g}": editor.apply({f"{name}{MEAN}": scale}).images for scale in STRIP[:2]}
     columns |= {"embedded": editor.render(editor.w_plus), "mask": colourize(editor.segment(), editor.palette)}
@@ -206,15 +205,15 @@ def strip(editor: Editor, name: str, heads: Heads, strength: float) -> dict[str,
 
 def main() -> None:
     parser = trained_command_line(__doc__)
-    parser.add_argument("--heads", type=int, default=100, help="test heads of each edit at most")
-    parser.add_argument("--refined", type=int, default=50, help="of these, so many are refined, too")
-    parser.add_argument("--optimised", type=int, default=20, help="of these, so many are optimised, too")
-    parser.add_argument("--samples", type=int, default=10000, help="for the linear directions")
-    parser.add_argument("--only", nargs="+", metavar="EDIT", default=list(MEASURES), help="these edits only")
-    parser.add_argument("--strips", type=Path, help="write a picture with a row an edit")
+    parser.add_argument("--heads", type=int, default=100, help="maximum number of test heads per edit")
+    parser.add_argument("--refined", type=int, default=50, help="number of these heads to refine")
+    parser.add_argument("--optimised", type=int, default=20, help="number of these heads to optimise")
+    parser.add_argument("--samples", type=int, default=10000, help="number of samples for the linear directions")
+    parser.add_argument("--only", nargs="+", metavar="EDIT", default=list(MEASURES), help="edits to measure")
+    parser.add_argument("--strips", type=Path, help="output file of a picture with one row per edit")
     options = parser.parse_args()
     run = Trained(options)
-    editor, lpips = run.editor, run.network("lpips_alex")
+    editor = run.editor
     reader = load_module(run.outputs / "maskgan" / "parser.safetensors", Parser).to(run.device)
     normals = directions(run, reader, options.samples)
     w_plus, attributes, modes, strips = run.latents("test"), run.attributes("test"), [], []
@@ -224,7 +223,7 @@ def main() -> None:
         heads = fitting_heads(run, run.edits[name], w_plus, attributes, options.heads)
         if heads is None:
             continue
-        judged = Judged(run, reader, lpips, name, heads)
+        judged = Judged(run, reader, name, heads)
         normal = direction_of(run, name, normals, judged.asked[judged.counts])
 
         def along(delta: Tensor, strengths: Sequence[float], heads=heads, judged=judged) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""Segmentation of photographs: mIoU on FASSEG's test faces by number of labelled faces, compared with London's labels.
+"""Segmentation of photographs: mIoU on FASSEG's test faces by number of labels, compared with London's labels.
 
     editgan import fasseg FASSEG --into data/pictures/fasseg
     python benchmarks/fasseg.py data/pictures/fasseg [--labels 4 8 16 20] [--draws 5] [--picture fasseg.png]
@@ -30,10 +30,10 @@ from editgan.judges.quality import cosines, measure
 from editgan.segmentation.metrics import segmentation_scores
 from editgan.segmentation.predict import predict_masks
 
-SAME_PERSON = 0.5  # cosine
-COMPARED = 16  # labelled faces
+SAME_PERSON = 0.5  # cosine from which on two faces are the same person
+COMPARED = 16  # number of labels for the second table
 SHOWN = 8  # faces in the picture
-# Of the parts drawn from London's points, those that make up a class of FASSEG.
+# Classes of FASSEG and the parts, drawn from London's points, that they consist of.
 SHARED = {"nose": ["nose"], "mouth": ["upper_lip", "lower_lip", "mouth_interior"], "eyes": ["left_eye", "right_eye"]}
 
 
@@ -47,7 +47,7 @@ def read_half(root: Path, half: str, side: int) -> tuple[Tensor, Tensor]:
 
 
 def shared(masks: Tensor, names: list[str]) -> Tensor:
-    """Labels of any names -> 1 + index in SHARED, 0 for the rest."""
+    """Labels with these class names -> 1 + index in SHARED, or 0."""
     found = torch.zeros_like(masks)
     for label, (name, made_of) in enumerate(SHARED.items(), start=1):
         parts = [names.index(part) for part in {name, *made_of} if part in names]
@@ -57,7 +57,7 @@ def shared(masks: Tensor, names: list[str]) -> Tensor:
 
 def main() -> None:
     parser = trained_command_line(__doc__)
-    parser.add_argument("faces", type=Path, help="FASSEG, imported")
+    parser.add_argument("faces", type=Path, help="folder of the imported FASSEG")
     parser.add_argument("--labels", nargs="+", type=int, default=[4, 8, COMPARED, 20])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--picture", type=Path, default=Path("fasseg.png"))
@@ -68,7 +68,7 @@ def main() -> None:
     (images, masks), (tests, truth) = (read_half(options.faces, half, side) for half in ("train", "test"))
     known, seen = (measure(run.network("mobilefacenet"), faces, device=run.device) for faces in (images, tests))
     new = (cosines(seen, known).amax(1) < SAME_PERSON).nonzero().flatten()
-    print(f"{len(tests) - len(new)} of {len(tests)} test faces are in the training half, too, and left out")
+    print(f"{len(tests) - len(new)} of {len(tests)} test faces are left out: the training half has the same people")
     tests, truth = tests[new], truth[new]
     w_plus, of_tests = run.embedded(images), run.embedded(tests)
     draws, compared = drawn(run, "fasseg", len(images), options.draws), None
@@ -104,7 +104,7 @@ def main() -> None:
     columns = {"photo": tests, "embedded": editor.render(editor.w_plus), "truth": colourize(truth, palette)}
     columns[f"{COMPARED} labels"] = colourize(segmented, palette)
     grid = labelled_grid({caption: stack[:SHOWN] for caption, stack in columns.items()})
-    print(f"\n{save_png(options.picture, grid)}: photos, their embeddings, masks by hand and as segmented")
+    print(f"\n{save_png(options.picture, grid)}: photos, embeddings, masks by hand and predicted masks")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Data for a generator's model card beyond stage `samples`: truncation, and attributes that are linear in W.
+"""Data for a generator's model card in addition to stage `samples`: truncation, and attributes that are linear in W.
 
     python benchmarks/generator_card.py outputs/generator/G_ema.safetensors [other/G_ema.safetensors] --training FOLDER
         [--samples 1000] [--pictures docs/generator]
 
 Pictures: 64 samples of the first generator without truncation; KID, precision and recall over its training, from the
-stats.jsonl beside it, and against truncation.
+stats.jsonl in the same folder, and against truncation.
 
 Truncation: FID, KID, precision and recall of samples, with both feature networks.
 
-Linearity: a small network, the reader, learns attributes from the training heads. It classifies samples; the confident
-ones are labels for a logistic regression on w. The table shows the balanced accuracy of that regression on held-out
-samples (.5 is chance). An attribute that is linear in W can be edited by a vector in W.
+Linearity: a small network, the reader, learns attributes from the training heads and classifies samples. Its confident
+predictions are the labels for a logistic regression on w. The table shows the balanced accuracy of the regression on
+held-out samples (0.5 is chance). An attribute that is linear in W can be edited by a vector in W.
 """
 
 import json
@@ -41,11 +41,11 @@ ATTRIBUTES = {
     "long hair": lambda head: head["hair_style"] in ("long", "long fringe", "bob"),
     "yaw": lambda head: head["yaw"] > 0,
 }
-SURE = 0.9
-LEAST = 10  # samples of either kind in either half
+SURE = 0.9  # probability from which on the reader is confident
+LEAST = 10  # minimum number of samples of each class in each half
 WIDTHS = (24, 48, 96, 96)
 EPOCHS, BATCH, LR = 4, 64, 2e-3
-HELD_OUT = 2000  # training heads that the reader is judged on
+HELD_OUT = 2000  # training heads for measuring the reader
 
 
 def reader_network() -> nn.Module:
@@ -58,7 +58,7 @@ def reader_network() -> nn.Module:
 
 
 def train_reader(images: Tensor, labels: Tensor) -> tuple[nn.Module, list[float]]:
-    """The reader, and by attribute its balanced accuracy on held-out heads; uint8 [N, 3, H, W], labels [N, 4]."""
+    """The reader, its balanced accuracy per attribute on held-out heads; images uint8 [N, 3, H, W], labels [N, 4]."""
     seed_everything(0, "card", "reader")
     network = reader_network()
     network(to_float(images[:2]))
@@ -73,8 +73,8 @@ def train_reader(images: Tensor, labels: Tensor) -> tuple[nn.Module, list[float]
         optimizer.step()
         schedule.step()
     network.eval().requires_grad_(False)
-    said, truth = measure(network, images[known:]) > 0, labels[known:] > 0.5
-    return network, [balanced_accuracy_score(truth[:, k], said[:, k]) for k in range(len(ATTRIBUTES))]
+    found, truth = measure(network, images[known:]) > 0, labels[known:] > 0.5
+    return network, [balanced_accuracy_score(truth[:, k], found[:, k]) for k in range(len(ATTRIBUTES))]
 
 
 def drawn(G: Generator, count: int, psi: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -109,20 +109,20 @@ def draw_truncation(found: dict[float, dict[str, float]], folder: Path) -> None:
 
 
 def readability(G: Generator, reader: nn.Module, count: int) -> list[str]:
-    """Of each attribute balanced accuracy of a line in W, and the share of samples that the reader is sure of."""
+    """For each attribute, the regression's balanced accuracy and the share of samples with a confident prediction."""
     w, images = drawn(G, count)
-    said = measure(reader, images).sigmoid()
+    probability = measure(reader, images).sigmoid()
     cells = []
     for k in range(len(ATTRIBUTES)):
-        sure = (said[:, k] > SURE) | (said[:, k] < 1 - SURE)
-        x, y = w[sure].numpy(), (said[sure, k] > 0.5).numpy()
+        sure = (probability[:, k] > SURE) | (probability[:, k] < 1 - SURE)
+        x, y = w[sure].numpy(), (probability[sure, k] > 0.5).numpy()
         half = len(x) // 2
         if min(min(part.sum(), len(part) - part.sum()) for part in (y[:half], y[half:])) < LEAST:
-            cells.append(f"too few of either kind ({int(y.sum())} of {len(y)})")
+            cells.append(f"too few of one class ({int(y.sum())} of {len(y)})")
             continue
         line = LogisticRegression(max_iter=2000, C=0.1).fit(x[:half], y[:half])
         found = balanced_accuracy_score(y[half:], line.predict(x[half:]))
-        cells.append(f"{found:.3f} (sure of {sure.double().mean():.0%}, {y.mean():.0%} yes)")
+        cells.append(f"{found:.3f} (confident on {sure.double().mean():.0%}, {y.mean():.0%} positive)")
     return cells
 
 
@@ -149,7 +149,7 @@ def draw_pictures(path: Path, folder: Path, images_per_second: float) -> None:
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("generators", nargs="+", type=Path)
-    parser.add_argument("--samples", type=int, default=1000, help="for each row of truncation; four times for W")
+    parser.add_argument("--samples", type=int, default=1000, help="samples per truncation; 4 x as many for linearity")
     parser.add_argument("--training", type=Path, required=True, help="folder of train.zip and train_labels.zip")
     parser.add_argument("--pictures", type=Path, help="folder for samples.jpg, training.png and truncation.png")
     parser.add_argument("--images-per-second", type=float, default=46.0, help="speed of the training")
@@ -161,7 +161,7 @@ def main() -> None:
     labels = torch.tensor([[float(holds(head)) for holds in ATTRIBUTES.values()] for head in heads])
     reader, accuracy = train_reader(images, labels)
     header("", *ATTRIBUTES)
-    row("the reader itself, on heads it did not learn from", *(f"{found:.3f}" for found in accuracy))
+    row("the reader itself, on held-out heads", *(f"{found:.3f}" for found in accuracy))
     for path in options.generators:
         row(path, *readability(load_generator(path), reader, 4 * options.samples))
     tables = [truncation_table(path, images, options.samples) for path in options.generators]

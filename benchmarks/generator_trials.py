@@ -2,10 +2,10 @@
 
     python benchmarks/generator_trials.py STATE.pt --until 96 'seed=1' 'projected_weight=0.5' 'projected_width=32'
 
-Every trial continues the state of a training, for example `work/generator/HASH/state.pt` at 80 kimg, with section
-`generator` of `params.yaml`; the trial's own settings replace some of them. `seed` is the seed of the run; '' is the
-recipe itself. The learning rates follow the schedule of the whole training. Two trials that differ only in the seed
-show the variance between trainings. A changed `projected_width` needs a state from before `projected_from_kimg`.
+Every trial resumes a training state, for example `work/generator/HASH/state.pt` at 80 kimg, with section `generator` of
+`params.yaml`, some settings of which the trial changes; '' changes nothing. `seed` is the seed of the run. The learning
+rates follow the schedule of the whole training. Two trials that differ only in the seed show the variance between
+trainings. A changed `projected_width` needs a state from before `projected_from_kimg`.
 Prints minutes, KID, precision and recall by VGG16 of each trial; its grid is TRIALS/NAME/out/snapshots/.
 """
 
@@ -34,7 +34,7 @@ class Enough(Exception):
 
 
 def changed(params: Params, trial: str) -> Params:
-    """Params with the settings of a trial, written as `key=value key=value`."""
+    """Params with the settings of a trial, in the form `key=value key=value`."""
     settings = {key: yaml.safe_load(value) for key, value in (part.split("=") for part in trial.split())}
     seed = settings.pop("seed", params.seed)
     generator = params.generator.model_copy(update=settings)
@@ -55,7 +55,7 @@ def begin(folder: Path, state: Path, params: Params) -> None:
 
 
 def run_trial(params: Params, folder: Path, until: float, archive: Path, assets: Path) -> dict:
-    """Train until so many kimg; returns the last line of the history, and the minutes."""
+    """Train up to `until` kimg; returns the last line of the history, and the minutes."""
     images, device, run = read_images(archive, params.resolution), torch.device("cpu"), offline_run()
     progress, start = run.progress, time.monotonic()
 
@@ -83,7 +83,7 @@ def run_trial(params: Params, folder: Path, until: float, archive: Path, assets:
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("state", type=Path, help="complete state of a training, state.pt")
-    parser.add_argument("trials", nargs="+", help="'key=value key=value' of each trial; '' is the recipe itself")
+    parser.add_argument("trials", nargs="+", help="settings of each trial: 'key=value key=value'; '': unchanged")
     parser.add_argument("--until", type=float, required=True, help="kimg at which a trial ends; a multiple of 16")
     parser.add_argument(
         "--training", type=Path, required=True, help=".cache/training/HASH, rendered by stage generator"

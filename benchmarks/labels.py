@@ -3,14 +3,14 @@
     python benchmarks/labels.py [--labels 1 2 4 8 16 32 64] [--draws 5] [--smiling 100] [--choices 20]
         [--kept FILE.safetensors] [--picture FILE.png]
 
-A draw takes random heads of the pool, embedded as in stage `encoder`; a smaller set of a draw is the start of a larger
-one. mIoU is measured on the exact masks of all test heads, which are used to choose nothing. Classes missing from a set
-of labels count with their IoU of 0. First the shipped segmentation is measured by class, on all neutral test heads and
-on the first `--smiling` of the same heads smiling. With `--labels 320` the last row is the bound of full supervision;
-above 64 labels the number of training steps stays that of 64.
+A draw takes random heads of the pool, embedded as in stage `encoder`. The smaller sets of a draw are the first heads of
+the larger ones. mIoU is measured on the exact masks of all test heads, and no setting is chosen on these. Classes
+missing from a set of labels count with an IoU of 0. The first table is the shipped segmentation by class, on all
+neutral test heads and on the first `--smiling` of the same heads smiling. With `--labels 320`, the last row of the
+second table is the bound of full supervision; above 64 labels, the number of training steps is that of 64.
 
-Last, `--choices` random draws of as many heads as the shipped segmentation has labels are compared with those that
-`editgan suggest` chooses from the whole pool without looking at masks.
+The last table compares `--choices` random draws, each with as many heads as the shipped segmentation has labels, with
+the heads that `editgan suggest` chooses from the pool without masks.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from editgan.segmentation.suggest import picture_features, suggest
 from editgan.segmentation.train import train_ensemble
 from editgan.training import generator_for
 
-MOST_STEPS = 64  # labelled heads from which on the number of training steps is constant
+MOST_STEPS = 64  # number of labels from which on the number of training steps is constant
 
 
 def learned(run: Trained, w_plus: Tensor, masks: Tensor, names: Sequence[str], **changes: int) -> SegmentationEnsemble:
@@ -44,12 +44,12 @@ def learned(run: Trained, w_plus: Tensor, masks: Tensor, names: Sequence[str], *
 
 
 def drawn(run: Trained, purpose: str, count: int, draws: int) -> list[list[int]]:
-    """Random orders of so many labelled pictures."""
+    """Random orders of `count` labelled pictures, one per draw."""
     return [torch.randperm(count, generator=generator_for(run.params.seed, purpose, i)).tolist() for i in range(draws)]
 
 
 def plot(path: Path, found: dict[int, list[SegmentationScores]]) -> None:
-    """mIoU against the number of labels: each draw a dot, their mean a line."""
+    """Plot mIoU against the number of labels: a dot per draw, and the line of the means."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for count, scores in found.items():
         axes.plot([count] * len(scores), [each.miou for each in scores], "o", color="0.6", markersize=4)
@@ -67,10 +67,10 @@ def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("--labels", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--smiling", type=int, default=100, help="smiling test heads")
+    parser.add_argument("--smiling", type=int, default=100, help="number of smiling test heads")
     parser.add_argument("--choices", type=int, default=20, help="random draws to compare with `editgan suggest`")
-    parser.add_argument("--kept", type=Path, default=Path("labels.safetensors"), help="keeps the embeddings")
-    parser.add_argument("--picture", type=Path, default=Path("labels.png"), help="the table as a plot")
+    parser.add_argument("--kept", type=Path, default=Path("labels.safetensors"), help="file that stores the embeddings")
+    parser.add_argument("--picture", type=Path, default=Path("labels.png"), help="output file of the plot")
     options = parser.parse_args()
     run = Trained(options)
     masks, most = run.masks("pool"), max(options.labels)

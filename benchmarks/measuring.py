@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: the models and heads of a run, judgement of pictures, tables, timing."""
+"""Shared by the benchmarks: command lines, the models and heads of a run, measures of pictures, tables, timing."""
 
 import argparse
 import hashlib
@@ -26,7 +26,7 @@ from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
 from editgan.metrics import outside_error
 from editgan.weights import load_tensors, save_tensors, sha256
 
-EMBEDDED = 32  # pictures between two saves
+EMBEDDED = 32  # pictures to embed between two saves
 
 
 def command_line(doc: str) -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def trained_command_line(doc: str) -> argparse.ArgumentParser:
 
 
 class Trained:
-    """The models of a run and the heads that they are measured on."""
+    """The trained models of a run, and its heads."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.outputs, self.data, self.params = options.outputs, options.outputs / "data", load_params(options.params)
@@ -65,16 +65,16 @@ class Trained:
         return torch.as_tensor(load_masks(self.data / f"{split}.zip", heads))
 
     def latents(self, split: str) -> Tensor:
-        """As stage `encoder` left them.  # [N, num_ws, w_dim]"""
+        """Latents stored by stage `encoder`.  # [N, num_ws, w_dim]"""
         return load_latents(self.outputs / "encoder" / "latents.safetensors")[split]
 
     def chosen(self) -> dict[str, float]:
-        """Strength of each method, as stage `scoring` chose it on validation heads."""
+        """Strength of each method, chosen by stage `scoring` on validation heads."""
         metrics = json.loads((self.outputs / "scoring" / "metrics.json").read_text())
         return {name: choice["strength"] for name, choice in metrics["chosen"].items()}
 
     def embedded(self, photos: Tensor, path: Path | None = None) -> Tensor:
-        """Embed photos [N, 3, H, W] as stage `encoder` does; a file keeps what is done for the next run.
+        """Embed photos uint8 [N, 3, H, W] as in stage `encoder`; latents in the file `path` are reused, new ones added.
 
         Returns:
             [N, num_ws, w_dim]
@@ -111,7 +111,7 @@ class Trained:
 
     @cached_property
     def donors(self) -> dict[str, Any]:
-        """What `target_mask` takes parts from: the labelled heads, as when vectors are learned."""
+        """Arguments of `target_mask`: the labelled heads, as in stage `editing`."""
         few = self.params.segmentation.labelled_images
         return dict(
             class_names=self.editor.class_names,
@@ -121,46 +121,59 @@ class Trained:
         )
 
     def wanted(self, edit: Edit, masks: Tensor) -> Tensor:
-        """Masks [N, H, W] as an edit wants them."""
+        """Target masks of an edit, from masks [N, H, W].  # uint8 [N, H, W]"""
         return torch.as_tensor(np.stack([target_mask(edit, mask, **self.donors)[0] for mask in masks.numpy()]))
+
+    @cached_property
+    def alex(self) -> nn.Module:
+        """LPIPS with AlexNet."""
+        return self.network("lpips_alex")
 
     @cached_property
     def _mobilefacenet(self) -> nn.Module:
         return self.network("mobilefacenet")
 
+    @torch.no_grad()
+    def lpips(self, images: Tensor, others: Tensor) -> Tensor:
+        """LPIPS-Alex of two stacks, uint8 [N, 3, H, W].  # [N], on the CPU"""
+        return self.alex(*(to_float(each).to(self.device) for each in (images, others))).cpu()
+
     def identity(self, images: Tensor, others: Tensor) -> float:
         """Mean cosine of MobileFaceNet's ArcFace features of two stacks, uint8 [N, 3, H, W]."""
-        mine, theirs = (measure(self._mobilefacenet, each, device=self.device) for each in (images, others))
-        return cosines(mine, theirs).diagonal().mean().item()
+        first, second = (measure(self._mobilefacenet, each, device=self.device) for each in (images, others))
+        return cosines(first, second).diagonal().mean().item()
 
     def smiling(self, network: nn.Module, images: Tensor) -> float:
-        """Share of pictures, uint8 [N, 3, H, W], that a network calls smiling."""
+        """Share of pictures, uint8 [N, 3, H, W], that a network classifies as smiling."""
         return (measure(network.smile, images, device=self.device) >= SMILE_THRESHOLD).double().mean().item()
 
 
 def leak(images: Tensor, kept: Tensor, region: Tensor) -> float:
-    """1000 times the squared error outside a region, bool [N, H, W], of pictures uint8 [N, 3, H, W] in [-1, 1]."""
+    """1000 x mean squared error, in [-1, 1], outside a region, bool [N, H, W], of pictures uint8 [N, 3, H, W]."""
     return 1000 * outside_error(to_float(images), to_float(kept), region).mean().item()
 
 
 def followed(masks: Tensor, before: Tensor, target: Tensor) -> Tensor:
-    """Share of the pixels where `target` differs from `before` that `masks` show as wanted; labels [N, H, W] -> [N]."""
+    """Share of the pixels to change (`target` != `before`) that equal `target` in `masks`; labels [N, H, W] -> [N]."""
     painted = before != target
     return ((masks == target) & painted).sum((1, 2)) / painted.sum((1, 2))
 
 
 def header(*columns: object) -> None:
-    """Begin a Markdown table; the first column is aligned to the left."""
+    """Begin a Markdown table; the first column is aligned to the left.
+
+    By hand, because `tabulate` needs all rows to start with, and these are printed one by one.
+    """
     print(f"\n| {' | '.join(map(str, columns))} |\n|---|{'---:|' * (len(columns) - 1)}", flush=True)
 
 
 def row(*cells: object) -> None:
-    """Print a row of the table at once: the next one may take minutes."""
+    """Print a row of the table immediately: the next one may take minutes."""
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def best_seconds(work: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
-    """The least time of some calls, and what the last one returned."""
+    """The shortest time of `repeats` calls in seconds, and the result of the last one."""
     best, result = float("inf"), None
     for _ in range(repeats):
         start = time.perf_counter()
@@ -170,6 +183,6 @@ def best_seconds(work: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]
 
 
 def in_a_process(script: str, *arguments: object) -> Any:
-    """The JSON that a script prints with these arguments: each measurement has memory and caches of its own."""
+    """Run a script that prints JSON, and return this: a new process starts with fresh memory and caches."""
     command = [sys.executable, script, *map(str, arguments)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)

@@ -3,15 +3,16 @@
     python benchmarks/nightly.py simulated [--nights 40]
     python benchmarks/nightly.py retrained [--seeds 1 2 3 4] [--plant 5] [--folder runs/nights]
 
-*simulated*, minutes: heads are resampled with replacement from the accepted per-head metrics, and a share of them (the
-churn) gets the metrics of another head, which leaves the expected mean unchanged: a quiet night. A regression is added
-to one row, in the first column of each tolerance at once, in multiples of its tolerance. FID, KID, areas and mouth IoU
-have no values per head and are not changed.
+*simulated* takes minutes. For a quiet night, without regression, heads are resampled with replacement from the accepted
+per-head metrics, and a share of them (the churn) gets the metrics of another head, which leaves the expected mean
+unchanged. A regression is added to one row, in the first column of each tolerance at once, in multiples of its
+tolerance. FID, KID, areas and mouth IoU have no values per head and are not changed.
 
-*retrained*, hours: a quiet night trains the segmentation and learns both smiles again with another seed, and measures
-EditGAN and EditGAN+ on the test heads; every other row keeps its accepted values. Every ordered pair of these nights
-and the accepted one shows how large a tolerance must be. Broken nights are compared with the accepted one: vectors with
-noise, ensembles of one member with the vectors learned with them, and each smile judge replaced by each other one.
+*retrained* takes hours. For a quiet night, the segmentation is trained and both smile vectors are learned with another
+seed, and EditGAN and EditGAN+ are measured on the test heads; all other rows keep their accepted values. The ordered
+pairs of these nights and the accepted one show how large the tolerances must be. Broken nights are compared with the
+accepted one: vectors with noise; ensembles of one member, and vectors learned with them; each smile judge replaced by
+each other one.
 """
 
 import argparse
@@ -60,36 +61,36 @@ from editgan.segmentation.train import drop_small_labels
 from editgan.training import generator_for
 from editgan.weights import sha256
 
-BINARY = "smiling"  # the metric whose figures are 0 or 100
-SIZES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)  # of planted regressions, in tolerances; 0: a quiet night
+BINARY = "smiling"  # the metric with values 0 and 100
+SIZES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)  # of added regressions, in tolerances; 0: a quiet night
 CHURN = (0.0, 0.02, 0.05, 0.1)
-NOISE = (1.0, 0.5, 0.25)  # of corrupted vectors, in their own norms
+NOISE = (1.0, 0.5, 0.25)  # norm of the noise relative to that of the vector
 MODELS = ("generator/G_ema", "encoder/latents", "segmentation/S", "judges/judge")
-Night = tuple[dict[Key, Tensor], dict[Key, float]]  # figures of every head, and of all at once
+Night = tuple[dict[Key, Tensor], dict[Key, float]]  # values per head, and values of whole rows
 
 
 def night(accepted: Figures, churn: float, generator: torch.Generator) -> tuple[Figures, Figures]:
-    """Heads drawn anew from those accepted, as they were and as they are tonight."""
+    """Resampled heads: accepted values, and values of a quiet night."""
     count = len(next(iter(accepted.heads.values())))
     drawn = torch.randint(count, (count,), generator=generator)
     others = torch.randint(count, (count,), generator=generator)
     tonight = torch.where(torch.rand(count, generator=generator) < churn, others, drawn)
-    before, after = ({key: said[heads] for key, said in accepted.heads.items()} for heads in (drawn, tonight))
+    before, after = ({key: values[heads] for key, values in accepted.heads.items()} for heads in (drawn, tonight))
     return Figures(before, accepted.at_once, accepted.data), Figures(after, accepted.at_once, accepted.data)
 
 
-def planted(said: Tensor, metric: str, size: float, generator: torch.Generator) -> Tensor:
-    """Figures of heads [N] that have become worse by `size` on the average."""
+def planted(values: Tensor, metric: str, size: float, generator: torch.Generator) -> Tensor:
+    """Values per head [N], made worse by `size` on average."""
     if metric == BINARY:
-        smiling = said.nonzero().flatten()
-        lost = smiling[torch.randperm(len(smiling), generator=generator)[: round(size / 100 * len(said))]]
-        return said.index_fill(0, lost, 0.0)
-    each = 2 * torch.rand(len(said), generator=generator)
-    return said - WATCHED[metric][1] * size * each / each.mean()
+        smiling = values.nonzero().flatten()
+        lost = smiling[torch.randperm(len(smiling), generator=generator)[: round(size / 100 * len(values))]]
+        return values.index_fill(0, lost, 0.0)
+    each = 2 * torch.rand(len(values), generator=generator)
+    return values - WATCHED[metric][1] * size * each / each.mean()
 
 
 def columns_of(accepted: Figures, method: str) -> dict[str, Key]:
-    """The first figure of a method, as generated, that is held to each tolerance."""
+    """The first column of a method, without paste-back, for each tolerance."""
     found: dict[str, Key] = {}
     for key in sorted(accepted.heads):
         if key[0] == Row(method):
@@ -100,7 +101,7 @@ def columns_of(accepted: Figures, method: str) -> dict[str, Key]:
 def rates(
     accepted: Figures, params: NightlyParams, *, method: str, churn: float, size: float, nights: int, seed: int
 ) -> tuple[dict[str, float], float]:
-    """By tolerance the share of nights in which what was planted is caught, and the share with any other alarm."""
+    """For each tolerance, the share of nights that detect the regression; and the share of nights with other alarms."""
     generator = generator_for(seed, "night", churn, size)
     columns, tolerances = columns_of(accepted, method) if size else {}, tolerances_of(Row(method), params)
     caught, others = dict.fromkeys(columns, 0), 0
@@ -118,14 +119,14 @@ def rates(
 
 
 class Nights:
-    """The trained models and the heads that nights are measured on."""
+    """The trained models, and the heads to measure nights on."""
 
     def __init__(self, run: Trained) -> None:
         self.run, self.rows, self.strengths = run, Rows(run.outputs, run.params, run.device), run.chosen()
         self.G, self.S, self.vectors = self.rows.renderer.G, self.rows.renderer.S, self.rows.vectors
 
     def retrained(self, seed: int, members: int) -> Night:
-        """A night whose segmentation and smiles are trained as their stages do it."""
+        """A night with segmentation and smile vectors trained as in their stages."""
         run, scoring, names = self.run, self.run.params.scoring, self.S.class_names
         masks = drop_small_labels(torch.as_tensor(run.donors["donors"]), MIN_LABEL_PIXELS)
         S = learned(run, run.latents("few_shot")[: len(masks)], masks, names, seed=seed, members=members)
@@ -146,7 +147,7 @@ class Nights:
         return self.figures(S, vectors)
 
     def noisy(self, method: str, size: float, seed: int) -> Night:
-        """A night with noise on a vector, the same for every row of W+."""
+        """A night with noise added to a vector, the same noise in every row of W+."""
         delta = self.vectors[method].delta_w_plus
         noise = torch.randn(delta.shape[-1:], generator=generator_for(seed, "noise")).expand_as(delta)
         vector = replace(self.vectors[method], delta_w_plus=delta + size * delta.norm() * noise / noise.norm())
@@ -162,13 +163,13 @@ class Nights:
         for method in (RECONSTRUCTION, *vectors):
             for one in self.rows.score(method, self.strengths.get(method, 0.0)):
                 scored = one.row._replace(strength=None)
-                of_heads |= {(scored, column): said for column, said in one.scores.heads.items()}
+                of_heads |= {(scored, column): values for column, values in one.scores.heads.items()}
                 at_once |= {(scored, column): figure.value for column, figure in one.scores.figures.items()}
-        return of_heads, {key: said for key, said in at_once.items() if key[1].metric in AT_ONCE}
+        return of_heads, {key: value for key, value in at_once.items() if key[1].metric in AT_ONCE}
 
 
 def kept(path: Path, made_by: dict, make: Callable[[], Night]) -> Night:
-    """Figures of a night: those in the file, if they are of these models, else made and kept."""
+    """Values of a night: read from the file if it belongs to these models, else computed and saved."""
     if path.exists():
         of_heads, about = load_heads(path)
         if about["made_by"] == made_by:
@@ -186,22 +187,24 @@ def kept(path: Path, made_by: dict, make: Callable[[], Night]) -> Night:
 
 
 def whole(accepted: Figures, night: Night) -> Figures:
-    """A night's own figures, and those accepted of every other row."""
+    """Values of a night; accepted values for all rows that the night does not have."""
     of_heads, at_once = night
     return Figures(accepted.heads | of_heads, accepted.at_once | at_once, accepted.data)
 
 
 def swapped(accepted: Figures, judge: str, other: str) -> Figures:
-    """What `other` says of smiles in place of what `judge` does, in every row."""
-    mine, theirs = (Column("smiling", name) for name in (judge, other))
-    heads = {(one, column): accepted.heads[one, theirs if column == mine else column] for one, column in accepted.heads}
+    """Replace the smile metrics of `judge` by those of `other`, in every row."""
+    replaced, source = (Column("smiling", name) for name in (judge, other))
+    heads = {
+        (one, column): accepted.heads[one, source if column == replaced else column] for one, column in accepted.heads
+    }
     return replace(accepted, heads=heads)
 
 
 def report_quiet(figures: dict[str, Figures], params: NightlyParams) -> None:
-    """Every ordered pair as (accepted, tonight): which are called worse, and how far apart seeds are."""
+    """Print the regressions of every ordered pair of nights (accepted, tonight), and the differences between seeds."""
     far: dict[tuple[bool, str], list[Change]] = {}
-    header("accepted", "tonight", "called worse")
+    header("accepted", "tonight", "regressions")
     pairs, alarms = list(permutations(figures, 2)), 0
     for accepted, tonight in pairs:
         found = changes(figures[accepted], figures[tonight], params, seed=0)
@@ -213,7 +216,7 @@ def report_quiet(figures: dict[str, Figures], params: NightlyParams) -> None:
                 wide = tolerances_of(one.row, params) is params.single_vector
                 far.setdefault((wide, WATCHED[one.column.metric][0]), []).append(one)
     print(f"\nfalse alarms: {alarms} of {len(pairs)} pairs")
-    header("rows", "held to", "tolerance", "largest difference", "median", "largest worsening that is sure")
+    header("rows", "tolerance", "value", "largest difference", "median", "largest significant worsening")
     for (wide, name), found in sorted(far.items()):
         sizes = torch.tensor([abs(one.difference) for one in found])
         cells = f"{found[0].tolerance:g}", f"{sizes.max():.4g}", f"{sizes.median():.4g}"
@@ -221,22 +224,22 @@ def report_quiet(figures: dict[str, Figures], params: NightlyParams) -> None:
 
 
 def report_broken(accepted: Figures, broken: Iterable[tuple[str, Figures]], params: NightlyParams) -> None:
-    """Which of the broken nights are called worse than the accepted one, and by what first."""
-    header("broken", "called worse, first of all")
+    """Print which broken nights are detected, and the first regression of each."""
+    header("broken", "first regression")
     caught: dict[str, list[bool]] = {}
     for name, figures in broken:
         worse = [str(one) for one in changes(accepted, figures, params, seed=0) if one.regressed]
         caught.setdefault(name.rpartition(",")[0], []).append(bool(worse))
-        row(name, worse[0] if worse else "NOT CAUGHT")
-    header("broken", "tries", "caught")
+        row(name, worse[0] if worse else "NOT DETECTED")
+    header("broken", "nights", "detected")
     for name, hits in caught.items():
         row(name, len(hits), f"{100 * sum(hits) / len(hits):.0f} %")
 
 
 def simulated(accepted: Figures, params: NightlyParams, nights: int) -> None:
     families = list(dict.fromkeys(held for name, (held, _) in WATCHED.items() if name not in AT_ONCE))
-    print(f"{nights} nights of each kind, planted in {PLUS}; caught, in % of nights")
-    header("churn", "planted, in tolerances", *families, "any other alarm")
+    print(f"{nights} nights of each kind, regression added to {PLUS}; detected, in % of nights")
+    header("churn", "regression, in tolerances", *families, "any other alarm")
     for churn in CHURN:
         for size in SIZES:
             caught, others = rates(accepted, params, method=PLUS, churn=churn, size=size, nights=nights, seed=0)
@@ -254,8 +257,8 @@ def retrained(accepted: Figures, params: NightlyParams, options: argparse.Namesp
         return whole(accepted, kept(options.folder / f"{name}.safetensors", made_by, lambda: make(*how)))
 
     same = night("as-accepted", nights.figures, nights.S, nights.vectors)
-    off = max(float((same.heads[key] - said).abs().mean()) for key, said in accepted.heads.items())
-    print(f"the accepted models, measured by this script: figures of heads differ by {off:.2g} on the average at most")
+    off = max(float((same.heads[key] - values).abs().mean()) for key, values in accepted.heads.items())
+    print(f"the accepted models, measured by this script: largest mean difference per head {off:.2g}")
     accepted = same
     quiet = {f"seed {seed}": night(f"seed-{seed}", nights.retrained, seed, members) for seed in options.seeds}
     if quiet:
@@ -275,10 +278,10 @@ def retrained(accepted: Figures, params: NightlyParams, options: argparse.Namesp
 def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("kind", choices=("simulated", "retrained"))
-    parser.add_argument("--nights", type=int, default=40, help="simulated ones of each kind")
-    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3, 4], help="of quiet nights: minutes each")
-    parser.add_argument("--plant", type=int, default=5, help="broken nights of each kind")
-    parser.add_argument("--folder", type=Path, default=Path("runs/nights"), help="keeps the figures of nights")
+    parser.add_argument("--nights", type=int, default=40, help="number of simulated nights of each kind")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3, 4], help="of quiet nights, minutes each")
+    parser.add_argument("--plant", type=int, default=5, help="number of broken nights of each kind")
+    parser.add_argument("--folder", type=Path, default=Path("runs/nights"), help="stores the values of nights")
     options = parser.parse_args()
     accepted, params = load_figures(PROJECT_ROOT / BASELINE), load_tolerances(PROJECT_ROOT)
     if options.kind == "simulated":

@@ -1,10 +1,10 @@
-"""Time of judging networks, KID and FID, compared with plain implementations in the same run.
+"""Time of the judges' networks, KID and FID, compared with plain implementations in the same run.
 
     python benchmarks/scoring.py
 
 Networks: milliseconds per picture on one thread, as loaded (batch of 50, contiguous, separate batch norms) and as used
-by the benchmark (batch of 16, channels last, folded batch norms). KID and FID of one row of 400 pictures against 2,000
-references with 1,280 features: by clean-fid, and KID by torchmetrics, too, compared with matrix products.
+by the benchmark (batch of 16, channels last, folded batch norms). KID and FID: one row of 400 pictures,
+2,000 references, 1,280 features; by clean-fid, KID also by torchmetrics, and by our matrix products.
 """
 
 import os
@@ -47,11 +47,11 @@ def compare_network(name: str) -> None:
         plain, _ = best_seconds(partial(shown, 50, torch.contiguous_format), 3)
         for_inference(network)
         fast, _ = best_seconds(partial(shown, 16, torch.channels_last), 3)
-    compare(f"{name}, ms a picture", 1000 * plain / len(images), 1000 * fast / len(images))
+    compare(f"{name}, ms per picture", 1000 * plain / len(images), 1000 * fast / len(images))
 
 
 def packages_kid(x: Tensor, y: Tensor) -> None:
-    """By clean-fid, then on as many subsets by torchmetrics."""
+    """KID by clean-fid, then by torchmetrics on the same number of subsets."""
     np.random.seed(0)
     cleanfid.kernel_distance(x.numpy(), y.numpy(), num_subsets=KID_SUBSETS)
     for _ in range(KID_SUBSETS):

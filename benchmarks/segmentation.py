@@ -1,11 +1,11 @@
-"""Time and memory of the segmentation's readout and of its part in an edit step, compared with the full feature stack.
+"""Time and memory of segmentation, and of its part of an edit step, compared with the full feature stack.
 
     python benchmarks/segmentation.py [--sizes 64 256 512]
 
-The reference reads features like the released code: every map is upsampled to full resolution, all channels are
-stacked, and each member's three layers run on every pixel. *projected* applies the first layer at each map's own
-resolution. *region* does so only for the pixels of a region, as needed for an edit. Channels: the 64 px default (960),
-StyleGAN2's paper256 (4,992), config-f at 512 px (6,016, forward only). Features are random.
+The reference is as in the released code: every map is upsampled to full resolution, all channels are stacked, and each
+member's three layers are applied to every pixel. *projected* applies the first layer at each map's own resolution.
+*region* does this only for the pixels of a region, as in an edit. Channels: the 64 px default (960), StyleGAN2's
+paper256 (4,992), config-f at 512 px (6,016, forward only). Features are random.
 """
 
 import json
@@ -25,10 +25,10 @@ from editgan.segmentation.pixels import full_feature_stack, pixel_sampler
 CHANNELS = {64: (2048, 128), 256: (16384, 512), 512: (32768, 512)}  # size: (channel_base, channel_max)
 FORWARD_ONLY = {512}
 CLASSES, MEMBERS = 20, 10
-REGION = 0.05  # part of the pixels that an edit touches
+REGION = 0.05  # share of pixels in the region of an edit
 READ, EDIT = "read-out", f"edit step, region {REGION:.0%}"
 PATHS = {READ: ("full", "projected"), EDIT: ("full", "projected", "region")}
-REPEATS = 3  # the best of so many counts
+REPEATS = 3  # the shortest time of these is reported
 
 
 def setting(size: int) -> tuple[SegmentationEnsemble, list[Tensor], Tensor]:
@@ -73,7 +73,7 @@ def peak_memory() -> float:
 
 
 def measure(size: int, work: str, path: str) -> dict[str, object]:
-    """Best seconds and peak memory beyond the inputs, MiB, of one read-out or one edit step; and what came out."""
+    """Shortest time in seconds, peak memory beyond the inputs in MiB, and results, of one read-out or one edit step."""
     ensemble, features, pixels = setting(size)
     labels = torch.arange(len(pixels)) % CLASSES
     sampler = pixel_sampler(pixels, size, [feature.shape[-1] for feature in features]) if path == "region" else None
@@ -107,7 +107,7 @@ def main() -> None:
         print(json.dumps(measure(options.sizes[0], *options.of)))
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {MEMBERS} members, {CLASSES} classes")
-    header("px", "work", "path", "s", "times faster", "peak MiB", "of the peak", "differs by")
+    header("px", "work", "path", "s", "times faster", "peak MiB", "relative peak", "difference")
     for size in options.sizes:
         for work, paths in PATHS.items():
             if work == EDIT and size in FORWARD_ONLY:

@@ -1,11 +1,11 @@
-"""The smile on many pictures that stage `benchmark` does not use: accuracy, identity, KID and FID of every method.
+"""Smile edits of many pictures that stage `benchmark` does not use: accuracy, identity, KID and FID of every method.
 
     python benchmarks/smile.py [--heads 400] [--kept FILE.safetensors] [--picture FILE.png]
     python benchmarks/smile.py --training FOLDER --heads 4000 [--refined 400]
 
-Without `--training`, for photographs whose test split is too small for KID and FID: one neutral picture each of the
-first people of the reference split, which was used for no training and no choice. All pictures of the other people are
-the reference of KID and FID.
+Without `--training`, for photographs whose test split is too small for KID and FID: one neutral picture of each of the
+first people of the reference split, which was not used for training or choosing settings. All pictures of the other
+people are the reference for KID and FID.
 
 With `--training`, the paper's "smile edit 4k" (supplement): the first neutral heads of the training set, from a folder
 with train.zip and train_labels.zip. Generator, encoder and MaskGAN were trained on these heads; in the paper only
@@ -50,7 +50,7 @@ NETWORK = "efflite0"
 
 
 def neutral_people(attributes: list[dict], heads: int) -> tuple[list[int], list[int]]:
-    """Indices of one neutral picture each of so many people, and of all pictures of the others."""
+    """Indices of one neutral picture of each of the first `heads` people, and of all pictures of the other people."""
     first: dict[int, int] = {}
     for index, picture in enumerate(attributes):
         if picture["smile"] == 0:
@@ -60,7 +60,7 @@ def neutral_people(attributes: list[dict], heads: int) -> tuple[list[int], list[
 
 
 def edited(run: Trained, photos: Tensor, w_plus: Tensor, count: int) -> dict[str, tuple[float | None, Tensor]]:
-    """(strength, pictures) by method: of EditGAN with refinement for the first `count` photos only."""
+    """(strength, pictures) by method; refined EditGAN for the first `count` photos only."""
     editor, scoring, section = run.editor, run.params.scoring, run.params.editing
     vectors, methods, renderer = load_methods(
         run.outputs, vector=scoring.vector, plus=scoring.plus_vector, device=run.device
@@ -90,9 +90,9 @@ def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("--training", type=Path, help="folder of the training heads")
     parser.add_argument("--heads", type=int, default=400)
-    parser.add_argument("--refined", type=int, help="the first so many are refined, too (default: all, 0: none)")
-    parser.add_argument("--kept", type=Path, default=Path("smile.safetensors"), help="keeps the embeddings")
-    parser.add_argument("--picture", type=Path, help="draw the first pictures")
+    parser.add_argument("--refined", type=int, help="number of photos for refinement (default: all, 0: none)")
+    parser.add_argument("--kept", type=Path, default=Path("smile.safetensors"), help="file that stores the embeddings")
+    parser.add_argument("--picture", type=Path, help="output file of the first pictures")
     options = parser.parse_args()
     run = Trained(options)
     if options.training is None:
@@ -129,8 +129,8 @@ def main() -> None:
     for name, (strength, pictures) in made.items():
         cells = [title_of(name), len(pictures), "–" if strength is None else f"{strength:g}"]
         for judge in names:
-            said = seen_by(judges.smile[judge].smile, pictures) >= SMILE_THRESHOLD
-            cells.append(bracketed(100.0 * said.double(), 1))
+            smiling = seen_by(judges.smile[judge].smile, pictures) >= SMILE_THRESHOLD
+            cells.append(bracketed(100.0 * smiling.double(), 1))
         mine = seen_by(judges.identity["mobilefacenet"], pictures)
         cells.append(bracketed(cosines(mine, known[: len(pictures)]).diagonal(), 3))
         features = seen_by(judges.features[NETWORK], pictures)

@@ -2,10 +2,10 @@
 
     python benchmarks/train_step.py [--steps 24]
 
-The step is that of params.yaml after the projected discriminator is added. The plain one computes every loss
-with separate forward passes, in one process with as many threads as cores, and allocates memory anew for every tensor.
-Ours computes the same losses with one forward pass of each discriminator, keeps freed memory, and runs one process per
-core with one thread each. Successive rows change one thing at a time. Images are random numbers.
+The step is that of params.yaml with the projected discriminator. The plain step computes every loss with separate
+forward passes, in one process with one thread per core, and allocates new memory for every tensor. Ours computes the
+same losses with one forward pass of each discriminator, keeps freed memory, and runs one process per core with one
+thread each. Each row changes one thing. Images are random numbers.
 """
 
 import json
@@ -33,7 +33,7 @@ from editgan.training import ADAM_BETAS
 CPU = torch.device("cpu")
 RESOLUTION = 64
 WARM_STEPS = 4
-PLAIN, SHARED, KEPT, PROCESSES = "plain step", "+ shared forward passes", "+ freed memory kept", "+ a process a core"
+PLAIN, SHARED, KEPT, PROCESSES = "plain step", "+ shared forward passes", "+ freed memory kept", "+ process per core"
 
 
 def random_images() -> Tensor:
@@ -48,7 +48,7 @@ def settings(steps: int) -> GeneratorParams:
 
 
 class Recorder:
-    """Notes when each step ended, and writes nothing."""
+    """Stores the time of every step, and writes nothing."""
 
     kid_name = "kid"
 
@@ -118,7 +118,7 @@ def plain(steps: int, recorder: Recorder) -> None:
 
 
 def measure(name: str, steps: int) -> float:
-    """Images a second after the warm steps."""
+    """Images per second after the warm-up steps."""
     cores, recorder = len(os.sched_getaffinity(0)), Recorder()
     torch.set_num_threads(cores)
     if name in (KEPT, PROCESSES):
@@ -135,19 +135,19 @@ def measure(name: str, steps: int) -> float:
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--steps", type=int, default=24, help=f"measured steps, after {WARM_STEPS} warm ones")
+    parser.add_argument("--steps", type=int, default=24, help=f"measured steps, after {WARM_STEPS} warm-up steps")
     parser.add_argument("--row", help="measure only this; print JSON")
     options = parser.parse_args()
     if options.row:
         print(json.dumps(measure(options.row, options.steps)))
         return
     print(f"{len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
-    header("", "images a second", "ratio")
+    header("", "images per second", "ratio")
     first = None
     for name in (PLAIN, SHARED, KEPT, PROCESSES):
-        rate = in_a_process(__file__, "--row", name, "--steps", options.steps)
-        first = first or rate
-        row(name, f"{rate:.1f}", f"{rate / first:.2f}")
+        speed = in_a_process(__file__, "--row", name, "--steps", options.steps)
+        first = first or speed
+        row(name, f"{speed:.1f}", f"{speed / first:.2f}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/vectors.py [--edits smile big_nose long_hair] [--heads 1 2 4 8] [--tried 60] [--scales 1 1.5 2]
 
-Each head's delta_w_plus is learned with the settings of stage `editing`, from neutral heads that fit the edit, the most
-frontal first. The vectors are tried on other heads that fit, of which more are embedded. Smiles are counted by the
-guide; everything is relative to the embedding.
+The delta_w_plus of each head is learned with the settings of stage `editing`, from neutral heads that satisfy the
+edit's rules, the most frontal first. The vectors are measured on other heads that satisfy them, which are embedded if
+stage `encoder` did not. Smiles are detected by the guide; leak is relative to the reconstruction.
 """
 
 from measuring import Trained, followed, header, leak, row, trained_command_line
@@ -17,7 +17,7 @@ from editgan.judges.load import load_guide
 
 
 def changed(run: Trained, name: str, heads: list[int], count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Set the first heads whose mask the edit changes; their masks, wanted masks and regions."""
+    """Set the first `count` heads whose mask the edit changes; returns their masks, target masks and regions."""
     w_plus = run.val_latents(heads)
     run.editor.set_latents(w_plus)
     masks = run.editor.segment()
@@ -31,8 +31,8 @@ def changed(run: Trained, name: str, heads: list[int], count: int) -> tuple[Tens
 def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("--edits", nargs="+", default=["smile", "big_nose", "long_hair"])
-    parser.add_argument("--heads", nargs="+", type=int, default=[1, 2, 4, 8], help="that vectors are learned from")
-    parser.add_argument("--tried", type=int, default=60, help="other heads")
+    parser.add_argument("--heads", nargs="+", type=int, default=[1, 2, 4, 8], help="heads per vector")
+    parser.add_argument("--tried", type=int, default=60, help="maximum number of other heads to measure on")
     parser.add_argument("--scales", nargs="+", type=float, default=[1.0, 1.5, 2.0], help="strengths")
     options = parser.parse_args()
     run = Trained(options)

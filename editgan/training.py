@@ -114,16 +114,16 @@ class Averages:
 
 @dataclass(frozen=True)
 class Training:
-    """What `train` needs; it resumes bit for bit where all draws of a step depend only on (seed, images seen)."""
+    """Input of `train`. Resumes bit-identically if all random numbers of a step depend only on (seed, images seen)."""
 
-    name: str  # of what is trained, for messages
+    name: str  # of the trained network, for messages
     step: Callable[[int], dict[str, Tensor]]  # images seen -> losses; updates the networks
-    parts: dict[str, nn.Module | torch.optim.Optimizer]  # what a step changes, by its name in the state
+    parts: dict[str, nn.Module | torch.optim.Optimizer]  # modules and optimisers that a step changes, by name
     total_nimg: int
-    batch: int  # images a step
-    status_kimg: float  # thousands of images from one line of the curve to the next
-    state_kimg: float  # ... from one complete state on disk to the next
-    snapshot_kimg: float = math.inf  # ... from one call of `on_snapshot` to the next, or more in a long training
+    batch: int  # images per step
+    status_kimg: float  # thousands of images between two lines of the curve
+    state_kimg: float  # ... between two complete states on disk
+    snapshot_kimg: float = math.inf  # ... between two calls of `on_snapshot`; more in a long training
 
 
 def train(
@@ -188,7 +188,7 @@ def append_row(curve: Path, row: dict[str, float]) -> None:
 
 
 def write_curve(path: Path, rows: Sequence[dict[str, float]], names: Iterable[str]) -> None:
-    """Write kimg and the columns `names` as a plot table: the rows that have all of them; no file without rows."""
+    """Write the columns kimg and `names` as a plot table, from the rows that have all of them; no file without rows."""
     names = ("kimg", *names)
     table = [{name: row[name] for name in names} for row in rows if all(name in row for name in names)]
     if table:

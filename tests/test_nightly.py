@@ -342,7 +342,7 @@ def test_broken_and_retrained_nights_are_told(script, capsys):
     assert "| seed 1 | accepted | nothing |" in text and "false alarms: 1 of 2 pairs" in text
     script.report_broken(accepted, [("kind, 1", worse), ("kind, 2", accepted)], PARAMS)
     text = capsys.readouterr().out
-    assert "| kind, 2 | NOT CAUGHT |" in text and "| kind | 2 | 50 % |" in text
+    assert "| kind, 2 | NOT DETECTED |" in text and "| kind | 2 | 50 % |" in text
     judge, fer = (key("editgan_plus", "smiling", name) for name in ("judge", "fer"))
     other = Figures({judge: torch.full((HEADS,), 100.0), fer: torch.zeros(HEADS)}, {}, {})
     assert not script.swapped(other, "judge", "fer").heads[judge].any()

@@ -41,7 +41,7 @@ def invert(
 
     Losses are summed over the batch and Adam works elementwise, so the result of an image does not depend on the
     batch (up to rounding). The noise maps are fixed. The paper uses 500 steps of Adam with Lookahead at a constant
-    learning rate; this is the released code's Adam with warm-up and ramp-down. Its encoder consistency, the distance to
+    learning rate; this is the released code's Adam with warm-up and ramp-down. The encoder consistency, the distance to
     E(G(w_plus)), is replaced by the distance to E(x), which costs nothing.
 
     Args:

@@ -10,9 +10,9 @@ from editgan.generator.generator import Generator
 from editgan.images import to_float
 from editgan.training import Training, batch_indices, cosine_decay, generator_for, muon_and_adam, set_muon_lr
 
-LPIPS_WEIGHT, L2_WEIGHT = 10.0, 1.0  # of the images in a step with real images; EditGAN's
-LATENT_WEIGHT = 5.0  # of the distance of the latents in a step with samples; EditGAN's
-SAMPLE_L2_WEIGHT = 30.0  # of the images in a step with samples
+LPIPS_WEIGHT, L2_WEIGHT = 10.0, 1.0  # in steps with real images, as in EditGAN
+LATENT_WEIGHT = 5.0  # of the latent distance in steps with samples, as in EditGAN
+SAMPLE_L2_WEIGHT = 30.0  # of the images' L2 in steps with samples
 INTERVALS = dict(status_kimg=0.5, state_kimg=2, snapshot_kimg=2)
 
 
@@ -33,9 +33,9 @@ def encoder_training(
 ) -> Training:
     """Minimise 10 LPIPS + 1 L2 on real images, and 5 latent distance + 30 L2 on samples (supplement, changed).
 
-    The paper minimises 10 LPIPS + 1 L2 on samples too. LPIPS takes three quarters of a step, and the known latents say
-    more than it does, so samples do without and the encoder sees four times as many. Muon replaces Adam at a constant
-    3e-5, which needs far more images.
+    The paper minimises 10 LPIPS + 1 L2 on samples, too. LPIPS takes three quarters of the time of a step and adds
+    little to the known latents. Without it, the encoder sees four times as many samples. Muon replaces Adam with a
+    constant learning rate of 3e-5, which needs far more images.
 
     Args:
         E: trained in place; G, lpips_vgg: frozen.

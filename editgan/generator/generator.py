@@ -22,7 +22,7 @@ from editgan.generator.layers import (
 from editgan.images import to_uint8
 from editgan.weights import load_module
 
-TRUNCATION_PSI = 0.7  # for samples to look at or to train other networks on, as in the released code
+TRUNCATION_PSI = 0.7  # of samples for display and for training other networks, as in the released code
 NOISE_MODES = ("const", "random", "none")
 
 

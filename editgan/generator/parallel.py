@@ -175,10 +175,10 @@ def _failure_of(processes: list, meeting: Path) -> UserError | None:
     for rank, process in enumerate(processes, start=1):
         process.join(timeout=60)  # a busy machine takes long to end a process
         if process.exitcode:
-            said = meeting / f"error{rank}"
+            message = meeting / f"error{rank}"
             ended = (
                 f"killed by signal {-process.exitcode}" if process.exitcode < 0 else f"exit status {process.exitcode}"
             )
-            reason = said.read_text() if said.exists() else ended
+            reason = message.read_text() if message.exists() else ended
             return UserError(f"training process {rank} of {len(processes) + 1} failed: {reason}")
     return None

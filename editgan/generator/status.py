@@ -39,8 +39,8 @@ def status(folder: Path, progress: Path) -> str:
 
 
 def figures(row: dict) -> str:
-    told = [f"{name} {value:.4f}" for name, value in sorted(row.items()) if name.startswith(SHOWN)]
-    return f"at {row['kimg']:g} kimg: {', '.join(told)}"
+    shown = [f"{name} {value:.4f}" for name, value in sorted(row.items()) if name.startswith(SHOWN)]
+    return f"at {row['kimg']:g} kimg: {', '.join(shown)}"
 
 
 def read_rows(path: Path) -> list[dict]:

@@ -124,7 +124,10 @@ def quality_table(metrics: dict, *, rendered: bool) -> str:
 
 
 def _table(titles: tuple[str, ...], cells: dict[str, list[str]]) -> list[str]:
-    """Markdown with one row for each network; column `role` follows the first."""
+    """Markdown with one row for each network; column `role` follows the first.
+
+    By hand, because `tabulate` pads the cells: a longer name would change every line of quality.md.
+    """
     rows = [(titles[0], "role", *titles[1:]), ["---"] * (len(titles) + 1)]
     rows += [(name, ROLES[name], *row) for name, row in cells.items()]
     return [f"| {' | '.join(row)} |" for row in rows]

@@ -92,11 +92,11 @@ def measure_judges(context: StageContext) -> dict:
             f"{data / 'val.zip'}: has no smiling or no neutral heads to measure the judges on; raise data.val"
         )
     metrics = {"identity": {}, "smile": {}, "smile_threshold": params.smile_threshold, "val_heads": len(val)}
-    shown = {"val": (val, val_smiling)}
+    sets = {"val": (val, val_smiling)}
     if count(data / "test_smiling.zip") > 0:
         neutral = torch.as_tensor(load_images(data / "test.zip"))
         pairs = torch.cat([neutral, torch.as_tensor(load_images(data / "test_smiling.zip"))])  # [2 N, 3, H, W]
-        shown = {"test": (pairs, torch.arange(len(pairs)) >= len(neutral)), **shown}
+        sets = {"test": (pairs, torch.arange(len(pairs)) >= len(neutral)), **sets}
         identities = [row["identity"] for row in load_attributes(data / "test.zip")]
         metrics["test_heads"] = len(neutral)
         for name in IDENTITY_NETWORKS:
@@ -107,9 +107,9 @@ def measure_judges(context: StageContext) -> dict:
     for done, name in enumerate(names):
         context.run.progress(done, len(names), "networks measured", name)
         net = _smile_network(name, context).to(device)
-        said = {heads: measure(net.smile, images, device=device) for heads, (images, _) in shown.items()}
-        metrics["smile"][name] = {heads: smile_quality(said[heads], smiling) for heads, (_, smiling) in shown.items()}
-        probabilities[name] = next(iter(said.values()))
+        found = {split: measure(net.smile, images, device=device) for split, (images, _) in sets.items()}
+        metrics["smile"][name] = {split: smile_quality(found[split], smiling) for split, (_, smiling) in sets.items()}
+        probabilities[name] = next(iter(found.values()))
     context.run.progress(len(names), len(names), "networks measured")
     return _rounded(metrics | {"agreement": agreement(probabilities)})
 

@@ -32,7 +32,7 @@ def split_halves(identities: list[int], seed: int) -> tuple[set[int], set[int]]:
 
 
 def select_clear(smile: list[float], threshold: float) -> tuple[Tensor, Tensor]:
-    """Indices [M] of the heads with a clear label and these, bool [M]: smiling from `threshold` on, not at 0."""
+    """Indices [M] of the heads with a clear label, and their labels, bool [M]: True from `threshold` on, False at 0."""
     strength = torch.tensor(smile, dtype=torch.float64)
     smiling = strength >= threshold
     clear = torch.nonzero(smiling | (strength == 0)).squeeze(1)

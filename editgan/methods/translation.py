@@ -16,7 +16,7 @@ from editgan.methods.distillation.pix2pixhd import (
 from editgan.training import DIGITS, set_lr
 
 BETAS = (0.5, 0.999)  # of Adam, as in both papers
-FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # both papers'
+FEATURE_MATCHING_WEIGHT = VGG_WEIGHT = 10.0  # as in both papers
 IMPROVED = 0.01  # smallest relative decrease of the validation loss that counts as an improvement
 
 
@@ -35,7 +35,7 @@ def adversarial_step(
         networks: in train mode; "D", a MultiscaleDiscriminator of condition and image, and those that make the fakes
         fakes_at: images seen -> (condition, real images, fakes by the prefix of their terms' names), [N, C, H, W] each
         lrs_at: images seen -> learning rates of the networks that make the fakes, and of D
-        vgg_images: images of each batch that VGG looks at
+        vgg_images: number of images of each batch for the VGG loss
     """
     D = networks["D"]
     adams = {f"{name}_adam": torch.optim.Adam(net.parameters(), lr=0.0, betas=BETAS) for name, net in networks.items()}

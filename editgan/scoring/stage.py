@@ -72,8 +72,8 @@ def run(context: StageContext) -> None:
     for job in jobs[len(refined) :] + refined:
         for one in found[job]:
             table[one.row] = one.scores.figures
-            kept = {column: said for column, said in one.scores.heads.items() if column.metric in PER_HEAD}
-            heads |= {(one.row, column): said for column, said in kept.items()}
+            kept = {column: values for column, values in one.scores.heads.items() if column.metric in PER_HEAD}
+            heads |= {(one.row, column): values for column, values in kept.items()}
     write_bytes(context.out / "results.csv", table_csv(table))
     save_heads(context.out / "heads.safetensors", heads, {}, half=True)
     latents = load().refined(chosen)
@@ -132,12 +132,12 @@ class Sweep(Rows):
         numbers = path.with_suffix(".safetensors")
         if not path.exists():
             scored = super().score(method, strength)
-            of_heads = {(one.row, column): said for one in scored for column, said in one.scores.heads.items()}
+            of_heads = {(one.row, column): values for one in scored for column, values in one.scores.heads.items()}
             save_heads(numbers, of_heads, {})
             write_bytes(path, table_csv({one.row: one.scores.figures for one in scored}))  # last: marks the job as done
         table, (of_heads, _) = parse_table(path.read_bytes(), str(path)), load_heads(numbers)
         return [
-            Scored(row, Scores(figures, {column: said for (of, column), said in of_heads.items() if of == row}))
+            Scored(row, Scores(figures, {column: values for (of, column), values in of_heads.items() if of == row}))
             for row, figures in table.items()
         ]
 

@@ -1,17 +1,17 @@
-"""Which pictures to label: one picture of every kind among many unlabelled ones, without any mask."""
+"""Choose pictures to label: k-means on features of unlabelled pictures, one picture from each cluster."""
 
 import torch
 from torch import Tensor, nn
 
 from editgan.images import to_float
 
-ROUNDS = 50  # of k-means; it converges earlier on some hundred pictures
+ROUNDS = 50  # iterations of k-means; on a few hundred pictures it converges earlier
 BATCH = 50
 
 
 @torch.no_grad()
 def picture_features(lpips: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """LPIPS-VGG features averaged over quarters of the picture, so that hair, eyes and mouths have their own place.
+    """LPIPS-VGG features averaged in a 4x4 grid of cells, so that hair, eyes and mouth are in different cells.
 
     Args:
         images: uint8 [N, 3, H, W]

@@ -1,8 +1,8 @@
 """StyleGAN2 Distillation (Viazovetskyi, Ivashkin & Kashin, ECCV 2020): distil a latent edit into an image network.
 
-Every latent gives three images: its own, and one a step in each direction along the edit. The pair that a classifier
-assigns to opposite classes with the highest confidence is kept. pix2pixHD learns the pairs and then edits a photo in
-one forward pass, without inversion.
+Every latent gives three images: its own, and one after a step along the edit in each direction. The pair that a
+classifier assigns to opposite classes with the highest confidence is kept. pix2pixHD learns the pairs and then edits a
+photo in one forward pass, without inversion.
 """
 
 from typing import NamedTuple

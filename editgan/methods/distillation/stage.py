@@ -21,7 +21,7 @@ from editgan.weights import load_module, load_tensors, save_module, save_tensors
 
 BATCH = 50  # images at a time
 PICTURE_ROWS = 8
-ROWS = 8  # of w_plus that the smile moves, the coarse ones, as in the paper
+ROWS = 8  # coarse rows of w_plus that the smile direction moves, as in the paper
 
 
 def run(context: StageContext) -> None:

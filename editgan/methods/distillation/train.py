@@ -52,7 +52,7 @@ def distillation_training(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> Training:
-    """pix2pixHD on pairs; D sees the source beside the image. Trains net and D in place."""
+    """pix2pixHD on pairs; D is conditioned on the source. Trains net and D in place."""
     if pairs.sources.shape != pairs.targets.shape or pairs.sources.dtype != torch.uint8:
         raise ValueError(
             f"pairs must be uint8 images of one shape, got {pairs.sources.dtype} {list(pairs.sources.shape)} and"
