@@ -98,7 +98,7 @@ def test_failing_rank_ends_all_with_its_own_error(how, said):
 
 
 def test_rank_that_dies_while_it_starts_ends_all():
-    import dying_rank  # the processes of the other tests import this module, too
+    import dying_rank  # only here: the other ranks import this module, and dying_rank would end them
 
     with pytest.raises(UserError, match="training process 1 of 2 failed: exit status 3"):
         train_together(lambda ranks: None, helper=dying_rank.helper, arguments=(), world=2, device=CPU)
