@@ -14,13 +14,13 @@ from editgan.scoring.table import Column, Figure, of_method, parse_table
 from flows.stages import StageResult
 
 BENCHMARK = Path("outputs/benchmark")
-METHODS = {"EditGAN": "editgan", "EditGAN+30": "editgan_30", "EditGAN+ (ours)": "editgan_plus",
-           "InterFaceGAN": "interfacegan", "MaskGAN": "maskgan"}  # fmt: skip
 COLUMNS = {Column("smiling", "judge"): ("% smiling, judge", 1, 1),
            Column("identity", "mobilefacenet"): ("identity to the photo", 1, 3),
            Column("kid", "efflite0"): ("KID, efflite0, x1e3", 1000, 1)}  # fmt: skip
-SHOWN = {"outputs/report/index.html": "the results on one page, with pictures",
-         "outputs/benchmark/table.md": "all methods and metrics"}  # fmt: skip
+SHOWN = {"outputs/report/index.html": "the results on one page",
+         "outputs/benchmark/grid.png": "the first test heads, edited by every method",
+         "outputs/benchmark/pasted.png": "the same, pasted back into the photos",
+         "outputs/benchmark/curves.png": "smiles against identity"}  # fmt: skip
 NEXT = """\
 - `. .venv/bin/activate`, then `editgan sample --count 8` and `editgan apply edited/seed00000.png --edit smile=1`
 - change `params.yaml` and run this again: only what depends on the change runs"""
@@ -142,8 +142,14 @@ def _benchmark(root: Path) -> str:
         results = parse_table(path.read_bytes(), str(path))
     except OSError:
         return f"No table yet: stage benchmark makes {BENCHMARK}."
+    from editgan.config import load_params  # these import torch
+    from editgan.methods.smile import refined_name
+
+    steps = load_params(root / "params.yaml").editing.refine.steps
+    methods = {"EditGAN": "editgan", f"EditGAN+{steps}": refined_name(steps), "EditGAN+ (ours)": "editgan_plus",
+               "InterFaceGAN": "interfacegan", "MaskGAN": "maskgan"}  # fmt: skip
     table, heads = [], 0
-    for title, method in METHODS.items():
+    for title, method in methods.items():
         figures = {column: one for of in of_method(results, method).values() for column, one in of.items()}
         if figures:
             heads = figures[Column("smiling", "judge")].samples
