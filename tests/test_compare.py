@@ -93,7 +93,7 @@ def test_a_commit_and_a_folder_of_the_same_are_equal(project):
 
 def test_experiment_is_called_worse_beyond_the_tolerance(project):
     said = command("compare", "HEAD", "tried")
-    assert re.search(rf"{SMILING} +│ +70 +│ +60 +│ worse +│ +4 ", said), said
+    assert re.search(rf"{SMILING} +│ +70 +│ +60 +│ worse +│ +7 ", said), said
     assert re.search(r"EditGAN, refined: identity +│ +0.75 +│ +0.75 +│ same", said)
     assert re.search(r"samples: KID, AlexNet +│ +- +│ +- +│ -", said), "what neither has is no verdict"
     assert "miou_val100" not in said and "seed" not in said

@@ -4,6 +4,7 @@ A run is the working tree, another folder of outputs (a checkout in runs/, the b
 DVC experiment. The first run is the reference.
 """
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,9 @@ from rich.text import Text
 
 from editgan.config import STAGES
 from editgan.errors import UserError
+from editgan.runtime.environment import PROJECT_ROOT
 from editgan.scoring.table import metrics_of, parse_table
-from editgan.section import flat_keys
+from editgan.section import flat_keys, read_yaml
 
 WORKING_TREE = "."
 
@@ -32,19 +34,33 @@ class Headline:
     stage: str
     pattern: str  # regular expression of the dotted name in the stage's metrics
     better: int  # 1: higher is better, -1: lower is better
-    tolerance: float  # smaller differences count as the same
+    key: str  # its tolerance in baseline/tolerances.yaml, which the nightly check uses, too
+
+    @property
+    def tolerance(self) -> float:
+        """Smaller differences count as the same."""
+        return _tolerances()[self.key]
+
+
+@functools.cache
+def _tolerances() -> dict[str, float]:
+    return flat_keys(read_yaml(PROJECT_ROOT / "baseline" / "tolerances.yaml"))
 
 
 REFINED, EMBEDDED = r"smile_test\d+\.editgan_\d+\.", r"embedding_val\d+\.encoder_and_optimisation\.embedding_"
 HEADLINES = (
-    Headline("samples: KID, AlexNet", "samples", r"samples\.kid\w+_alexnet", -1, 0.02),
-    Headline("embedding: LPIPS-Alex", "benchmark", EMBEDDED + "lpips_alex", -1, 0.003),
-    Headline("embedding: identity", "benchmark", EMBEDDED + "identity_mobilefacenet", 1, 0.02),
-    Headline("segmentation: mIoU", "segmentation", r"miou_test\d+", 1, 0.02),
-    Headline("EditGAN, refined: % smiling, judge", "benchmark", REFINED + "smiling_judge", 1, 4.0),
-    Headline("EditGAN, refined: identity", "benchmark", REFINED + "identity_mobilefacenet", 1, 0.02),
-    Headline("EditGAN, refined: leak", "benchmark", REFINED + "leak_to_reconstruction", -1, 0.0005),
-    Headline("EditGAN, refined: area, judge", "benchmark", r"area_test\d+\.editgan_\d+\.area_judge", 1, 3.0),
+    Headline("samples: KID, AlexNet", "samples", r"samples\.kid\w+_alexnet", -1, "compare.samples_kid_alexnet"),
+    Headline("embedding: LPIPS-Alex", "benchmark", EMBEDDED + "lpips_alex", -1, "tolerance.lpips"),
+    Headline("embedding: identity", "benchmark", EMBEDDED + "identity_mobilefacenet", 1, "tolerance.identity"),
+    Headline("segmentation: mIoU", "segmentation", r"miou_test\d+", 1, "compare.segmentation_miou"),
+    Headline("EditGAN, refined: % smiling, judge", "benchmark", REFINED + "smiling_judge", 1, "single_vector.smiling"),
+    Headline(
+        "EditGAN, refined: identity", "benchmark", REFINED + "identity_mobilefacenet", 1, "single_vector.identity"
+    ),
+    Headline("EditGAN, refined: leak", "benchmark", REFINED + "leak_to_reconstruction", -1, "single_vector.leak"),
+    Headline(
+        "EditGAN, refined: area, judge", "benchmark", r"area_test\d+\.editgan_\d+\.area_judge", 1, "single_vector.area"
+    ),
 )
 
 

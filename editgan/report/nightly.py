@@ -82,6 +82,7 @@ class NightlyParams(Section):
 
     bootstrap: int = Field(ge=1000)  # resamples of heads behind the intervals
     tolerance: ToleranceParams
+    compare: dict[str, float]  # of `editgan compare` alone: metrics that the nightly check does not watch
     single_vector: MethodTolerance  # in its place for the rows of EditGAN's vector, which is learned from few heads
 
 
