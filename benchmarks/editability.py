@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from measuring import Trained, header, row, trained_command_line
 
 from editgan.data.archive import load_images
-from editgan.editing.stage import MEAN
+from editgan.editing.vectors import MEAN
 from editgan.judges.quality import measure
 from editgan.methods.maskgan.losses import Parser
 from editgan.metrics import kernel_distance

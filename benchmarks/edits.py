@@ -29,7 +29,7 @@ from torch import Tensor
 
 from editgan.editing.edits import Edit, fits
 from editgan.editing.masks import EYES, MOUTH, edit_region, is_part
-from editgan.editing.stage import MEAN
+from editgan.editing.vectors import MEAN
 from editgan.editor.editor import Editor
 from editgan.images import colourize, labelled_grid, save_png, to_float
 from editgan.methods.interfacegan.direction import find_boundary

@@ -24,7 +24,7 @@ from editgan.editing.objective import EditLoss, EditObjective
 from editgan.editing.optimize import Optimized, edit
 from editgan.editing.params import EditingParams, ObjectiveWeights
 from editgan.editing.refine import refine, refinement_objective
-from editgan.editing.vectors import EditingVector, apply_vector, save_vector
+from editgan.editing.vectors import MEAN, EditingVector, apply_vector, save_vector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
@@ -36,7 +36,6 @@ from editgan.weights import write_json
 
 PICTURE_ROWS = 2  # a head that the vector was learned from, and the first held-out head
 SEEN = 0.25  # a head is used if its parts have at least this share of their median area on the labelled heads
-MEAN = "_mean"  # suffix of the vector that is the mean over the heads
 PREVIEW_HEADS = 4  # maximum number of held-out validation heads to test each vector on
 PREVIEW_SCALES = (1.0, 2.0)  # strengths shown in the pictures, relative to the vector's default strength
 

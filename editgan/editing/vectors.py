@@ -11,6 +11,7 @@ from editgan.errors import UserError
 from editgan.weights import load_tensors, save_tensors
 
 KIND = "editing_vector"
+MEAN = "_mean"  # suffix of the vector that is the mean over the heads an edit was learned on
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from editgan.benchmark.pictures import curves_png
 from editgan.benchmark.titles import IDENTITY, SMILING, cell, column_title, title_of
 from editgan.benchmark.verdict import largest_area
 from editgan.config import Params
-from editgan.editing.vectors import load_vectors
+from editgan.editing.vectors import MEAN, load_vectors
 from editgan.encoder.encoder import load_latents
 from editgan.generator.generator import load_generator
 from editgan.judges.load import SMILE_JUDGES
@@ -137,13 +137,13 @@ def headline_table(results: Table, refined: str) -> dict[str, Any]:
 
 
 def vectors(context: StageContext) -> list[tuple[str, str, str]]:
-    """Name, description and picture of every editing vector of one head, in the order of edits.yaml."""
+    """Name, description and picture of every mean editing vector, in the order of edits.yaml."""
     described = read_yaml(context.root / "edits.yaml")
     learned = load_vectors(context.input("editing") / "vectors")
     G = load_generator(context.input("generator") / "G_ema.safetensors", context.device)
     w_plus = load_latents(context.input("encoder") / "latents.safetensors")["test"][:1].to(context.device)
     return [
-        (name, edit["about"], vector_row(G, w_plus, learned[name], STRENGTHS))
+        (name, edit["about"], vector_row(G, w_plus, learned[f"{name}{MEAN}"], STRENGTHS))
         for name, edit in described.items()
         if name in learned
     ]
