@@ -294,7 +294,7 @@ def gpu(root: Path) -> Iterator[Finding]:
     import torch
 
     if torch.version.cuda is None:
-        remedy = "install torch's CUDA build, see `On a GPU` in README.md"
+        remedy = "install torch's CUDA build, see section GPU of docs/quickstart.md"
         yield Finding(f"the driver lists a GPU, but torch {torch.__version__} is built without CUDA", remedy)
     elif not torch.cuda.is_available():
         what = f"the driver lists a GPU that torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use"
