@@ -22,8 +22,8 @@ SHOWN = {"outputs/report/index.html": "the results on one page",
          "outputs/benchmark/pasted.png": "the same, pasted back into the photos",
          "outputs/benchmark/curves.png": "smiles against identity"}  # fmt: skip
 NEXT = """\
-- `. .venv/bin/activate`, then `editgan sample --count 8` and `editgan apply edited/seed00000.png --edit smile_mean=1.5`
-- change `params.yaml` and run this again: only what depends on the change runs"""
+- next: `. .venv/bin/activate`, then `editgan sample --count 8` and `editgan apply edited/seed00000.png --edit smile_mean=1.5`
+- or change `params.yaml` and run this again: only what depends on the change runs"""
 
 
 def run_record(root: Path, stage: str) -> dict:
@@ -106,7 +106,7 @@ def summary(
     if skipped:
         parts.append(f"Skipped, nothing changed: {', '.join(skipped)}")
     parts += _links(root, results, servers.get("mlflow") or (store if store.startswith("http") else None), experiment)
-    parts += [_places(root, servers, store), "# Next", NEXT]
+    parts.append(f"{_places(root, servers, store)}\n{NEXT}")
     return "\n\n".join(parts) + "\n"
 
 
