@@ -22,7 +22,7 @@ SHOWN = {"outputs/report/index.html": "the results on one page",
          "outputs/benchmark/pasted.png": "the same, pasted back into the photos",
          "outputs/benchmark/curves.png": "smiles against identity"}  # fmt: skip
 NEXT = """\
-- next: `. .venv/bin/activate`, then `editgan sample --count 8` and `editgan apply edited/seed00000.png --edit smile_mean=1.5`
+- next: `. .venv/bin/activate`, then `editgan sample` and `editgan apply edited/seed00000.png --edit smile_mean=1.5`
 - or change `params.yaml` and run this again: only what depends on the change runs"""
 
 
