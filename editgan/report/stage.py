@@ -47,6 +47,7 @@ def run(context: StageContext) -> None:
 
     The run's copy also lists commit and versions, which are not part of the result.
     """
+    torch.set_num_threads(1)  # the vectors' pictures have the same bytes on any number of cores
     shown = content(context)
     write_bytes(context.out / "index.html", rendered(shown).encode())
     page = rendered(shown | {"facts": shown["facts"] | made_by(context)})
