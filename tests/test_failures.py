@@ -224,7 +224,7 @@ def test_killed_supervisor_leaves_no_servers_and_a_flow_that_can_be_stopped(root
         run_deployment(root)
         served.kill()
         served.wait()
-        wait_for(lambda: not any(named(root, *words) for words in parts), 40, "neither servers nor worker")
+        wait_for(lambda: not any(named(root, *words) for words in parts), 90, "neither servers nor worker")  # they end by themselves, slowly under load
         for flow in named(root, "prefect.engine"):
             processes.stop(flow)
         wait_for(lambda: not processes_in(root), 40, "neither flow nor stage")
@@ -369,7 +369,7 @@ def test_stage_that_hangs(root, unbroken, monkeypatch):
     monkeypatch.setattr(processes, "stop", functools.partial(processes.stop, grace=2))
     hang = threading.Thread(target=lambda: stage_at_work(root).send_signal(signal.SIGSTOP))
     hang.start()
-    with pytest.raises(stages.TimedOut, match="first: not done after its limit"):
+    with pytest.raises(stages.TimedOut, match="first: not finished after its limit"):
         stages.reproduce("first", root, limit_seconds=30, say=lambda line: None)
     hang.join()
     assert not processes_in(root)
