@@ -1,4 +1,6 @@
-"""The editor and its command line on networks of random weights: what people call, what they get, what is refused."""
+"""The editor on networks of random weights: what people call, what they get, what is refused."""
+
+# ruff: noqa: F811  fixtures are imported by name
 
 from pathlib import Path
 
@@ -6,80 +8,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import SIDE, save_models
+from tiny_editor import NAMES, PALETTE, Distance, cheap_distance, editor, outputs, painted, photos, run_outputs  # noqa: F401
+from tiny_models import SIDE
 from torch import nn
-from typer.testing import CliRunner
 
-from editgan.cli import pictures as cli
-from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
 from editgan.data.paste import paste_back
 from editgan.editing.masks import painted_parts
 from editgan.editing.params import ObjectiveWeights
-from editgan.editing.vectors import EditingVector, load_vector, save_vector
+from editgan.editing.vectors import load_vector
 from editgan.editor import editor as editor_module
 from editgan.editor.editor import Editor
-from editgan.editor.inputs import files_in
 from editgan.editor.settings import Settings, run_settings
 from editgan.errors import UserError
-from editgan.images import read_image, read_mask, save_mask, save_png, to_float, to_pil
+from editgan.images import read_mask, save_mask, save_png, to_float, to_pil
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.segmentation.labelled import labelled_samples
-from editgan.weights import load_tensors, save_tensors
-
-NAMES = ["background", "skin", "nose", "hair"]
-PALETTE = np.array([[0, 0, 0], [200, 150, 100], [250, 220, 10], [90, 60, 150]], np.uint8)
-
-
-class Distance(nn.Module):
-    """In the place of LPIPS and of the face network: pictures at half size, and their differences."""
-
-    def forward(self, images):
-        return self.features(images).flatten(1)
-
-    def features(self, x):
-        return nn.functional.avg_pool2d(x, 2)
-
-    def distance(self, first, second):
-        return (first - second).square().mean((1, 2, 3))
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory) -> Path:
-    """A folder as the stages leave it."""
-    root = tmp_path_factory.mktemp("models") / "outputs"
-    save_models(root, NAMES, PALETTE)
-    save_tensors(root / "assets" / "lpips_vgg.safetensors", {"nothing": torch.zeros(1)})
-    for name, parts, scale in (("bigger_nose", ("nose",), 1.0), ("red_hair", ("hair",), 0.5)):
-        delta = 0.3 * torch.randn(8, 16)
-        save_vector(
-            root / "editing" / "vectors" / f"{name}.safetensors",
-            EditingVector(name=name, region_classes=parts, source="val/0", delta_w_plus=delta, scale=scale),
-        )
-    return root
-
-
-@pytest.fixture(autouse=True)
-def cheap_distance(monkeypatch):
-    monkeypatch.setattr(editor_module, "load_network", lambda name, folder: Distance())
-    monkeypatch.setattr(editor_module, "use_winograd", lambda network: network)
-
-
-@pytest.fixture
-def editor(outputs) -> Editor:
-    return Editor.load(outputs, "cpu")
-
-
-def photos(count: int = 2) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(5)
-    small = torch.randint(0, 256, (count, 3, 4, 4), generator=generator).float()
-    return nn.functional.interpolate(small, size=SIDE, mode="bilinear").to(torch.uint8)
-
-
-def painted(editor: Editor, label: int = 2) -> torch.Tensor:
-    masks = editor.segment().clone()
-    masks[:, 10:16, 8:14] = label
-    return masks
-
 
 # --- the editor ----------------------------------------------------------------------------------------------------
 
@@ -280,25 +223,6 @@ def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
 
 # --- settings of the run -------------------------------------------------------------------------------------------
 
-SETTINGS = """
-seed: 3
-encoder: {inversion_steps: 7, inversion_lr: 0.05, kimg: 1}
-editing:
-  edit: {steps: 5, lr: 0.02}
-  refine: {steps: 3, lr: 0.01}
-  weights: {lpips: 5, mse: 2, ce: 1}
-"""
-
-
-@pytest.fixture
-def run_outputs(outputs, tmp_path) -> Path:
-    """The same networks as a run with a params file of its own."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "params.yaml").write_text(SETTINGS)
-    (folder / "outputs").symlink_to(outputs)
-    return folder / "outputs"
-
 
 def test_the_params_file_of_the_run_gives_the_defaults(editor, run_outputs):
     follows = Editor.load(run_outputs, "cpu")
@@ -369,147 +293,3 @@ def test_masks_survive_a_trip_to_disk_as_labels_and_as_colours(tmp_path):
     ):
         with pytest.raises(UserError, match=match):
             refused()
-
-
-# --- the command line ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(outputs, tmp_path, monkeypatch):
-    """Run `editgan ARGUMENTS` in a folder with two pictures: (exit status, what it printed)."""
-    monkeypatch.chdir(tmp_path)
-    for name, photo in zip(("a.png", "faces/b.png"), photos(), strict=True):
-        save_png(tmp_path / name, to_pil(photo))
-
-    def call(*arguments: str) -> tuple[int, str]:
-        models = () if "--help" in arguments else ("--outputs", str(outputs))
-        result = CliRunner().invoke(cli.app, [*arguments, *models])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, " ".join(result.output.split())
-
-    return call
-
-
-def test_commands_follow_one_another(run, tmp_path):
-    out = tmp_path / "edited"
-    status, said = run("embed", "a.png", "faces", "--steps", "3", "--identity-weight", "4")
-    assert status == 0 and "2 latents and reconstructions in edited" in said and "a: mean squared error" in said
-    files = {f"{name}{ending}" for name in "ab" for ending in (".safetensors", "_embedded.png")}
-    assert {path.name for path in out.iterdir()} == files
-    assert run("segment", "edited/a.safetensors", "--steps", "0")[0] == 0
-    mask = read_mask(out / "a_mask.png", resolution=SIDE, classes=4)
-    mask[10:16, 8:14] = (mask[10, 8] + 1) % 4
-    save_mask(out / "a_mask.png", mask, PALETTE)
-    status, said = run("edit", "edited/a.safetensors", "edited/a_mask.png", "--name", "mine", "--edit-steps", "5")
-    assert status == 0 and "editing vector vectors/mine.safetensors" in said
-    assert {"a_edited.png", "a_strip.png", "a_edited.safetensors"} <= {path.name for path in out.iterdir()}
-    status, said = run("apply", "a.png", "--steps", "0", "--edit", "mine=0.5", "--edit", "bigger_nose", "--refine", "2",
-                       "--paste-back", "--out", "second")  # fmt: skip
-    assert status == 0 and read_image(tmp_path / "second" / "a_edited.png", SIDE).shape == (3, SIDE, SIDE)
-    status, said = run("vectors")
-    assert status == 0 and all(name in said for name in ("mine", "bigger_nose", "red_hair"))
-    status, said = run("sample", "--count", "3", "--seed", "4")
-    assert status == 0 and "all of them on edited/seed00004_samples.png" in said
-    sheet = read_image(out / "seed00004_samples.png")
-    assert sheet.shape == (3, 2 * SIDE, 2 * SIDE)
-    assert torch.equal(sheet[:, SIDE:, :SIDE], read_image(out / "seed00006.png")), "row by row"
-    seeds = [path.name for path in files_in(out) if path.stem.startswith("seed")]
-    assert seeds == ["seed00004.png", "seed00005.png", "seed00006.png"], "the sheet is no face"
-    assert set(load_tensors(out / "seed00005.safetensors")[0]) == {"w_plus"}
-
-
-def test_commands_take_their_defaults_from_the_run(run, editor, run_outputs, tmp_path):
-    done = CliRunner().invoke(cli.app, ["embed", "a.png", "--outputs", str(run_outputs)])
-    assert done.exit_code == 0, done.output
-    editor.set_image(photos()[:1], steps=7, lr=0.05)
-    assert torch.equal(load_tensors(tmp_path / "edited" / "a.safetensors")[0]["w_plus"], editor.w_plus)
-
-
-def test_a_folder_is_edited_by_the_masks_of_its_pictures(run, tmp_path):
-    """With the latents that the masks were made of: embedding in another batch may end a grey level elsewhere."""
-    for name in "ab":
-        save_png(tmp_path / "faces" / f"{name}.png", to_pil(photos()[0]))
-    assert run("segment", "faces", "--steps", "3")[0] == 0
-    mask = read_mask(tmp_path / "edited" / "a_mask.png", resolution=SIDE, classes=4)
-    mask[10:16, 8:14] = (mask[10, 8] + 1) % 4
-    save_mask(tmp_path / "edited" / "a_mask.png", mask, PALETTE)
-    status, said = run("edit", "faces", "edited", "--edit-steps", "3", "--steps", "0", "--paste-back", "--out", "new")
-    assert status == 0 and "latents: edited/a.safetensors, edited/b.safetensors" in said
-    assert "a: " in said and "b: the mask was not changed" in said
-    kept = load_tensors(tmp_path / "edited" / "b.safetensors")[0]["w_plus"]
-    assert torch.equal(load_tensors(tmp_path / "new" / "b_edited.safetensors")[0]["w_plus"], kept)
-    assert [path.name for path in files_in(tmp_path / "edited")] == ["a.safetensors", "b.safetensors"]
-
-
-def test_labelled_data_leaves_out_what_the_ensemble_is_unsure_of(run, editor, tmp_path):
-    status, said = run("label", "--count", "6", "--drop", "0.25", "--seed", "3")
-    assert status == 0 and "6 samples with masks in labelled/labelled.zip; the 2 most uncertain" in said
-    archive = tmp_path / "labelled" / "labelled.zip"
-    first = archive.read_bytes()
-    images, masks, rows = load_images(archive), load_masks(archive), load_attributes(archive)
-    assert images.shape == (6, 3, SIDE, SIDE) and load_classes(tmp_path / "labelled" / "classes.json").names == NAMES
-    seeds = [row["seed"] for row in rows]
-    assert seeds == sorted(seeds) and set(seeds) < set(range(3, 11))
-    assert torch.equal(torch.as_tensor(images), editor.sample(seeds))
-    assert torch.equal(torch.as_tensor(masks), editor.segment())
-    everything = labelled_samples(editor.G, editor.S, count=8, drop=0.0, seed=3)
-    assert everything.dropped == 0
-    values = dict(zip(everything.seeds, everything.uncertainty.tolist(), strict=True))
-    assert max(values[seed] for seed in seeds) <= min(values[seed] for seed in values if seed not in seeds)
-    assert run("label", "--count", "6", "--drop", "0.25", "--seed", "3")[0] == 0 and archive.read_bytes() == first
-    status, said = run("label", "--drop", "1")
-    assert status == 1 and "share to drop is 1.0" in said
-
-
-def test_suggested_pictures_are_listed_and_shown(run, tmp_path):
-    for number in range(4):
-        save_png(tmp_path / "many" / f"{number}.png", to_pil(photos(4)[number]))
-    status, said = run("suggest", "many", "--count", "3")
-    assert status == 0 and "3 of 4 pictures" in said
-    listed = (tmp_path / "suggested" / "suggested.txt").read_text().split()
-    assert len(set(listed)) == 3 and set(listed) <= {f"many/{number}.png" for number in range(4)}
-    assert read_image(tmp_path / "suggested" / "suggested.png").shape[0] == 3
-    status, said = run("suggest", "many", "--count", "4")
-    assert status == 1 and "4 pictures, of which 4 are to be chosen" in said
-
-
-def test_bad_calls_are_refused_in_one_line(run, tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    save_png(tmp_path / "small.png", to_pil(photos()[0][:, :8, :8]))
-    save_tensors(tmp_path / "other.safetensors", {"weights": torch.zeros(2)})
-    save_tensors(tmp_path / "seven.safetensors", {"w_plus": torch.zeros(1, 7, 16)})
-    for name in ("more/a.png", "both/a.png", "both/b.png"):
-        save_png(tmp_path / name, to_pil(photos()[0]))
-    for arguments, fault in (
-        (("embed", "none.png"), "none.png: no such file or folder"),
-        (("embed", "empty"), "empty: has neither pictures"),
-        (("embed", "broken.png"), "broken.png: cannot be read as an image"),
-        (("embed", "small.png"), "blazeface.safetensors: missing; `python -m editgan assets` fetches"),
-        (("embed", "a.png", "more/a.png"), "several inputs are named a"),
-        (("embed", "a.png", "other.safetensors"), "cannot be mixed"),
-        (("segment", "other.safetensors"), "not latents written by `embed`"),
-        (("apply", "seven.safetensors", "--edit", "red_hair"), "has shape [1, 7, 16], this generator takes"),
-        (("apply", "seven.safetensors", "--edit", "red_hair", "--paste-back"), "--paste-back needs photos"),
-        (("edit", "a.png", "none.png"), "none.png: no such mask"),
-        (("apply", "a.png", "--edit", "smil"), "unknown edit 'smil'; available: bigger_nose, red_hair"),
-        (("apply", "a.png", "--edit", "red_hair=much"), "'much' is not a number"),
-        (("apply", "a.png", "--edit", "red_hair", "--edit", "red_hair=1"), "given twice"),
-        (("apply", "a.png", "--edit", "red_hair=nan"), "give a finite strength"),
-        (("segment", "a.png", "--steps", "0", "--out", "broken.png"), "broken.png: is a file where"),
-        (("edit", "more", "a.png"), "belongs to no part"),
-        (("edit", "both", "a.png"), "one mask for 2 pictures"),
-        (("edit", "both", "more"), "no such mask: more/a_mask.png, more/b_mask.png; `editgan segment` writes masks"),
-        (("edit", "both", "more", "--name", "mine"), "contains several pictures; --name needs a single picture"),
-        (("edit", "a.png", "a.png", "--name", "../x"), "use letters, digits and _"),
-        (("edit", "a.png", "a.png", "--name", "red_hair"), "the pipeline has an edit with this name"),
-    ):
-        status, said = run(*arguments)
-        assert status == 1 and any(one in said for one in fault.split("|")), (arguments, said)
-    assert not (tmp_path / "edited").exists(), "nothing was written"
-
-
-def test_every_command_explains_itself(run):
-    for command in ("embed", "segment", "edit", "apply", "sample", "vectors"):
-        status, said = run(command, "--help")
-        assert status == 0 and "--outputs" in said

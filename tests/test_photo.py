@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_editor import SIDE, cheap_distance, outputs, run  # noqa: F401  fixtures: a model of random weights
+from test_cli import run  # noqa: F401
+from tiny_editor import cheap_distance, outputs  # noqa: F401  fixtures: a model of random weights
+from tiny_models import SIDE
 
 from editgan.assets.alignment import HEADS
 from editgan.assets.load import load_network
