@@ -1,13 +1,17 @@
-"""Read a params file into frozen, typed sections."""
+"""Params files: the base class of their sections; reading, merging and checking them.
+
+A file in params/ contains only the values that differ from params.yaml.
+"""
 
 import functools
 import importlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, create_model, field_validator, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
-from editgan.section import Section, checked, flat_keys, read_params
+from editgan.errors import UserError
 
 STAGES = (
     "assets", "data", "judges", "generator", "samples", "encoder", "segmentation", "editing",
@@ -29,6 +33,15 @@ FITS = (
 )
 
 
+class Section(BaseModel):
+    """A frozen, typed section of `params.yaml`, where each value is described. An unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
 class RuntimeParams(Section):
     """Where and how to compute."""
 
@@ -40,8 +53,8 @@ class RuntimeParams(Section):
     training: str | None = Field(default=None, pattern=r"^[\w-]+$")
 
 
-class BaseParams(Section):
-    """The keys that belong to no stage. Checks conditions between sections."""
+class Params(Section):
+    """A whole params file: these keys, and a section for each stage, which `load_params` adds."""
 
     seed: int = Field(ge=0, lt=2**31)
     resolution: int = Field(ge=32, le=1024)
@@ -55,7 +68,7 @@ class BaseParams(Section):
         return value
 
     @model_validator(mode="after")
-    def _sections_fit(self) -> "BaseParams":
+    def _sections_fit(self) -> "Params":
         for small, large in FITS:
             if (value := _value(self, small)) > (limit := _value(self, large)):
                 raise ValueError(f"{small} {value} must not exceed {large} {limit}")
@@ -77,19 +90,95 @@ def section_class(stage: str) -> type[Section]:
     return getattr(importlib.import_module(f"{package}.params"), f"{stage.capitalize()}Params")
 
 
-Params: Any = create_model("Params", __base__=BaseParams, **{stage: (section_class(stage), ...) for stage in STAGES})
+@functools.cache
+def whole_class() -> type[Params]:
+    """`Params` with the section of every stage. Made when first needed, because the stages' modules import this one."""
+    return create_model("Params", __base__=Params, **{stage: (section_class(stage), ...) for stage in STAGES})
 
 
-def load_params(path: str | Path = "params.yaml") -> "Params":
+def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check a params file; one in params/ is merged over params.yaml.
 
     Raises UserError: the file is missing or not YAML, a key is unknown or missing, or a value is out of range. The
     message lists all errors with key and value.
     """
     path = Path(path)
-    return checked(Params, read_params(path), path)
+    return checked(whole_class(), read_params(path), path)
 
 
 def stage_params(name: str, params: Params) -> dict[str, Any]:
     """Parameters to record for a stage: shared keys and its own section, flat, e.g. "generator.r1_gamma"."""
     return flat_keys(params.model_dump(include={"seed", "resolution", "runtime", name}))
+
+
+def read_params(path: Path, base: Path | None = None) -> dict[str, Any]:
+    """The values of a params file, merged over those of `base`.
+
+    Args:
+        base: the params.yaml that the file changes. None: for a file in params/, the one beside that folder; other
+            files must be complete.
+
+    Raises UserError: a file is missing or not a YAML mapping, or it has a key that its base lacks.
+    """
+    if base is None and path.absolute().parent.name == "params":
+        base = path.absolute().parent.parent / "params.yaml"
+    if not path.exists():
+        found = [*Path().glob("params.yaml"), *sorted(Path().glob("params/*.yaml"))]
+        raise UserError(f"{path}: no such params file (found here: {', '.join(map(str, found)) or 'none'})")
+    content = read_yaml(path)
+    if base is None or path.resolve() == base.resolve():
+        return content
+    return _merged(read_yaml(base), content, path)
+
+
+def checked(section: type[SectionT], content: dict[str, Any], path: Path) -> SectionT:
+    """The values of a file as a section.
+
+    Raises UserError: a key is unknown or missing, or a value is out of range; the message lists every fault with its
+    key and value.
+    """
+    try:
+        return section.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}:\n" + "\n".join(_fault(detail) for detail in error.errors())) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UserError: it is missing, not YAML, or not a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping, found {content!r}")
+    return content
+
+
+def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys."""
+    if not isinstance(nested, dict):
+        return {prefix.removesuffix("."): nested}
+    return {key: value for name, inner in nested.items() for key, value in flat_keys(inner, f"{prefix}{name}.").items()}
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any], path: Path, prefix: str = "") -> dict[str, Any]:
+    """`base` with `changes`: mappings are merged key by key; any other value, also null, replaces that of the base."""
+    whole = dict(base)
+    for key, value in changes.items():
+        if key not in base:
+            raise UserError(f"{path}: {prefix}{key}: unknown key (given {value!r}); params.yaml has no such key")
+        both = isinstance(value, dict) and isinstance(base[key], dict)
+        whole[key] = _merged(base[key], value, path, f"{prefix}{key}.") if both else value
+    return whole
+
+
+def _fault(detail: dict[str, Any]) -> str:
+    """One line for an error of pydantic: the dotted key, the error and the given value."""
+    key = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
+    if detail["type"] == "extra_forbidden":
+        return f"  {key}: unknown key (given {detail['input']!r}); remove it or correct its spelling"
+    if detail["type"] == "missing":
+        return f"  {key}: missing"
+    return f"  {key}: {detail['msg']} (given {detail['input']!r})"

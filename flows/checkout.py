@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from editgan.config import read_params
 from editgan.errors import UserError
-from editgan.section import read_params
 
 SCRATCH_MARK = "editgan-scratch"  # file in .git of a checkout that started without results
 OWN = ("outputs/", "dvc.lock", "params.yaml")  # an update of a checkout keeps these

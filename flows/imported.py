@@ -4,10 +4,9 @@ import json
 import subprocess
 from pathlib import Path
 
-from editgan.config import load_params, stage_params
+from editgan.config import flat_keys, load_params, stage_params
 from editgan.runtime import tracking
 from editgan.runtime.graph import content_hash, input_hash, load_graph
-from editgan.section import flat_keys
 from editgan.weights import write_json
 
 

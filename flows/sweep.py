@@ -20,11 +20,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from editgan.config import flat_keys
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project, tracking_uri
 from editgan.runtime.locks import held
-from editgan.section import flat_keys
 from flows import processes, serve, stages
 from flows.command import run
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 import yaml
 
+from editgan.config import read_params
 from editgan.runtime.environment import PROJECT_ROOT, apply_environment
-from editgan.section import read_params
 
 FIRST = ("test_pipeline_ci.py", "test_pipeline_photos.py", "test_schedule.py")  # started last, one worker would wait
 LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0", ""}

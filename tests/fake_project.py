@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import yaml
 
+from editgan.config import read_params
 from editgan.runtime.environment import PROJECT_ROOT
-from editgan.section import read_params
 
 STAGES = ("first", "second", "third")
 SEPARATE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "EDITGAN_TRACKING_URI", "PREFECT_HOME", "XDG_CACHE_HOME")

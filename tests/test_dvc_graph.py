@@ -104,8 +104,7 @@ CARRIERS = {
     "editgan", "editgan.assets.manifest", "editgan.config", "editgan.data.archive", "editgan.encoder.encoder",
     "editgan.errors", "editgan.generator.principal_components", "editgan.runtime", "editgan.runtime.environment",
     "editgan.runtime.graph", "editgan.runtime.locks", "editgan.runtime.process",
-    "editgan.runtime.progress", "editgan.runtime.stage", "editgan.runtime.tracking", "editgan.section",
-    "editgan.weights",
+    "editgan.runtime.progress", "editgan.runtime.stage", "editgan.runtime.tracking", "editgan.weights",
 }  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def test_networks_know_nothing_of_their_training():
 
 def test_params_classes_import_the_section_alone():
     for stage in STAGES:
-        assert own(section_class(stage).__module__) <= {"editgan.section"}, stage
+        assert own(section_class(stage).__module__) <= {"editgan.config"}, stage
 
 
 def test_no_machine_paths_and_no_registry_hosts():

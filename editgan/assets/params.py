@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from editgan.section import Section
+from editgan.config import Section
 
 
 class AssetsParams(Section):

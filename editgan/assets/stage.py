@@ -9,10 +9,10 @@ from editgan.assets.fetch import fetch_archives, read_members, supplied_by_hand
 from editgan.assets.load import build, fill
 from editgan.assets.manifest import NETWORKS, Archive, Network
 from editgan.assets.reference import load_ir_se50, load_reference_inception
+from editgan.config import flat_keys
 from editgan.errors import UserError
 from editgan.runtime.environment import home_project
 from editgan.runtime.stage import StageContext
-from editgan.section import flat_keys
 from editgan.weights import save_tensors, write_bytes, write_json
 
 BY_HAND = Path("data/assets")

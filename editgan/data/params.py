@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from editgan.section import Section
+from editgan.config import Section
 
 
 class DataParams(Section):

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from editgan.config import Section
 from editgan.editing.masks import (
     EYES,
     bend_parts,
@@ -22,7 +23,6 @@ from editgan.editing.masks import (
 )
 from editgan.errors import UserError
 from editgan.images import read_mask
-from editgan.section import Section
 
 RULE = re.compile(r"(\w+)\s*(>=|!=|=)\s*([^=\s].*)")
 NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from editgan.config import Section, checked, read_yaml
 from editgan.editing.params import DEFAULT_WEIGHTS, ObjectiveWeights, OptimizationParams
-from editgan.section import Section, checked, read_yaml
 
 
 class EmbeddingSettings(Section, extra="ignore"):

@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from editgan.section import Section
+from editgan.config import Section
 
 
 class EncoderParams(Section):

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from editgan.section import Section
+from editgan.config import Section
 
 
 class JudgesParams(Section):

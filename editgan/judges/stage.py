@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from editgan.assets.load import load_network
+from editgan.config import flat_keys
 from editgan.data.archive import count, load_attributes, load_images
 from editgan.data.training import training_folder
 from editgan.errors import UserError
@@ -13,7 +14,6 @@ from editgan.judges.load import SMILE_JUDGES, load_guide, load_judge
 from editgan.judges.quality import agreement, identity_quality, measure, quality_table, smile_quality
 from editgan.judges.train import LabelledHeads, classifier_training, select_clear, split_halves
 from editgan.runtime.stage import StageContext
-from editgan.section import flat_keys
 from editgan.training import CURVE_FILE, DIGITS, count_parameters, generator_for, train
 from editgan.weights import save_module, write_bytes, write_json
 

@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from editgan.config import STAGES
+from editgan.config import STAGES, flat_keys, read_yaml
 from editgan.errors import UserError
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.scoring.table import metrics_of, parse_table
-from editgan.section import flat_keys, read_yaml
 
 WORKING_TREE = "."
 

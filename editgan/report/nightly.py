@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from editgan.config import Section, checked, read_yaml
 from editgan.errors import UserError
 from editgan.judges.load import SMILE_JUDGES
 from editgan.methods.registry import PLUS
@@ -25,7 +26,6 @@ from editgan.methods.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.metrics import CONFIDENCE, resampled
 from editgan.scoring.scores import load_heads
 from editgan.scoring.table import Column, Row, Table, parse_table
-from editgan.section import Section, checked, read_yaml
 from editgan.weights import sha256, write_bytes, write_json
 
 BASELINE = Path("baseline/benchmark")

@@ -14,7 +14,7 @@ from editgan.benchmark.areas import strangers, sweep_areas
 from editgan.benchmark.pictures import curves_png
 from editgan.benchmark.titles import IDENTITY, SMILING, cell, column_title, title_of
 from editgan.benchmark.verdict import largest_area
-from editgan.config import Params
+from editgan.config import Params, read_yaml
 from editgan.editing.vectors import MEAN, load_vectors
 from editgan.encoder.encoder import load_latents
 from editgan.generator.generator import load_generator
@@ -27,7 +27,6 @@ from editgan.report.pictures import column, data_uri, enlarged, vector_row
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import git_tags
 from editgan.scoring.table import Column, Row, Table, only
-from editgan.section import read_yaml
 from editgan.weights import write_bytes, write_json
 
 PHOTOGRAPHS = Path("baseline/photographs")  # accepted results of a run on photographs, if there are any

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from editgan.section import Section
+from editgan.config import Section
 
 Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
 
