@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -9,7 +10,7 @@ import typer
 
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
-from editgan.runtime.process import Stopped, die_with_parent, end_children, keep_freed_memory
+from editgan.runtime.process import ERROR_FILE, Stopped, die_with_parent, end_children, keep_freed_memory
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -36,19 +37,27 @@ def run(
 
         run_stage(stage, root=root, params_path=params)
     except UserError as error:
-        _fail(f"{stage}: {error}", 1)
+        _refuse(stage, str(error))
     except (EOFError, BrokenPipeError) as error:  # Typer takes these for the end of input or output: no traceback
         raise RuntimeError("a file or a pipe ended early") from error
     except OSError as error:
         if error.errno not in FULL:
             raise
         place = f"{FULL[error.errno]} ({error.filename or root})"
-        _fail(f"{stage}: {place}; free some space and run again, it will resume", 1)
+        _refuse(stage, f"{place}; free some space and run again, it will resume")
     except (KeyboardInterrupt, Stopped) as stop:
         end_children()
         by_hand = isinstance(stop, KeyboardInterrupt)
         reason = "interrupted" if by_hand else "ended from outside"
         _fail(f"{stage}: {reason}; run again to resume", 130 if by_hand else 143)
+
+
+def _refuse(stage: str, error: str) -> NoReturn:
+    """End with an error that the user must fix; a flow reads it from the work folder and does not try again."""
+    message = f"{stage}: {error}"
+    with suppress(OSError):  # no such folder (nobody waits for the file), or the disk is full
+        Path("work", stage, ERROR_FILE).write_text(f"{message}\n")
+    _fail(message, 1)
 
 
 def _fail(message: str, status: int) -> NoReturn:

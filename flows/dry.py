@@ -1,13 +1,11 @@
 """`python -m flows.pipeline --dry`: which stages would run, and why."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from editgan.errors import UserError
 from editgan.runtime.graph import ancestors, load_graph
+from flows.stages import status
 
 SHOWN = 3  # most files to name for each kind of change
 
@@ -18,7 +16,7 @@ def dry(root: Path, chosen: Sequence[str], force: Sequence[str] | None) -> str:
     These are the most stages that can run: a stage that follows others runs only if their outputs change, and missing
     outputs may be in the store. `force` is that of the pipeline.
 
-    Raises UserError: DVC failed, e.g. because another DVC command is running.
+    Raises StageFailed: `dvc status` failed.
     """
     if not root.exists():
         return f"{root} does not exist yet; it will be created, and every stage may run"
@@ -44,12 +42,8 @@ def dry(root: Path, chosen: Sequence[str], force: Sequence[str] | None) -> str:
 
 def changes(root: Path) -> dict[str, list[str]]:
     """Changes of each stale stage by `dvc status`, e.g. {"data": ["changed deps: editgan/data modified"]}."""
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"{root}: `dvc status` failed: {done.stderr.strip()}")
     found: dict[str, list[str]] = {}
-    for stage, entries in json.loads(done.stdout).items():
+    for stage, entries in status(root).items():
         for entry in entries:
             ((kind, files),) = ({entry: {}} if isinstance(entry, str) else entry).items()
             names = [f"{name} {state if isinstance(state, str) else ', '.join(state)}" for name, state in files.items()]

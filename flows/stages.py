@@ -1,9 +1,11 @@
 """Runs one stage with DVC: `dvc repro --single-item STAGE` in a process whose output is followed line by line."""
 
 import json
-import re
+import subprocess
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,20 +15,11 @@ import yaml
 from filelock import FileLock, Timeout
 
 from editgan.runtime.graph import load_graph
-from editgan.runtime.process import has_gpu
+from editgan.runtime.process import ERROR_FILE, has_gpu
 from editgan.runtime.progress import clock
 from flows import processes
 
-BUSY_WAIT_SECONDS = 5.0
-BUSY_LIMIT_SECONDS = 300.0
-REFUSED = re.compile(r"exited with 1\b")  # exit status of a stage after an error that the user must fix
-BUSY = re.compile(r"Unable to acquire lock|is busy, it is being blocked")
-OUTCOMES = {  # by the output of DVC
-    "skipped": re.compile(r"Stage '.*' didn't change, skipping"),
-    "restored": re.compile(r"Stage '.*' is cached - skipping run"),
-    "ran": re.compile(r"Running stage '.*':"),
-}
-HINTS = re.compile(r"^(To track the changes with git|\s*git add |To enable auto staging|\s*dvc config |Use `dvc push`)")
+LAST_LINES = 12  # of a failed stage, in the error message
 
 
 class StageFailed(RuntimeError):
@@ -34,15 +27,11 @@ class StageFailed(RuntimeError):
 
 
 class Refused(StageFailed):
-    """The stage ended with an error that the user must fix."""
+    """The stage ended with an error that the user must fix; the message is the stage's."""
 
 
 class TimedOut(StageFailed):
     """The stage reached its time limit and was stopped."""
-
-
-class Busy(StageFailed):
-    """Another DVC command locked the repository for too long."""
 
 
 class Halted(StageFailed):
@@ -69,6 +58,23 @@ class Progress:
     text: str
 
 
+def dvc(*arguments: str) -> list[str]:
+    """A DVC command, which waits while another one holds DVC's lock of the checkout."""
+    return ["python", "-m", "dvc", "--wait-for-lock", *arguments]
+
+
+def status(root: Path, *stages: str) -> dict[str, list]:
+    """What has changed in each stale stage, by `dvc status --json`; of all stages if none is named.
+
+    Raises StageFailed: DVC could not tell, e.g. because dvc.lock is damaged.
+    """
+    command = [sys.executable, *dvc("status", "--json", *stages)[1:]]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise StageFailed(f"{root}: `dvc status` failed: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
 def reproduce(
     stage: str,
     root: Path,
@@ -79,7 +85,7 @@ def reproduce(
     say: Callable[[str], None] = print,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> StageResult:
-    """Bring one stage up to date. While another DVC command locks the repository, wait.
+    """Bring one stage up to date.
 
     Args:
         stage: a stage of dvc.yaml.
@@ -90,85 +96,76 @@ def reproduce(
         say: gets every line of output.
         show: gets the stage's progress.
 
-    Raises StageFailed, or its subclass for the reason: Refused, TimedOut, Halted, Busy (after `BUSY_LIMIT_SECONDS`).
+    Raises StageFailed, or its subclass for the reason: Refused, TimedOut, Halted.
     """
-    command = ["python", "-m", "dvc", "repro", "--single-item", stage, *(["--force"] if force else [])]
     start, limit = time.monotonic(), float("inf") if limit_seconds is None else limit_seconds
-    while True:
-        said, progress = [], ProgressFile(root / "work" / stage / "progress.json")
-        with processes.followed(command, root=root, environment=environment) as (process, lines):
-            for line in lines:
-                if line and not HINTS.match(line):
-                    said.append(line)
-                    say(line)
-                if (report := progress.read()) is not None:
-                    show(report)
-                if HALT.is_set():
-                    raise Halted(f"{stage}: stopped, because its flow ended")
-                if time.monotonic() - start > limit:
-                    raise TimedOut(f"{stage}: not finished after its limit of {limit / 60:g} minutes; stopped")
-        text, last = "\n".join(said), "\n".join(said[-12:])
-        if process.returncode == 0:
-            return StageResult(stage=stage, outcome=outcome(text), seconds=time.monotonic() - start)
-        if not BUSY.search(text):
-            kind = Refused if REFUSED.search(last) and "Traceback" not in text else StageFailed
-            raise kind(f"{stage}: `dvc repro --single-item {stage}` ended with status {process.returncode}:\n{last}")
-        if time.monotonic() - start > BUSY_LIMIT_SECONDS:
-            raise Busy(
-                f"{stage}: another DVC command has been running in {root} for minutes; wait for it or stop it:\n{text}"
-            )
-        say(f"{stage}: another DVC command is running here; next attempt in {BUSY_WAIT_SECONDS:g} s")
-        time.sleep(BUSY_WAIT_SECONDS)
+    if not force and not status(root, stage):
+        return StageResult(stage=stage, outcome="skipped", seconds=time.monotonic() - start)
+    record, error = root / "outputs" / stage / "run.json", root / "work" / stage / ERROR_FILE
+    error.parent.mkdir(parents=True, exist_ok=True)
+    error.unlink(missing_ok=True)
+    before, last, progress = changed(record), deque(maxlen=LAST_LINES), ProgressFile(root / "work" / stage)
+    command = dvc("repro", "--single-item", stage, *(["--force"] if force else []))
+    with processes.followed(command, root=root, environment=environment) as (process, lines):
+        for line in lines:
+            if line:
+                last.append(line)
+                say(line)
+            if (report := progress.read()) is not None:
+                show(report)
+            if HALT.is_set():
+                raise Halted(f"{stage}: stopped, because its flow ended")
+            if time.monotonic() - start > limit:
+                raise TimedOut(f"{stage}: not finished after its limit of {limit / 60:g} minutes; stopped")
+    if error.exists():
+        raise Refused(error.read_text().strip() or "\n".join(last))
+    if process.returncode:
+        said = "\n".join(last)
+        raise StageFailed(f"{stage}: `dvc repro --single-item {stage}` ended with status {process.returncode}:\n{said}")
+    outcome = "restored" if changed(record) == before else "ran"  # a stage that runs writes its record
+    return StageResult(stage=stage, outcome=outcome, seconds=time.monotonic() - start)
 
 
 def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
-    """Fetch missing outputs from the store in the repository; returns the stages of which it has any.
+    """Fetch missing outputs from the store in the repository; returns the stages that are then complete.
 
     Outputs that cannot be fetched are made by their stage.
     """
-    store = root / "data" / "store" / "files"
-    if not (root / "dvc.lock").exists() or not store.exists():
+    if not (root / "dvc.lock").exists():
         return []
-    lock = yaml.safe_load((root / "dvc.lock").read_text()).get("stages") or {}
-    stored = {path.parent.name + path.name for path in (store / "md5").glob("*/*")}
-    missing = [
-        stage.name
+    recorded = yaml.safe_load((root / "dvc.lock").read_text()).get("stages") or {}
+    missing = {
+        stage.name: stage.outs
         for stage in load_graph(root / "dvc.yaml").values()
-        if any(not (root / out).exists() for out in stage.outs)
-        and any(out.get("md5") in stored for out in lock.get(stage.name, {}).get("outs", ()))
-    ]
-    for stage in missing:  # one by one, so that the failure of one does not affect the others
-        say(f"{stage}: fetching outputs from the store")
-        command = ["python", "-m", "dvc", "pull", "--quiet", "--allow-missing", stage]
-        with processes.followed(command, root=root) as (process, lines):
+        if stage.name in recorded and not all((root / out).exists() for out in stage.outs)
+    }
+    fetched = []
+    for stage, outs in missing.items():  # one by one, so that the failure of one does not affect the others
+        say(f"{stage}: fetching missing outputs from the store, as far as it has them")
+        with processes.followed(dvc("pull", "--quiet", "--allow-missing", stage), root=root) as (_, lines):
             said = list(filter(None, lines))
-        if process.returncode:
-            say("\n".join([f"{stage}: not all outputs could be fetched; the stage makes them:", *said[-5:]]))
-    return missing
+        if all((root / out).exists() for out in outs):
+            fetched.append(stage)
+        else:
+            say("\n".join([f"{stage}: not all outputs could be fetched; the stage makes them", *said]))
+    return fetched
 
 
 def take_over(root: Path) -> None:
     """Check out the outputs in dvc.lock, as far as the cache has them; the others are made again."""
-    command = ["python", "-m", "dvc", "checkout", "--force", "--quiet"]
-    with processes.followed(command, root=root) as (_, lines):
+    with processes.followed(dvc("checkout", "--force", "--quiet"), root=root) as (_, lines):
         list(lines)
-
-
-def outcome(text: str) -> str:
-    """The outcome of a stage by DVC's output; the last match counts."""
-    found = [(match.start(), name) for name, pattern in OUTCOMES.items() for match in pattern.finditer(text)]
-    return max(found)[1] if found else "ran"
 
 
 class ProgressFile:
     """Reads work/STAGE/progress.json if it has changed."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen = self._stamp()  # ignores the file of an earlier run
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "progress.json"
+        self._seen = changed(self._path)  # ignores the file of an earlier run
 
     def read(self) -> Progress | None:
-        seen, self._seen = self._seen, self._stamp()
+        seen, self._seen = self._seen, changed(self._path)
         if self._seen is None or self._seen == seen:
             return None
         try:
@@ -181,11 +178,13 @@ class ProgressFile:
         except (OSError, ValueError, KeyError):
             return None
 
-    def _stamp(self) -> int | None:
-        try:
-            return self._path.stat().st_mtime_ns
-        except OSError:
-            return None
+
+def changed(path: Path) -> int | None:
+    """Time of the last change of a file, in nanoseconds; None if there is no such file."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 @contextmanager

@@ -5,10 +5,10 @@ are then compared with the working tree. `editgan compare`, `dvc exp apply` and 
 """
 
 import itertools
-import json
 import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -38,23 +38,12 @@ class ExperimentsFailed(RuntimeError):
     """Some experiments of a sweep failed."""
 
 
-def busy(task, task_run, state) -> bool:
-    """Whether another DVC command had locked the repository."""
-    return isinstance(state.result(raise_on_failure=False), stages.Busy)
-
-
-@task(name="experiment", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=20, retry_condition_fn=busy)
+@task(name="experiment", cache_policy=NO_CACHE)
 def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
-    """Run the pipeline with other parameters; replaces an experiment of this name on this commit."""
-    log = get_run_logger()
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
-    known = ["git", "show-ref", "--verify", "--quiet", f"refs/exps/{head[:2]}/{head[2:]}/{name}"]
-    if subprocess.run(known, cwd=root).returncode == 0:
-        subprocess.run([sys.executable, "-m", "dvc", "exp", "remove", name], cwd=root, check=True, capture_output=True)
-        log.info("%s: replaced", name)
+    """Run the pipeline with other parameters. Raises StageFailed: DVC or a stage failed."""
+    log, last = get_run_logger(), deque(maxlen=stages.LAST_LINES)
     settings = [part for key, value in overrides.items() for part in ("-S", f"{key}={value}")]
-    command = ["python", "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
-    said: list[str] = []
+    command = stages.dvc("exp", "run", "--temp", "--name", name, *settings)
     with (
         tracking.start_run(name, root=root, params=overrides, tags={"experiment": name}) as parent,
         stages.gpu_slot(home_project(root), log.info),
@@ -62,16 +51,18 @@ def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
         environment = {"EDITGAN_TRACKING_URI": tracking_uri(root), tracking.PARENT_VARIABLE: parent.run_id or ""}
         with processes.followed(command, root=root, environment=environment) as (process, lines):
             for line in filter(None, lines):
-                said.append(line)
+                last.append(line)
                 log.info(line)
         if process.returncode:
-            kind = stages.Busy if any(map(stages.BUSY.search, said)) else stages.StageFailed
-            raise kind("\n".join([f"{name}: `dvc exp run` ended with status {process.returncode}:", *said[-12:]]))
+            said = "\n".join(last)
+            raise stages.StageFailed(f"{name}: `dvc exp run` ended with status {process.returncode}:\n{said}")
 
 
 @flow(name="sweep")
 def sweep(combinations: list[Overrides]) -> str:
     """Run every combination, even if others fail; returns their comparison with the working tree.
+
+    Replaces experiments of the same names on this commit.
 
     Raises:
         UserError: another sweep runs here.
@@ -82,6 +73,8 @@ def sweep(combinations: list[Overrides]) -> str:
     fault = "another sweep runs here (process {pid}, since {started}); stop it with `kill {pid}`, or wait for it"
     with held(PROJECT_ROOT / "work" / "sweep.lock", fault):
         stages.fetch_missing(PROJECT_ROOT, say=get_run_logger().info)
+        if again := [name for name in experiments("list", "--name-only").split() if name in named]:
+            experiments("remove", *again)
         for name, overrides in named.items():
             state = run_experiment.with_options(name=name)(name, overrides, PROJECT_ROOT, return_state=True)
             if not state.is_completed():
@@ -92,6 +85,12 @@ def sweep(combinations: list[Overrides]) -> str:
         total = f"{len(failed)} of {len(named)} experiments failed: {', '.join(failed)}"
         raise ExperimentsFailed("\n\n".join([page, *failed.values(), total]))
     return page
+
+
+def experiments(*arguments: str) -> str:
+    """Output of `dvc exp ...` in the project."""
+    command = [sys.executable, *stages.dvc("exp", *arguments)[1:]]
+    return subprocess.run(command, cwd=PROJECT_ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def comparison(names: Sequence[str]) -> str:
@@ -126,25 +125,6 @@ def grid(settings: Sequence[str]) -> list[Overrides]:
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def listed(path: Path) -> list[Overrides]:
-    """The combinations in a YAML file: a list of mappings from a dotted key to a value.
-
-    Raises UserError: no such file, or it has other content.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, list) or not content or not all(isinstance(one, dict) and one for one in content):
-        raise UserError(f"{path}: is not a list of overrides such as `- {{editing.edit.steps: 50, seed: 1}}`")
-    return [
-        {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat_keys(one).items()}
-        for one in content
-    ]
-
-
 def check_keys(combinations: Sequence[Overrides], params: Path) -> None:
     """Raises UserError: a key is not in the params file. DVC would fail in each experiment."""
     known = flat_keys(yaml.safe_load(params.read_text()))
@@ -170,17 +150,11 @@ def experiment_names(combinations: Sequence[Overrides]) -> dict[str, Overrides]:
 
 def command(
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE,...", help="With several, every combination.")
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--list", metavar="FILE", help="YAML, e.g. `- {editing.edit.steps: 50, seed: 1}`."),
-    ] = None,
+        list[str], typer.Option("--set", metavar="KEY=VALUE,...", help="With several, every combination.")
+    ],
 ) -> None:
     """Run combinations of parameters."""
-    if bool(settings) == bool(file):
-        raise typer.BadParameter("give either --set or --list")
-    combinations = grid(settings) if settings else listed(file)
+    combinations = grid(settings)
     check_keys(combinations, PROJECT_ROOT / "params.yaml")
     with temporary_settings({PREFECT_API_URL: serve.prefect_api(PROJECT_ROOT)}):
         page = sweep(combinations)

@@ -33,7 +33,8 @@ die_with_parent()
 steps = Path(f"{name}.txt").read_text().strip()
 with exclusive(work):
     if steps == "fail":
-        sys.exit(f"{name}: told to fail")
+        Path(work, "error.txt").write_text(f"{name}: told to fail")
+        sys.exit(1)
     state, log = work / "state", work / "log"
     progress = Progress(name, work / "progress.json")
     done = int(state.read_text()) if state.exists() else 0

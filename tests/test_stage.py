@@ -19,6 +19,7 @@ from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.graph import load_graph
+from editgan.runtime.process import ERROR_FILE
 
 # A stage of its own in the place of `editing`: it counts to `STEPS` in its work folder, slowly.
 DRIVER = f"""
@@ -188,6 +189,7 @@ def raising(error):
 def test_what_the_user_can_put_right_is_one_message(run_here):
     status, said = run_here(raising(UserError("photo.png: 3 x 3 pixels, at least 32 are needed")))
     assert (status, said) == (1, "editing: photo.png: 3 x 3 pixels, at least 32 are needed\n")
+    assert Path("work", "editing", ERROR_FILE).read_text() == said, "from which the flow knows that it need not retry"
 
 
 def test_full_disk_is_named(run_here):
@@ -202,6 +204,7 @@ def test_a_bug_is_not_dressed_up(run_here):
     for ended in (EOFError(), BrokenPipeError(errno.EPIPE, "Broken pipe")):
         with pytest.raises(RuntimeError, match="ended early"):
             run_here(raising(ended))
+    assert not Path("work", "editing", ERROR_FILE).exists()
 
 
 def test_command_line_is_checked(run_here, capsys):

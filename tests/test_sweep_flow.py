@@ -8,7 +8,7 @@ import pytest
 from fake_project import environment, make_project, processes_in
 
 from editgan.errors import UserError
-from flows.sweep import check_keys, experiment_names, grid, listed, main
+from flows.sweep import experiment_names, grid, main
 
 # One stage, whose figures depend on two parameters, and which fails for one value.
 BENCHMARK = """stages:
@@ -83,7 +83,7 @@ def test_every_combination_becomes_an_experiment_and_a_failure_stops_none(root):
     assert not processes_in(root)
 
     again = swept(root, "--set", "seed=2", "--set", "editing.edit.steps=7")
-    assert again.returncode == 0 and "seed=2,steps=7: replaced" in again.stdout + again.stderr
+    assert again.returncode == 0, again.stdout + again.stderr
     assert len((root.parent / "seen").read_text().splitlines()) == 2, "DVC had the result of it"
 
 
@@ -100,22 +100,6 @@ def test_grid_is_every_combination():
     for wrong, match in ((["a"], "write e.g."), (["a="], "write e.g."), (["a=1", "a=2"], "given twice")):
         with pytest.raises(UserError, match=match):
             grid(wrong)
-
-
-def test_list_of_a_file(tmp_path):
-    file = tmp_path / "tries.yaml"
-    file.write_text("- {a.b: 1, c: true}\n- {a: {b: [1, 2]}, d: text}\n- {e: null, f: 1.0e-5}\n")
-    assert listed(file) == [{"a.b": "1", "c": "true"}, {"a.b": "[1, 2]", "d": "text"}, {"e": "null", "f": "1e-05"}]
-    file.write_text("a: 1\n")
-    with pytest.raises(UserError, match="not a list of overrides"):
-        listed(file)
-    with pytest.raises(UserError, match="no such file"):
-        listed(tmp_path / "none.yaml")
-    params = tmp_path / "params.yaml"
-    params.write_text("a: {b: 1}\n")
-    check_keys([{"a.b": "2"}], params)
-    with pytest.raises(UserError, match="x.b is not a parameter of params.yaml; is it a.b?"):
-        check_keys([{"x.b": "2"}], params)
 
 
 def test_names_say_what_differs_and_git_takes_them(tmp_path):

@@ -19,6 +19,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
 KEPT_BYTES, GROWTH_BYTES = 1 << 30, 256 << 20
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 15.0  # to close the run after SIGTERM
+ERROR_FILE = "error.txt"  # in work/STAGE: the error that the user must fix before the stage can run
 
 
 class Stopped(BaseException):
