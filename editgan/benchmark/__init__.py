@@ -1,1 +1,1 @@
-"""The smile benchmark: its rows, statistics, tables and report."""
+"""The smile benchmark: which rows are compared, statistics, and the tables (`titles.py`: names of rows and columns)."""

@@ -10,7 +10,7 @@ import torch
 
 from editgan.benchmark.areas import areas_table, strangers, sweep_areas
 from editgan.benchmark.pictures import curves_png, grid, training_png
-from editgan.benchmark.report import markdown_report
+from editgan.benchmark.table_page import markdown_report
 from editgan.benchmark.tables import latex_table
 from editgan.benchmark.titles import IDENTITY, title_of
 from editgan.config import Params

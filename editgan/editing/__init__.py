@@ -1,1 +1,1 @@
-"""Edits of part masks, turned into latent edits and reusable editing vectors (EditGAN, section 3)."""
+"""Edits of part masks: the objective and its loss weights, latent edits, editing vectors (EditGAN, section 3)."""

@@ -1,1 +1,1 @@
-"""Stage `judges`: the smile classifiers trained here, the guide and the judge, and the quality of all judges."""
+"""The judges: smile classifiers trained here, pretrained networks, and their quality. `load.py` lists all of them."""

@@ -4,6 +4,8 @@ Both use only the lower face, where a smile is visible; in the common framing it
 mouth then has twice the resolution, which a small network needs to learn smiles.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,7 +52,7 @@ class BasicBlock(nn.Module):
         return F.relu(y + self.downsample(x))
 
 
-class SmileClassifier(nn.Module):
+class SmileClassifier(nn.Module, ABC):
     """Base of guide and judge: `forward` returns logits, `smile` probabilities, both [N].
 
     Images are float [N, 3, H, H] in [-1, 1] of any size; their lower face is resized to `input_resolution`.
@@ -58,8 +60,9 @@ class SmileClassifier(nn.Module):
 
     input_resolution: int
 
+    @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """[N, 3, input_resolution, input_resolution] -> [N, 1]."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logits(resize_to(lower_face(images), self.input_resolution)).squeeze(1)

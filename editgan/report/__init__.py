@@ -1,1 +1,1 @@
-"""Comparison of runs; regression check against the baseline."""
+"""The page of results (stage `report`), comparison of runs, regression check against the baseline."""

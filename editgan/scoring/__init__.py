@@ -1,1 +1,1 @@
-"""Metrics of edited pictures, and one table for the results."""
+"""Metrics of edited pictures (`scores.py`), and the table that keeps them (`table.py`)."""
