@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from editgan.runtime.dvc import status
 from editgan.runtime.graph import ancestors, load_graph
-from flows.stages import status
 
 SHOWN = 3  # most files to name for each kind of change
 
@@ -16,7 +16,7 @@ def dry(root: Path, chosen: Sequence[str], force: Sequence[str] | None) -> str:
     These are the most stages that can run: a stage that follows others runs only if their outputs change, and missing
     outputs may be in the store. `force` is that of the pipeline.
 
-    Raises StageFailed: `dvc status` failed.
+    Raises DvcFailed: `dvc status` failed.
     """
     if not root.exists():
         return f"{root} does not exist yet; it will be created, and every stage may run"

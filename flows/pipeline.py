@@ -29,6 +29,7 @@ from prefect.states import Crashed
 
 from editgan.errors import UserError
 from editgan.runtime import tracking
+from editgan.runtime.dvc import DvcFailed
 from editgan.runtime.environment import PROJECT_ROOT, home_project, running_servers, store_uri, tracking_uri
 from editgan.runtime.graph import ancestors, load_graph
 from editgan.runtime.locks import held
@@ -187,7 +188,7 @@ def pipeline(
 
     Raises:
         UserError: bad names or params, another pipeline runs in this checkout, or the baseline has other heads.
-        StageFailed: a stage failed in its last attempt; later stages were not started.
+        StageFailed, DvcFailed: a stage failed in its last attempt; later stages were not started.
         Regressed: the benchmark is worse than the accepted baseline.
     """
     start = time.monotonic()
@@ -376,7 +377,7 @@ def command(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 failed, 130 interrupted."""
-    failures, last_words = (stages.StageFailed, Regressed), "stopped; run again to go on from the last state"
+    failures, last_words = (stages.StageFailed, DvcFailed, Regressed), "stopped; run again to go on from the last state"
     return run(command, arguments, lists=("--stages", "--force"), failures=failures, last_words=last_words)
 
 

@@ -1,8 +1,6 @@
 """Runs one stage with DVC: `dvc repro --single-item STAGE` in a process whose output is followed line by line."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -14,6 +12,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+from editgan.runtime.dvc import dvc, status
 from editgan.runtime.graph import load_graph
 from editgan.runtime.process import ERROR_FILE, has_gpu
 from editgan.runtime.progress import clock
@@ -58,23 +57,6 @@ class Progress:
     text: str
 
 
-def dvc(*arguments: str) -> list[str]:
-    """A DVC command, which waits while another one holds DVC's lock of the checkout."""
-    return ["python", "-m", "dvc", "--wait-for-lock", *arguments]
-
-
-def status(root: Path, *stages: str) -> dict[str, list]:
-    """What has changed in each stale stage, by `dvc status --json`; of all stages if none is named.
-
-    Raises StageFailed: DVC could not tell, e.g. because dvc.lock is damaged.
-    """
-    command = [sys.executable, *dvc("status", "--json", *stages)[1:]]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        raise StageFailed(f"{root}: `dvc status` failed: {done.stderr.strip()}")
-    return json.loads(done.stdout)
-
-
 def reproduce(
     stage: str,
     root: Path,
@@ -96,7 +78,9 @@ def reproduce(
         say: gets every line of output.
         show: gets the stage's progress.
 
-    Raises StageFailed, or its subclass for the reason: Refused, TimedOut, Halted.
+    Raises:
+        StageFailed: or its subclass for the reason: Refused, TimedOut, Halted.
+        DvcFailed: DVC cannot tell what has changed, e.g. because dvc.lock is damaged.
     """
     start, limit = time.monotonic(), float("inf") if limit_seconds is None else limit_seconds
     if not force and not status(root, stage):

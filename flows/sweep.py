@@ -6,7 +6,6 @@ are then compared with the working tree. `editgan compare`, `dvc exp apply` and 
 
 import itertools
 import re
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from editgan.config import flat_keys
 from editgan.errors import UserError
 from editgan.runtime import tracking
+from editgan.runtime.dvc import DvcFailed, dvc, output
 from editgan.runtime.environment import PROJECT_ROOT, home_project, tracking_uri
 from editgan.runtime.locks import held
 from flows import processes, serve, stages
@@ -43,7 +43,7 @@ def run_experiment(name: str, overrides: Overrides, root: Path) -> None:
     """Run the pipeline with other parameters. Raises StageFailed: DVC or a stage failed."""
     log, last = get_run_logger(), deque(maxlen=stages.LAST_LINES)
     settings = [part for key, value in overrides.items() for part in ("-S", f"{key}={value}")]
-    command = stages.dvc("exp", "run", "--temp", "--name", name, *settings)
+    command = dvc("exp", "run", "--temp", "--name", name, *settings)
     with (
         tracking.start_run(name, root=root, params=overrides, tags={"experiment": name}) as parent,
         stages.gpu_slot(home_project(root), log.info),
@@ -73,8 +73,8 @@ def sweep(combinations: list[Overrides]) -> str:
     fault = "another sweep runs here (process {pid}, since {started}); stop it with `kill {pid}`, or wait for it"
     with held(PROJECT_ROOT / "work" / "sweep.lock", fault):
         stages.fetch_missing(PROJECT_ROOT, say=get_run_logger().info)
-        if again := [name for name in experiments("list", "--name-only").split() if name in named]:
-            experiments("remove", *again)
+        if again := [name for name in output(PROJECT_ROOT, "exp", "list", "--name-only").split() if name in named]:
+            output(PROJECT_ROOT, "exp", "remove", *again)
         for name, overrides in named.items():
             state = run_experiment.with_options(name=name)(name, overrides, PROJECT_ROOT, return_state=True)
             if not state.is_completed():
@@ -85,12 +85,6 @@ def sweep(combinations: list[Overrides]) -> str:
         total = f"{len(failed)} of {len(named)} experiments failed: {', '.join(failed)}"
         raise ExperimentsFailed("\n\n".join([page, *failed.values(), total]))
     return page
-
-
-def experiments(*arguments: str) -> str:
-    """Output of `dvc exp ...` in the project."""
-    command = [sys.executable, *stages.dvc("exp", *arguments)[1:]]
-    return subprocess.run(command, cwd=PROJECT_ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def comparison(names: Sequence[str]) -> str:
@@ -164,7 +158,7 @@ def command(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 a combination failed or was refused, 130 interrupted."""
     last_words = "stopped; finished experiments are kept"
-    return run(command, arguments, failures=(ExperimentsFailed,), last_words=last_words)
+    return run(command, arguments, failures=(ExperimentsFailed, DvcFailed), last_words=last_words)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 import pytest
 from fake_project import make_project, processes_in
 
+from editgan.runtime.dvc import DvcFailed
 from flows import stages
 
 
@@ -55,7 +56,7 @@ def test_stage_that_a_signal_ended_is_not_refused(tmp_path):
 def test_status_that_dvc_cannot_give_is_a_failure_with_its_reason(tmp_path):
     root = make_project(tmp_path / "project")
     (root / "dvc.lock").write_text("stages: [")
-    with pytest.raises(stages.StageFailed, match="dvc.lock"):
+    with pytest.raises(DvcFailed, match="dvc.lock"):
         stages.reproduce("first", root, say=lambda line: None)
 
 

@@ -4,11 +4,11 @@ It needs neither network nor trained models. `--fix` loses no data: it never tou
 still use, or files of a running process.
 """
 
-import hashlib
 import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -20,14 +20,14 @@ import yaml
 from editgan.errors import UserError
 from editgan.runtime import locks as holders
 from editgan.runtime import tracking
-from editgan.runtime.damage import database_fault, dvc_hash, file_fault
+from editgan.runtime.damage import database_fault, file_fault
+from editgan.runtime.dvc import DvcFailed, output, status
 from editgan.runtime.environment import HEALTH, answers, home_project, project_environment, servers_file, store_uri
 from editgan.runtime.graph import input_hash, load_graph
 from editgan.runtime.process import has_gpu
 
 SPARE_BYTES = 1 << 30  # for resumable state, records and temporary files
-PARTS = re.compile(r".+\.(part|partial)|\.[\w-]{22}\.tmp")  # unfinished files of this project and of DVC
-SHIPPED = "data/store/files/md5"
+PARTS = re.compile(r".+\.(part|partial)")  # unfinished files
 # Package, first incompatible version, consequence. `pip check` does not detect these.
 TRAPS = (
     ("fastapi", "0.151", "Prefect's server refuses its own requests"),
@@ -52,7 +52,7 @@ def examine(root: Path) -> Iterator[Finding]:
     """
     load_graph(root / "dvc.yaml")
     for check in (
-        databases, mlflow_runs, dvc_locks, servers, orphans, archives, outputs, shipped, unfinished,
+        databases, mlflow_runs, servers, orphans, archives, outputs, shipped, unfinished,
         states, versions, gpu, disk, parameters,
     ):  # fmt: skip
         yield from check(root)
@@ -79,19 +79,13 @@ def treat(root: Path, *, fix: bool, say: Callable[[str], None] = print) -> int:
 
 
 def databases(root: Path) -> Iterator[Finding]:
-    """sqlite files that cannot be read."""
-    caches = (home_project(root) / ".cache" / "dvc-site").rglob("cache.db")
-    prefect = Path(project_environment(root)["PREFECT_HOME"]) / "prefect.db"
-    for path in (*_mlflow_file(root), prefect, *caches):
+    """sqlite files of MLflow and Prefect that cannot be read."""
+    for path in (*_mlflow_file(root), Path(project_environment(root)["PREFECT_HOME"]) / "prefect.db"):
         fault = database_fault(path)
-        if fault is None:
-            continue
-        if "locked" in fault:
-            yield Finding(f"{path}: {fault}", "wait for the process that uses it, or stop that process")
-        elif path.name == "cache.db":  # hashes, which DVC computes again
-            yield Finding(f"{path}: {fault}", f"`rm {path}*`; DVC writes it again", lambda path=path: _delete(path))
-        else:
-            yield Finding(f"{path}: {fault}", f"move {path}* away; the next run starts a new record")
+        if fault is not None:
+            locked = "wait for the process that uses it, or stop that process"
+            remedy = locked if "locked" in fault else f"move {path}* away; the next run starts a new record"
+            yield Finding(f"{path}: {fault}", remedy)
 
 
 def mlflow_runs(root: Path) -> Iterator[Finding]:
@@ -109,35 +103,6 @@ def mlflow_runs(root: Path) -> Iterator[Finding]:
         names = ", ".join(f"{name} ({run_id[:12]})" for run_id, name in found.items())
         what, remedy = f"MLflow: RUNNING without a process: {names}", "the next run marks them KILLED"
         yield Finding(what, remedy, lambda: tracking.left_running(root, close=True))
-
-
-def dvc_locks(root: Path) -> Iterator[Finding]:
-    """DVC's list of files in use, which only DVC changes: it is damaged, or names a process that is not DVC.
-
-    DVC drops the entries of processes that have ended. It waits for a process whose id now belongs to another program.
-    """
-    path = root / ".dvc" / "tmp" / "rwlock"
-    remedy = f"`rm {path}` when no DVC command runs here"
-    try:
-        content = json.loads(path.read_text())
-        readers = [entry["pid"] for entries in content.get("read", {}).values() for entry in entries]
-        writers = [entry["pid"] for entry in content.get("write", {}).values() if entry]
-        others = sorted(filter(_other_program, {*readers, *writers}))
-    except FileNotFoundError:
-        return
-    except (ValueError, AttributeError, KeyError, TypeError):  # not JSON, or of another structure
-        yield Finding(f"{path}: damaged, so DVC refuses every command", remedy)
-        return
-    if others:
-        yield Finding(f"{path}: names processes that are not DVC commands: {', '.join(map(str, others))}", remedy)
-
-
-def _other_program(pid: int) -> bool:
-    """Whether a process with this id runs and is not a DVC command."""
-    try:
-        return not any("dvc" in word for word in psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return False
 
 
 def servers(root: Path) -> Iterator[Finding]:
@@ -191,30 +156,38 @@ def archives(root: Path) -> Iterator[Finding]:
 
 def outputs(root: Path) -> Iterator[Finding]:
     """Outputs that are missing or differ from dvc.lock."""
-    if holders.dvc_at_work(root):  # DVC deletes outputs and writes them again
+    recorded = _recorded(root)
+    if not recorded:
         return
-    stored = {path.parent.name + path.name for path in (root / SHIPPED).glob("*/*")}
-    for stage, outs in _recorded(root).items():
-        missing = {path for path in outs if not (root / path).exists()}
-        changed = [path for path, out in outs.items() if path not in missing and dvc_hash(root / path) != out["md5"]]
-        if missing:
+    try:
+        stale = status(root, wait=False)
+        not_stored = _not_in_store(root) if stale else set()
+    except DvcFailed as error:
+        yield Finding(str(error), "if another DVC command is running here, wait for it; outputs were not checked")
+        return
+    for stage, outs in recorded.items():
+        changes = {"deleted": [], "modified": []}
+        for entry in () if holders.at_work(root, stage) else stale.get(stage, ()):
+            for path, state in entry.get("changed outs", {}).items() if isinstance(entry, dict) else ():
+                changes.setdefault(state, []).append(path)
+        if missing := changes["deleted"]:
             names = ", ".join(sorted(missing)[:3]) + (" ..." if len(missing) > 3 else "")
-            shipped = any(outs[path]["md5"] in stored for path in missing)
-            remedy = f"`dvc pull --allow-missing {stage}`, or `make demo`" if shipped else "`make demo` computes them"
+            fetch = f"`dvc pull --allow-missing {stage}`, or `make demo`"
+            remedy = fetch if {*missing} - not_stored else "`make demo` computes them"
             yield Finding(f"{stage}: {len(missing)} of {len(outs)} outputs are missing: {names}", remedy)
-        if changed:
+        if changes["modified"]:
             yield Finding(
-                f"{stage}: damaged, or not yet recorded by DVC: {', '.join(changed)}",
+                f"{stage}: damaged, or not yet recorded by DVC: {', '.join(changes['modified'])}",
                 f"`dvc checkout --force {stage}` restores the recorded outputs, `dvc pull --force {stage}` the shipped "
                 "ones; otherwise the next run computes them again",
             )
 
 
 def shipped(root: Path) -> Iterator[Finding]:
-    """Damaged files of the store in the repository; a file's name is the hash of its content."""
-    for path in (root / SHIPPED).glob("*/*"):
-        if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name.removesuffix(".dir"):
-            yield Finding(f"{path}: damaged", f"`git checkout -- {path.relative_to(root)}`")
+    """Files of the store in the repository that are not as in git."""
+    command = ["git", "-C", root, "diff", "--name-only", "-z", "--", "data/store"]
+    for name in filter(None, subprocess.run(command, capture_output=True, text=True).stdout.split("\0")):
+        yield Finding(f"{root / name}: damaged or missing", f"`git checkout -- {name}`")
 
 
 def unfinished(root: Path) -> Iterator[Finding]:
@@ -228,11 +201,7 @@ def unfinished(root: Path) -> Iterator[Finding]:
                 yield _temporary(path)
             elif stage not in recorded and path.is_relative_to(root / "outputs") and (fault := file_fault(path)):
                 yield Finding(f"{path}: {fault}", "the next run computes it again")
-    folders = holders.checkouts(root)
-    if not any(holders.dvc_at_work(one) for one in folders):
-        for path in (path for one in {home, root} for path in (one / ".dvc" / "cache").rglob(".*.tmp")):
-            yield _temporary(path)
-    if not any(holders.at_work(one, "assets") for one in folders):
+    if not any(holders.at_work(one, "assets") for one in holders.checkouts(root)):
         for path in (home / ".cache" / "assets").glob(".download-*"):
             yield _temporary(path)
 
@@ -338,6 +307,12 @@ def _recorded(root: Path) -> dict[str, dict[str, dict]]:
     return {name: {out["path"]: out for out in stages[name].get("outs", ())} for name in _graph(root) if name in stages}
 
 
+def _not_in_store(root: Path) -> set[str]:
+    """Outputs that the store in the repository does not have."""
+    found = json.loads(output(root, "data", "status", "--json", "--not-in-remote", wait=False))
+    return {path.rstrip("/") for path in found.get("not_in_remote", ())}
+
+
 def _wanted_states(root: Path) -> dict[str, str]:
     """The state folder that the next run of each stage uses; stages with missing inputs are left out."""
     from editgan.config import load_params  # imports the params classes of all stages
@@ -358,11 +333,6 @@ def _wanted_states(root: Path) -> dict[str, str]:
 def _temporary(path: Path) -> Finding:
     repair = (lambda: shutil.rmtree(path)) if path.is_dir() else path.unlink
     return Finding(f"{path}: temporary file of a killed process", f"`rm -r {path}`", repair)
-
-
-def _delete(database: Path) -> None:
-    for path in database.parent.glob(f"{database.name}*"):  # including its journal, which the next database would read
-        path.unlink()
 
 
 def _mlflow_file(root: Path) -> list[Path]:

@@ -1,13 +1,10 @@
 """Finds damaged files by their format: archives, tensors, JSON, sqlite databases."""
 
-import hashlib
 import json
 import sqlite3
 import zipfile
 from contextlib import closing
 from pathlib import Path
-
-from editgan.runtime.graph import content_hash
 
 
 def file_fault(path: Path) -> str | None:
@@ -30,16 +27,6 @@ def file_fault(path: Path) -> str | None:
     except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError, MemoryError, OverflowError) as error:
         return f"damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     return None
-
-
-def dvc_hash(path: Path) -> str:
-    """DVC's hash of a file or folder."""
-    if path.is_file():
-        return content_hash(path)
-    files = [file for file in path.rglob("*") if file.is_file()]
-    entries = [{"md5": content_hash(file), "relpath": file.relative_to(path).as_posix()} for file in files]
-    entries.sort(key=lambda entry: entry["relpath"].split("/"))
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
 def database_fault(path: Path) -> str | None:

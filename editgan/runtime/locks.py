@@ -47,10 +47,9 @@ def note_beside(lock: Path) -> Path:
 
 
 def note_in(file: Path) -> dict[str, str]:
-    """The holder by a file: a note, or a process id alone as DVC writes it; {} if it has neither."""
+    """The note of a holder; {} if there is none or it is damaged."""
     try:
-        text = file.read_text().strip()
-        note = {"pid": text} if text.isdigit() else json.loads(text or "{}")
+        note = json.loads(file.read_text())
         return note if isinstance(note, dict) else {}
     except (OSError, ValueError):
         return {}
@@ -67,11 +66,6 @@ def holder_lives(file: Path) -> bool:
 
 def at_work(root: Path, stage: str) -> bool:
     return holder_lives(note_beside(root / "work" / stage / "lock"))
-
-
-def dvc_at_work(root: Path) -> bool:
-    """Whether a DVC command is running in a checkout."""
-    return holder_lives(root / ".dvc" / "tmp" / "lock")
 
 
 def checkouts(root: Path) -> list[Path]:
