@@ -5,9 +5,10 @@ The worker runs the deployments of prefect.yaml. If one part ends, all are stopp
 """
 
 import atexit
+import itertools
 import json
 import os
-import socket
+import random
 import subprocess
 import sys
 import time
@@ -18,23 +19,13 @@ from typing import Annotated
 import psutil
 import typer
 
-from editgan.runtime.environment import (
-    HEALTH,
-    PROJECT_ROOT,
-    answers,
-    artifact_folder,
-    home_project,
-    running_servers,
-    servers_file,
-    store_uri,
-)
+from editgan.runtime import environment as project
+from editgan.runtime.environment import HEALTH, PROJECT_ROOT
 from editgan.runtime.locks import held
 from flows import processes
 from flows.command import run
 
-POOL = "local"
 PREFECT = ("python", "-m", "prefect", "--no-prompt")
-LEASES = "prefect.server.concurrency.lease_storage.filesystem"  # the default forgets a killed flow's slot in a restart
 STOP_SECONDS = 40.0  # for each part; a flow needs up to 20 for its stage
 
 
@@ -43,9 +34,8 @@ def serve(root: Path, worker: bool) -> None:
 
     Raises RuntimeError: a part did not start, or it ended; the reason is among the messages above.
     """
-    api, store = os.environ.get("PREFECT_API_URL"), store_uri(root)
-    parts: dict[str, psutil.Popen] = {}
-    own: dict[str, str] = {}
+    api, store = os.environ.get("PREFECT_API_URL"), project.store_uri(root)
+    parts, own = {}, {}
     try:
         if not store.startswith("http"):
             parts["mlflow"], own["mlflow"] = start_mlflow(root, free_port(5000))
@@ -53,46 +43,36 @@ def serve(root: Path, worker: bool) -> None:
             parts["prefect"], own["prefect"] = start_prefect(root, free_port(4200))
         for name, url in own.items():
             wait_until_up(parts[name], f"{url}{HEALTH[name]}")
-        api = api or f"{own['prefect']}/api"
-        servers_file(root).parent.mkdir(parents=True, exist_ok=True)
-        servers_file(root).write_text(json.dumps(own))
+        project.servers_file(root).parent.mkdir(parents=True, exist_ok=True)
+        project.servers_file(root).write_text(json.dumps(own))
         if worker:
-            parts["worker"] = start_worker(root, api)
+            parts["worker"] = start_worker(root, api or f"{own['prefect']}/api")
         print(f"MLflow   {own.get('mlflow', store)}\nPrefect  {own.get('prefect', api)}")
         due = "The deployments of prefect.yaml run when they are due. " if worker else ""
         print(f"{due}Ctrl-C stops everything.", flush=True)
-        while all(part.poll() is None for part in parts.values()):
+        while not (ended := [name for name, part in parts.items() if part.poll() is not None]):
             time.sleep(0.5)
-        ended = [
-            f"{name} ended with status {part.returncode}" for name, part in parts.items() if part.poll() is not None
-        ]
-        raise RuntimeError(f"{', '.join(ended)}; everything is stopped")
+        raise RuntimeError(f"{ended[0]} ended with status {parts[ended[0]].poll()}; everything is stopped")
     finally:
-        servers_file(root).unlink(missing_ok=True)
+        project.servers_file(root).unlink(missing_ok=True)
         for part in reversed(parts.values()):  # the worker first: its flow reports its end to the servers
             processes.stop(part, STOP_SECONDS)
 
 
 def start_mlflow(root: Path, port: int) -> tuple[psutil.Popen, str]:
-    """Start MLflow's server; returns it and its address.
-
-    MLflow's own variables give its database and the place of the artifacts; the default is the project's.
-    """
+    """Start MLflow's server; returns it and its address. MLflow's own variables replace the project's store."""
     command = ["python", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    settings = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes that nothing here uses
-        "MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_BACKEND_STORE_URI") or store_uri(root),
-    }
-    if not any(map(os.environ.get, ("MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_ARTIFACTS_DESTINATION"))):
-        settings["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifact_folder(root).as_uri()
+    settings = {"MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_BACKEND_STORE_URI") or project.store_uri(root)}
+    if not os.environ.get("MLFLOW_ARTIFACTS_DESTINATION"):
+        folder = project.artifact_folder(root).as_uri()
+        settings["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT") or folder
     return processes.start(command, root=root, environment=settings), f"http://127.0.0.1:{port}"
 
 
 def start_prefect(root: Path, port: int, *options: str) -> tuple[psutil.Popen, str]:
     """Start Prefect's server with further options; returns it and its address."""
     command = [*PREFECT, "server", "start", "--log-level", "error", *options]
-    # A variable and not --port, so that the server's page asks this port too.
-    settings = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES}
+    settings = {"PREFECT_SERVER_API_PORT": str(port)}  # not --port, so that the server's page asks this port too
     process = processes.start(command, root=root, environment=settings, stdout=subprocess.DEVNULL)  # without its banner
     return process, f"http://127.0.0.1:{port}"
 
@@ -103,10 +83,10 @@ def start_worker(root: Path, api: str) -> psutil.Popen:
     Raises RuntimeError: a registration failed; the reason is among the messages above.
     """
     given = {"root": root, "environment": {"PREFECT_API_URL": api}}
-    for command in (["work-pool", "create", POOL, "--type", "process", "--overwrite"], ["deploy", "--all"]):
-        if status := processes.start([*PREFECT, *command], **given).wait():
-            raise RuntimeError(f"`prefect {' '.join(command)}` ended with status {status}")
-    return processes.start([*PREFECT, "worker", "start", "--pool", POOL, "--name", "local"], **given)
+    for command in ("work-pool create local --type process --overwrite", "deploy --all"):
+        if status := processes.start([*PREFECT, *command.split()], **given).wait():
+            raise RuntimeError(f"`prefect {command}` ended with status {status}")
+    return processes.start([*PREFECT, "worker", "start", "--pool", "local", "--name", "local"], **given)
 
 
 def prefect_api(root: Path) -> str:
@@ -116,30 +96,25 @@ def prefect_api(root: Path) -> str:
     """
     if api := os.environ.get("PREFECT_API_URL"):
         return api
-    server = running_servers(root).get("prefect")
-    if server is None:
-        process, server = start_prefect(root, free_port(0), "--no-scheduler")
-        atexit.register(processes.stop, process, grace=5)  # at exit Prefect still sends its last logs
-        wait_until_up(process, f"{server}{HEALTH['prefect']}")
-    return f"{server}/api"
+    url = project.running_servers(root).get("prefect")
+    if url is None:  # a random port, so that two flows that start together get different ones
+        server, url = start_prefect(root, free_port(random.randrange(20000, 30000)), "--no-scheduler")
+        atexit.register(processes.stop, server, grace=5)  # at exit Prefect still sends its last logs
+        wait_until_up(server, f"{url}{HEALTH['prefect']}")
+    return f"{url}/api"
 
 
 def free_port(first: int) -> int:
-    """The first free port from `first` on; any for 0, so that two flows that start together get different ones."""
-    for port in range(first, first + 200):
-        try:
-            with socket.create_server(("127.0.0.1", port)) as probe:
-                return probe.getsockname()[1]
-        except OSError:
-            continue
-    raise OSError(f"no free port between {first} and {first + 199}")
+    """The first port from `first` on that this machine does not use."""
+    used = {connection.laddr.port for connection in psutil.net_connections("tcp") if connection.laddr}
+    return next(port for port in itertools.count(first) if port not in used)
 
 
 def wait_until_up(process: psutil.Popen, url: str) -> None:
     """Wait until a server answers. Raises RuntimeError: it ended."""
-    while not answers(url):
+    while not project.answers(url):
         if process.poll() is not None:
-            raise RuntimeError(f"{url}: the server ended with status {process.returncode}; see its messages above")
+            raise RuntimeError(f"{url}: the server ended with status {process.poll()}; see its messages above")
         time.sleep(0.2)
 
 
@@ -148,7 +123,7 @@ def command(
 ) -> None:
     """Run the servers and a worker on this machine until Ctrl-C."""
     fault = "the servers of this project run already (process {pid}, since {started}); stop them with `kill {pid}`,"
-    lock = home_project(PROJECT_ROOT) / ".cache" / "serve.lock"
+    lock = project.home_project(PROJECT_ROOT) / ".cache" / "serve.lock"
     with held(lock, f"{fault} or use them: .cache/servers.json names them"):
         try:
             serve(PROJECT_ROOT, worker=not pages)
@@ -159,7 +134,7 @@ def command(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 after Ctrl-C or SIGTERM, 1 if a part ended or did not start, or all run already."""
-    return run(command, arguments, failures=(RuntimeError, OSError), stopped=0)
+    return run(command, arguments, failures=(RuntimeError,), stopped=0)
 
 
 if __name__ == "__main__":

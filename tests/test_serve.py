@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_part_that_ends_takes_the_others_along(tmp_path, monkeypatch, capsys):
         parts.append(processes.start(["python", "-c", code], root=tmp_path))
         return parts[-1]
 
-    monkeypatch.setattr(serve, "store_uri", lambda root: "sqlite:///mlflow.db")
+    monkeypatch.setattr(environment, "store_uri", lambda root: "sqlite:///mlflow.db")
     monkeypatch.setattr(serve, "start_mlflow", lambda root, port: (start(600, 0), "http://mlflow"))
     monkeypatch.setattr(serve, "start_prefect", lambda root, port: (start(600, 0), "http://prefect"))
     monkeypatch.setattr(serve, "wait_until_up", lambda *arguments: None)
@@ -93,17 +94,25 @@ def test_servers_that_the_environment_names_are_used_and_none_started_beside_the
 
 
 def test_server_that_ends_before_it_answers_is_said_with_its_status(tmp_path):
-    url = f"http://127.0.0.1:{serve.free_port(0)}/"
+    url = f"http://127.0.0.1:{serve.free_port(20000)}/"
     ends = processes.start(["python", "-c", "import sys, time; time.sleep(1); sys.exit(3)"], root=tmp_path)
     with pytest.raises(RuntimeError, match=f"{url}: the server ended with status 3"):
         serve.wait_until_up(ends, url)
+
+
+def test_first_free_port_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert serve.free_port(port) > port
+    assert serve.free_port(port) == port
 
 
 def test_page_of_prefect_asks_the_port_that_its_server_has(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(processes, "start", lambda command, **options: given.update(options["environment"]))
     assert serve.start_prefect(tmp_path, 4217)[1] == "http://127.0.0.1:4217"
-    assert given["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith("lease_storage.filesystem"), "outlives a restart"
+    leases = environment.project_environment(tmp_path)["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"]
+    assert leases.endswith("lease_storage.filesystem"), "outlives a restart"
     asked = [sys.executable, "-c", "from prefect.settings import PREFECT_UI_API_URL as url; print(url.value())"]
     told = subprocess.run(asked, env=os.environ | given, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "http://127.0.0.1:4217/api"

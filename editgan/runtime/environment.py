@@ -107,7 +107,10 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
         # Requests to a missing MLflow server are repeated after 0, 4, 8 and 16 s, so it can be started again.
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes that nothing here uses
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        # The default forgets in a restart of the server which slots are held by a killed flow.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     if has_avx2():
         # NumPy's matrix products round by kernel. A fixed one gives the same rendered heads on all these processors.
