@@ -132,7 +132,7 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         (("embed", "a.png", "other.safetensors"), "cannot be mixed"),
         (("segment", "other.safetensors"), "not latents written by `embed`"),
         (("apply", "seven.safetensors", "--edit", "red_hair"), "has shape [1, 7, 16], this generator takes"),
-        (("apply", "seven.safetensors", "--edit", "red_hair", "--paste-back"), "--paste-back needs photos"),
+        (("apply", "seven.safetensors", "--edit", "red_hair", "--paste-back"), "--paste-back needs a photo"),
         (("edit", "a.png", "none.png"), "none.png: no such mask"),
         (("apply", "a.png", "--edit", "smil"), "unknown edit 'smil'; available: bigger_nose, red_hair"),
         (("apply", "a.png", "--edit", "red_hair=much"), "'much' is not a number"),

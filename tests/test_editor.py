@@ -65,7 +65,7 @@ def test_tuning_brings_photos_nearer_and_is_left_behind_by_the_next_image(editor
     assert editor.G is trained and torch.equal(again, before)
     assert all(torch.equal(one, other) for one, other in zip(weights, trained.parameters(), strict=True))
     editor.sample([1])
-    with pytest.raises(UserError, match="no photo to tune"):
+    with pytest.raises(UserError, match="can only be tuned to an image"):
         editor.tune()
 
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
         (lambda: editor.edit(editor.segment() + 4), "there are 4"),
         (lambda: editor.edit(editor.segment().int() - 9), "the label -9; there are 4, from 0 on"),
         (lambda: editor.edit(editor.segment(), torch.zeros(SIDE, SIDE, dtype=torch.bool)), "the region is empty"),
-        (lambda: editor.apply({"red_hair": 1e39}), "move the latents far out of range"),
+        (lambda: editor.apply({"red_hair": 1e39}), "move the latents too far from the training"),
         (lambda: editor.apply({"red_hair": 1.0}, refine=-3), "refine is -3"),
         (lambda: editor.set_image(photos(), steps=-1), "steps is -1"),
         (lambda: editor.set_image(photos(), identity_weight=float("nan")), "identity_weight is nan"),

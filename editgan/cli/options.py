@@ -19,7 +19,7 @@ Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Outputs = Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu or cuda.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the first sample; the next ones are seed + 1, ...")]
-Truncation = Annotated[float, typer.Option(help="Truncation; below 1 moves latents to their mean.")]
+Truncation = Annotated[float, typer.Option(help="Truncation psi; values below 1 move latents towards their mean.")]
 
 
 def say(text: str) -> None:

@@ -64,7 +64,9 @@ app = typer.Typer(
 )
 
 Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
-FaceNumber = Annotated[int | None, typer.Option("--face", min=1, help="Which face of a photo; the largest is 1.")]
+FaceNumber = Annotated[
+    int | None, typer.Option("--face", min=1, help="Number of the face in a photo; the largest face is 1.")
+]
 AllFaces = Annotated[bool, typer.Option("--all-faces", help="Every face of a photo.")]
 Steps = Annotated[
     int | None, typer.Option(min=0, help="Steps of optimisation after the encoder; default: encoder.inversion_steps.")
@@ -306,7 +308,7 @@ def set_inputs(
         raise UserError("pictures and latents cannot be mixed in one call")
     if files[0].suffix == LATENTS:
         if paste_back:
-            raise UserError("--paste-back needs photos; latents have none")
+            raise UserError("--paste-back needs a photo, but latents were given")
         editor.set_latents(read_latents(files, editor))
         return inputs
     number = None if all_faces else face or 1

@@ -202,7 +202,7 @@ class Editor:
             UserError: latents were set, so there is no photo.
         """
         if self.photos is None:
-            raise UserError("there is no photo to tune the generator to: latents were set, not images")
+            raise UserError("the generator can only be tuned to an image, but latents were set; set the image")
         images, trained = to_float(self.photos).to(self.device), self._trained or self.G
         self.G = tune_generator(self.G, self.lpips_vgg, self.w_plus, images, steps=steps, lr=lr, progress=progress)
         self._trained, self._w_plus = trained, self.w_plus.clone()  # a new tensor invalidates edits made before
@@ -313,7 +313,9 @@ class Editor:
         vector = combined(vectors, strengths)
         w_edited = apply_vector(self.w_plus, vector)
         if not w_edited.abs().max() < LARGEST_LATENT:
-            raise UserError(f"strengths {strengths} move the latents far out of range; give smaller ones")
+            raise UserError(
+                f"strengths {strengths} move the latents too far from the training distribution; use smaller strengths"
+            )
         if refine:
             start, class_ids = self.w_plus, self.S.class_ids(vector.region_classes)
             options = dict(weights=weights, identity=self._identity(weights.identity), batch=BATCH, progress=progress)
