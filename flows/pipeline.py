@@ -4,164 +4,52 @@ dvc.yaml defines the order of the stages, and DVC decides what is stale. Prefect
 and artifacts. The MLflow runs of the stages have one parent run.
 """
 
+import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import typer
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.context import get_run_context
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.dvc import DvcFailed
-from editgan.runtime.environment import PROJECT_ROOT, home_project, running_servers, store_uri, tracking_uri
-from editgan.runtime.graph import ancestors, load_graph
+from editgan.runtime.environment import PROJECT_ROOT, running_servers, store_uri, tracking_uri
+from editgan.runtime.graph import load_graph
 from editgan.runtime.locks import held
 from flows import serve, stages
-from flows.checkout import prepare_checkout
 from flows.command import run
 from flows.dry import dry
-from flows.side_by_side import side_by_side, threads_each
-from flows.summary import benchmark_note, headlines, markdown_table, run_record, stage_rows, summary
+from flows.summary import benchmark_note, headlines, run_record, stage_rows, summary
+from flows.tasks import PARAMS, checkout, decide, mirrored, register, restore, run_stages
 
-DEFAULT_PARAMS = "params.yaml"
-SHOW_SECONDS = 5.0  # between two updates of a progress artifact
 CHECKOUT_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 SCRATCH = "scratch"
 BENCHMARK = "benchmark"  # the stage whose metrics are compared with the baseline
 MODEL = "editgan"  # the editor's name among MLflow's registered models; in a checkout: editgan-NAME
 MAX_TAG = 2000  # characters
 STAGE_HOURS = 24.0  # a stage that takes longer is stopped
-NO_BASELINE = "there is no accepted baseline ({}); `editgan accept` makes one of the benchmark's metrics"
-
-
-@task(name="checkout", cache_policy=NO_CACHE)
-def checkout(params: str, name: str, scratch: bool, follow: bool, overrides: dict[str, str]) -> Path:
-    """Create or update the checkout runs/NAME with a params file. With `scratch` it has its own DVC cache."""
-    folder = PROJECT_ROOT / "runs" / name
-    cache = folder / ".dvc" / "cache" if scratch else None
-    begun = folder.exists()
-    prepare_checkout(
-        PROJECT_ROOT, folder, Path(params), cache=cache, results=not scratch, follow=follow, overrides=overrides
-    )
-    if follow and begun:
-        stages.take_over(folder)
-    get_run_logger().info("working in %s", folder)
-    return folder
-
-
-@task(name="restore", cache_policy=NO_CACHE, retries=1)
-def restore(root: Path) -> None:
-    """Fetch missing outputs from the store in the repository, as far as it has them."""
-    stages.fetch_missing(root, say=get_run_logger().info)
-
-
-def mirrored(action: Callable[[], Any], fault: str) -> Any:
-    """Result of an action on the record of MLflow or Prefect; None if it fails, because the pipeline goes on."""
-    try:
-        return action()
-    except Exception as error:  # not repeated: the clients have already retried for half a minute
-        get_run_logger().warning("%s: %s", fault, error)
-        return None
-
-
-def worth_retrying(task, task_run, state) -> bool:
-    """Whether another attempt may succeed; it resumes from the stage's state."""
-    return not isinstance(state.result(raise_on_failure=False), stages.TimedOut | stages.Refused | stages.Halted)
-
-
-@task(name="stage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=worth_retrying)
-def run_stage(stage: str, root: Path, parent_run_id: str | None, force: bool, limit_hours: float, at_a_time: int):
-    """Bring one stage up to date with DVC."""
-    log = get_run_logger()
-    lost, shown = "progress is no longer shown", time.monotonic()
-    artifact = mirrored(lambda: create_progress_artifact(0.0, key=f"{stage}-progress", description=stage), lost)
-
-    def show(progress: stages.Progress) -> None:
-        nonlocal artifact, shown
-        if artifact is not None and (time.monotonic() - shown > SHOW_SECONDS or progress.percent == 100):
-            shown, said = time.monotonic(), f"{stage}: {progress.text}"
-            artifact = mirrored(lambda: update_progress_artifact(artifact, progress.percent, description=said), lost)
-
-    environment = threads_each(at_a_time) | ({tracking.PARENT_VARIABLE: parent_run_id} if parent_run_id else {})
-    with stages.gpu_slot(home_project(root), log.info):
-        result = stages.reproduce(
-            stage, root, force=force, limit_seconds=limit_hours * 3600, environment=environment,
-            say=log.info, show=show,
-        )  # fmt: skip
-    show(stages.Progress(100.0, result.outcome))
-    if result.outcome != "ran":
-        made_by = run_record(root, stage).get("run_id") or adopt(stage, root, parent_run_id) or "(not recorded)"
-        log.info("%s: %s, nothing changed; its output is from run %s", stage, result.outcome, made_by)
-    return result
-
-
-def adopt(stage: str, root: Path, parent_run_id: str | None) -> str | None:
-    """Create the MLflow run of an output from the store in the repository; returns its id or None."""
-    from flows.imported import import_run  # imports torch
-
-    given = {"root": root, "params_path": root / DEFAULT_PARAMS, "parent_run_id": parent_run_id}
-    return mirrored(lambda: import_run(stage, **given), f"{stage}: no MLflow run could be created for its output")
-
-
-@task(name="register", cache_policy=NO_CACHE)
-def register(root: Path, name: str, run_id: str) -> None:
-    """Register the editor in MLflow if its files have changed."""
-    if not (root / "outputs" / "editing" / "vectors").is_dir():
-        return
-    from editgan.editor.registry import register_editor  # imports torch
-
-    def add() -> None:
-        version = register_editor(root, name, run_id)
-        news = f"registered as models:/{name}/{version}" if version else "unchanged since its last registration"
-        get_run_logger().info("the editor is %s", news)
-
-    mirrored(add, "the editor is not registered in MLflow")
 
 
 class Regressed(RuntimeError):
     """The benchmark is worse than the baseline; the message gives metrics, differences and intervals."""
 
 
-@task(name="decide", cache_policy=NO_CACHE)
-def decide(root: Path) -> str | None:
-    """What is worse in the benchmark than in the accepted baseline; "" if nothing, None without a baseline."""
-    from editgan.config import load_params  # imports torch
-    from editgan.report.nightly import BASELINE, judged, load_tolerances
-
-    if not any((root / BASELINE).glob("*")):
-        page = NO_BASELINE.format(BASELINE)
-        get_run_logger().warning(page)
-        create_markdown_artifact(page, key="regression", description="no baseline")
-        return None
-    found = judged(root, load_tolerances(root), seed=load_params(root / DEFAULT_PARAMS).seed)
-    worse = "; ".join(str(change) for change in found if change.regressed)
-    verdict = f"worse than the accepted baseline: {worse}" if worse else "nothing is worse than the accepted baseline"
-    table = markdown_table([change.cells() for change in found if change.regressed or change.difference])
-    create_markdown_artifact(f"{verdict}\n\n{table}\n", key="regression", description=verdict.partition(":")[0])
-    get_run_logger().info("%s (%d metrics watched)", verdict, len(found))
-    return worse
-
-
 @flow(name="pipeline", validate_parameters=True)
 def pipeline(
-    params: str = DEFAULT_PARAMS,
+    params: str = PARAMS,
     name: str | None = None,
     only: list[str] | None = None,
     force: list[str] | None = None,
@@ -188,14 +76,12 @@ def pipeline(
 
     Raises:
         UserError: bad names or params, another pipeline runs in this checkout, or the baseline has other heads.
-        StageFailed, DvcFailed: a stage failed in its last attempt; later stages were not started.
+        StageFailed, DvcFailed: a stage failed in its last attempt; stages that need it were not started.
         Regressed: the benchmark is worse than the accepted baseline.
     """
     start = time.monotonic()
     name, chosen = planned(params, name, only, force, limit_hours, scratch, against_baseline, at_a_time, overrides)
     forced = chosen if force == [] else force or ()
-    graph = load_graph(PROJECT_ROOT / "dvc.yaml")
-    needs = {stage: ancestors(graph, stage) for stage in chosen}
     follow = against_baseline and is_default(params) and not scratch
     stages.HALT.clear()
     with sole_pipeline(PROJECT_ROOT, name, str(get_run_context().flow_run.id)) as left_behind:
@@ -204,16 +90,16 @@ def pipeline(
         if not scratch:
             restore(root)
         tags = {"params_file": params, "checkout": name or "default"}
-        with tracking.start_run("pipeline", root=root, tags=tags) as parent:
+        with (
+            tracking.start_run("pipeline", root=root, tags=tags) as parent,
+            ThreadPoolTaskRunner(max_workers=at_a_time) as runner,
+        ):
             results, worse = [], None
             try:
-                given = {one: (one, root, parent.run_id, one in forced, limit_hours, at_a_time) for one in chosen}
-                tasks = {stage: run_stage.with_options(name=stage) for stage in chosen}
-                if at_a_time > 1:
-                    done = side_by_side(needs, lambda stage: tasks[stage].submit(*given[stage]), at_a_time)
-                else:
-                    done = (tasks[stage](*given[stage]) for stage in chosen)
-                for result in done:
+                threads = max(1, (os.cpu_count() or 1) // at_a_time) if at_a_time > 1 else None
+                given = {"root": root, "parent_run_id": parent.run_id, "limit_hours": limit_hours, "threads": threads}
+                parameters = {stage: given | {"stage": stage, "force": stage in forced} for stage in chosen}
+                for result in run_stages(parameters, None if at_a_time == 1 else runner):
                     results.append(result)
                     made_by = run_record(root, result.stage).get("run_id", "")
                     parent.set_tag(f"stage.{result.stage}.run_id", made_by)
@@ -258,7 +144,7 @@ def checkout_name(params: str, name: str | None) -> str | None:
 
 
 def is_default(params: str) -> bool:
-    return (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / DEFAULT_PARAMS
+    return (PROJECT_ROOT / params).resolve() == PROJECT_ROOT / PARAMS
 
 
 def planned(
@@ -333,7 +219,7 @@ def close_flow_run(flow_run: str | None) -> None:
 
 
 def command(
-    params: Annotated[str, typer.Option(help="Params file; other files run in runs/NAME.")] = DEFAULT_PARAMS,
+    params: Annotated[str, typer.Option(help="Params file; other files run in runs/NAME.")] = PARAMS,
     name: Annotated[
         str | None, typer.Option(help="Name of the checkout in runs/; default: that of the params file.")
     ] = None,

@@ -144,7 +144,12 @@ def experiment_names(combinations: Sequence[Overrides]) -> dict[str, Overrides]:
 
 def command(
     settings: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE,...", help="With several, every combination.")
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE,...",
+            help="Values of a parameter; may be repeated, then every combination runs.",
+        ),
     ],
 ) -> None:
     """Run combinations of parameters."""
