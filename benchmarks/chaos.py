@@ -1,12 +1,12 @@
 """Kill a stage, the flow and the server of a pipeline at random moments; report lost work, remains and differences.
 
-    python benchmarks/chaos.py [--kills 3] [--seed 0] [--fake]
+    python benchmarks/chaos.py [--kills 3] [--seed 0] [--stages assets data judges generator] [--fake]
 
-Runs params/ci.yaml from scratch twice: undisturbed in runs/chaos-unbroken, and in runs/chaos, where a stage, the flow
-and the Prefect server are killed in turn with `kill -9`, each while a stage is running. Both folders are replaced. If a
-kill ends the pipeline, it is restarted with the same command. The script fails if a stage loses more than the work
-between two of its states, or if an output differs. Stages without states at this size may lose all their work. --fake
-uses the small project of the tests, whose stages only count, and takes a few minutes.
+Runs stages of params/ci.yaml from scratch twice: undisturbed in runs/chaos-unbroken, and in runs/chaos, where a stage,
+the flow and the Prefect server are killed in turn with `kill -9`, each while a stage is running. Both folders are
+replaced. If a kill ends the pipeline, it is restarted with the same command. The script fails if a stage loses more
+than the work between two of its states, or if an output differs. Stages without states at this size may lose all their
+work. --fake uses the small project of the tests, whose stages only count.
 """
 
 import json
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
@@ -41,10 +42,11 @@ ENDING_SECONDS = 60  # time limit for the child processes of a killed process
 class Pipeline:
     """A pipeline in its own checkout, started from scratch."""
 
-    def __init__(self, project: Path, params: str, name: str) -> None:
+    def __init__(self, project: Path, params: str, chosen: Sequence[str], name: str) -> None:
         self.project, self.folder, self.log = project, project / "runs" / name, project / "runs" / f"{name}.log"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.command = [sys.executable, "-m", "flows.pipeline", "--params", params, "--scratch", "--name", name]
+        self.command += ["--stages", *chosen]
         graph = load_graph(project / "dvc.yaml").values()
         self.stages = [stage.cmd.removeprefix("exec ").split()[1:] for stage in graph]
         self.log.parent.mkdir(exist_ok=True)
@@ -146,18 +148,26 @@ def lost_by(before: dict, after: dict | None) -> float:
     return max(before["done"] - after["done"], 0.0) if same_phase else before["done"]
 
 
-def run(project: Path, params: str, intervals: dict[str, float], kills: int, chance: random.Random) -> None:
+def run(
+    project: Path,
+    params: str,
+    chosen: Sequence[str],
+    intervals: dict[str, float],
+    kills: int,
+    chance: random.Random,
+) -> None:
     """Run both pipelines; print the tables.
 
     Args:
+        chosen: stages to run
         intervals: by stage, work between two states, in the unit of its progress
     """
-    unbroken = Pipeline(project, params, "chaos-unbroken")
+    unbroken = Pipeline(project, params, chosen, "chaos-unbroken")
     unbroken.next_report()
     begun = time.monotonic()
     unbroken.finish()
     seconds = time.monotonic() - begun
-    broken, failures = Pipeline(project, params, "chaos"), []
+    broken, failures = Pipeline(project, params, chosen, "chaos"), []
     header("killed", "running stage", "progress", "lost", "remains")
     for victim in islice(cycle(VICTIMS), kills):
         broken.next_report()
@@ -183,6 +193,7 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--kills", type=int, default=3, help="maximum number of killed processes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
+    parser.add_argument("--stages", nargs="+", default=["assets", "data", "judges", "generator"], help="stages to run")
     parser.add_argument("--fake", action="store_true", help="use the small project of the tests")
     options = parser.parse_args()
     for name in SEPARATE:
@@ -191,13 +202,13 @@ def main() -> None:
     if not options.fake:
         params = "params/ci.yaml"
         intervals = {"generator": load_params(PROJECT_ROOT / params).generator.state_kimg}
-        run(PROJECT_ROOT, params, intervals, options.kills, chance)
+        run(PROJECT_ROOT, params, options.stages, intervals, options.kills, chance)
         return
     with tempfile.TemporaryDirectory() as folder:
         project = make_project(Path(folder) / "project")
         for stage in STAGES:
             (project / f"{stage}.txt").write_text("60\n")  # six seconds
-        run(project, "params/other.yaml", dict.fromkeys(STAGES, 1), options.kills, chance)
+        run(project, "params/other.yaml", STAGES, dict.fromkeys(STAGES, 1), options.kills, chance)
 
 
 if __name__ == "__main__":

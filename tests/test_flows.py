@@ -300,7 +300,7 @@ def benchmarked(project) -> Iterator[Path]:
 
 
 BENCHMARK = """  benchmark:
-    cmd: mkdir -p outputs/benchmark && cp planted/* outputs/benchmark
+    cmd: mkdir -p outputs/benchmark && cp planted/* outputs/benchmark && echo '{}' > outputs/benchmark/run.json
     deps: [planted]
     params: [seed]
     outs: [outputs/benchmark/heads.safetensors, outputs/benchmark/results.csv]
