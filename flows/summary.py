@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from editgan.config import load_params
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.graph import content_hash, input_hash, load_graph
@@ -39,8 +40,6 @@ def run_record(root: Path, stage: str) -> dict:
             return record
     except (OSError, ValueError, KeyError, UserError):
         pass
-    from editgan.config import load_params  # imports torch
-
     try:
         params = load_params(root / "params.yaml").model_dump(mode="json")
         inputs = input_hash(load_graph(root / "dvc.yaml")[stage], root, params)
@@ -142,8 +141,7 @@ def _benchmark(root: Path) -> str:
         results = parse_table(path.read_bytes(), str(path))
     except OSError:
         return f"No table yet: stage benchmark makes {BENCHMARK}."
-    from editgan.config import load_params  # these import torch
-    from editgan.methods.smile import refined_name
+    from editgan.methods.smile import refined_name  # imports torch
 
     steps = load_params(root / "params.yaml").editing.refine.steps
     methods = {"EditGAN": "editgan", f"EditGAN+{steps}": refined_name(steps), "EditGAN+ (ours)": "editgan_plus",

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from editgan.config import load_params
 from editgan.runtime import tracking
 from editgan.runtime.environment import PROJECT_ROOT, home_project
 from editgan.runtime.graph import ancestors, load_graph
@@ -143,8 +144,7 @@ def register(root: Path, name: str, run_id: str) -> None:
 @task(name="decide", cache_policy=NO_CACHE)
 def decide(root: Path) -> str | None:
     """What is worse in the benchmark than in the accepted baseline; "" if nothing, None without a baseline."""
-    from editgan.config import load_params  # imports torch
-    from editgan.report.nightly import BASELINE, judged, load_tolerances
+    from editgan.report.nightly import BASELINE, judged, load_tolerances  # imports torch
 
     if not any((root / BASELINE).glob("*")):
         page = NO_BASELINE.format(BASELINE)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import psutil
 import yaml
 
+from editgan.config import load_params
 from editgan.errors import UserError
 from editgan.runtime import locks as holders
 from editgan.runtime import tracking
@@ -272,8 +273,6 @@ def gpu(root: Path) -> Iterator[Finding]:
 
 def parameters(root: Path) -> Iterator[Finding]:
     """Errors in params.yaml, which would stop every run."""
-    from editgan.config import load_params  # imports the params classes of all stages
-
     try:
         load_params(root / "params.yaml")
     except UserError as error:
@@ -315,8 +314,6 @@ def _not_in_store(root: Path) -> set[str]:
 
 def _wanted_states(root: Path) -> dict[str, str]:
     """The state folder that the next run of each stage uses; stages with missing inputs are left out."""
-    from editgan.config import load_params  # imports the params classes of all stages
-
     wanted = {}
     try:
         params = load_params(root / "params.yaml").model_dump(mode="json")
