@@ -79,7 +79,7 @@ def test_normals_of_a_tetrahedron_point_outwards():
 def test_a_pixel_has_the_class_of_most_samples():
     labels = np.uint8([[1, 1, 0, 7], [1, 12, 7, 0]])
     labels = np.concatenate([labels, labels[::-1]])
-    assert majority(labels, 2).tolist() == [[1, 7], [1, 7]]  # in a tie the part wins over the background
+    assert majority(labels, 2, 13).tolist() == [[1, 7], [1, 7]]  # in a tie the part wins over the background
 
 
 def test_a_head_depends_on_nothing_but_its_seed_split_and_index():

@@ -99,7 +99,7 @@ def render(
     picture = picture.reshape(resolution, supersample, resolution, supersample, 3)
     picture = picture.transpose(1, 3, 0, 2, 4).reshape(supersample**2, resolution, resolution, 3).mean(0)
     image = np.uint8(np.clip(np.sqrt(picture), 0, 1) * 255 + 0.5)
-    return image, majority(labels.reshape(size, size), resolution)
+    return image, majority(labels.reshape(size, size), resolution, len(CLASSES.names))
 
 
 def _turn(points: np.ndarray, eyes: np.ndarray, view: View) -> np.ndarray:
@@ -162,9 +162,11 @@ def backdrop(view: View, size: int) -> np.ndarray:
     return first + np.clip(mix, 0, 1)[:, :, None].astype(np.float32) * (second - first)
 
 
-def majority(labels: np.ndarray, resolution: int) -> np.ndarray:
-    """Class of most samples of each pixel: uint8 [size, size] -> [resolution, resolution]; parts win ties."""
-    count = len(CLASSES.names)
+def majority(labels: np.ndarray, resolution: int, count: int) -> np.ndarray:
+    """Class of most samples of each pixel, of `count` classes: uint8 [size, size] -> [resolution, resolution].
+
+    Parts win ties.
+    """
     step = labels.shape[0] // resolution
     blocks = labels.reshape(resolution, step, resolution, step).transpose(0, 2, 1, 3).reshape(-1, step * step)
     votes = np.bincount((np.arange(len(blocks))[:, None] * count + blocks).ravel(), minlength=len(blocks) * count)
