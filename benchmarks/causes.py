@@ -24,7 +24,7 @@ from torch import Tensor
 from editgan.data.identity import Identity
 from editgan.data.mesh import HeadMesh, load_head_mesh
 from editgan.data.render import render
-from editgan.data.rendering import SUPERSAMPLE
+from editgan.data.renderers import SUPERSAMPLE
 from editgan.data.scene import Expression
 from editgan.data.splits import sample_head
 from editgan.methods.maskgan.losses import Parser, predict

@@ -16,7 +16,7 @@ from editgan.config import load_params
 from editgan.data.archive import load_classes, load_images, load_masks
 from editgan.data.assign import Picture, assign, covering_first
 from editgan.data.params import DataParams
-from editgan.data.rendering import heads_recipe
+from editgan.data.rendering import rendered_recipe
 from editgan.data.sources import folder
 from editgan.errors import UserError
 
@@ -222,7 +222,7 @@ def test_source_and_folder_belong_together(given):
 def test_recipe_of_rendered_heads_is_as_it_was(project_root):
     """Everything shipped was trained on data of this recipe."""
     params = load_params(project_root / "params.yaml")
-    text = json.dumps(heads_recipe(params), indent=2, sort_keys=True)
+    text = json.dumps(rendered_recipe(params), indent=2, sort_keys=True)
     assert text + "\n" == (
         '{\n  "data": {\n    "few_shot": 16,\n    "pool": 320,\n    "reference": 2000,\n    "supersample": 2,\n'
         '    "test": 400,\n    "train": 20000,\n    "val": 500\n  },\n  "renderer": 1,\n  "resolution": 64,\n'

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from editgan.config import load_params
 from editgan.data.archive import save_classes
 from editgan.data.paint import CLASSES
-from editgan.data.rendering import heads_labels, heads_recipe
+from editgan.data.rendering import rendered_labels, rendered_recipe
 from editgan.images import save_mask
 from editgan.methods.maskgan.losses import Parser, predict
 from editgan.report.nightly import BASELINE, load_results
@@ -120,9 +120,9 @@ def test_bare_clone_restores_every_file_of_what_is_shipped_without_a_network(bar
 def test_no_shipped_stage_is_stale_once_its_inputs_are_made_again(bare_clone, assets_dir):
     """Pretrained networks convert to the same bytes, and the recipe of the data is written by parameters alone."""
     params = load_params(bare_clone / "params.yaml")
-    recipe = heads_recipe(params)
+    recipe = rendered_recipe(params)
     write_json(bare_clone / "outputs" / "data" / "recipe.json", recipe)
-    write_json(bare_clone / "outputs" / "data" / "labels.json", heads_labels())
+    write_json(bare_clone / "outputs" / "data" / "labels.json", rendered_labels("heads"))
     for stage in SHIPPED:
         for dep in load_graph(bare_clone / "dvc.yaml")[stage].deps:
             if dep.startswith("outputs/assets/"):

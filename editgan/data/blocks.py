@@ -84,7 +84,8 @@ def write_split(
     Masks and attributes of train go to a second archive, hidden from the generator.
 
     Returns:
-        number of pictures and of smiling ones, mean pixels of each class, and number of pictures that show it.
+        number of pictures and, of faces, of smiling ones, mean pixels of each class, and number of pictures that show
+        it.
     """
     pixels = np.array([made.records[index]["pixels"] for index in indices]).reshape(-1, len(classes.names))
     images = made.read("img", indices)
@@ -94,9 +95,11 @@ def write_split(
         write_archive(out / "train_labels.zip", masks=masks, attributes=attributes)
     else:
         write_archive(out / f"{split}.zip", images=images, masks=masks, attributes=attributes)
+    smiles = [row["smile"] > 0 for row in attributes if "smile" in row]
+    faces = {"smiling": sum(smiles)} if len(smiles) == len(attributes) else {}
     return {
         "images": len(attributes),
-        "smiling": sum(a["smile"] > 0 for a in attributes),
+        **faces,
         "mean_pixels": {name: float(pixels[:, k].sum() / max(1, len(pixels))) for k, name in enumerate(classes.names)},
         "images_with": {name: int((pixels[:, k] > 0).sum()) for k, name in enumerate(classes.names)},
     }

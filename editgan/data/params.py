@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from editgan.config import Section
 
+RENDERED = ("heads", "cars")  # sources that need no folder
+
 
 class DataParams(Section):
     """Source of the pictures and size of each split. Splits share no person, if persons are known.
@@ -15,7 +17,7 @@ class DataParams(Section):
     `folder` is absolute or relative to the main project folder, not to a checkout.
     """
 
-    source: Literal["heads", "folder", "celeba_hq"] = "heads"
+    source: Literal["heads", "cars", "folder", "celeba_hq"] = "heads"
     folder: str | None = None
     train: int = Field(ge=1)
     pool: int = Field(ge=1)
@@ -26,7 +28,7 @@ class DataParams(Section):
 
     @model_validator(mode="after")
     def _folder(self) -> DataParams:
-        if (self.source == "heads") is not (self.folder is None):
-            wanted = "rendered heads need no folder; set folder to null" if self.folder else "set data.folder"
+        if (self.source in RENDERED) is not (self.folder is None):
+            wanted = "rendered pictures need no folder; set folder to null" if self.folder else "set data.folder"
             raise ValueError(f"source {self.source}: {wanted}")
         return self

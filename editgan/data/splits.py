@@ -51,6 +51,11 @@ class Head:
         }
 
 
+def is_changed(split: str, index: int) -> bool:
+    """Whether picture `index` of a split shows the attribute of the benchmark, for heads a smile, by arrangement."""
+    return index % 2 == 1 if split == "reference" else split == "test_smiling"
+
+
 def sample_head(mesh: HeadMesh, split: str, index: int, *, seed: int, few_shot: int = 0) -> Head:
     """Head `index` of a split.
 
@@ -65,8 +70,7 @@ def sample_head(mesh: HeadMesh, split: str, index: int, *, seed: int, few_shot: 
     view = sample_view(rng)
     expression = sample_expression(rng)
     if split in ("test", "test_smiling", "reference"):
-        smiling = index % 2 == 1 if split == "reference" else split == "test_smiling"
-        expression = sample_neutral(rng)[int(smiling)]
+        expression = sample_neutral(rng)[int(is_changed(split, index))]
     if split == "pool" and index < few_shot:
         who, view, expression = _arrange(index, who, view, expression)
     return Head(identity=stream * IDENTITIES_PER_STREAM + index, who=who, expression=expression, view=view)

@@ -1,24 +1,25 @@
 """Stage `data`: the pictures of every split, rendered or read from a folder, in the same archive format.
 
-Training heads are not included: `editgan.data.training` renders them when a stage requests them.
+Rendered training pictures are not included: `editgan.data.training` renders them when a stage requests them.
 """
 
 import torch
 
 from editgan.data.archive import holds_masks, load_classes, load_images, load_masks
+from editgan.data.params import RENDERED
 from editgan.data.pictures import REJECTED, read_pictures
-from editgan.data.rendering import render_heads
+from editgan.data.rendering import render_splits
 from editgan.images import colourize, image_grid, save_png
 from editgan.runtime.stage import StageContext
 
-SAMPLES = 32  # heads of the pool in samples.png
+SAMPLES = 32  # pictures of the pool in samples.png
 
 
 def run(context: StageContext) -> None:
     """Write all splits to outputs/data."""
     params = context.params.data
     (context.out / REJECTED).unlink(missing_ok=True)
-    make = render_heads if params.source == "heads" else read_pictures
+    make = render_splits if params.source in RENDERED else read_pictures
     blocks = make(context)
     save_samples(context, min(SAMPLES, params.pool))
     context.run.log_image(context.out / "samples.png", "samples")
@@ -27,7 +28,7 @@ def run(context: StageContext) -> None:
 
 
 def save_samples(context: StageContext, count: int) -> None:
-    """samples.png: heads of the pool, each next to its mask if it has one."""
+    """samples.png: pictures of the pool, each next to its mask if it has one."""
     path = context.out / "pool.zip"
     shown = [torch.from_numpy(load_images(path, range(count)))]  # [N, 3, H, W]
     if holds_masks(path):

@@ -1,4 +1,4 @@
-"""The training pictures: 20,000 heads, rendered only when a stage requests them.
+"""The training pictures: 20,000 heads or cars, rendered only when a stage requests them.
 
 The demo does not need them, since all networks are shipped. They are stored in the project's cache under a hash of
 their recipe and shared by all checkouts of the project.
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from editgan.data.blocks import Context
+from editgan.data.params import RENDERED
 from editgan.data.pictures import read_pictures
 from editgan.data.rendering import render_split
 from editgan.errors import UserError
@@ -34,7 +35,8 @@ def training_folder(context: Context) -> Path:
     recipe = data / "recipe.json"
     if not recipe.exists():
         raise UserError(f"{recipe}: missing; run stage data first")
-    if context.params.data.source != "heads":
+    source = context.params.data.source
+    if source not in RENDERED:
         print(f"{data / LABELS}: missing; the pictures are read again", flush=True)
         for block in read_pictures(dataclasses.replace(context, name="data", out=data)):
             block.unlink()
@@ -46,7 +48,7 @@ def training_folder(context: Context) -> Path:
             try:
                 stack.enter_context(exclusive(folder))
             except UserError:  # another stage is already rendering them
-                context.run.progress(0, context.params.data.train, "heads", "waiting for the training heads")
+                context.run.progress(0, context.params.data.train, source, "waiting for the training pictures")
                 time.sleep(WAIT_SECONDS)
                 continue
             render(context, folder)
@@ -54,7 +56,7 @@ def training_folder(context: Context) -> Path:
 
 
 def render(context: Context, folder: Path) -> None:
-    """Render the training heads; resumes an interrupted rendering."""
+    """Render the training pictures; resumes an interrupted rendering."""
     count, work = context.params.data.train, folder / "blocks"
     work.mkdir(exist_ok=True)
     render_split(context, "train", count, work, folder, before=0, total=count)

@@ -1,0 +1,71 @@
+"""The renderers behind `data.source`: heads, and classes without faces, whose modules share a small interface.
+
+A class without faces is a module with
+
+    CLASSES                                    its parts
+    sample_identity(rng)                       what is the same in every picture of one thing
+    sample_view(rng)                           what varies: camera, light, background
+    attributes(identity, view)                 attributes of a picture, as numbers
+    changed(identity, name, amount)            the same thing with one attribute changed
+    render(identity, view, size, supersample)  image uint8 [size, size, 3] and part mask uint8 [size, size]
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+
+import numpy as np
+
+from editgan.data import cars
+from editgan.data.archive import Classes
+from editgan.data.mesh import load_head_mesh
+from editgan.data.paint import CLASSES
+from editgan.data.render import LABELS_VERSION, VERSION, render
+from editgan.data.splits import IDENTITIES, IDENTITIES_PER_STREAM, is_changed, sample_head
+
+SUPERSAMPLE = 2  # samples per pixel and axis
+Drawn = tuple[np.ndarray, np.ndarray, dict]  # image uint8 [H, W, 3], part mask uint8 [H, W], attributes
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """A class of pictures, as stage `data` uses it."""
+
+    classes: Classes
+    version: int  # raise when the same parameters would give different pictures
+    labels_version: int  # raise when the same pictures would get different part masks
+    draw: Callable[..., Drawn]  # (split, index, seed=, few_shot=, resolution=): picture `index` of a split
+    prepare: Callable[[], object] = lambda: None  # called once in every worker process
+
+
+def draw_head(split: str, index: int, *, seed: int, few_shot: int, resolution: int) -> Drawn:
+    """Head `index` of a split."""
+    mesh = load_head_mesh()
+    head = sample_head(mesh, split, index, seed=seed, few_shot=few_shot)
+    image, mask = render(mesh, head.who, head.expression, head.view, resolution=resolution, supersample=SUPERSAMPLE)
+    return image, mask, head.attributes()
+
+
+def draw_thing(
+    module: ModuleType, change: tuple[str, float], split: str, index: int, *, seed: int, few_shot: int, resolution: int
+) -> Drawn:
+    """Picture `index` of a split of a class without faces.
+
+    Where a head smiles in the test splits, a thing has the attribute `change` (name, amount) changed and nothing else.
+    `few_shot` is unused: the parts of these classes are not rare, so the first pictures show them all.
+    """
+    stream = IDENTITIES[split]
+    rng = np.random.default_rng([seed, stream, index])
+    identity, view = module.sample_identity(rng), module.sample_view(rng)
+    if is_changed(split, index):
+        identity = module.changed(identity, *change)
+    image, mask = module.render(identity, view, resolution, SUPERSAMPLE)
+    number = stream * IDENTITIES_PER_STREAM + index
+    return image, mask, {"identity": number, **module.attributes(identity, view)}
+
+
+RENDERERS = {
+    "heads": Renderer(CLASSES, VERSION, LABELS_VERSION, draw_head, load_head_mesh),
+    "cars": Renderer(cars.CLASSES, cars.VERSION, cars.LABELS_VERSION, partial(draw_thing, cars, ("wheel_size", 0.06))),
+}
