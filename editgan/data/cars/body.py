@@ -160,18 +160,18 @@ def _sections(who: Identity, profile: Profile, x: np.ndarray, shrink: np.ndarray
 
 
 def _bow(who: Identity, points: np.ndarray) -> np.ndarray:
-    """Bow the ends of the body in plan and tilt them in the side view."""
+    """Bow the ends of the body and the windscreen in plan, and tilt the ends in the side view."""
     s = who.shape
     x, y, z = points.T
     aside = np.abs(z) / (s.width / 2)
-    front = np.clip((x - (s.bonnet - 1.0)) / 1.0, 0, 1) ** 2
+    front = np.clip(x - s.bonnet + 1.0, 0, 1) ** 2  # over the last metre
     f = (y - s.clearance) / (s.nose - s.clearance)
-    lean = 0.06 * np.clip(f - 0.45, 0, 1) ** 2 * 4 + 0.10 * np.clip(0.3 - f, 0, 1) ** 2 * 10
+    lean = 0.24 * np.clip(f - 0.45, 0, 1) ** 2 + np.clip(0.3 - f, 0, 1) ** 2
     moved = -front * (who.rounding[1] * aside**2.4 + lean)
-    rear = np.clip((1.0 - s.tail - x) / 1.0, 0, 1) ** 2
+    rear = np.clip(1.0 - s.tail - x, 0, 1) ** 2
     f = (y - s.clearance) / (s.deck - s.clearance)
-    lean = 0.05 * np.clip(f - 0.5, 0, 1) ** 2 * 4 + 0.10 * np.clip(0.3 - f, 0, 1) ** 2 * 10
-    moved += rear * np.where(y < s.deck + 0.02, 0.6 * who.rounding[1] * aside**2.4 + lean, 0.05 * 4 * 0.25)
+    lean = 0.20 * np.clip(f - 0.5, 0, 1) ** 2 + np.clip(0.3 - f, 0, 1) ** 2
+    moved += rear * np.where(y < s.deck + 0.02, 0.6 * who.rounding[1] * aside**2.4 + lean, 0.05)
     glass = np.clip((y - s.cowl) / 0.1, 0, 1) * np.clip((x + s.screen + 0.3) / 0.3, 0, 1) * (x > -s.screen - 0.3)
     moved -= 0.10 * glass * aside**2
     return np.stack([x + moved, y, z], 1)
@@ -194,8 +194,7 @@ def _wheels(who: Identity, profile: Profile, steer: float, spin: float) -> list[
     #           radius, distance out of the plane of the tyre's outer wall, as shares of r
     rings = np.array([
         (0.0, -TYRE_WIDTH / r), (0.97, -TYRE_WIDTH / r), (1.0, -0.5 * TYRE_WIDTH / r), (1.0, -0.10), (0.965, -0.02),
-        (0.86, 0.01),
-        (rim + 0.02, -0.01), (rim, -0.03), (0.86 * rim, -0.09), (0.25 * rim, -0.05), (0.0, -0.04),
+        (0.86, 0.01), (rim + 0.02, -0.01), (rim, -0.03), (0.86 * rim, -0.09), (0.25 * rim, -0.05), (0.0, -0.04),
     ])  # fmt: skip
     angle = np.linspace(0, 2 * np.pi, SEGMENTS + 1)
     flat = rings[:, 0, None, None] * np.stack([np.cos(angle), np.sin(angle)], 1)  # [rings, SEGMENTS + 1, 2]

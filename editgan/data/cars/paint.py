@@ -119,7 +119,7 @@ def _paint_cabin(who: Identity, profile: Profile, made: Surfaces, material: np.n
     posts = edges[1:] if who.doors == 2 or who.bed else edges[1:2]
     post = np.min([np.abs(x - edge) for edge in posts], 0) < 0.035
     near = cabin & (y > belt + 0.005) & (y < roof + 0.025) & (x < edges[0]) & (x > rear - 0.03)
-    made.set(cabin, who.second if sum(who.second) != sum(who.paint) else who.paint, 0.05, 1)
+    made.set(cabin, who.second, 0.05, 1)
     made.set(near, who.trim, 0.3 if sum(who.trim) > 1 else 0.04, 0.5)
     made.set(inside & post, DARK, 0.04, 0.3)
     _glass(who, made, inside & ~post, "windows", y - belt)
@@ -138,7 +138,7 @@ def _paint_top(who: Identity, profile: Profile, made: Surfaces, material: np.nda
     s, top = who.shape, material == TOP
     bonnet = top & (x > 0.02) & (x < s.bonnet - 0.05)
     made.label[bonnet] = CLASS["bonnet"]
-    made.set(top & (np.abs(x - 0.0) < 0.035), DARK, 0.02, 0)
+    made.set(top & (np.abs(x) < 0.035), DARK, 0.02, 0)
     roof = top & (x < -s.screen) & (x > -s.roof_end)
     made.set(roof, who.second, 0.05, 1, "roof")
     half = (profile.at("half", x) * 0.965 - 0.02 - s.tumble * (profile.at("top", x) - profile.at("belt", x))) - 0.03
@@ -159,7 +159,7 @@ def _paint_top(who: Identity, profile: Profile, made: Surfaces, material: np.nda
 def _paint_front(who: Identity, made: Surfaces, material: np.ndarray, x, y, z) -> None:
     """Front: bumper, grille, intake, plate and headlights, which reach around the corners."""
     s = who.shape
-    near = ((material == FRONT) | (material == SIDE) | (material == CABIN) | (material == TOP)) & (x > s.bonnet - 0.42)
+    near = np.isin(material, (FRONT, SIDE, CABIN, TOP)) & (x > s.bonnet - 0.42)
     front = material == FRONT
     f = (y - s.clearance) / (s.nose - s.clearance)
     aside = np.abs(z) / (s.width / 2)
@@ -184,9 +184,8 @@ def _paint_front(who: Identity, made: Surfaces, material: np.ndarray, x, y, z) -
     made.set(inside & bars, bright, 0.25, 1)
     frame = inside & ((f > 0.89) | (f < bottom + 0.03) | (aside > width - 0.10 * (0.92 - f) / height - 0.025))
     made.set(frame, who.trim, 0.4 if sum(who.trim) > 1 else 0.05, 1)
-    made.set(
-        front & (np.hypot(z, (y - (s.clearance + 0.82 * (s.nose - s.clearance)))) < 0.05), (0.8, 0.8, 0.82), 0.5, 1
-    )
+    badge = front & (np.hypot(z, (f - 0.82) * (s.nose - s.clearance)) < 0.05)
+    made.set(badge, (0.8, 0.8, 0.82), 0.5, 1)
 
     tall, wide, slant = who.lamp
     low, high = 0.90 - tall + 0.10 * slant * (aside - 0.8), 0.93 + 0.22 * slant * (aside - 0.8)
@@ -201,7 +200,7 @@ def _paint_front(who: Identity, made: Surfaces, material: np.ndarray, x, y, z) -
         made.glow[lamp] = beam[:, None] * np.float32([1.0, 0.97, 0.88])
         if who.headlights > 0.5:
             made.label[lamp] = CLASS["lit_headlights"]
-    _plate(who, made, front & (np.abs(y - (s.clearance + 0.40 * (s.nose - s.clearance))) < 0.06), z)
+    _plate(who, made, front & (np.abs(f - 0.40) * (s.nose - s.clearance) < 0.06), z)
 
 
 def _plate(who: Identity, made: Surfaces, band: np.ndarray, z: np.ndarray) -> None:
@@ -215,7 +214,7 @@ def _plate(who: Identity, made: Surfaces, band: np.ndarray, z: np.ndarray) -> No
 def _paint_rear(who: Identity, made: Surfaces, material: np.ndarray, x, y, z) -> None:
     """Rear: bumper, boot lid, plate and tail lights, which reach around the corners."""
     s = who.shape
-    near = ((material == REAR) | (material == SIDE) | (material == CABIN) | (material == TOP)) & (x < 0.42 - s.tail)
+    near = np.isin(material, (REAR, SIDE, CABIN, TOP)) & (x < 0.42 - s.tail)
     rear = material == REAR
     f = (y - s.clearance) / (s.deck - s.clearance)
     aside = np.abs(z) / (s.width / 2)
@@ -236,9 +235,8 @@ def _paint_rear(who: Identity, made: Surfaces, material: np.ndarray, x, y, z) ->
     inner = lamp & (np.abs(f - (low + high) / 2) < 0.18 * (high - low)) & (aside > 0.85 - wide)
     made.set(inner, (0.85, 0.45, 0.40), 0.2, 1)
     height = 0.64 if who.body not in ("van", "pick-up") else 0.52
-    band = rear & (np.abs(y - (s.clearance + height * (s.deck - s.clearance))) < 0.06)
     made.set(rear & (np.abs(f - height - 0.12) < 0.02) & (np.abs(z) < 0.33), who.trim, 0.3, 1)
-    _plate(who, made, band, z)
+    _plate(who, made, rear & (np.abs(f - height) * (s.deck - s.clearance) < 0.06), z)
 
 
 def _paint_wheel(who: Identity, made: Surfaces, material: np.ndarray, x, y, z) -> None:

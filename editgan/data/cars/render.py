@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from editgan.data.cars.body import CABIN, INSIDE, SIDE, TOP, WHEEL, build_car, in_arch, side_profile
+from editgan.data.cars.body import CABIN, INSIDE, SIDE, WHEEL, build_car, in_arch, side_profile
 from editgan.data.cars.identity import Identity
 from editgan.data.cars.paint import CLASSES, Surfaces, paint
 from editgan.data.cars.scenery import ground_light, scenery, sky_light, surroundings
@@ -77,14 +77,14 @@ def _visible(who: Identity, car: Mesh, eye: Camera, side: int) -> Surface:
 
 
 def _shadow(car: Mesh, view: View, eye: Camera, side: int) -> np.ndarray:
-    """The sun's shadow of the body on the ground: its mesh, projected along the light.  # float32 [side, side]"""
-    solid = car.faces[np.isin(car.material, (SIDE, CABIN, TOP, INSIDE))]
+    """The sun's shadow of the car on the ground: its mesh, projected along the light.  # float32 [side, side]"""
+    both = np.concatenate([car.faces, car.faces[:, ::-1]])  # the body is open below, so its back casts shadow, too
     sun = np.array(view.sun)
     flat = car.points - car.points[:, 1:2] / sun[1] * sun
     points = eye.project(flat)
     points[:, :2] *= side
     shadow = np.zeros(side * side, np.float32)
-    shadow[rasterise(points, solid, side).pixel] = 1
+    shadow[rasterise(points, both, side).pixel] = 1
     return shadow.reshape(side, side)
 
 
