@@ -119,7 +119,7 @@ def _paint_cabin(who: Identity, profile: Profile, made: Surfaces, material: np.n
     posts = edges[1:] if who.doors == 2 or who.bed else edges[1:2]
     post = np.min([np.abs(x - edge) for edge in posts], 0) < 0.035
     near = cabin & (y > belt + 0.005) & (y < roof + 0.025) & (x < edges[0]) & (x > rear - 0.03)
-    made.set(cabin, who.second, 0.05, 1)
+    made.set(cabin & (profile.at("top", x) > belt + 0.15), who.second, 0.05, 1)
     made.set(near, who.trim, 0.3 if sum(who.trim) > 1 else 0.04, 0.5)
     made.set(inside & post, DARK, 0.04, 0.3)
     _glass(who, made, inside & ~post, "windows", y - belt)
