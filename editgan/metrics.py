@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from cleanfid import fid as cleanfid
 from torch import Tensor
-from torchmetrics.image.kid import poly_mmd
 
 from editgan.training import generator_for
 
@@ -39,6 +37,7 @@ class FeatureStatistics:
 
     mean: np.ndarray
     covariance: np.ndarray
+    rows: np.ndarray  # the features themselves  # [N, D]
 
 
 def features_to_statistics(features: Tensor) -> FeatureStatistics:
@@ -46,7 +45,7 @@ def features_to_statistics(features: Tensor) -> FeatureStatistics:
     if features.ndim != 2 or len(features) < 2:
         raise ValueError(f"statistics need at least two feature rows [N, D], got {list(features.shape)}")
     rows = features.to(torch.float64).numpy()
-    return FeatureStatistics(mean=rows.mean(0), covariance=np.cov(rows, rowvar=False))
+    return FeatureStatistics(mean=rows.mean(0), covariance=np.cov(rows, rowvar=False), rows=rows)
 
 
 def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
@@ -55,13 +54,17 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     With C1 = R R^T, Tr (C1 C2)^(1/2) is the sum of the square roots of the eigenvalues of R^T C2 R. This matrix is
     symmetric and has the rank of C1, while the product C1 C2 is neither symmetric nor of full rank.
     """
-    variances, directions = np.linalg.eigh(first.covariance)
-    kept = variances > SMALLEST_VARIANCE * (np.trace(first.covariance) + np.trace(second.covariance))
-    root = directions[:, kept] * np.sqrt(variances[kept])  # [D, rank]
+    total = np.trace(first.covariance) + np.trace(second.covariance)
+    count, width = first.rows.shape
+    if count < width:  # the centred features are such a root themselves
+        root = (first.rows - first.mean).T / np.sqrt(count - 1)  # [D, N]
+    else:
+        variances, directions = np.linalg.eigh(first.covariance)
+        kept = variances > SMALLEST_VARIANCE * total
+        root = directions[:, kept] * np.sqrt(variances[kept])  # [D, rank]
     eigenvalues = np.linalg.eigvalsh(root.T @ second.covariance @ root)
     shift = np.square(first.mean - second.mean).sum()
-    spread = np.trace(first.covariance) + np.trace(second.covariance)
-    return float(shift + spread - 2 * np.sqrt(eigenvalues.clip(min=0)).sum())
+    return float(shift + total - 2 * np.sqrt(eigenvalues.clip(min=0)).sum())
 
 
 def kernel_distance(
@@ -179,6 +182,9 @@ def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:
 
 def check_packages(features: Tensor, reference: Tensor, *, seed: int = 0) -> None:
     """Raise MetricDisagreement where clean-fid (FID, KID) or torchmetrics (KID) computes another value."""
+    from cleanfid import fid as cleanfid  # these import torchvision: seconds
+    from torchmetrics.image.kid import poly_mmd
+
     x, y = features.to(torch.float64), reference.to(torch.float64)
     first, second = features_to_statistics(x), features_to_statistics(y)
     fid = frechet_distance(first, second)

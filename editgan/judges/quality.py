@@ -5,7 +5,6 @@ from itertools import combinations
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_accuracy, binary_auroc
 
 from editgan.images import to_float
 
@@ -46,6 +45,8 @@ def identity_quality(neutral: Tensor, smiling: Tensor, identities: list[int]) ->
 
     neutral, smiling: features [N, D] of the same N heads, without and with a smile; identities: person of each head.
     """
+    from torchmetrics.functional.classification import binary_auroc  # imports torchvision: seconds
+
     cosine, people = cosines(neutral, smiling), torch.tensor(identities)  # [N, N], [N]
     different = people[:, None] != people[None, :]  # [N, N]
     same_pairs, different_pairs = cosine.diagonal(), cosine[different]
@@ -63,6 +64,8 @@ def identity_quality(neutral: Tensor, smiling: Tensor, identities: list[int]) ->
 
 def smile_quality(probability: Tensor, smiling: Tensor) -> dict[str, float]:
     """Area under the ROC curve of probabilities [N] for labels, bool [N]; accuracy and shares at SMILE_THRESHOLD."""
+    from torchmetrics.functional.classification import binary_accuracy, binary_auroc  # imports torchvision: seconds
+
     called = probability >= SMILE_THRESHOLD
     return {
         "auc": float(binary_auroc(probability, smiling.long())),

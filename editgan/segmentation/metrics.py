@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,8 @@ class SegmentationScores:
 
 def confusion_matrix(predicted: Tensor, truth: Tensor, num_classes: int) -> Tensor:
     """Pixel counts by (true class, predicted class) over two uint8 stacks [N, H, W].  # int64 [K, K]"""
+    from torchmetrics.classification import MulticlassConfusionMatrix  # imports torchvision: seconds
+
     metric = MulticlassConfusionMatrix(num_classes=num_classes, validate_args=False)
     for one, other in zip(predicted.split(64), truth.split(64), strict=True):  # limits memory for int64 copies
         metric.update(one.long(), other.long())

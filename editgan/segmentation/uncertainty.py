@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 TOP_SHARE = 0.1  # the uncertainty of an image is that of its most uncertain tenth of pixels
 
@@ -34,4 +33,6 @@ def uncertainty_auroc(divergence: Tensor, wrong: Tensor) -> float | None:
     """
     if wrong.all() or not wrong.any():
         return None
+    from torchmetrics.functional.classification import binary_auroc  # imports torchvision: seconds
+
     return float(binary_auroc(divergence.flatten(), wrong.flatten().long()))
