@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,10 +53,11 @@ from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentatio
 from editgan.weights import load_module, save_module, save_tensors, write_json
 
 
-@pytest.fixture
-def context(tmp_path, monkeypatch):
-    """A project with the outputs of all earlier stages, as small as they can be."""
-    outputs = tmp_path / "outputs"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A project with the outputs of all stages up to `benchmark`, as small as they can be."""
+    root = tmp_path_factory.mktemp("benchmark")
+    outputs = root / "outputs"
     for name in ("data", "judges", "generator", "encoder", "segmentation", "editing/vectors", "benchmark", *NEW):
         (outputs / name).mkdir(parents=True)
     write_data(outputs / "data")
@@ -92,17 +95,36 @@ def context(tmp_path, monkeypatch):
     for name, column in stage.VALIDATED.items():
         write_json(outputs / name / "curves" / "val.json", [{"kimg": 1.0, column: 0.5}, {"kimg": 2.0, column: 0.4}])
     save_mask(outputs / "maskgan" / "donor.png", DONOR, load_classes(outputs / "data" / "classes.json").palette)
-    monkeypatch.setattr(scoring_stage, "load_network", lambda *_: PixelDistance())
-    monkeypatch.setattr(rows, "load_judges", lambda *_: stand_ins())
-    monkeypatch.setattr(rows, "BATCH", 4)
-    monkeypatch.setattr(scoring_stage, "BATCH", 4)
-    monkeypatch.setattr(rows, "processes_on", lambda device: 1)  # the stand-ins live in this process
-    monkeypatch.setattr(scoring_stage, "load_guide", lambda *_: RedMouth())
+    with pytest.MonkeyPatch.context() as patch:
+        use_stand_ins(patch)
+        context = context_in(root)
+        score(context)
+        stage.run(context)
+    return root
 
+
+@pytest.fixture
+def context(made, tmp_path, monkeypatch):
+    """The same for a test of its own, which may change it."""
+    shutil.copytree(made, tmp_path / "project")
+    use_stand_ins(monkeypatch)
+    return context_in(tmp_path / "project")
+
+
+def use_stand_ins(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(scoring_stage, "load_network", lambda *_: PixelDistance())
+    patch.setattr(rows, "load_judges", lambda *_: stand_ins())
+    patch.setattr(rows, "BATCH", 4)
+    patch.setattr(scoring_stage, "BATCH", 4)
+    patch.setattr(scoring_stage, "load_guide", lambda *_: RedMouth())
+
+
+def context_in(root: Path) -> SimpleNamespace:
     steps = OptimizationParams(steps=2, lr=0.02)
     params = SimpleNamespace(
         model_dump=lambda **_: {"seed": 0},
         seed=0,
+        runtime=SimpleNamespace(processes=1),  # the stand-ins live in this process
         assets=SimpleNamespace(ir_se50=None, reference_inception=None),
         editing=EditingParams(heads=1, weights=ObjectiveWeights(lpips=5, mse=5, ce=1), edit=steps, refine=steps),
         segmentation=SimpleNamespace(labelled_images=4),
@@ -114,17 +136,21 @@ def context(tmp_path, monkeypatch):
         benchmark=BenchmarkParams(grid_heads=3),
         **{name: getattr(OTHERS, name) for name in ("interfacegan", "localediting", "distillation", "maskgan")},
     )  # fmt: skip
-    context = SimpleNamespace(
+    return SimpleNamespace(
         params=params,
-        root=tmp_path,
-        out=outputs / "benchmark",
-        work=tmp_path / "work",
+        root=root,
+        out=root / "outputs" / "benchmark",
+        work=root / "work",
         run=tracking.offline_run(),
         device=torch.device("cpu"),
-        input=lambda name: outputs / name,
+        input=lambda name: root / "outputs" / name,
     )
-    scoring_stage.run(SimpleNamespace(**{**vars(context), "out": outputs / "scoring", "work": tmp_path / "scoring"}))
-    return context
+
+
+def score(context: SimpleNamespace) -> None:
+    """Run stage `scoring`."""
+    out = context.input("scoring")
+    scoring_stage.run(SimpleNamespace(**{**vars(context), "out": out, "work": context.root / "scoring"}))
 
 
 OTHERS = load_params(PROJECT_ROOT / "params.yaml")
@@ -171,7 +197,6 @@ def contents(context) -> dict[str, bytes]:
 
 
 def test_protocol_end_to_end_is_byte_stable(context):
-    stage.run(context)
     first = contents(context)
     pictures = {f"{name}.png" for name in ("grid", "pasted", "worst", "curves", "curves_pasted", "training")}
     columns = {RECONSTRUCTION, *METHODS, "editgan_2", INPUT, TRULY_SMILING, "distillation", "maskgan"}
@@ -210,7 +235,6 @@ def test_protocol_end_to_end_is_byte_stable(context):
 
 
 def test_rows_of_the_table_are_those_of_the_sweep_at_the_chosen_strengths(context):
-    stage.run(context)
     swept, shown = (
         parse_table((context.input(name) / "results.csv").read_bytes(), name) for name in ("scoring", "benchmark")
     )
@@ -245,7 +269,6 @@ def test_maskgan_draws_photos_with_the_donors_mouth_on_their_own_exact_masks(con
 
 
 def test_report_says_what_the_trained_networks_were_given_and_what_they_reach(context):
-    stage.run(context)
     text = (context.out / "table.md").read_text()
     figures = ("1,234 labelled masks", "54,321 parameters", "9,876 parameters", "12 pairs")
     for figure in (*figures, "10,000 samples scored", "8 smiling training heads", "16,000 training images", "28,000"):
@@ -263,7 +286,6 @@ def test_report_says_what_the_trained_networks_were_given_and_what_they_reach(co
 
 
 def test_every_interval_has_the_heads_behind_it(context):
-    stage.run(context)
     results = parse_table((context.out / "results.csv").read_bytes(), "results.csv")
     heads, about = load_heads(context.out / "heads.safetensors")
     behind = {
@@ -309,7 +331,6 @@ def test_features_of_the_real_network_do_not_depend_on_the_batch(assets_dir):
 
 
 def test_columns_are_the_first_heads_as_generated(context):
-    stage.run(context)
     columns = context.out / "columns"
     stacked = read_image(columns / "input.png")  # [3, 3 * SIZE, SIZE]
     photos = planted_heads().photos[:3]
@@ -318,7 +339,6 @@ def test_columns_are_the_first_heads_as_generated(context):
 
 
 def test_latex_has_a_row_for_every_method(context):
-    stage.run(context)
     lines = (context.out / "table.tex").read_text().splitlines()
     rows = [line for line in lines if line.endswith("\\\\")]
     assert len(rows) == 1 + 6 + len(METHODS) and r"\% smiling, judge" in rows[0]
@@ -328,9 +348,8 @@ def test_latex_has_a_row_for_every_method(context):
 def test_photographs_have_no_truth_and_no_figure_that_needs_one(context):
     context.params.data.source = "folder"
     write_archive(context.input("data") / "test_smiling.zip", [], [], [])
-    scoring_stage.run(
-        SimpleNamespace(**{**vars(context), "out": context.input("scoring"), "work": context.root / "again"})
-    )
+    shutil.rmtree(context.root / "scoring")  # the finished rows
+    score(context)
     stage.run(context)
     rows = json.loads((context.out / "metrics.json").read_text())[f"smile_test{HEADS}"]
     assert TRULY_SMILING not in rows and {INPUT, RECONSTRUCTION, EDITGAN} <= rows.keys()
@@ -362,15 +381,15 @@ class Judged:
 
 
 @pytest.mark.assets
-def test_two_processes_judge_as_one(assets_dir, tmp_path, monkeypatch):
+def test_two_processes_judge_as_one(assets_dir, tmp_path):
     """The same figures whatever the number of processes, in the order of the jobs."""
     config = dict(input_resolution=32, width=4)
     save_module(tmp_path / "judge.safetensors", SmileResNet(**config), config)
     jobs, found = [("c", 0.0), ("a", 1.0), ("b", 2.0)], {}
     for processes in (1, 2):
-        monkeypatch.setattr(rows, "processes_on", lambda device, processes=processes: processes)
         load = partial(Judged, assets_dir, tmp_path)
-        found[processes] = [one for of in rows.score_rows(load, jobs, device=torch.device("cpu")) for one in of]
+        scored = rows.score_rows(load, jobs, device=torch.device("cpu"), processes=processes)
+        found[processes] = [one for of in scored for one in of]
     for one, two, job in zip(found[1], found[2], jobs, strict=True):
         assert one.row == two.row == Row(*job) and torch.equal(one.pictures, two.pictures)
         torch.testing.assert_close(one.smile, two.smile, rtol=1e-4, atol=1e-5)

@@ -105,7 +105,8 @@ def scored_rows(context: StageContext, strengths: dict[str, float]) -> tuple[dic
     rows: dict[Row, Scored] = {}
     embedding: Table = {}
     load = partial(load_rows, outputs, context.params, context.device)
-    for done, (job, scored) in enumerate(zip(jobs, score_rows(load, jobs, device=context.device), strict=True), 1):
+    scores = score_rows(load, jobs, device=context.device, processes=context.params.runtime.processes)
+    for done, (job, scored) in enumerate(zip(jobs, scores, strict=True), 1):
         context.run.progress(done, len(jobs), "rows", title_of(job[0]))
         if job[0] == EMBEDDING:
             embedding = {one.row: one.scores.figures for one in scored}

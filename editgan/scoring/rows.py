@@ -202,14 +202,20 @@ def has_maskgan(outputs: Path) -> bool:
 
 
 def score_rows(
-    load: Callable[[], Any], jobs: Sequence[tuple[str, float | None]], *, device: torch.device
+    load: Callable[[], Any],
+    jobs: Sequence[tuple[str, float | None]],
+    *,
+    device: torch.device,
+    processes: int | str = "auto",
 ) -> Iterator[list[Scored]]:
-    """Score every job, (method, strength), with one process per core; yields in the order of `jobs`.
+    """Score every job, (method, strength), in several processes; yields in the order of `jobs`.
 
     Args:
         load: called in each process; returns an object with a method `score`; must be picklable
+        processes: `auto` is one per CPU core, or one for a GPU
     """
-    processes = min(processes_on(device), len(jobs))
+    wanted = processes_on(device) if processes == "auto" else int(processes)
+    processes = min(wanted, len(jobs))
     if processes == 1:
         rows = load()
         yield from (rows.score(*job) for job in jobs)

@@ -64,7 +64,8 @@ def run(context: StageContext) -> None:
 
     found: dict[tuple[str, float], list[Scored]] = {}
     load = partial(Sweep, context.root / "outputs", context.params, device, context.work, chosen)
-    for job, scored in zip(jobs, score_rows(load, jobs, device=device), strict=True):
+    scores = score_rows(load, jobs, device=device, processes=context.params.runtime.processes)
+    for job, scored in zip(jobs, scores, strict=True):
         found[job] = scored
         context.run.progress(len(found), len(jobs), "sets of heads", "{} at {:g}".format(*job))
     table: Table = {}
