@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("EDITGAN_PHOTOS"), reason="EDITGAN_PHOTOS names no folder of photos"),
 ]
 PEOPLE = 32  # of the London set: 16 are labelled, 16 judged
-PHOTOS = 600  # of LFW
+PHOTOS = 400  # of LFW
 MINUTES = 15  # after which a run counts as stuck
 
 
