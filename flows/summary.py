@@ -57,7 +57,7 @@ def headlines(root: Path) -> dict[str, float]:
         run = find_run(WORKING_TREE, root)
     except UserError:
         return {}
-    found = {re.sub(r"[^a-zA-Z-]+", " ", one.title): run.headline(one) for one in HEADLINES}
+    found = {re.sub(r"[^a-zA-Z-]+", " ", one.title): one.value(run) for one in HEADLINES}
     return {f"headline/{name}": value for name, value in found.items() if value is not None}
 
 

@@ -31,7 +31,7 @@ from flows.summary import headlines, markdown_table, summary
 def pages(tmp_path_factory) -> Iterator[tuple[Path, dict[str, str], subprocess.Popen]]:
     """A project with the servers of `make ui`: its folder, their addresses, their process."""
     root = make_project(tmp_path_factory.mktemp("flows") / "project")
-    write_json(root / "outputs" / "segmentation" / "metrics.json", {"miou_test10": 0.75})
+    write_json(root / "outputs" / "segmentation" / "metrics.json", {"miou_test16": 0.75})
     record, output = root / ".cache" / "servers.json", root / "ui.log"
     with output.open("w") as log:
         command = [sys.executable, "-m", "flows.serve", "--pages"]

@@ -18,8 +18,8 @@ from editgan.samples.measures import (
     noisy,
     perceptual_path_length,
 )
-from editgan.samples.report import report
-from editgan.samples.stage import compare, heads_apart, judge, nearest, standardised_by, thousands
+from editgan.samples.report import Measure, report
+from editgan.samples.stage import compare, heads_apart, judge, nearest, standardised_by
 
 
 def brute_force(points, manifold, k):
@@ -110,7 +110,9 @@ def test_spoilt_images_are_what_they_say():
 
 
 def test_counts_in_names():
-    assert [thousands(n) for n in (400, 5000, 1500)] == ["400", "5k", "1500"]
+    names = [Measure("kid", count, "alexnet").name for count in (400, 5000, 1500)]
+    assert names == ["kid400_alexnet", "kid5k_alexnet", "kid1500_alexnet"]
+    assert Measure("samples_l2_to_nearest", 16).name == "samples_l2_to_nearest16"
 
 
 class Pixels(nn.Module):
@@ -159,14 +161,15 @@ def test_rows_are_compared_with_the_reference_and_with_nothing_else(context):
     rows = {"same": reference.clone(), "others": heads_of(1, 256), "dark": heads_of(0, 100)}
     figures = compare(reference, rows, context)
     kinds = ("efflite0", "alexnet")
-    names = {f"{name}60_{kind}" for kind in kinds for name in ("fid", "kid", "precision", "recall")}
-    assert all(of.keys() == names for of in figures.values())
+    measures = {Measure(name, 60, kind) for kind in kinds for name in ("fid", "kid", "precision", "recall")}
+    assert all(of.keys() == measures for of in figures.values())
     for kind in kinds:
-        assert figures["same"][f"fid60_{kind}"] == pytest.approx(0, abs=1e-6)
-        assert figures["same"][f"precision60_{kind}"] == figures["same"][f"recall60_{kind}"] == 1
-        assert figures["others"][f"precision60_{kind}"] > 0.5 > figures["dark"][f"precision60_{kind}"] == 0
-        assert figures["dark"][f"fid60_{kind}"] > 100 * figures["others"][f"fid60_{kind}"]
-        assert figures["dark"][f"kid60_{kind}"] > figures["others"][f"kid60_{kind}"]
+        fid, kid, precision, recall = (Measure(name, 60, kind) for name in ("fid", "kid", "precision", "recall"))
+        assert figures["same"][fid] == pytest.approx(0, abs=1e-6)
+        assert figures["same"][precision] == figures["same"][recall] == 1
+        assert figures["others"][precision] > 0.5 > figures["dark"][precision] == 0
+        assert figures["dark"][fid] > 100 * figures["others"][fid]
+        assert figures["dark"][kid] > figures["others"][kid]
     done = [step for step, *_ in context.shown]
     assert done == sorted(done) and done[-1] == context.shown[-1][1] == 2 * 4 * 60, "one bar for all rows"
 
@@ -184,16 +187,16 @@ def test_judges_count_faces_and_smiles(context):
     images[:7, 0] = 200
     images[:3, 1] = 200
     assert judge(images, "some", context) == {
-        "face10_blazeface": 70.0, "smiling10_face_api_expression": 30.0, "smiling10_fer": 30.0,
+        ("face", 10, "blazeface"): 70.0, ("smiling", 10, "face_api_expression"): 30.0, ("smiling", 10, "fer"): 30.0,
     }  # fmt: skip
 
 
 def test_distance_of_neutral_and_smiling_heads_is_that_of_their_archives(context):
-    apart = heads_apart(context)
+    apart, kid = heads_apart(context), Measure("kid", 60, "efflite0")
     assert apart.keys() == {"neutral_to_smiling"}
-    assert apart["neutral_to_smiling"]["kid60_efflite0"] > 0.001
+    assert apart["neutral_to_smiling"][kid] > 0.001
     archive(context.out / "test_smiling.zip", heads_of(0, 110))
-    assert heads_apart(context)["neutral_to_smiling"]["kid60_efflite0"] < 0.001
+    assert heads_apart(context)["neutral_to_smiling"][kid] < 0.001
 
 
 def test_copies_show_themselves(context):
@@ -201,17 +204,19 @@ def test_copies_show_themselves(context):
     training, samples = heads_of(1, 256), heads_of(2, 256, count=4)
     samples[2] = training[11].flip(2)
     found = nearest(samples, training, context)["copies"]
+    found = {one.name: value for one, value in found.items()}
     assert found["samples_least_l2_to_nearest4"] == 0 < found["samples_l2_to_nearest4"]
     assert 0 < found["unseen_real_least_l2_to_nearest4"] <= found["unseen_real_l2_to_nearest4"]
     assert Image.open(context.out / "nearest.png").width > 4 * 16
 
 
 def test_every_row_stands_in_the_table_with_its_floors():
-    figures = {"kid60_efflite0": 0.0012, "fid60_efflite0": 3.0, "recall60_efflite0": 0.5, "face10_blazeface": 90.0}
-    metrics = {name: dict(figures) for name in ("samples", "real", "real_blurred", "real_noisy")}
-    metrics["samples"]["ppl1k_lpips_alex"] = 1.7
-    metrics |= {"neutral_to_smiling": {"kid60_efflite0": 0.0789}, "copies": {"samples_l2_to_nearest4": 0.01}}
-    lines = report(metrics, SimpleNamespace(images=60)).splitlines()
+    kid, fid = Measure("kid", 60, "efflite0"), Measure("fid", 60, "efflite0")
+    figures = {kid: 0.0012, fid: 3.0, Measure("recall", 60, "efflite0"): 0.5, Measure("face", 10, "blazeface"): 90.0}
+    measured = {name: dict(figures) for name in ("samples", "real", "real_blurred", "real_noisy")}
+    measured["samples"][Measure("ppl", 1000, "lpips_alex")] = 1.7
+    measured |= {"neutral_to_smiling": {kid: 0.0789}, "copies": {Measure("samples_l2_to_nearest", 4): 0.01}}
+    lines = report(measured, SimpleNamespace(images=60)).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert [line.count("|") for line in table] == [6] * 6
     assert table[-1] == "| the same with mild noise | 1.20 | 3.00 | 0.500 | 90.0 |"

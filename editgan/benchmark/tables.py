@@ -6,19 +6,14 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from editgan.benchmark.titles import IDENTITY, METRICS, NO_FIGURE, SMILING, cell, column_title, title_of
-from editgan.methods.smile import FROM_PHOTOS, MASKGAN, RECONSTRUCTION
+from editgan.benchmark.titles import IDENTITY, METRICS, NO_FIGURE, RUNGS, SMILING, cell, column_title, title_of
+from editgan.methods.smile import FROM_PHOTOS, RECONSTRUCTION
 from editgan.metrics import percentile_interval
 from editgan.scoring.envelope import envelope_at
 from editgan.scoring.table import Column, Row, Table
 
 Areas = dict[Row, dict[str, Tensor]]  # by row, without its strength, and smile judge  # [1 + resamples]
 SWEPT = ("smiling", "kid", "identity", "leak_to_input", "leak_to_reconstruction")  # metrics shown at every strength
-RUNGS = {
-    "encoder": "encoder alone",
-    "encoder_and_optimisation": "encoder and optimisation",
-    MASKGAN: "MaskGAN, generated from the exact masks",
-}
 UNFINISHED = "\u2020"  # marks methods that were still improving when training ended
 
 

@@ -23,6 +23,11 @@ TITLES = {
     MASKGAN: "MaskGAN",
     TRULY_SMILING: "truly smiling (ceiling)",
 }
+RUNGS = {  # rows of the embedding
+    "encoder": "encoder alone",
+    "encoder_and_optimisation": "encoder and optimisation",
+    MASKGAN: "MaskGAN, generated from the exact masks",
+}
 METRICS = {  # metric -> heading, factor, decimals; in the order of the table's columns
     "smiling": ("% smiling, {network}", 1, 1),
     "kid": ("KID{samples}_{network}", 1000, 2),
@@ -47,6 +52,11 @@ NO_FIGURE = "\u2013"
 def title_of(method: str) -> str:
     """Name of a method as in the papers: editgan_30 -> EditGAN+30."""
     return TITLES.get(method) or method.replace(f"{EDITGAN}_", "EditGAN+")
+
+
+def is_refined(method: str) -> bool:
+    """Whether a row is EditGAN's edit after refinement, whose name depends on the steps. All other rows are listed."""
+    return method not in TITLES and method not in RUNGS
 
 
 def column_title(column: Column, samples: int) -> str:

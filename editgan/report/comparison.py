@@ -6,7 +6,6 @@ DVC experiment. The first run is the reference.
 
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,23 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from editgan.benchmark.titles import is_refined
 from editgan.config import STAGES, flat_keys, read_yaml
 from editgan.errors import UserError
 from editgan.runtime.environment import PROJECT_ROOT
-from editgan.scoring.table import metrics_of, parse_table
+from editgan.samples.report import Measure
+from editgan.scoring.table import Column, column_name, metrics_of, parse_table, pasted_name
 
 WORKING_TREE = "."
+
+
+@dataclass(frozen=True)
+class Run:
+    """Name, metrics and parameters of a run."""
+
+    name: str
+    metrics: Mapping[str, Mapping[str, Any]]  # by stage; nested as in the stage's metrics.json
+    params: Mapping[str, Any] = field(default_factory=dict)  # by dotted key; empty if unknown
 
 
 @dataclass(frozen=True)
@@ -30,8 +40,7 @@ class Headline:
     """One of the metrics that summarise the quality of a run."""
 
     title: str
-    stage: str
-    pattern: str  # regular expression of the dotted name in the stage's metrics
+    value: Callable[[Run], float | None]  # None if the run lacks this metric
     better: int  # 1: higher is better, -1: lower is better
     key: str  # its tolerance in baseline/tolerances.yaml, which the nightly check uses, too
 
@@ -46,35 +55,51 @@ def _tolerances() -> dict[str, float]:
     return flat_keys(read_yaml(PROJECT_ROOT / "baseline" / "tolerances.yaml"))
 
 
-REFINED, EMBEDDED = r"smile_test\d+\.editgan_\d+\.", r"embedding_val\d+\.encoder_and_optimisation\.embedding_"
+def embedded(metric: str, network: str) -> Callable[[Run], float | None]:
+    """A metric of the embedding by encoder and optimisation."""
+    return _benchmarked(Column(metric, network), lambda method: method == "encoder_and_optimisation")
+
+
+def refined(metric: str, network: str = "") -> Callable[[Run], float | None]:
+    """A metric of EditGAN's edit after refinement by any number of steps, as generated."""
+    return _benchmarked(Column(metric, network), is_refined)
+
+
+def _benchmarked(column: Column, wanted: Callable[[str], bool]) -> Callable[[Run], float | None]:
+    name = column_name(column, samples=0)  # none of the headlines counts samples in its name
+
+    def value(run: Run) -> float | None:
+        for rows in run.metrics.get("benchmark", {}).values():
+            pasted = set(map(pasted_name, rows))
+            for method, figures in rows.items():
+                if wanted(method) and method not in pasted and name in figures:
+                    return figures[name]
+        return None
+
+    return value
+
+
+def samples_kid(run: Run) -> float | None:
+    """KID of samples by AlexNet; the number of samples is part of its name."""
+    of_samples, count = run.metrics.get("samples", {}).get("samples", {}), run.params.get("samples.images")
+    return None if count is None else of_samples.get(Measure("kid", count, "alexnet").name)
+
+
+def segmentation_miou(run: Run) -> float | None:
+    """Mean IoU on the test heads, whose number is part of its name."""
+    return run.metrics.get("segmentation", {}).get(f"miou_test{run.params.get('data.test')}")
+
+
 HEADLINES = (
-    Headline("samples: KID, AlexNet", "samples", r"samples\.kid\w+_alexnet", -1, "compare.samples_kid_alexnet"),
-    Headline("embedding: LPIPS-Alex", "benchmark", EMBEDDED + "lpips_alex", -1, "tolerance.lpips"),
-    Headline("embedding: identity", "benchmark", EMBEDDED + "identity_mobilefacenet", 1, "tolerance.identity"),
-    Headline("segmentation: mIoU", "segmentation", r"miou_test\d+", 1, "compare.segmentation_miou"),
-    Headline("EditGAN, refined: % smiling, judge", "benchmark", REFINED + "smiling_judge", 1, "single_vector.smiling"),
-    Headline(
-        "EditGAN, refined: identity", "benchmark", REFINED + "identity_mobilefacenet", 1, "single_vector.identity"
-    ),
-    Headline("EditGAN, refined: leak", "benchmark", REFINED + "leak_to_reconstruction", -1, "single_vector.leak"),
-    Headline(
-        "EditGAN, refined: area, judge", "benchmark", r"area_test\d+\.editgan_\d+\.area_judge", 1, "single_vector.area"
-    ),
+    Headline("samples: KID, AlexNet", samples_kid, -1, "compare.samples_kid_alexnet"),
+    Headline("embedding: LPIPS-Alex", embedded("embedding_lpips", "alex"), -1, "tolerance.lpips"),
+    Headline("embedding: identity", embedded("embedding_identity", "mobilefacenet"), 1, "tolerance.identity"),
+    Headline("segmentation: mIoU", segmentation_miou, 1, "compare.segmentation_miou"),
+    Headline("EditGAN, refined: % smiling, judge", refined("smiling", "judge"), 1, "single_vector.smiling"),
+    Headline("EditGAN, refined: identity", refined("identity", "mobilefacenet"), 1, "single_vector.identity"),
+    Headline("EditGAN, refined: leak", refined("leak_to_reconstruction"), -1, "single_vector.leak"),
+    Headline("EditGAN, refined: area, judge", refined("area", "judge"), 1, "single_vector.area"),
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """Name, metrics and parameters of a run."""
-
-    name: str
-    metrics: Mapping[str, Mapping[str, Any]]  # by stage, then by dotted name
-    params: Mapping[str, Any] = field(default_factory=dict)  # by dotted key; empty if unknown
-
-    def headline(self, wanted: Headline) -> float | None:
-        """The value, or None if the run lacks this metric."""
-        found = self.metrics.get(wanted.stage, {})
-        return next((value for name, value in found.items() if re.fullmatch(wanted.pattern, name)), None)
 
 
 def find_run(name: str, root: Path) -> Run:
@@ -112,12 +137,12 @@ def _run(name: str, outputs: str, params: str, reader: Callable[[str], bytes]) -
         path = f"{outputs}/{stage}/metrics.json"
         content = read(path)
         try:
-            found = {} if content is None else flat_keys(json.loads(content))
+            found = {} if content is None else json.loads(content)
         except ValueError as error:
             raise UserError(f"{path}: damaged ({error}); make it again, or `dvc checkout` it") from None
         table = f"{outputs}/{stage}/results.csv"
         if stage == "benchmark" and content is None and (content := read(table)) is not None:
-            found = flat_keys(metrics_of(parse_table(content, table)))
+            found = metrics_of(parse_table(content, table))
         if found:
             metrics[stage] = found
     text = read(params)
@@ -145,10 +170,10 @@ def show(runs: Sequence[Run], console: Console, *, everything: bool = False) -> 
         table.add_column("verdict")
     table.add_column("tolerance", justify="right")
     for one in HEADLINES:
-        before = first.headline(one)
+        before = one.value(first)
         cells = [one.title, _number(before)]
         for run in others:
-            after = run.headline(one)
+            after = one.value(run)
             said = verdict(one, before, after)
             colour = {"better": "green", "worse": "red"}.get(said, "")
             cells += [_number(after), Text(said, style=colour)]
@@ -157,10 +182,10 @@ def show(runs: Sequence[Run], console: Console, *, everything: bool = False) -> 
     if not everything:
         return
     for stage in STAGES:
-        names = dict.fromkeys(name for run in runs for name in run.metrics.get(stage, {}))
-        _differing(f"{stage}: metrics that differ", runs, {
-            name: [run.metrics.get(stage, {}).get(name) for run in runs] for name in names
-        }, console)  # fmt: skip
+        found = [flat_keys(run.metrics.get(stage, {})) for run in runs]
+        names = dict.fromkeys(name for one in found for name in one)
+        rows = {name: [one.get(name) for one in found] for name in names}
+        _differing(f"{stage}: metrics that differ", runs, rows, console)
     keys = dict.fromkeys(key for run in runs for key in run.params)
     _differing("parameters that differ", runs, {key: [run.params.get(key) for run in runs] for key in keys}, console)
 

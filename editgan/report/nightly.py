@@ -18,10 +18,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from editgan.benchmark.titles import is_refined
 from editgan.config import Section, checked, read_yaml
 from editgan.errors import UserError
 from editgan.judges.load import SMILE_JUDGES
-from editgan.methods.registry import PLUS
 from editgan.methods.smile import EDITGAN, INPUT, RECONSTRUCTION, TRULY_SMILING
 from editgan.metrics import CONFIDENCE, resampled
 from editgan.scoring.scores import load_heads
@@ -200,8 +200,7 @@ def tolerances_of(row: Row, params: NightlyParams) -> MethodTolerance:
     EditGAN's rows, with or without refinement, have wider ones: a vector learned from one head depends on the seed of
     the segmentation. EditGAN+, the mean of several heads, hardly does.
     """
-    of_one = row.method == EDITGAN or (row.method.startswith(f"{EDITGAN}_") and row.method != PLUS)
-    return params.single_vector if of_one else params.tolerance
+    return params.single_vector if row.method == EDITGAN or is_refined(row.method) else params.tolerance
 
 
 def paired_intervals(

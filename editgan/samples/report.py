@@ -1,5 +1,7 @@
 """The metrics of sampled images as a Markdown table."""
 
+from typing import NamedTuple
+
 from editgan.metrics import KID_SUBSETS, NEIGHBOURS
 from editgan.samples.params import SamplesParams
 
@@ -25,28 +27,50 @@ NOTES = """\
 """
 
 
-def report(metrics: dict[str, dict[str, float]], params: SamplesParams) -> str:
+class Measure(NamedTuple):
+    """What was measured of a set of images."""
+
+    metric: str  # `fid`, `kid`, `face`, ...
+    samples: int  # number of images from which the value is computed
+    network: str = ""  # the measuring network, if there is one
+
+    @property
+    def name(self) -> str:
+        """As in metrics.json: `kid5k_alexnet`."""
+        counted = f"{self.metric}{thousands(self.samples)}"
+        return f"{counted}_{self.network}" if self.network else counted
+
+
+Measured = dict[str, dict[Measure, float]]  # by row
+
+
+def report(measured: Measured, params: SamplesParams) -> str:
     """table.md: one row per set of images, then the single metrics."""
-    columns = list(metrics["samples"])
-    shared = [name for name in columns if name in metrics["real"]]
-    titles = [f"{name} x1e3" if name.startswith("kid") else name for name in shared]
+    columns = list(measured["samples"])
+    shared = [one for one in columns if one in measured["real"]]
+    titles = [f"{one.name} x1e3" if one.metric == "kid" else one.name for one in shared]
     # by hand: `tabulate` pads the cells, so a longer number would change every line of the file
     lines = ["# Quality of samples", "", "| | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
     for row, title in TITLES.items():
-        cells = [_cell(name, metrics[row].get(name)) for name in shared]
+        cells = [_cell(one, measured[row].get(one)) for one in shared]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    alone = [f"- {name} of the samples: {metrics['samples'][name]:.1f}" for name in columns if name not in shared]
-    for name, value in metrics.get("neutral_to_smiling", {}).items():
-        alone.append(f"- {name} x1e3 between neutral and smiling test heads, for comparison: {1000 * value:.2f}")
-    for name, value in metrics["copies"].items():
-        alone.append(f"- {name}: squared error to the nearest training image, in [-1, 1]: {value:.4f}")
+    alone = [f"- {one.name} of the samples: {measured['samples'][one]:.1f}" for one in columns if one not in shared]
+    for one, value in measured.get("neutral_to_smiling", {}).items():
+        alone.append(f"- {one.name} x1e3 between neutral and smiling test heads, for comparison: {1000 * value:.2f}")
+    for one, value in measured["copies"].items():
+        alone.append(f"- {one.name}: squared error to the nearest training image, in [-1, 1]: {value:.4f}")
     counts = dict(images=params.images, judged=min(JUDGED_IMAGES, params.images), subsets=KID_SUBSETS)
     notes = NOTES.format(k=NEIGHBOURS, **counts)
     return "\n".join([*lines, "", *alone, "", notes])
 
 
-def _cell(name: str, value: float | None) -> str:
+def _cell(one: Measure, value: float | None) -> str:
     if value is None:
         return "-"
-    scale, digits = next(SCALES[kind] for kind in SCALES if name.startswith(kind))
+    scale, digits = SCALES[one.metric]
     return f"{scale * value:.{digits}f}"
+
+
+def thousands(count: int) -> str:
+    """5000 -> "5k", 400 -> "400", as used in metric names."""
+    return f"{count // 1000}k" if count % 1000 == 0 else str(count)

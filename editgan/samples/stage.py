@@ -15,7 +15,7 @@ from editgan.judges.quality import SMILE_THRESHOLD, measure
 from editgan.metrics import KID_SUBSETS, NEIGHBOURS, Reference, check_packages, kernel_distance, precision_and_recall
 from editgan.runtime.stage import StageContext
 from editgan.samples.measures import blurred, nearest_images, noisy, perceptual_path_length
-from editgan.samples.report import JUDGED_IMAGES, report
+from editgan.samples.report import JUDGED_IMAGES, Measure, Measured, report
 from editgan.training import DIGITS, generator_for
 from editgan.weights import write_bytes, write_json
 
@@ -47,19 +47,20 @@ def run(context: StageContext) -> None:
         "real_blurred": blurred(others),
         "real_noisy": noisy(others, generator_for(context.params.seed, "samples", "noise")),
     }
-    metrics = compare(reference, rows, context)
+    measured = compare(reference, rows, context)
     for name in rows:
-        metrics[name] |= judge(rows[name][:JUDGED_IMAGES], name, context)
+        measured[name] |= judge(rows[name][:JUDGED_IMAGES], name, context)
     lpips = load_network(DISTANCE, context.input("assets")).to(device)
     context.run.progress(0, 1, "path length", "neighbours in W")
     rng = generator_for(context.params.seed, "samples", "path")
     length = perceptual_path_length(G, lpips, pairs=params.path_pairs, batch=BATCH, device=device, rng=rng)
-    metrics[SAMPLES][f"ppl{thousands(params.path_pairs)}_{DISTANCE}"] = length
-    metrics |= heads_apart(context)
-    metrics |= nearest(rows[SAMPLES][:NEAREST], images, context)
-    metrics = {row: {name: round(value, DIGITS) for name, value in of.items()} for row, of in metrics.items()}
+    measured[SAMPLES][Measure("ppl", params.path_pairs, DISTANCE)] = length
+    measured |= heads_apart(context)
+    measured |= nearest(rows[SAMPLES][:NEAREST], images, context)
+    measured = {row: {one: round(value, DIGITS) for one, value in of.items()} for row, of in measured.items()}
+    metrics = {row: {one.name: value for one, value in of.items()} for row, of in measured.items()}
     write_json(context.out / "metrics.json", metrics)
-    write_bytes(context.out / "table.md", report(metrics, params).encode())
+    write_bytes(context.out / "table.md", report(measured, params).encode())
     context.run.log_metrics({f"{row}.{name}": value for row, of in metrics.items() for name, value in of.items()})
     context.run.log_file(context.out / "table.md")
     context.run.log_image(context.out / "nearest.png", "nearest")
@@ -76,11 +77,11 @@ def draw(G: Generator, count: int, context: StageContext) -> Tensor:
     return torch.cat(parts)
 
 
-def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -> dict[str, dict[str, float]]:
+def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -> Measured:
     """FID, KID, precision and recall of each row against the reference images, with both feature networks."""
     sets, seed = {"the reference": reference} | rows, context.params.seed
     total, done = 2 * sum(map(len, sets.values())), 0
-    figures: dict[str, dict[str, float]] = {name: {} for name in rows}
+    figures: Measured = {name: {} for name in rows}
     for kind, function in feature_functions(context).items():
         found = {}
         for name, images in sets.items():
@@ -96,14 +97,13 @@ def compare(reference: Tensor, rows: dict[str, Tensor], context: StageContext) -
         real = found.pop("the reference")
         check_packages(next(iter(found.values())), real, seed=seed)
         known = Reference.of(real, count=len(real), seed=seed)
-        suffix = f"{thousands(len(reference))}_{kind}"
         for name, mine in found.items():
             precision, recall = precision_and_recall(mine.float(), real.float(), NEIGHBOURS)
             figures[name] |= {
-                f"fid{suffix}": known.fid(mine),
-                f"kid{suffix}": known.kid(mine, seed=seed),
-                f"precision{suffix}": precision,
-                f"recall{suffix}": recall,
+                Measure("fid", len(reference), kind): known.fid(mine),
+                Measure("kid", len(reference), kind): known.kid(mine, seed=seed),
+                Measure("precision", len(reference), kind): precision,
+                Measure("recall", len(reference), kind): recall,
             }
     return figures
 
@@ -128,9 +128,8 @@ def standardised_by(reference: Tensor) -> Features:
     return lambda found: ((found - mean) / deviation)[:, kept]
 
 
-def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
+def judge(images: Tensor, name: str, context: StageContext) -> dict[Measure, float]:
     """Percent of images in which the detector finds a face, and which each expression network calls smiling."""
-    count = thousands(len(images))
 
     def percent(function: Features, threshold: float) -> float:
         def show(done: int) -> None:
@@ -140,13 +139,15 @@ def judge(images: Tensor, name: str, context: StageContext) -> dict[str, float]:
         return 100 * float((found >= threshold).double().mean())
 
     detector = judging(DETECTOR, context)
-    figures = {f"face{count}_{DETECTOR}": percent(lambda x: detector.detect(x)[0], DETECTED)}
+    faces = Measure("face", len(images), DETECTOR)
+    figures = {faces: percent(lambda x: detector.detect(x)[0], DETECTED)}
     for network in SMILE_NETWORKS:
-        figures[f"smiling{count}_{network}"] = percent(judging(network, context).smile, SMILE_THRESHOLD)
+        smiling = Measure("smiling", len(images), network)
+        figures[smiling] = percent(judging(network, context).smile, SMILE_THRESHOLD)
     return figures
 
 
-def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
+def heads_apart(context: StageContext) -> Measured:
     """KID between neutral and smiling test heads, for comparison: a clearly visible difference; {} if unpaired."""
     data = context.input("data")
     if count(data / "test_smiling.zip") == 0:
@@ -154,22 +155,17 @@ def heads_apart(context: StageContext) -> dict[str, dict[str, float]]:
     network = judging(FEATURES, context)
     pictures = (torch.from_numpy(load_images(data / name)) for name in ("test.zip", "test_smiling.zip"))
     both = [measure(network, images, device=context.device, batch=BATCH) for images in pictures]
-    name = f"kid{thousands(len(both[0]))}_{FEATURES}"
-    return {NEUTRAL_TO_SMILING: {name: kernel_distance(*both, subsets=KID_SUBSETS, seed=context.params.seed)}}
+    kid = kernel_distance(*both, subsets=KID_SUBSETS, seed=context.params.seed)
+    return {NEUTRAL_TO_SMILING: {Measure("kid", len(both[0]), FEATURES): kid}}
 
 
-def nearest(samples: Tensor, images: Tensor, context: StageContext) -> dict[str, dict[str, float]]:
+def nearest(samples: Tensor, images: Tensor, context: StageContext) -> Measured:
     """Save samples next to their nearest training images; compare with the distances of unseen real heads."""
     unseen = torch.from_numpy(load_images(context.input("data") / "test.zip", range(len(samples))))
     found, errors = nearest_images(samples, images)
     save_png(context.out / "nearest.png", labelled_grid({"sample": samples, "nearest in training": found}))
     figures = {}
     for side, distances in {"samples": errors, "unseen_real": nearest_images(unseen, images)[1]}.items():
-        figures[f"{side}_l2_to_nearest{len(samples)}"] = float(distances.mean())
-        figures[f"{side}_least_l2_to_nearest{len(samples)}"] = float(distances.min())
+        figures[Measure(f"{side}_l2_to_nearest", len(samples))] = float(distances.mean())
+        figures[Measure(f"{side}_least_l2_to_nearest", len(samples))] = float(distances.min())
     return {"copies": figures}
-
-
-def thousands(count: int) -> str:
-    """5000 -> "5k", 400 -> "400", as used in metric names."""
-    return f"{count // 1000}k" if count % 1000 == 0 else str(count)

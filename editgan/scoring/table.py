@@ -10,7 +10,7 @@
 | samples | number of pictures from which the value is computed |
 | value, low, high | the value and its 95 % interval; the interval may be empty |
 
-`metrics.json`, which DVC shows, is derived from this table and never read.
+`metrics.json`, which DVC shows, is derived from this table. Its names are composed here and never taken apart.
 """
 
 import csv
@@ -109,10 +109,15 @@ def metrics_of(table: Table) -> dict[str, dict[str, dict[str, float]]]:
     for row, figures in table.items():
         for column, figure in figures.items():
             group = found.setdefault(f"{GROUPS.get(column.metric, 'smile_test')}{figure.samples}", {})
-            name = f"{row.method}_pasted" if row.pasted else row.method
+            name = pasted_name(row.method) if row.pasted else row.method
             digits = DIGITS.get(column.metric, OTHER_DIGITS)
             group.setdefault(name, {})[column_name(column, figure.samples)] = round(figure.value, digits)
     return found
+
+
+def pasted_name(method: str) -> str:
+    """Name in metrics.json of a method's row that is pasted back."""
+    return f"{method}_pasted"
 
 
 def column_name(column: Column, samples: int) -> str:
