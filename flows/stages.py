@@ -123,16 +123,23 @@ def fetch_missing(root: Path, say: Callable[[str], None] = print) -> list[str]:
         for stage in load_graph(root / "dvc.yaml").values()
         if stage.name in recorded and not all((root / out).exists() for out in stage.outs)
     }
-    fetched = []
-    for stage, outs in missing.items():  # one by one, so that the failure of one does not affect the others
-        say(f"{stage}: fetching missing outputs from the store, as far as it has them")
-        with processes.followed(dvc("pull", "--quiet", "--allow-missing", stage), root=root) as (_, lines):
-            said = list(filter(None, lines))
-        if all((root / out).exists() for out in outs):
-            fetched.append(stage)
-        else:
-            say("\n".join([f"{stage}: not all outputs could be fetched; the stage makes them", *said]))
+    if not missing:
+        return []
+    say(f"fetching missing outputs from the store, as far as it has them: {', '.join(missing)}")
+    if failure := _pull(root, *missing):
+        for stage in missing:  # one by one, so that the failure of one does not affect the others
+            failure = _pull(root, stage) or failure
+    fetched = [stage for stage, outs in missing.items() if all((root / out).exists() for out in outs)]
+    if left := [stage for stage in missing if stage not in fetched]:
+        say("\n".join([f"not all outputs could be fetched; these stages make them: {', '.join(left)}", *failure]))
     return fetched
+
+
+def _pull(root: Path, *names: str) -> list[str]:
+    """Fetch the outputs of stages; returns what DVC said if it failed. What the store does not have is no failure."""
+    with processes.followed(dvc("pull", "--quiet", "--allow-missing", *names), root=root) as (process, lines):
+        said = list(filter(None, lines))
+    return (said or [f"dvc pull ended with status {process.returncode}"]) if process.returncode else []
 
 
 def take_over(root: Path) -> None:
