@@ -14,6 +14,7 @@ from editgan.report.nightly import (
     Figures,
     Key,
     NightlyParams,
+    SamplesTolerance,
     ToleranceParams,
     accept,
     changes,
@@ -29,9 +30,10 @@ from editgan.report.nightly import (
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.scoring.scores import save_heads
 from editgan.scoring.table import Column, Figure, Row, Table, table_csv
-from editgan.weights import save_tensors, write_bytes
+from editgan.weights import save_tensors, write_bytes, write_json
 
 HEADS = 400
+REASON = "a better generator"
 PARAMS = load_tolerances(PROJECT_ROOT).model_copy(update={"bootstrap": 4000})
 COLUMNS = {
     Column("smiling", "judge"): None,
@@ -194,8 +196,9 @@ def test_every_figure_of_the_benchmark_is_watched():
     results = load_results(PROJECT_ROOT / BASELINE / "results.csv")
     metrics = {column.metric for figures in results.values() for column in figures}
     derived = {"identity_relative", "different_people", "embedding_lpips", "embedding_l2", "embedding_identity"}
-    assert metrics - derived == set(WATCHED), "the others are derived from these"
-    assert {tolerance for tolerance, _ in WATCHED.values()} == set(ToleranceParams.model_fields)
+    of_samples = set(SamplesTolerance.model_fields)
+    assert metrics - derived == set(WATCHED) - of_samples, "the others are derived from these"
+    assert {tolerance for tolerance, _ in WATCHED.values()} == set(ToleranceParams.model_fields) | of_samples
     assert is_watched(key("editgan_plus", "smiling", "judge")) and is_watched(key("truly_smiling", "smiling", "judge"))
     assert set(AT_ONCE) <= set(WATCHED)
 
@@ -251,7 +254,7 @@ def written(folder, said: Figures):
 def test_accepted_figures_are_kept_byte_for_byte_and_compared_with(tmp_path):
     outputs = tmp_path / "outputs"
     written(outputs / "benchmark", figures())
-    baseline = accept(outputs, tmp_path)
+    baseline = accept(outputs, tmp_path, reason=REASON)
     assert baseline == tmp_path / "baseline" / "benchmark"
     first = {name: (baseline / name).read_bytes() for name in FILES}
     assert first == {name: (outputs / "benchmark" / name).read_bytes() for name in FILES}
@@ -263,13 +266,34 @@ def test_accepted_figures_are_kept_byte_for_byte_and_compared_with(tmp_path):
     assert (regressed.column, regressed.difference, regressed.interval) == (Column("area", "judge"), -5.0, None)
 
 
+def test_samples_are_watched(tmp_path):
+    outputs = tmp_path / "outputs"
+    written(outputs / "benchmark", figures())
+    good = {"kid5k_alexnet": 0.13, "recall5k_alexnet": 0.2, "ppl2k_lpips_alex": 5.0}
+    write_json(outputs / "samples" / "metrics.json", {"samples": good})
+    baseline = accept(outputs, tmp_path, reason=REASON)
+    assert (baseline / "reason.txt").read_text() == f"{REASON}\n"
+    assert not any(one.difference for one in judged(tmp_path, PARAMS, seed=0))
+    for name, change, worse in (("kid5k_alexnet", 0.03, True), ("kid5k_alexnet", -0.03, False),
+                                ("recall5k_alexnet", -0.04, True), ("recall5k_alexnet", 0.04, False)):  # fmt: skip
+        write_json(outputs / "samples" / "metrics.json", {"samples": good | {name: good[name] + change}})
+        found = [named(one.row, one.column) for one in judged(tmp_path, PARAMS, seed=0) if one.regressed]
+        assert found == ([f"{name} of samples"] if worse else [])
+    (outputs / "samples" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="lacks metrics of the baseline: kid5k_alexnet of samples"):
+        judged(tmp_path, PARAMS, seed=0)
+    (outputs / "samples" / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match="samples/metrics.json: damaged"):
+        judged(tmp_path, PARAMS, seed=0)
+
+
 def test_a_judge_in_the_place_of_another_is_refused(tmp_path):
     """Its figures may even be better."""
     outputs = tmp_path / "outputs"
     written(outputs / "benchmark", figures())
     save_tensors(outputs / "judges" / "judge.safetensors", {"weight": torch.zeros(2)})
     save_tensors(outputs / "assets" / "fer.safetensors", {"weight": torch.ones(2)})
-    accept(outputs, tmp_path)
+    accept(outputs, tmp_path, reason=REASON)
     assert not any(one.regressed for one in judged(tmp_path, PARAMS, seed=0))
     save_tensors(outputs / "judges" / "judge.safetensors", {"weight": torch.ones(2)})
     with pytest.raises(UserError, match=r"judges of this run are not those of the baseline \(judges/judge\)"):
@@ -281,10 +305,10 @@ def test_only_a_whole_benchmark_of_one_run_is_accepted(tmp_path):
     written(tmp_path / "other", figures(seed=1))
     (folder / "results.csv").write_bytes((tmp_path / "other" / "results.csv").read_bytes())
     with pytest.raises(UserError, match="heads.safetensors and results.csv differ in"):
-        accept(tmp_path / "outputs", tmp_path)
+        accept(tmp_path / "outputs", tmp_path, reason=REASON)
     (folder / "heads.safetensors").unlink()
     with pytest.raises(UserError, match="heads.safetensors: missing"):
-        accept(tmp_path / "outputs", tmp_path)
+        accept(tmp_path / "outputs", tmp_path, reason=REASON)
     assert not (tmp_path / "baseline").exists()
 
 

@@ -32,12 +32,15 @@ def compare(
     show([find_run(name, Path.cwd()) for name in names], Console(), everything=everything)
 
 
-def accept(outputs: Outputs = Path("outputs")) -> None:
-    """Accept the benchmark of a folder of outputs as the baseline of nightly runs, in baseline/."""
+def accept(
+    reason: Annotated[str, typer.Option(help="Why the metrics may change; kept in reason.txt.")],
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """Accept benchmark and samples of a folder of outputs as the baseline of nightly runs, in baseline/."""
     from editgan.report.nightly import accept
 
-    kept = accept(outputs, Path.cwd()).relative_to(Path.cwd())
-    say(f"accepted: {outputs / 'benchmark'} copied to {kept}; commit that folder")
+    kept = accept(outputs, Path.cwd(), reason=reason).relative_to(Path.cwd())
+    say(f"accepted: metrics of {outputs} copied to {kept}; commit that folder")
 
 
 def import_(

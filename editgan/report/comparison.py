@@ -91,7 +91,7 @@ def segmentation_miou(run: Run) -> float | None:
 
 
 HEADLINES = (
-    Headline("samples: KID, AlexNet", samples_kid, -1, "compare.samples_kid_alexnet"),
+    Headline("samples: KID, AlexNet", samples_kid, -1, "samples.kid5k_alexnet"),
     Headline("embedding: LPIPS-Alex", embedded("embedding_lpips", "alex"), -1, "tolerance.lpips"),
     Headline("embedding: identity", embedded("embedding_identity", "mobilefacenet"), 1, "tolerance.identity"),
     Headline("segmentation: mIoU", segmentation_miou, 1, "compare.segmentation_miou"),

@@ -1,4 +1,4 @@
-"""Check whether a benchmark is worse than the accepted baseline, which is kept in git in baseline/benchmark.
+"""Check whether benchmark and samples are worse than the accepted baseline, which is kept in git in baseline/benchmark.
 
 Per-head metrics are compared on the same heads: the interval of the mean difference is a paired bootstrap over heads. A
 metric counts as worse if its whole interval is beyond a tolerance on the worse side. With M watched metrics, each
@@ -10,7 +10,7 @@ whole set of heads have no interval: their difference itself must exceed the tol
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ JUDGED_BY = (
     *(f"assets/{name}" for name in (*SMILE_JUDGES[1:], "mobilefacenet", "efflite0", "lpips_alex")),
 )
 FILES = ("results.csv", "heads.safetensors")
+SAMPLES = "samples"  # the stage of the generator's samples, and the row of their metrics
+OF_SAMPLES = "samples.json"  # kept with the baseline: metrics.json of that stage
 # For each watched metric: its tolerance (a field of `MethodTolerance`), and which direction is better.
 WATCHED = {
     "smiling": ("smiling", 1),
@@ -50,6 +52,13 @@ WATCHED = {
     "area": ("area", 1),
     "fid": ("fid", -1),
     "kid": ("kid", -1),
+    # of the generator's samples, by their names in metrics.json of stage samples
+    "kid5k_alexnet": ("kid5k_alexnet", -1),
+    "kid5k_efflite0": ("kid5k_efflite0", -1),
+    "precision5k_alexnet": ("precision5k_alexnet", 1),
+    "precision5k_efflite0": ("precision5k_efflite0", 1),
+    "recall5k_alexnet": ("recall5k_alexnet", 1),
+    "recall5k_efflite0": ("recall5k_efflite0", 1),
 }
 AT_ONCE = ("mouth_iou", "area", "fid", "kid")  # of the whole set of heads: no paired interval
 NO_METHOD = (INPUT, TRULY_SMILING)  # rows without an edit or an embedding
@@ -77,12 +86,24 @@ class ToleranceParams(MethodTolerance):
     segmentation_accuracy: float = Field(ge=0)  # percentage points
 
 
+class SamplesTolerance(Section):
+    """How much worse the generator's samples may become, by the names of stage samples' metrics.json."""
+
+    kid5k_alexnet: float = Field(ge=0)
+    kid5k_efflite0: float = Field(ge=0)
+    precision5k_alexnet: float = Field(ge=0)
+    precision5k_efflite0: float = Field(ge=0)
+    recall5k_alexnet: float = Field(ge=0)
+    recall5k_efflite0: float = Field(ge=0)
+
+
 class NightlyParams(Section):
     """What a nightly run may be worse by than the accepted baseline; no stage reads them."""
 
     bootstrap: int = Field(ge=1000)  # resamples of heads behind the intervals
     tolerance: ToleranceParams
     compare: dict[str, float]  # of `editgan compare` alone: metrics that the nightly check does not watch
+    samples: SamplesTolerance
     single_vector: MethodTolerance  # in its place for the rows of EditGAN's vector, which is learned from few heads
 
 
@@ -194,12 +215,14 @@ def is_watched(key: Key) -> bool:
     return column.metric in WATCHED and not (row.method == RECONSTRUCTION and column.metric == "smiling")
 
 
-def tolerances_of(row: Row, params: NightlyParams) -> MethodTolerance:
+def tolerances_of(row: Row, params: NightlyParams) -> MethodTolerance | SamplesTolerance:
     """Tolerances of a row.
 
     EditGAN's rows, with or without refinement, have wider ones: a vector learned from one head depends on the seed of
     the segmentation. EditGAN+, the mean of several heads, hardly does.
     """
+    if row.method == SAMPLES:
+        return params.samples
     return params.single_vector if row.method == EDITGAN or is_refined(row.method) else params.tolerance
 
 
@@ -248,8 +271,27 @@ def load_results(path: Path) -> Table:
     return parse_table(_read(path), str(path))
 
 
-def accept(outputs: Path, root: Path) -> Path:
-    """Make the benchmark in a folder of outputs the accepted baseline; returns the folder of the baseline.
+def with_samples(figures: Figures, path: Path) -> Figures:
+    """The figures and, if the file exists, those of the generator's samples: metrics.json of stage samples.
+
+    Raises UserError: the file is damaged.
+    """
+    if not path.exists():
+        return figures
+    try:
+        found = json.loads(path.read_text())[SAMPLES]
+        of_samples = {
+            (Row(SAMPLES), Column(name)): float(found[name]) for name in SamplesTolerance.model_fields if name in found
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error!r}); run stage samples again") from None
+    return replace(figures, at_once={**figures.at_once, **of_samples})
+
+
+def accept(outputs: Path, root: Path, *, reason: str) -> Path:
+    """Make the metrics in a folder of outputs the accepted baseline; returns the folder of the baseline.
+
+    `reason`: why the metrics may change, for `reason.txt`.
 
     Raises UserError: the benchmark is incomplete, or its files are not from one run.
     """
@@ -258,7 +300,11 @@ def accept(outputs: Path, root: Path) -> Path:
     contents = {name: _read(folder / name) for name in FILES}
     for name, content in contents.items():
         write_bytes(root / BASELINE / name, content)
+    samples = outputs / SAMPLES / "metrics.json"
+    if samples.exists():
+        write_bytes(root / BASELINE / OF_SAMPLES, samples.read_bytes())
     write_json(root / BASELINE / JUDGES, judges_of(outputs))
+    write_bytes(root / BASELINE / "reason.txt", f"{reason}\n".encode())
     return root / BASELINE
 
 
@@ -277,7 +323,7 @@ def load_tolerances(root: Path) -> NightlyParams:
 
 
 def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
-    """Compare the benchmark in outputs/ with the accepted baseline, largest deterioration first.
+    """Compare the benchmark and the samples in outputs/ with the accepted baseline, largest deterioration first.
 
     Raises UserError: one of the two is missing or damaged, or they used different heads or judges.
     """
@@ -289,7 +335,9 @@ def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
             f"the judges of this run are not those of the baseline ({', '.join(others)}), so metrics cannot be"
             " compared; `editgan accept` replaces the baseline"
         )
-    return changes(load_figures(root / BASELINE), load_figures(root / "outputs" / "benchmark"), params, seed=seed)
+    accepted = with_samples(load_figures(root / BASELINE), root / BASELINE / OF_SAMPLES)
+    tonight = with_samples(load_figures(root / "outputs" / "benchmark"), root / "outputs" / SAMPLES / "metrics.json")
+    return changes(accepted, tonight, params, seed=seed)
 
 
 def _read(path: Path) -> bytes:
