@@ -217,7 +217,8 @@ def test_false_alarms_are_as_rare_as_promised():
     """With no tolerance at all, on nights that differ by chance alone: 20 figures, 2.5 % of nights at the most."""
     zero = dict.fromkeys(ToleranceParams.model_fields, 0.0)
     alike = {name: 0.0 for name in zero if name != "segmentation_accuracy"}
-    none = NightlyParams(bootstrap=4000, tolerance=zero, compare={}, single_vector=alike)
+    samples = dict.fromkeys(SamplesTolerance.model_fields, 0.0)
+    none = NightlyParams(bootstrap=4000, tolerance=zero, samples=samples, compare={}, single_vector=alike)
     generator, nights, alarms = torch.Generator().manual_seed(0), 200, 0
     for _ in range(nights):
         before = {key("editgan_plus", "identity", str(k)): torch.randn(100, generator=generator) for k in range(20)}
