@@ -1,0 +1,37 @@
+"""One picture of a cat's face, with its part mask."""
+
+import numpy as np
+
+from editgan.data.animals.draw import draw
+from editgan.data.animals.view import View, sample_backdrop, sample_light
+from editgan.data.cats.identity import Cat
+from editgan.data.cats.paint import CLASSES, painters
+from editgan.data.cats.shape import build
+
+UNIT = 0.33  # one unit of the head as a share of the picture's side
+CENTRE = (0.5, 0.59)  # of the head
+HUES = ((0.09, 0.03), (0.58, 0.06), (0.28, 0.06), (0.98, 0.04))  # wood and walls, blue, garden, red: mean, spread
+
+
+def sample_view(rng: np.random.Generator) -> View:
+    """Sample pose, framing, light and background."""
+    limits = np.array([0.6, 0.22, 0.16])
+    yaw, pitch, roll = np.clip(rng.normal(0, [0.24, 0.09, 0.06]), -limits, limits).tolist()
+    return View(
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        shift=tuple(rng.uniform(-0.03, 0.03, 2).tolist()),
+        zoom=float(rng.uniform(0.92, 1.08)),
+        **sample_light(rng),
+        **sample_backdrop(rng, HUES, (0.08, 0.17, 0.10, 0.10, 0.55)),
+    )
+
+
+def render(identity: Cat, view: View, size: int, supersample: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint8 [size, size, 3] and part mask uint8 [size, size]; `supersample` samples per pixel and axis."""
+    cat, whiskers = build(identity, view.yaw, view.pitch, view.roll)
+    return draw(
+        cat, painters(identity, view.light), view, size=size, supersample=supersample, classes=len(CLASSES.names),
+        unit=UNIT, centre=CENTRE, fine=whiskers,
+    )  # fmt: skip
