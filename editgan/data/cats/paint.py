@@ -1,5 +1,6 @@
 """Colour and part class of every visible sample of a cat, from its place on the skin."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -73,7 +74,7 @@ def coat(place: np.ndarray, who: Cat) -> np.ndarray:
         colour += (0.95 * mask)[:, None] * (dark - colour)
         colour *= 1 - 0.12 * (body * smoothstep((x - 0.4) / 0.5))[:, None]
     if who.stripes:
-        inside, out, up = eye_field(place, who)
+        inside, out, up = eye_field(place, replace(who, eyes_closed=0.0, eyes_wide=0.0))
         front = smoothstep(z / 0.3)
         brow = np.cos(18.5 * who.banding * x * (1 - 0.35 * (y - 0.5)) + 1.2 * coarse - 2.2) + 0.45 * fine
         brow = smoothstep((brow - 0.05) / 0.5) * smoothstep((y - 0.20) / 0.14) * smoothstep((0.62 - x) / 0.18)

@@ -4,6 +4,7 @@ The head is a sphere of directions, stretched and displaced by smooth bumps: muz
 cheeks. A rest coordinate on the head is its direction; eyes, nose and mouth are painted there.
 """
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -74,7 +75,7 @@ def head(who: Cat) -> Surface:
     points[:, 1] += -0.02 * muzzle - 0.03 * cheeks + 0.03 * bump(0, -0.75, 0.6, 0.2)
     if who.mouth_open > 0:
         line = mouth_line(rest)
-        below = smoothstep((line - y) / 0.07) * ahead * np.exp(-((side / 0.42) ** 4))
+        below = smoothstep((line - y) / 0.07) * ahead * np.exp(-((side / 0.36) ** 4))
         strip = smoothstep((line - y + 0.01) / 0.03) * smoothstep((y - line + 0.09) / 0.03)
         strip = strip * ahead * (side < MOUTH_WIDTH)
         points[:, 1] -= 0.24 * who.mouth_open * below
@@ -190,12 +191,16 @@ def fur(who: Cat, on: Surface, kind: int) -> Surface:
             size = who.fur * (0.42 + 0.75 * smoothstep((near - 0.25) / 0.6))
             jowl = smoothstep((np.abs(rest[:, 0]) - 0.6) / 0.3) * smoothstep((0.1 - rest[:, 1]) / 0.3)
             size = size * (1 + 0.6 * jowl)
-            bare = np.maximum(eye_field(rest, who)[0], nose_field(rest, who))
-            y = rest[:, 1] - mouth_line(rest)
-            mouth = np.minimum(0.03 + 0.06 * (who.mouth_open > 0) - np.abs(y + 0.03), MOUTH_WIDTH - np.abs(rest[:, 0]))
-            bare = np.maximum(bare, np.where(rest[:, 2] > 0.4, mouth, -1))
-            above = (np.abs(rest[:, 0]) < 0.55) & (bare > -0.12) & (rest[:, 2] > 0.4)
-            size = np.where(above, np.minimum(size, np.clip(-bare, 0, 1) * 0.8 + 0.02), size)
+            nose, below = nose_field(rest, who), mouth_line(rest) - rest[:, 1]
+            corner = np.where(rest[:, 2] > 0.4, MOUTH_WIDTH - np.abs(rest[:, 0]), -1.0)
+            gap = 0.06 * (who.mouth_open > 0)
+            mouth = np.minimum(np.minimum(below + 0.01, 0.06 + gap - below), corner)
+            bare = np.maximum(np.maximum(eye_field(rest, who)[0], nose), mouth)
+            # An expression moves no hair: those around the eyes are as short as around wide eyes.
+            widest = eye_field(rest, replace(who, eyes_closed=0.0, eyes_wide=1.0))[0]
+            edge = np.maximum(np.maximum(widest, nose), np.minimum(np.minimum(below + 0.01, 0.12 - below), corner))
+            short = (np.abs(rest[:, 0]) < 0.62) & (edge > -0.12) & (rest[:, 2] > 0.4)
+            size = np.where(short, np.minimum(size, np.clip(-edge, 0, 1) * 0.8 + 0.03), size)
             return np.where(bare > -0.02, 0, size)
 
         return grown(on, roots(5600, len(on.faces), 1), flow, length, 0.034, lift=0.2, mess=0.24)
