@@ -53,7 +53,7 @@ def test_every_kind_occurs_and_stays_in_the_picture():
             _, mask = drawn(folded(bird), view)
             body = np.isin(mask, [CLASS[name] for name in ("beak", "eye", "crown", "head", "legs")])
             assert not body[:, [0, -1]].any() and not body[0].any(), bird.kind
-    assert len(kinds) == 5
+    assert len(kinds) == 6
 
 
 def test_parts_lie_in_the_order_of_a_bird():

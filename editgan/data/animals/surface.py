@@ -5,7 +5,7 @@ vertex carries a rest coordinate, which identifies a point of the skin for any s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import numpy as np
@@ -51,9 +51,7 @@ def join(surfaces: list[Surface]) -> Surface:
 
 def both_sides(one: Surface) -> Surface:
     """A thin sheet seen from both sides."""
-    back = Surface(**{f.name: getattr(one, f.name) for f in fields(Surface)} | {
-        "faces": one.faces[:, ::-1], "normals": -one.normals,
-    })  # fmt: skip
+    back = replace(one, faces=one.faces[:, ::-1], normals=-one.normals)
     return join([one, back])
 
 
@@ -130,7 +128,7 @@ def grown(
     tip = base + lie * size * (0.8 + 0.4 * random[:, 3:4])
     count = len(kept)
     shaded = unit(normal + 0.3 * along + 0.35 * random[:, :3])
-    tone = 0.13 * random[:, 3]
+    tone = 0.16 * random[:, 3]
     return Surface(
         points=np.stack([base - right, base + right, tip], 1).reshape(-1, 3),
         faces=np.arange(3 * count).reshape(-1, 3),
@@ -159,3 +157,8 @@ def turned(points: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndar
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     return (points @ (about_z @ about_x @ about_y).T).astype(np.float32)
+
+
+def rotated(one: Surface, yaw: float, pitch: float, roll: float) -> Surface:
+    """A surface rotated about the origin."""
+    return replace(one, points=turned(one.points, yaw, pitch, roll), normals=turned(one.normals, yaw, pitch, roll))

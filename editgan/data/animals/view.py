@@ -46,13 +46,18 @@ def sample_light(rng: np.random.Generator) -> dict:
     return {"light": tuple(light.tolist()), "key": tuple(key.tolist()), "ambient": tuple(ambient.tolist())}
 
 
-def sample_backdrop(rng: np.random.Generator, hues: tuple[tuple[float, float], ...], odds: tuple[float, ...]) -> dict:
-    """Kind and colours of the background. `hues`: mean and spread of the hue of each kind of scene, in turns."""
+def sample_backdrop(
+    rng: np.random.Generator, hues: tuple[tuple[float, float], ...], odds: tuple[float, ...], vivid: float = 1.0
+) -> dict:
+    """Kind and colours of the background. `hues`: mean and spread of the hue of each kind of scene, in turns.
+
+    `vivid` scales the saturation.
+    """
     mean, spread = hues[rng.integers(len(hues))]
-    hue, saturation, value = rng.normal(mean, spread), rng.beta(1.4, 3.6), rng.uniform(0.15, 0.95)
+    hue, saturation, value = rng.normal(mean, spread), vivid * rng.beta(1.4, 3.6), rng.uniform(0.15, 0.95)
     colours = [hsv(hue % 1, saturation, value)]
     for _ in range(2):
-        near = hue + rng.normal(0, 0.06)
+        near = hue + rng.normal(0, 0.04)
         bright = float(np.clip(value + rng.normal(0, 0.2), 0.08, 0.98))
         colours.append(hsv(near % 1, float(np.clip(saturation + rng.normal(0, 0.15), 0, 0.8)), bright))
     blobs = np.column_stack([rng.uniform(-1.1, 1.1, (9, 2)), rng.uniform(0.12, 0.55, 9)])

@@ -8,13 +8,14 @@ from editgan.data.identity import Colour
 from editgan.errors import UserError
 
 # fmt: off
-KINDS = ("songbird", "corvid", "wader", "parrot", "raptor")
+KINDS = ("songbird", "corvid", "wader", "parrot", "raptor", "waterfowl")
 SHAPE = {  # posture, body, girth, head, neck, beak length, depth and curve, legs, tail length and width
     "songbird": (0.62, 1.00, 0.335, 0.270, 0.10, 0.21, 0.105, 0.05, 0.30, 0.62, 0.13),
     "corvid":   (0.50, 1.05, 0.310, 0.245, 0.14, 0.32, 0.120, 0.12, 0.34, 0.85, 0.15),
     "wader":    (0.22, 1.00, 0.270, 0.165, 0.72, 0.55, 0.075, 0.05, 0.80, 0.30, 0.13),
     "parrot":   (0.98, 1.00, 0.300, 0.270, 0.08, 0.22, 0.210, 0.85, 0.16, 0.90, 0.13),
     "raptor":   (0.95, 1.10, 0.350, 0.245, 0.10, 0.20, 0.140, 0.70, 0.24, 0.55, 0.17),
+    "waterfowl": (0.08, 1.25, 0.340, 0.200, 0.34, 0.27, 0.110, 0.15, 0.24, 0.26, 0.17),
 }
 BLACK, WHITE, GREY, BROWN = (0.10, 0.10, 0.11), (0.92, 0.91, 0.89), (0.48, 0.50, 0.53), (0.42, 0.32, 0.23)
 PALE, BUFF, RUST = (0.82, 0.78, 0.70), (0.76, 0.64, 0.48), (0.72, 0.36, 0.14)
@@ -58,8 +59,14 @@ PLUMAGE = {  # kind; crown, face, throat, breast, belly, back, wing, tail, beak,
     "kite": ("raptor", PALE, PALE, PALE, (.66, .42, .24), RUST, BROWN, (.30, .22, .17), RUST, DUSK, YELLOW, .4,
         1, 0, 0),
     "hawk": ("raptor", BROWN, BROWN, PALE, WHITE, PALE, BROWN, (.36, .27, .20), RUST, DUSK, YELLOW, .3, 1, 0, 0),
+    "mallard": ("waterfowl", (.08, .32, .20), (.07, .30, .20), (.10, .28, .18), (.36, .22, .15), PALE, BROWN,
+        (.52, .49, .46), WHITE, YELLOW, ORANGE, .4, 0, 0, 0),
+    "duck": ("waterfowl", BROWN, BUFF, BUFF, (.55, .42, .28), BUFF, BROWN, (.40, .31, .23), BROWN, ORANGE, ORANGE,
+        .5, .8, 1, 0),
+    "goose": ("waterfowl", BLACK, BLACK, BLACK, PALE, PALE, BROWN, (.38, .31, .25), BLACK, BLACK, BLACK, 0, .2, 0, 0),
+    "white goose": ("waterfowl", WHITE, WHITE, WHITE, WHITE, WHITE, WHITE, WHITE, WHITE, ORANGE, ORANGE, 0, 0, 0, 0),
 }
-ODDS = {"songbird": 0.56, "corvid": 0.13, "wader": 0.11, "parrot": 0.10, "raptor": 0.10}
+ODDS = {"songbird": 0.52, "corvid": 0.12, "wader": 0.10, "parrot": 0.09, "raptor": 0.09, "waterfowl": 0.08}
 EYES = [(0.05, 0.04, 0.04), (0.20, 0.09, 0.05), (0.80, 0.62, 0.12), (0.62, 0.16, 0.08)]
 # fmt: on
 LIMITS = {"beak_length": (0.5, 2.2), "wing_raised": (0.0, 1.0), "tail_length": (0.4, 2.2)}
@@ -122,7 +129,11 @@ def sample_identity(rng: np.random.Generator) -> Bird:
     colours = [tuple(np.clip(np.array(c) * tint * light, 0.04, 0.95).tolist()) for c in chosen[:10]]
     size = np.array(SHAPE[kind]) * np.clip(rng.normal(1, 0.08, 11), 0.8, 1.2)
     depth = size[6] * (rng.uniform(0.8, 1.5) if kind == "songbird" else 1.0)
-    perch = str(rng.choice(["branch", "post", "ground"], p=[0.1, 0.1, 0.8] if kind == "wader" else [0.68, 0.14, 0.18]))
+    perch = str(
+        rng.choice(
+            ["branch", "post", "ground"], p=[0.06, 0.04, 0.9] if kind in ("wader", "waterfowl") else [0.68, 0.14, 0.18]
+        )
+    )
     bark = np.array([[0.38, 0.30, 0.23], [0.52, 0.48, 0.43], [0.24, 0.19, 0.15], [0.48, 0.44, 0.30]])[rng.integers(4)]
     dark = EYES[rng.choice(4, p=[0.7, 0.3, 0, 0] if kind in ("songbird", "corvid") else [0.35, 0.1, 0.35, 0.2])]
     return Bird(

@@ -8,9 +8,30 @@ from editgan.data.birds.identity import Bird
 from editgan.data.birds.paint import CLASSES, painters
 from editgan.data.birds.shape import build, frame
 
-UNITS = {"songbird": 0.42, "corvid": 0.365, "wader": 0.335, "parrot": 0.375, "raptor": 0.40}  # shares of the side
-CENTRE = {"songbird": 0.59, "corvid": 0.57, "wader": 0.60, "parrot": 0.55, "raptor": 0.56}  # height of the body
-AHEAD = {"songbird": 0.05, "corvid": 0.05, "wader": -0.08, "parrot": 0.02, "raptor": 0.03}  # room for tail and beak
+UNITS = {
+    "songbird": 0.405,
+    "corvid": 0.365,
+    "wader": 0.335,
+    "parrot": 0.375,
+    "raptor": 0.40,
+    "waterfowl": 0.34,
+}  # shares of the side
+CENTRE = {
+    "songbird": 0.59,
+    "corvid": 0.57,
+    "wader": 0.60,
+    "parrot": 0.55,
+    "raptor": 0.56,
+    "waterfowl": 0.60,
+}  # height of the body
+AHEAD = {
+    "songbird": 0.06,
+    "corvid": 0.07,
+    "wader": -0.08,
+    "parrot": 0.02,
+    "raptor": 0.03,
+    "waterfowl": 0.0,
+}  # room for tail and beak
 HUES = ((0.28, 0.06), (0.22, 0.05), (0.57, 0.04), (0.10, 0.02))  # leaves, meadow, sky and water, earth: mean, spread
 
 
@@ -24,7 +45,7 @@ def sample_view(rng: np.random.Generator) -> View:
         shift=tuple(rng.uniform(-0.03, 0.03, 2).tolist()),
         zoom=float(rng.uniform(0.92, 1.08)),
         **sample_light(rng),
-        **sample_backdrop(rng, HUES, (0.05, 0.17, 0.03, 0.10, 0.65)),
+        **sample_backdrop(rng, HUES, (0.04, 0.16, 0.02, 0.10, 0.68), vivid=0.85),
     )
 
 

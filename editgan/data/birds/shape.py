@@ -3,12 +3,12 @@
 The bird faces the viewer (z) with its left at x. Lengths along its plane of symmetry are written (forward, up).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from editgan.data.animals.surface import Surface, ball, grown, join, roots, surface, tangent, tube, turned
+from editgan.data.animals.surface import Surface, ball, grown, join, roots, rotated, surface, tangent, tube
 from editgan.data.birds.identity import Bird
 from editgan.data.hair import grid_faces, smoothstep, waves
 
@@ -226,7 +226,7 @@ def legs(who: Bird, along: Frame) -> tuple[list[Surface], float]:
 def stand(who: Bird, level: float) -> Surface:
     """A branch across the picture, the top of a post, or the ground. It is not turned with the bird."""
     if who.perch == "ground":
-        x, z = np.meshgrid(np.linspace(-6, 6, 25), np.linspace(-9, 3.5, 21))
+        x, z = np.meshgrid(np.linspace(-6, 6, 25), np.linspace(-9, 6.5, 21))
         points = np.column_stack([x.ravel(), np.full(x.size, level - 0.02), z.ravel()])
         return surface(points, grid_faces(21, 25), points, GROUND)
     rows = 40
@@ -256,14 +256,9 @@ def build(who: Bird, yaw: float, pitch: float, roll: float) -> Surface:
     skull, trunk = head(who, along), body(who, along)
     on_head, on_body = coat(who, skull, trunk)
     face = join([skull, on_head, beak(who), *crest(who)])
-    face = _turned(face, who.look, 0.0, 0.0)
-    face = Surface(**vars(face) | {"points": face.points + np.float32([0, along.head[1], along.head[0]])})
+    face = rotated(face, who.look, 0.0, 0.0)
+    face = replace(face, points=face.points + np.float32([0, along.head[1], along.head[0]]))
     limbs, level = legs(who, along)
     bird = join([face, trunk, on_body, *wings(who, along), *tail(who, along), *limbs])
-    whole = join([_turned(bird, yaw, 0.0, 0.0), stand(who, level)])
-    return _turned(whole, 0.0, pitch, roll)
-
-
-def _turned(one: Surface, yaw: float, pitch: float, roll: float) -> Surface:
-    moved = {name: turned(getattr(one, name), yaw, pitch, roll) for name in ("points", "normals")}
-    return Surface(**vars(one) | moved)
+    whole = join([rotated(bird, yaw, 0.0, 0.0), stand(who, level)])
+    return rotated(whole, 0.0, pitch, roll)

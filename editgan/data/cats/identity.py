@@ -21,7 +21,7 @@ SOLID = {
 }
 POINTS = {"seal": (0.20, 0.14, 0.12), "blue": (0.40, 0.40, 0.44), "chocolate": (0.38, 0.25, 0.19),
           "flame": (0.76, 0.50, 0.32)}
-IRIS = [(0.55, 0.62, 0.25), (0.42, 0.58, 0.34), (0.74, 0.66, 0.22), (0.82, 0.58, 0.18), (0.74, 0.42, 0.13)]
+IRIS = [(0.62, 0.68, 0.34), (0.50, 0.64, 0.42), (0.76, 0.70, 0.34), (0.80, 0.60, 0.28), (0.74, 0.46, 0.22)]
 BLUE_IRIS = [(0.35, 0.58, 0.85), (0.45, 0.68, 0.90)]
 COATS = ("solid", "tabby", "bicolour", "tortoiseshell", "points")
 BUILDS = ("domestic", "round", "flat", "slender")
@@ -74,6 +74,7 @@ class Cat:
     collar_colour: Colour
     tag: bool
     neck: float
+    trunk: float  # -1..1, side to which the body lies
     whisker: float
     ear_size: float = 1.0  # factor
     eyes_closed: float = 0.0  # 0 open, 1 closed
@@ -150,6 +151,7 @@ def sample_identity(rng: np.random.Generator) -> Cat:
         collar_colour=hsv(rng.random(), rng.uniform(0.3, 0.95), rng.uniform(0.25, 0.9)),
         tag=bool(rng.random() < 0.6),
         neck=float(rng.uniform(0.9, 1.12)),
+        trunk=float(rng.uniform(-1, 1)),
         whisker=float(rng.uniform(0.7, 1.3)),
         eyes_closed=float(rng.uniform(0.85, 1.0) if rng.random() < 0.05 else rng.uniform(0, 0.25)),
         eyes_wide=float(rng.uniform(0, 0.6)),

@@ -17,6 +17,7 @@ from editgan.data.cats.shape import (
     MOUTH_WIDTH,
     NOSE_LEVEL,
     TAG,
+    TRUNK,
     eye_field,
     mouth_line,
     nose_field,
@@ -51,7 +52,8 @@ def painters(who: Cat, light: tuple[float, float, float]) -> dict:
         HEAD: partial(_paint_head, who, light),
         EAR: partial(_paint_ear, who, False),
         INNER_EAR: partial(_paint_ear, who, True),
-        CHEST: partial(_paint_chest, who),
+        CHEST: partial(_paint_chest, who, True),
+        TRUNK: partial(_paint_chest, who, False),
         COLLAR: partial(_paint_plain, who.collar_colour, 0.25),
         TAG: partial(_paint_plain, (0.85, 0.72, 0.35), 0.6),
     }
@@ -145,14 +147,17 @@ def _paint_head(who: Cat, light: tuple[float, float, float], at: Samples) -> Pai
         e_out, e_up, sign = out[seen], up[seen], np.where(left[seen], 1.0, -1.0)
         gx, gy = e_out * sign - 0.16 * who.gaze[0], e_up - 0.10 * who.gaze[1] - 0.02
         distance = np.hypot(gx, gy)
-        iris = np.float32(who.iris) * (1.15 - 0.5 * smoothstep((distance - 0.45) / 0.45))[:, None]
-        iris = iris * (1 + 0.30 * smoothstep((0.55 - distance) / 0.3))[:, None]
-        iris *= (0.55 + 0.45 * smoothstep(eye[seen] / 0.05))[:, None]  # in the shade of the lids
+        turn = np.arctan2(gy, gx)
+        rays = 1 + 0.10 * np.sin(11 * turn + who.phase[4]) * np.sin(17 * turn + who.phase[5])
+        iris = np.float32(who.iris) * (rays * (1.10 - 0.25 * smoothstep((distance - 0.3) / 0.5)))[:, None]
+        iris *= (1 - 0.6 * smoothstep((distance - 0.66) / 0.25))[:, None]  # the dark edge of the iris
+        iris *= (0.45 + 0.55 * smoothstep(eye[seen] / 0.055))[:, None]  # in the shade of the lids
+        iris *= (1 - 0.30 * smoothstep((e_up - 0.1) / 0.5))[:, None]
         half = 0.13 + 0.33 * who.pupil
         tall = max(0.62, half)
         pupil = np.hypot(gx / half, gy / tall) < 1
         iris[pupil] = [0.025, 0.025, 0.03]
-        shine = np.hypot(e_out * sign - 0.30 * np.sign(light[0] + 1e-6), e_up - 0.26) < 0.15
+        shine = np.hypot(e_out * sign - 0.30 * np.sign(light[0] + 1e-6), e_up - 0.26) < 0.13
         iris[shine] = [1.0, 1.0, 1.0]
         albedo[seen] = iris / (1 + at.tone[seen, None])
         label[seen] = np.where(left[seen], CLASS["left_eye"], CLASS["right_eye"])
@@ -183,9 +188,11 @@ def _paint_ear(who: Cat, front: bool, at: Samples) -> Painted:
     return albedo.astype(np.float32), np.full(count, 0.04, np.float32), label, at.normals
 
 
-def _paint_chest(who: Cat, at: Samples) -> Painted:
+def _paint_chest(who: Cat, front: bool, at: Samples) -> Painted:
+    """Neck and chest, or the body behind them, which has no white in front."""
     share, cos, sin = at.rest.T
-    place = np.column_stack([1.1 * cos, np.minimum(0.1 - 2.8 * share, -0.9), sin]).astype(np.float32)
+    depth = sin if front else np.full_like(sin, -1.0)
+    place = np.column_stack([1.1 * cos, np.minimum(0.1 - 2.8 * share, -0.9), depth]).astype(np.float32)
     albedo = coat(place, who)
     count = len(share)
     return albedo, np.full(count, 0.04, np.float32), np.full(count, CLASS["neck"], np.uint8), at.normals

@@ -10,7 +10,7 @@ from editgan.data.cats.shape import build
 
 UNIT = 0.33  # one unit of the head as a share of the picture's side
 CENTRE = (0.5, 0.59)  # of the head
-HUES = ((0.09, 0.03), (0.58, 0.06), (0.28, 0.06), (0.98, 0.04))  # wood and walls, blue, garden, red: mean, spread
+HUES = ((0.09, 0.02), (0.12, 0.03), (0.58, 0.05), (0.27, 0.05))  # wood, walls, blue, garden: mean, spread
 
 
 def sample_view(rng: np.random.Generator) -> View:
@@ -22,9 +22,9 @@ def sample_view(rng: np.random.Generator) -> View:
         pitch=pitch,
         roll=roll,
         shift=tuple(rng.uniform(-0.03, 0.03, 2).tolist()),
-        zoom=float(rng.uniform(0.92, 1.08)),
+        zoom=float(rng.uniform(0.95, 1.12)),
         **sample_light(rng),
-        **sample_backdrop(rng, HUES, (0.08, 0.17, 0.10, 0.10, 0.55)),
+        **sample_backdrop(rng, HUES, (0.05, 0.12, 0.05, 0.08, 0.70), vivid=0.7),
     )
 
 

@@ -9,12 +9,23 @@ from functools import cache
 
 import numpy as np
 
-from editgan.data.animals.surface import Surface, both_sides, grown, join, roots, surface, tangent, tube, turned
+from editgan.data.animals.surface import (
+    Surface,
+    both_sides,
+    grown,
+    join,
+    roots,
+    rotated,
+    surface,
+    tangent,
+    tube,
+    turned,
+)
 from editgan.data.cats.identity import Cat
 from editgan.data.hair import grid_faces, smoothstep
 from editgan.data.mesh import vertex_normals
 
-HEAD, EAR, INNER_EAR, CHEST, COLLAR, TAG = range(6)
+HEAD, EAR, INNER_EAR, CHEST, TRUNK, COLLAR, TAG = range(7)
 RINGS, COLUMNS = 60, 72
 NOSE_LEVEL, MOUTH_LEVEL, MOUTH_WIDTH = -0.26, -0.425, 0.29
 
@@ -62,6 +73,8 @@ def head(who: Cat) -> Surface:
     side, ahead = np.abs(x), smoothstep((z + 0.1) / 0.6)
     points = rest * np.array([who.width, who.height, 0.92])
 
+    points[:, 1] *= 1 - 0.17 * smoothstep((y - 0.2) / 0.7)  # flat between the ears
+
     def bump(centre_x: float, centre_y: float, wide: float, high: float) -> np.ndarray:
         return ahead * np.exp(-(((side - centre_x) / wide) ** 2) - ((y - centre_y) / high) ** 2)
 
@@ -93,7 +106,7 @@ def ears(who: Cat) -> list[Surface]:
     up, across = up.ravel(), across.ravel()
     faces = grid_faces(rows, columns)
     size = who.ear_size
-    height, width = who.ear_height * size, who.ear_width * (0.35 + 0.65 * size)
+    height, width = who.ear_height * size, 1.16 * who.ear_width * (0.35 + 0.65 * size)
     profile = (1 - up ** (1.15 + 1.6 * who.ear_tip)) ** (0.95 - 0.3 * who.ear_tip)
     lean = 0.10 * up**2  # the tip bends inwards
     sheets = []
@@ -108,7 +121,7 @@ def ears(who: Cat) -> list[Surface]:
         local = np.column_stack([x - side * lean, y, z])
         placed = turned(local, side * 0.30, 0.10, 0.0)
         placed = turned(placed, 0, 0, -side * who.ear_spread)
-        base = np.array([side * 0.56 * who.width, 0.66 * who.height, 0.02])
+        base = np.array([side * 0.60 * who.width, 0.57 * who.height, 0.0])
         points = placed + base
         rest = np.column_stack([across, up, np.full(len(up), side)])
         wound = faces if side > 0 else faces[:, ::-1]
@@ -133,6 +146,15 @@ def chest(who: Cat) -> Surface:
     shade = np.interp(fine, [-2.7, -1.5, -1.0, -0.75, 0.1], [1.0, 0.95, 0.72, 0.5, 0.3])
     one = np.ones(24)
     return tube(path, np.outer(one, [1, 0, 0]), np.outer(one, [0, 0, 1]), wide, deep, 40, CHEST, np.repeat(shade, 40))
+
+
+def trunk(who: Cat) -> Surface:
+    """The body behind the chest; rest as of a tube."""
+    share = np.linspace(0, 1, 12)
+    path = np.column_stack([who.trunk * 1.9 * share**0.8, -1.75 + 0.15 * share, -0.5 - 1.7 * share])
+    size = np.interp(share, [0, 0.4, 0.8, 1], [1.0, 1.22, 1.1, 0.2]) * (1 + 0.4 * who.fur)
+    one = np.ones(12)
+    return tube(path, np.outer(one, [1, 0, 0]), np.outer(one, [0, 1.0, 0]), size, size, 30, TRUNK, 0.8)
 
 
 def collar(who: Cat) -> list[Surface]:
@@ -177,7 +199,7 @@ def whiskers(who: Cat) -> Surface:
     one = surface(points, np.concatenate(faces), points, 0)
     one = both_sides(one)
     bright = 0.85 if sum(who.ground) > 0.8 else 0.6
-    return Surface(**vars(one) | {"tone": np.full(len(one.points), bright, np.float32)})
+    return replace(one, tone=np.full(len(one.points), bright, np.float32))
 
 
 def fur(who: Cat, on: Surface, kind: int) -> Surface:
@@ -208,7 +230,8 @@ def fur(who: Cat, on: Surface, kind: int) -> Surface:
         flow = tangent(np.tile([0.0, -1.0, 0.15], (len(on.points), 1)), on.normals)
 
         def length(rest: np.ndarray) -> np.ndarray:
-            return who.fur * (0.9 + 0.7 * smoothstep((rest[:, 0] - 0.25) / 0.2))
+            trimmed = 0.7 * who.collar * smoothstep((0.395 - rest[:, 0]) / 0.02)
+            return who.fur * (0.9 + 0.7 * smoothstep((rest[:, 0] - 0.25) / 0.2)) * (1 - trimmed)
 
         return grown(on, roots(2200, len(on.faces), 2), flow, length, 0.045, lift=0.25)
     up = tangent(np.tile([0.0, 1.0, 0.0], (len(on.points), 1)) + 0.3 * on.normals, on.normals)
@@ -222,9 +245,9 @@ def fur(who: Cat, on: Surface, kind: int) -> Surface:
 
     def length(rest: np.ndarray) -> np.ndarray:
         tuft = smoothstep((np.abs(rest[:, 0]) - 0.45) / 0.3) * (1 - rest[:, 1])
-        return np.where(tuft > 0.15, (0.05 + 0.9 * who.fur) * tuft, 0)
+        return np.where(tuft > 0.12, (0.10 + 0.9 * who.fur) * tuft, 0)
 
-    return grown(on, roots(260, len(on.faces), 4), inward, length, 0.028, lift=0.25, mess=0.3)
+    return grown(on, roots(420, len(on.faces), 4), inward, length, 0.028, lift=0.25, mess=0.3)
 
 
 def build(who: Cat, yaw: float, pitch: float, roll: float) -> tuple[Surface, Surface]:
@@ -233,12 +256,8 @@ def build(who: Cat, yaw: float, pitch: float, roll: float) -> tuple[Surface, Sur
     parts = [skull, fur(who, skull, HEAD)]
     for number, sheet in enumerate(ears(who)):
         parts += [sheet, fur(who, sheet, EAR if number % 2 else INNER_EAR)]
-    upper = _turned(join(parts), yaw, pitch, roll)
-    trunk = chest(who)
-    lower = _turned(join([trunk, fur(who, trunk, CHEST), *collar(who)]), 0.45 * yaw, 0.0, 0.3 * roll)
-    return join([upper, lower]), _turned(whiskers(who), yaw, pitch, roll)
-
-
-def _turned(one: Surface, yaw: float, pitch: float, roll: float) -> Surface:
-    moved = {name: turned(getattr(one, name), yaw, pitch, roll) for name in ("points", "normals")}
-    return Surface(**vars(one) | moved)
+    upper = rotated(join(parts), yaw, pitch, roll)
+    front, behind = chest(who), trunk(who)
+    lower = [front, fur(who, front, CHEST), behind, fur(who, behind, CHEST), *collar(who)]
+    lower = rotated(join(lower), 0.45 * yaw, 0.0, 0.3 * roll)
+    return join([upper, lower]), rotated(whiskers(who), yaw, pitch, roll)
