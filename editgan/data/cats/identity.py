@@ -26,10 +26,10 @@ BLUE_IRIS = [(0.35, 0.58, 0.85), (0.45, 0.68, 0.90)]
 COATS = ("solid", "tabby", "bicolour", "tortoiseshell", "points")
 BUILDS = ("domestic", "round", "flat", "slender")
 BUILD_SHAPE = {  # width, height, cheeks, muzzle, eye width, eye height, eye tilt, ear height, ear width, ear spread
-    "domestic": (1.00, 0.90, 0.10, 0.16, 0.205, 0.145, 0.20, 0.78, 0.36, 0.22),
-    "round": (1.06, 0.91, 0.20, 0.12, 0.212, 0.168, 0.12, 0.64, 0.34, 0.30),
-    "flat": (1.06, 0.92, 0.20, 0.01, 0.215, 0.182, 0.06, 0.55, 0.31, 0.42),
-    "slender": (0.90, 0.92, 0.00, 0.24, 0.205, 0.135, 0.30, 0.98, 0.42, 0.28),
+    "domestic": (0.96, 0.90, 0.10, 0.22, 0.205, 0.145, 0.20, 0.78, 0.36, 0.22),
+    "round": (1.02, 0.91, 0.19, 0.18, 0.212, 0.168, 0.12, 0.64, 0.34, 0.30),
+    "flat": (1.03, 0.92, 0.20, 0.05, 0.215, 0.182, 0.06, 0.55, 0.31, 0.42),
+    "slender": (0.87, 0.92, 0.00, 0.30, 0.205, 0.135, 0.30, 0.98, 0.42, 0.28),
 }
 # fmt: on
 LIMITS = {"ear_size": (0.5, 1.6), "eyes_closed": (0.0, 1.0), "eyes_wide": (0.0, 1.0), "mouth_open": (0.0, 1.0)}
@@ -135,7 +135,7 @@ def sample_identity(rng: np.random.Generator) -> Cat:
         ear_tip=float(rng.uniform(0.1, 0.6)),
         ear_fold=float(rng.uniform(0.7, 1.0) if build == "round" and rng.random() < 0.3 else 0.0),
         nose_width=float(rng.uniform(0.115, 0.15)),
-        fur=float(rng.uniform(0.20, 0.30) if rng.random() < long else rng.uniform(0.09, 0.15)),
+        fur=float(rng.uniform(0.20, 0.30) if rng.random() < long else rng.uniform(0.11, 0.19)),
         coat=coat,
         ground=ground,
         dark=dark,
@@ -147,7 +147,7 @@ def sample_identity(rng: np.random.Generator) -> Cat:
         nose=tuple((bare * rng.uniform(0.85, 1.1)).tolist()),
         skin=tuple((0.75 * np.array([0.93, 0.70, 0.65]) + 0.25 * np.array(ground)).tolist()),
         rim=tuple((np.array([0.10, 0.08, 0.07]) if lightness < 0.88 else np.array([0.62, 0.45, 0.42])).tolist()),
-        collar=bool(rng.random() < 0.55),
+        collar=bool(rng.random() < 0.45),
         collar_colour=hsv(rng.random(), rng.uniform(0.3, 0.95), rng.uniform(0.25, 0.9)),
         tag=bool(rng.random() < 0.6),
         neck=float(rng.uniform(0.9, 1.12)),

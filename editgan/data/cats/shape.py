@@ -116,8 +116,8 @@ def ears(who: Cat) -> list[Surface]:
         z = -0.42 * width * (1 - (across * 0.9) ** 2) * (1 - 0.55 * up)
         if who.ear_fold:
             over = np.clip(up - 0.42, 0, 1) * who.ear_fold
-            y = y - 1.75 * height * over
-            z = z + 0.75 * height * np.clip(over, 0, 0.25) + 0.1 * over
+            y = y - 1.4 * height * over
+            z = z + 1.1 * height * np.clip(over, 0, 0.25) + 0.1 * over
         local = np.column_stack([x - side * lean, y, z])
         placed = turned(local, side * 0.30, 0.10, 0.0)
         placed = turned(placed, 0, 0, -side * who.ear_spread)
