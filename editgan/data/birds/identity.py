@@ -129,11 +129,9 @@ def sample_identity(rng: np.random.Generator) -> Bird:
     colours = [tuple(np.clip(np.array(c) * tint * light, 0.04, 0.95).tolist()) for c in chosen[:10]]
     size = np.array(SHAPE[kind]) * np.clip(rng.normal(1, 0.08, 11), 0.8, 1.2)
     depth = size[6] * (rng.uniform(0.8, 1.5) if kind == "songbird" else 1.0)
-    perch = str(
-        rng.choice(
-            ["branch", "post", "ground"], p=[0.06, 0.04, 0.9] if kind in ("wader", "waterfowl") else [0.68, 0.14, 0.18]
-        )
-    )
+    on_the_ground, off_it = [0.06, 0.04, 0.9], [0.8, 0.2, 0.0]
+    odds = {"wader": on_the_ground, "waterfowl": on_the_ground, "parrot": off_it, "raptor": off_it}
+    perch = str(rng.choice(["branch", "post", "ground"], p=odds.get(kind, [0.68, 0.14, 0.18])))
     bark = np.array([[0.38, 0.30, 0.23], [0.52, 0.48, 0.43], [0.24, 0.19, 0.15], [0.48, 0.44, 0.30]])[rng.integers(4)]
     dark = EYES[rng.choice(4, p=[0.7, 0.3, 0, 0] if kind in ("songbird", "corvid") else [0.35, 0.1, 0.35, 0.2])]
     return Bird(

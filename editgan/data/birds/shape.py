@@ -150,12 +150,14 @@ def wings(who: Bird, along: Frame) -> list[Surface]:
     return sheets
 
 
-def tail(who: Bird, along: Frame) -> list[Surface]:
-    """A flat tail behind the body; rest as of a tube."""
+def tail(who: Bird, along: Frame, level: float) -> list[Surface]:
+    """A flat tail behind the body, above the ground; rest as of a tube. `level` of the feet."""
     rows = 14
     share = np.linspace(0, 1, rows)
     base = along.at(np.array([0.93]))[0]
     lean = np.clip(-who.posture * 0.85 + who.tail_slope, -1.35, 0.25)
+    if who.perch == "ground":
+        lean = max(lean, np.arcsin(np.clip((level + 0.1 - base[0, 1]) / (1.8 * who.tail + 0.12), -1, 1)))
     direction = np.array([-np.cos(lean), np.sin(lean)])
     length = who.tail * who.tail_length + 0.12
     line = base + share[:, None] * length * direction
@@ -259,6 +261,6 @@ def build(who: Bird, yaw: float, pitch: float, roll: float) -> Surface:
     face = rotated(face, who.look, 0.0, 0.0)
     face = replace(face, points=face.points + np.float32([0, along.head[1], along.head[0]]))
     limbs, level = legs(who, along)
-    bird = join([face, trunk, on_body, *wings(who, along), *tail(who, along), *limbs])
+    bird = join([face, trunk, on_body, *wings(who, along), *tail(who, along, level), *limbs])
     whole = join([rotated(bird, yaw, 0.0, 0.0), stand(who, level)])
     return rotated(whole, 0.0, pitch, roll)
