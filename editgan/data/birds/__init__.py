@@ -7,6 +7,9 @@ other, _ = render(changed(bird, "wing_raised", 1), view, 64, 2)   # the same pic
 
 from editgan.data.birds.identity import attributes, changed, sample_identity
 from editgan.data.birds.paint import CLASSES
-from editgan.data.birds.render import render, sample_view
+from editgan.data.birds.render import LABELS_VERSION, VERSION, render, sample_view
 
-__all__ = ["CLASSES", "attributes", "changed", "render", "sample_identity", "sample_view"]
+__all__ = [
+    "CLASSES", "LABELS_VERSION", "VERSION",
+    "attributes", "changed", "render", "sample_identity", "sample_view",
+]  # fmt: skip

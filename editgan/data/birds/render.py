@@ -8,6 +8,8 @@ from editgan.data.birds.identity import Bird
 from editgan.data.birds.paint import CLASSES, painters
 from editgan.data.birds.shape import build, frame
 
+VERSION = 1  # raise when the same parameters would give different pictures
+LABELS_VERSION = 1  # raise when the same pictures would get different part masks
 UNITS = {
     "songbird": 0.405,
     "corvid": 0.365,

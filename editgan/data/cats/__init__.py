@@ -7,6 +7,9 @@ other, _ = render(changed(cat, "ear_size", 0.4), view, 64, 2)   # the same pictu
 
 from editgan.data.cats.identity import attributes, changed, sample_identity
 from editgan.data.cats.paint import CLASSES
-from editgan.data.cats.render import render, sample_view
+from editgan.data.cats.render import LABELS_VERSION, VERSION, render, sample_view
 
-__all__ = ["CLASSES", "attributes", "changed", "render", "sample_identity", "sample_view"]
+__all__ = [
+    "CLASSES", "LABELS_VERSION", "VERSION",
+    "attributes", "changed", "render", "sample_identity", "sample_view",
+]  # fmt: skip

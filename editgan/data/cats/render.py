@@ -8,6 +8,8 @@ from editgan.data.cats.identity import Cat
 from editgan.data.cats.paint import CLASSES, painters
 from editgan.data.cats.shape import build
 
+VERSION = 1  # raise when the same parameters would give different pictures
+LABELS_VERSION = 1  # raise when the same pictures would get different part masks
 UNIT = 0.35  # one unit of the head as a share of the picture's side
 CENTRE = (0.5, 0.60)  # of the head
 HUES = ((0.09, 0.02), (0.12, 0.03), (0.58, 0.05), (0.27, 0.05))  # wood, walls, blue, garden: mean, spread
