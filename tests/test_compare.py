@@ -137,11 +137,11 @@ def test_unknown_runs_are_refused(project, name):
 
 
 def test_accepted_baseline_is_a_folder_to_compare_with(project):
-    assert "commit that folder" in command("accept")
+    assert "commit that folder" in command("accept", "--reason", "a reason")
     assert re.search(rf"{SMILING} +│ +70 +│ +60 +│ worse", command("compare", "baseline", "tried"))
     shutil.rmtree(project / "baseline")
 
 
 def test_accept_says_what_is_missing(project, tmp_path):
-    done = CliRunner().invoke(app, ["accept", "--outputs", str(tmp_path)])
+    done = CliRunner().invoke(app, ["accept", "--reason", "a reason", "--outputs", str(tmp_path)])
     assert done.exit_code == 1 and "heads.safetensors: missing" in done.output
