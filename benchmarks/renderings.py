@@ -36,6 +36,10 @@ KINDS = {  # source -> numbers of ImageNet-1k classes, from 0
         "limousine": 627, "minibus": 654, "minivan": 656, "Model T": 661, "moving van": 675, "pickup": 717,
         "police van": 734, "racer": 751, "sports car": 817,
     },
+    "cats": {
+        "tabby": 281, "tiger cat": 282, "Persian cat": 283, "Siamese cat": 284, "Egyptian cat": 285, "lynx": 287,
+    },
+    "birds": {f"bird {number}": number for number in (*range(7, 25), *range(80, 101), *range(127, 147))},
 }  # fmt: skip
 
 

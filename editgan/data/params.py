@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from editgan.config import Section
 
-RENDERED = ("heads", "cars")  # sources that need no folder
+RENDERED = ("heads", "cars", "cats", "birds")  # sources that need no folder
 
 
 class DataParams(Section):
@@ -17,7 +17,7 @@ class DataParams(Section):
     `folder` is absolute or relative to the main project folder, not to a checkout.
     """
 
-    source: Literal["heads", "cars", "folder", "celeba_hq"] = "heads"
+    source: Literal["heads", "cars", "cats", "birds", "folder", "celeba_hq"] = "heads"
     folder: str | None = None
     train: int = Field(ge=1)
     pool: int = Field(ge=1)

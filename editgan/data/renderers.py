@@ -17,7 +17,7 @@ from types import ModuleType
 
 import numpy as np
 
-from editgan.data import cars
+from editgan.data import birds, cars, cats
 from editgan.data.archive import Classes
 from editgan.data.mesh import load_head_mesh
 from editgan.data.paint import CLASSES
@@ -65,7 +65,15 @@ def draw_thing(
     return image, mask, {"identity": number, **module.attributes(identity, view)}
 
 
+def of_things(module: ModuleType, change: str, amount: float) -> Renderer:
+    """The renderer of a class without faces; `change` by `amount` is what draw_thing changes in the test splits."""
+    draw = partial(draw_thing, module, (change, amount))
+    return Renderer(module.CLASSES, module.VERSION, module.LABELS_VERSION, draw)
+
+
 RENDERERS = {
     "heads": Renderer(CLASSES, VERSION, LABELS_VERSION, draw_head, load_head_mesh),
-    "cars": Renderer(cars.CLASSES, cars.VERSION, cars.LABELS_VERSION, partial(draw_thing, cars, ("wheel_size", 0.06))),
+    "cars": of_things(cars, "wheel_size", 0.06),
+    "cats": of_things(cats, "ear_size", 0.4),
+    "birds": of_things(birds, "beak_length", 0.7),
 }
