@@ -168,7 +168,7 @@ def test_links_and_paths_that_lead_out_are_never_opened(own, tmp_path, params):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("name,smile\na.png,1\n", "including `file`"),
+        ("name,smile\na.png,1\n", "no column `file`; the header must name it, but has: name, smile"),
         ("file,identity\na.png,1\n", "the column with the person of a picture must be called `person`"),
         ("file,file\na.png,1\n", "name each column once"),
     ],

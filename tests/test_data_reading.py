@@ -164,7 +164,7 @@ def test_names_that_are_no_utf8_and_closed_folders_are_listed(tmp_path, monkeypa
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", closed)
-    files, rejected = files_below(tmp_path, "images")
+    files, rejected, ignored = files_below(tmp_path, "images")
     assert files == ["images/a.png"]
     assert {reason for _, reason in rejected} == {
         "is a symbolic link", "its name is not valid UTF-8", "cannot be listed (Permission denied)",

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from editgan.cli.options import Outputs, say
 
+SHOWN = 100  # rejected files on the console
 Runs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -74,8 +75,12 @@ def import_(
         labels=labels,
         report=lambda done, total: shown.update(done, total, "photos"),
     )
-    for file, reason in made.rejected:
+    for file, reason in made.rejected[:SHOWN]:
         say(f"  {file}: {reason}")
+    if len(made.rejected) > SHOWN:
+        say(f"  and {len(made.rejected) - SHOWN} more: {into}/rejected_*.csv lists all")
+    for note in made.notes:
+        say(note)
     say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files rejected (see above)")
 
 

@@ -33,7 +33,9 @@ def read_pictures(context: Context) -> list[Path]:
     root = home_project(context.root) / params.folder
     if not root.is_dir():
         raise UserError(f"data.folder {params.folder}: no such folder ({root}); docs/data.md describes the layout")
-    items, unusable, classes = SOURCES[params.source](root)
+    root = celeba_hq.root_of(root) if params.source == "celeba_hq" else folder.root_of(root)
+    items, unusable, classes, notes = SOURCES[params.source](root)
+    print("\n".join(notes), end="\n" if notes else "", flush=True)
     made = make_blocks(
         functools.partial(read_one, root=root, resolution=resolution, classes=classes),
         items,
