@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from editgan.data.archive import Classes, Made, encode_image, encode_mask
+from editgan.data.duplicates import perceptual_hash
 from editgan.data.sources.listing import Item, Unusable, read_file
 
 VERSION = 1  # raise when the same files would give different archives
@@ -32,8 +33,8 @@ NOSE_SHIFT = 0.17  # nose tip from the middle of the eyes, in eye distances, ove
 def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Made:
     """Picture and mask of an item at `resolution`; if it is rejected, empty with the record {"reason"}.
 
-    The record: `digest` of the picture, `mask_digest` of its masks, `pixels` of each class, and `attributes`. The pose
-    is added to `attributes` if the mask shows it.
+    The record: `digest` of the picture, its perceptual `hash`, `mask_digest` of its masks, `pixels` of each class, and
+    `attributes`. The pose is added to `attributes` if the mask shows it.
     """
     file, labels, mask_digest = item.file, None, hashlib.sha256()
     try:
@@ -49,7 +50,7 @@ def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Ma
             labels = part if labels is None else np.where(part > 0, part, labels)
     except Unusable as reason:
         return b"", b"", {"reason": str(reason) if file == item.file else f"its mask {file} {reason}"}
-    record = {"digest": digest.hexdigest(), "mask_digest": mask_digest.hexdigest()}
+    record = {"digest": digest.hexdigest(), "mask_digest": mask_digest.hexdigest(), "hash": perceptual_hash(image)}
     record |= {"attributes": AT_REST | item.attributes, "pixels": [0] * len(classes.names)}
     if labels is None:
         return encode_image(image), b"", record
