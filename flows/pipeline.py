@@ -29,6 +29,7 @@ from editgan.runtime.dvc import DvcFailed
 from editgan.runtime.environment import PROJECT_ROOT, running_servers, store_uri, tracking_uri
 from editgan.runtime.graph import load_graph
 from editgan.runtime.locks import held
+from editgan.runtime.surroundings import refuse
 from flows import serve, stages
 from flows.command import run
 from flows.dry import dry
@@ -244,6 +245,7 @@ def command(
     ] = None,
 ) -> None:
     """Run the pipeline with Prefect."""
+    refuse(PROJECT_ROOT, pipeline=True)
     if only == [""]:
         raise UserError("--stages: name at least one stage")
     only = [stage for stage in only or () if stage] or None

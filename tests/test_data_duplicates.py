@@ -59,9 +59,7 @@ def test_copies_are_found_and_others_are_not(change):
 def test_equal_hashes_alone_are_no_copies():
     first = scene(1)
     pixels = np.asarray(first).copy()
-    pixels[20:100, 20:110, 2] = (
-        255 - pixels[20:100, 20:110, 2]
-    )  # hardly changes grey
+    pixels[20:100, 20:110, 2] = 255 - pixels[20:100, 20:110, 2]  # hardly changes grey
     second = Image.fromarray(pixels)
     hashes = [int(perceptual_hash(np.asarray(one)), 16) for one in (first, second)]
     assert (hashes[0] ^ hashes[1]).bit_count() <= 8
