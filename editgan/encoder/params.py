@@ -12,7 +12,7 @@ class EncoderParams(Section):
     channel_base: int = Field(ge=1)
     channel_max: int = Field(ge=1)
     pyramid_width: int = Field(ge=1)
-    kimg: float = Field(gt=0)
+    kimg: float = Field(ge=0.001)
     warmup_kimg: float = Field(ge=0)
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
