@@ -85,7 +85,7 @@ def test_combinations_are_refused_for_the_stages_that_need_them(ci, tmp_path):
     assert "data.train 60: stage interfacegan needs interfacegan.condition_heads, 200" in str(caught.value)
     command = [sys.executable, "-m", "editgan", "samples"]
     shutil.copy(PROJECT_ROOT / "dvc.yaml", tmp_path)
-    given = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
+    given = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True)
     assert done.returncode == 1 and "needs 2 times samples.images" in done.stderr and "Traceback" not in done.stderr
 
@@ -104,7 +104,7 @@ def test_every_stage_runs_at_its_least_numbers(ci, tmp_path, assets_dir):
     def run(stage: str, params: dict) -> subprocess.CompletedProcess:
         (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         command = [sys.executable, "-m", "editgan", stage]
-        given = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
+        given = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])}
         return subprocess.run(command, cwd=root, env=given, capture_output=True, text=True)
 
     for stage in STAGES[1:]:

@@ -170,7 +170,7 @@ def test_stage_is_refused_in_one_line(tmp_path):
     root = tmp_path / "a, b"
     root.mkdir()
     command = [sys.executable, "-m", "editgan", "data"]
-    given = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
+    given = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, cwd=root, env=given, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "contains ','" in done.stderr
 

@@ -1,4 +1,4 @@
-"""Commands for labelled data: `label` (samples with their masks) and `suggest` (pictures to label by hand)."""
+"""Commands for labelled data: `label` (samples with masks), `suggest` and `export` (pictures to label by hand)."""
 
 import shutil
 from pathlib import Path
@@ -65,3 +65,36 @@ def suggest(
     write_bytes(out / "suggested.txt", "".join(f"{taken[index].path}\n" for index in chosen).encode())
     save_png(out / "suggested.png", image_grid(images[chosen], columns=8, scale=2))
     say(f"{count} of {len(taken)} pictures, listed in {out / 'suggested.txt'}, shown in {out / 'suggested.png'}")
+
+
+export = typer.Typer(help="Write files for other programs.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@export.command("labels")
+def export_labels(
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Pictures, folders of pictures, or the suggested.txt that `suggest` wrote.")
+    ],
+    out: Out = Path("to_label"),
+    classes: Annotated[
+        Path, typer.Option(help="classes.json with the labels: that of your folder, or of the pipeline's data.")
+    ] = Path("outputs/data/classes.json"),
+) -> None:
+    """Copy pictures into a folder that LabelMe opens, with labels.txt; `editgan import labels` reads it back."""
+    from editgan.data.annotations.importing import export_labels
+    from editgan.data.archive import load_classes
+    from editgan.editor.inputs import files_in
+
+    pictures = []
+    for path in inputs:
+        if path.suffix == ".txt":
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"{path}: is not a list of pictures ({error})") from None
+            pictures += [Path(line.strip()) for line in lines if line.strip()]
+        else:
+            pictures += files_in(path)
+    count = export_labels(pictures, out, load_classes(classes))
+    say(f"{count} pictures in {out}; label them with: labelme {out} --labels {out / 'labels.txt'} --nodata")
+    say(f"then: editgan import labels {out} --into FOLDER (docs/data.md)")

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from editgan.cli.labels import label, suggest
+from editgan.cli.labels import export, label, suggest
 from editgan.cli.options import (
     Device,
     Inputs,
@@ -249,6 +249,7 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
 for command in (label, suggest, compare, accept, import_, doctor):
     app.command(command.__name__.strip("_"))(command)
 app.add_typer(train, name="train")
+app.add_typer(export, name="export")
 
 
 def main() -> None:

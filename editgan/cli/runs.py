@@ -1,12 +1,16 @@
-"""Commands for runs: `compare`, `accept` (baseline of nightly runs), `import` (photos), `train`, `doctor`."""
+"""Commands for runs: `compare`, `accept` (baseline of nightly runs), `import` (photos, labels), `train`, `doctor`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from editgan.cli.options import Outputs, say
+
+if TYPE_CHECKING:
+    from editgan.data.sources.listing import Rejected
 
 SHOWN = 100  # rejected files on the console
 Runs = Annotated[
@@ -46,15 +50,26 @@ def accept(
 
 def import_(
     collection: Annotated[
-        str, typer.Argument(help="lfw, london, fasseg, or pictures: any folder or archive of uncropped photos.")
+        str,
+        typer.Argument(
+            help="lfw, london, fasseg, or pictures: any folder or archive of uncropped photos. Or labels: masks drawn"
+            " with LabelMe, CVAT, Label Studio or any program that writes COCO."
+        ),
     ],
     path: Annotated[Path, typer.Argument(help="The collection as distributed: a folder, .zip, .tar or .tgz.")],
     into: Annotated[Path, typer.Option(help="Folder for source `folder` (docs/data.md); several can share one.")],
     labels: Annotated[Path | None, typer.Option(help="CSV of labels, for `lfw` and `pictures`.")] = None,
     side: Annotated[int, typer.Option(min=16, max=1024, help="Side of the aligned pictures, in pixels.")] = 128,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="For `labels`: replace masks that differ.")] = False,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Detect and align the faces in a collection of photos; writes a folder of training pictures."""
+    """Detect and align the faces in a collection of photos; writes a folder of training pictures.
+
+    `editgan import labels LABELS --into FOLDER` writes FOLDER/masks for the pictures in FOLDER/images.
+    """
+    if collection == "labels":
+        labelled(path, into, overwrite)
+        return
     import torch
 
     from editgan.assets.load import load_network
@@ -63,7 +78,7 @@ def import_(
     from editgan.runtime.progress import Progress
 
     if collection not in COLLECTIONS:
-        raise UserError(f"unknown collection {collection!r}; known are {', '.join(COLLECTIONS)}")
+        raise UserError(f"unknown collection {collection!r}; known are {', '.join(COLLECTIONS)}, labels")
     torch.set_num_threads(1)  # a small network on single pictures is three times slower with more threads
     shown = Progress("import")
     made = import_photos(
@@ -75,13 +90,29 @@ def import_(
         labels=labels,
         report=lambda done, total: shown.update(done, total, "photos"),
     )
-    for file, reason in made.rejected[:SHOWN]:
-        say(f"  {file}: {reason}")
-    if len(made.rejected) > SHOWN:
-        say(f"  and {len(made.rejected) - SHOWN} more: {into}/rejected_*.csv lists all")
-    for note in made.notes:
-        say(note)
+    list_rejected(made.rejected, made.notes)
     say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files rejected (see above)")
+
+
+def labelled(path: Path, into: Path, overwrite: bool) -> None:
+    from editgan.data.annotations.importing import import_labels
+    from editgan.runtime.progress import Progress
+
+    shown = Progress("import")
+    made = import_labels(
+        path, into, overwrite=overwrite, report=lambda done, total: shown.update(done, total, "pictures")
+    )
+    list_rejected(made.rejected, made.notes)
+    say(f"{into}: {made.masks} masks; {len(made.rejected)} files without use (see above)")
+
+
+def list_rejected(rejected: "Sequence[Rejected]", notes: Sequence[str]) -> None:
+    for file, reason in rejected[:SHOWN]:
+        say(f"  {file}: {reason}")
+    if len(rejected) > SHOWN:
+        say(f"  and {len(rejected) - SHOWN} more (in rejected_*.csv beside the pictures)")
+    for note in notes:
+        say(note)
 
 
 train = typer.Typer(help="Inspect generator training.", no_args_is_help=True, rich_markup_mode=None)
