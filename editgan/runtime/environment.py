@@ -179,4 +179,6 @@ def apply_environment(root: Path = PROJECT_ROOT) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in project_environment().items())
+    variables = project_environment()
+    apply_environment()  # makes the folder that may replace HOME
+    sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
