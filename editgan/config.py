@@ -83,6 +83,13 @@ class Params(Section):
                 raise ValueError(f"{small} {value} must not exceed {large} {limit}")
         return self
 
+    def __reduce__(self) -> tuple:  # `whole_class` is made at run time, so pickle cannot find it by its name
+        return _restored, (dict(self),)
+
+
+def _restored(fields: dict[str, Any]) -> "Params":
+    return whole_class().model_construct(**fields)
+
 
 def check_needs(params: "Params", stages: Iterable[str], path: str | Path) -> None:
     """Raises UserError, which lists every fault, if the values do not suffice for these stages."""

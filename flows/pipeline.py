@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from editgan.config import Params, check_needs, checked, read_params
+from editgan.config import check_needs, checked, read_params, whole_class
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.dvc import DvcFailed
@@ -135,7 +135,7 @@ def check_params(path: Path, overrides: dict[str, str], stages: Sequence[str]) -
     content = read_params(path, PROJECT_ROOT / PARAMS)
     for key, value in overrides.items():
         override_in(content, key, value, path.name)
-    check_needs(checked(Params, content, path), stages, path)
+    check_needs(checked(whole_class(), content, path), stages, path)
 
 
 def checkout_name(params: str, name: str | None) -> str | None:
