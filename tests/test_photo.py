@@ -24,7 +24,7 @@ from editgan.data.photo import Face, Photo, blend, chosen, crop_face, find_faces
 from editgan.data.reading import MAX_PIXELS
 from editgan.data.render import render
 from editgan.data.splits import sample_head
-from editgan.editor import inputs
+from editgan.editor import inputs, likeness
 from editgan.editor.editor import Editor
 from editgan.encoder.encoder import EMBEDDED_SETS, save_latents
 from editgan.errors import UserError
@@ -321,7 +321,7 @@ def test_likeness_falls_with_blur_and_with_another_head(assets_dir):
     heads = torch.stack([photo_of(head(index, 64)).pixels for index in (3, 8)])
     blurred = torch.nn.functional.avg_pool2d(heads.float(), 5, 1, 2).to(torch.uint8)
     for itself, softer, other in zip(
-        *(inputs.likenesses(heads, images_, assets_dir) for images_ in (heads, blurred, heads.flip(0))), strict=True
+        *(likeness.likenesses(heads, images_, assets_dir) for images_ in (heads, blurred, heads.flip(0))), strict=True
     ):
         assert itself.lpips < 1e-6 and itself.identity == pytest.approx(1, abs=1e-5)
         assert 0 < softer.lpips and softer.identity < 1
@@ -334,14 +334,14 @@ def test_what_is_warned_of_is_what_the_models_own_kind_seldom_is(run, outputs, w
     held = editor.sample(list(range(12)))
     save_latents(outputs / "encoder" / "latents.safetensors", dict.fromkeys(EMBEDDED_SETS, editor.w_plus), 0)
     write_archive(outputs / "data" / "val.zip", [encode_image(image.permute(1, 2, 0).numpy()) for image in held])
-    usual = inputs.usual_likeness(editor, outputs)
+    usual = likeness.usual_likeness(editor.render, outputs)
     assert usual.lpips < 0.01 and usual.identity > 0.98
     save_png(tmp_path / "party.png", scene[0])
     command = ("embed", "party.png", "--steps", "0")
     assert "party: the model cannot represent this face" in run(*command)[1]
     strangers = [encode_image(np.full((SIDE, SIDE, 3), value, np.uint8)) for value in range(0, 240, 20)]
     write_archive(outputs / "data" / "val.zip", strangers)
-    assert inputs.usual_likeness(editor, outputs).lpips > 0.1
+    assert likeness.usual_likeness(editor.render, outputs).lpips > 0.1
     said = run(*command)[1]
     (outputs / "data" / "val.zip").unlink()
     assert "val.zip: missing; it is written by stage data" in run(*command)[1] and "val.zip" not in said

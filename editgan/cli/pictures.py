@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from editgan.editor.editor import Editor
     from editgan.editor.inputs import Input
 
-TOOK = 0.8  # share of the repainted pixels below which the picture often lacks what S reads in its features
-
 
 class Commands(TyperGroup):
     """Prints errors that the user can fix as one line on stderr; the exit status is then 1."""
@@ -163,16 +161,11 @@ def edit(
     taken = set_inputs(
         editor, pictures, steps, identity_weight, outputs, out, face=face, paste_back=paste_back, latents=latents
     )
-    before = editor.segment()
     with progress("optimising") as advance:
         edited = editor.edit(target, steps=edit_steps, progress=advance)
     write_edit(editor, edited, taken, out, paste_back)
-    for one, wanted, was, found, parts in zip(taken, target, before, edited.masks, edited.parts, strict=True):
-        followed = (found == wanted)[was != wanted].float().mean()
-        painted = f"{followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(parts)}"
-        if followed < TOOK:
-            painted += "; the edit did not take fully: the generator can hardly make what is painted"
-        say(f"{one.name}: {painted if (was != wanted).any() else 'the mask was not changed'}")
+    for one, outcome in zip(taken, editor.outcomes(edited, target), strict=True):
+        say(f"{one.name}: {outcome}")
     if path is not None:
         editor.save_vector(path, edited, source=pictures[0].name)
         say(f"editing vector {path}; apply it with: editgan apply PICTURE --edit {name}=1")
@@ -320,8 +313,8 @@ def set_inputs(
         say(f"latents: {', '.join(map(str, latents))}")
         return inputs
     with progress("embedding") as advance:
-        reconstructions = editor.set_image(images, steps=steps, identity_weight=identity_weight, progress=advance)
-    for line, warning in show_faces(editor, inputs, images, reconstructions, outputs, out):
+        editor.set_image(images, steps=steps, identity_weight=identity_weight, progress=advance)
+    for line, warning in show_faces(editor, inputs, out):
         say(line)
         if warning:
             errors.print(warning, style="yellow", markup=False, highlight=False)

@@ -12,18 +12,14 @@ import torch
 from torch import Tensor
 
 from editgan.assets.load import load_network
-from editgan.data.archive import load_images
 from editgan.data.photo import Face, chosen, crop_face, find_faces, read_photo
 from editgan.editor.editor import Editor
-from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.images import read_mask, to_float
+from editgan.images import read_mask
 from editgan.weights import load_tensors
 
 PICTURES = {".png", ".jpg", ".jpeg"}
 LATENTS = ".safetensors"
-OWN_KIND = 80  # maximum number of validation pictures to estimate the model's usual reconstruction quality
-USUAL = 0.95  # reconstructions worse than this share of the validation pictures get a warning
 
 
 @dataclass(frozen=True)
@@ -150,35 +146,3 @@ def checked(inputs: list[Input]) -> list[Input]:
     if doubles:
         raise UserError(f"several inputs are named {doubles[0]}; results are named after the inputs, so rename one")
     return inputs
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """Similarity of a reconstruction to its image, by networks that are not used for embedding."""
-
-    lpips: float  # LPIPS-Alex
-    identity: float  # cosine of MobileFaceNet's features
-
-
-@torch.no_grad()
-def likenesses(images: Tensor, reconstructions: Tensor, assets: Path) -> list[Likeness]:
-    """Similarities of aligned images and their reconstructions, uint8 [N, 3, H, W] each."""
-    x, y = to_float(images), to_float(reconstructions)
-    lpips, face = load_network("lpips_alex", assets), load_network("mobilefacenet", assets)
-    cosines = (face(x) * face(y)).sum(1)
-    return [Likeness(*pair) for pair in zip(lpips(x, y).tolist(), cosines.tolist(), strict=True)]
-
-
-def usual_likeness(editor: Editor, outputs: Path) -> Likeness:
-    """The similarity that 95 % of the model's validation pictures reach, separately for each measure.
-
-    Raises:
-        UserError: the pictures or their latents are missing.
-    """
-    w_plus, pictures = load_latents(outputs / "encoder" / "latents.safetensors")["val"], outputs / "data" / "val.zip"
-    if not pictures.exists():
-        raise UserError(f"{pictures}: missing; it is written by stage data")
-    images = torch.as_tensor(load_images(pictures, range(min(OWN_KIND, len(w_plus)))))
-    found = likenesses(images, editor.render(w_plus[: len(images)]), outputs / "assets")
-    lpips, identity = torch.tensor([[one.lpips, one.identity] for one in found]).T
-    return Likeness(float(lpips.quantile(USUAL)), float(identity.quantile(1 - USUAL)))

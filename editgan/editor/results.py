@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from editgan.data.photo import crop_face, read_photo
-from editgan.editor.editor import Edited, Editor
-from editgan.editor.inputs import LATENTS, Input, likenesses, usual_likeness
-from editgan.errors import UserError
+from editgan.editor.edited import Edited
+from editgan.editor.editor import Editor
+from editgan.editor.inputs import LATENTS, Input
 from editgan.images import colourize, image_grid, labelled_grid, overlay, save_png, to_pil
 from editgan.weights import save_tensors
 
@@ -70,9 +70,7 @@ def write_edit(editor: Editor, edited: Edited, inputs: Sequence[Input], out: Pat
             save_png(out / f"{names[index]}_strip.png", labelled_grid(wide, scale=1))
 
 
-def show_faces(
-    editor: Editor, inputs: Sequence[Input], images: Tensor, reconstructions: Tensor, outputs: Path, out: Path
-) -> list[tuple[str, str | None]]:
+def show_faces(editor: Editor, inputs: Sequence[Input], out: Path) -> list[tuple[str, str | None]]:
     """Write the aligned faces of photos and their reconstructions: NAME_aligned.png, NAME_embedded.png.
 
     Returns:
@@ -82,20 +80,12 @@ def show_faces(
     if not faces:
         return []
     names = [inputs[index].name for index in faces]
-    write_pictures(images[faces], names, out, "aligned")
-    write_pictures(reconstructions[faces], names, out, "embedded")
-    try:
-        usual, unknown = usual_likeness(editor, outputs), ""
-    except UserError as fault:
-        usual, unknown = None, f"cannot compare this with the model's usual reconstructions ({fault})"
-    lines = []
-    for index, found in zip(faces, likenesses(images[faces], reconstructions[faces], outputs / "assets"), strict=True):
-        one, warning = inputs[index], unknown
-        nearness = f"LPIPS-Alex {found.lpips:.3f}, identity {found.identity:.2f}"
-        if usual is not None and (found.lpips > usual.lpips or found.identity < usual.identity):
-            least = f"95 % of its validation pictures reach {usual.lpips:.3f} and {usual.identity:.2f}"
-            warning = f"the model cannot represent this face ({nearness}; {least}); edits will not work well"
+    write_pictures(editor.photos[faces], names, out, "aligned")
+    write_pictures(editor.reconstruct()[faces], names, out, "embedded")
+    lines, all_found = [], editor.representation()
+    for index in faces:
+        one, found = inputs[index], all_found[index]
         where = f"aligned from {one.face.side:.0f} px of {one.path.name}"
-        line = f"{one.name}: {where}; reconstruction {out / one.name}_embedded.png: {nearness}"
-        lines.append((line, f"{one.name}: {warning}" if warning else None))
+        line = f"{one.name}: {where}; reconstruction {out / one.name}_embedded.png: {found.found}"
+        lines.append((line, None if found.possible else f"{one.name}: {found}"))
     return lines
