@@ -19,6 +19,7 @@ from editgan.cli.labels import label, suggest
 from editgan.cli.options import (
     Device,
     Inputs,
+    MaybeInputs,
     Out,
     Outputs,
     Seed,
@@ -30,6 +31,7 @@ from editgan.cli.options import (
     say,
 )
 from editgan.cli.runs import accept, compare, doctor, import_, train
+from editgan.cli.studio import repeat_session, studio
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
 
@@ -173,8 +175,11 @@ def edit(
 
 @app.command()
 def apply(
-    inputs: Inputs,
-    edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several edits are summed.")],
+    inputs: MaybeInputs = None,
+    edit: Annotated[list[str] | None, typer.Option(help="NAME or NAME=STRENGTH; several edits are summed.")] = None,
+    session: Annotated[
+        Path | None, typer.Option(help="Repeat a session of the studio; of a photo, give the photo, too.")
+    ] = None,
     out: Out = Path("edited"),
     refine: Refine = 0,
     steps: Steps = None,
@@ -189,6 +194,13 @@ def apply(
     """Apply editing vectors, at interactive speed, or with self-supervised refinement (--refine 30)."""
     from editgan.editor.results import write_edit
 
+    if session is not None:
+        if edit or len(inputs or ()) > 1:
+            raise UserError("--session repeats what was done: give no --edit, and no picture but the session's photo")
+        repeat_session(session, inputs[0] if inputs else None, loaded(outputs, device, own), outputs, out)
+        return
+    if not inputs or not edit:
+        raise UserError("give pictures and at least one --edit, or --session")
     strengths = parsed(edit)
     editor = loaded(outputs, device, own)
     unknown = [name for name in strengths if name not in editor.vectors]
@@ -239,7 +251,7 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
     console.print(table)
 
 
-for command in (label, suggest, compare, accept, import_, doctor):
+for command in (studio, label, suggest, compare, accept, import_, doctor):
     app.command(command.__name__.strip("_"))(command)
 app.add_typer(train, name="train")
 
