@@ -126,7 +126,7 @@ class Studio:
         self.page.mouse.move(x, y)
         self.page.mouse.down()
         for x, y in rest:
-            self.page.mouse.move(x, y, steps=4)
+            self.page.mouse.move(x, y, steps=2)
         self.page.mouse.up()
         self.page.wait_for_function("html => document.querySelector('#wanted').innerHTML !== html", arg=before)
 
@@ -157,3 +157,18 @@ class Studio:
         path = Path(tempfile.mkdtemp()) / waiting.value.suggested_filename
         waiting.value.save_as(path)
         return path
+
+
+def smile(mask: Any, names: Sequence[str]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Strokes of a wide smile over the mouth of a mask [H, W]: part and points, as shares (x, y) of the side."""
+    lips = [names.index(name) for name in ("upper_lip", "lower_lip", "mouth_interior")]
+    ys, xs = (mask[..., None] == mask.new_tensor(lips)).any(-1).nonzero().T
+    side, left, right = mask.shape[-1], float(xs.min()), float(xs.max()) + 1
+    x, y, half = (left + right) / 2, float(ys.min() + ys.max() + 1) / 2, 1.55 * (right - left) / 2
+    unit = side / 64
+    lines = (("upper lip", -0.4, 2.3, 1.0), ("lower lip", 3.2, 4.7, 0.92), ("mouth interior", 1.4, 3.2, 0.78))
+    return [
+        (part, [((x + u * width * half) / side, (y + unit * (down - bend * u * u)) / side)
+                for u in (-1, -0.67, -0.33, 0, 0.33, 0.67, 1)])
+        for part, down, bend, width in lines
+    ]  # fmt: skip

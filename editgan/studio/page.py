@@ -21,6 +21,12 @@ from editgan.studio.visits import Moment, Visit, Visits, check_size
 
 HEAVY = dict(concurrency_id="computing", concurrency_limit=1, show_progress="hidden")  # one at a time for all pages
 LIGHT = dict(show_progress="hidden", concurrency_limit=4)
+# The editor can miss its final width while its tab opens. It then follows the next change of width.
+NUDGE = """() => {
+    const canvas = document.querySelector("#canvas");
+    canvas.style.width = "calc(100% - 2px)";
+    setTimeout(() => { canvas.style.width = ""; }, 300);
+}"""
 WAIT = 2.0  # seconds that a handler waits for another one of the same page
 Changes = dict[Any, Any]  # new values by component
 
@@ -69,7 +75,7 @@ class Page:
         at.faces.select(told(self.face_chosen), None, new, **HEAVY)
         if at.heads is not None:
             at.heads.select(told(self.head_chosen), None, new, **HEAVY)
-        at.paint_tab.select(told(self.canvas_shown), at.opacity, canvas, **LIGHT)
+        at.paint_tab.select(told(self.canvas_shown), at.opacity, canvas, **LIGHT).then(None, js=NUDGE)
         at.opacity.release(told(self.faded), [at.opacity, at.canvas], at.canvas, **LIGHT)
         at.part.input(lambda part: gr.ImageEditor(brush=at.brush(part)), at.part, at.canvas, **LIGHT)
         at.canvas.input(told(self.painted), at.canvas, canvas[1:], trigger_mode="always_last", **LIGHT)
