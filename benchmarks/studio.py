@@ -5,19 +5,19 @@
 Needs the studio (`make studio`) and Chromium in /usr/bin. The reference of the last row is `editgan apply --session`.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
-from measuring import header, row
+from measuring import command_line, header, row
+
+from editgan.images import read_image
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -172,3 +172,53 @@ def smile(mask: Any, names: Sequence[str]) -> list[tuple[str, list[tuple[float, 
                 for u in (-1, -0.67, -0.33, 0, 0.33, 0.67, 1)])
         for part, down, bend, width in lines
     ]  # fmt: skip
+
+
+def main() -> None:
+    parser = command_line(__doc__)
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the trained models")
+    parser.add_argument("--moves", type=int, default=20, help="moves of a slider that are timed")
+    parser.add_argument("--edits", type=int, default=100, help="edits before memory is read again")
+    options = parser.parse_args()
+    print(f"{psutil.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f} at the start")
+    header("what", "value", "reference")
+    with running("--outputs", str(options.outputs)) as (address, server), browser() as chromium:
+        person = Studio(chromium, address)
+        page = person.page
+        person.tab("3 Vectors")
+        person.slide("slider_smile_mean", 0.5)
+        person.until_said("smile_mean 0.5")
+        page.evaluate(WATCH)
+        times = []
+        for move in range(options.moves):
+            page.evaluate("() => { window.times = []; window.released = null; }")
+            person.slide("slider_smile_mean", (1.5, -0.5)[move % 2])
+            page.wait_for_function("() => window.times.length > 0")
+            page.wait_for_timeout(700)
+            times.append(page.evaluate("() => window.times.at(-1)"))
+        row("ms from release to picture, median", f"{statistics.median(times):.0f}", "at most 150")
+        row("the same, slowest", f"{max(times):.0f}", "")
+        before = server.memory_info().rss / 1e6
+        for move in range(options.edits):
+            value = 0.1 * (1 + move % 15)
+            page.locator("#slider_smile_mean input[type=number]").fill(f"{value:.1f}")
+            page.locator("#slider_smile_mean input[type=number]").press("Enter")
+            person.until_said(f"smile_mean {value:g}")
+        after = server.memory_info().rss / 1e6
+        row(f"MB of the server after {options.edits} edits", f"{after:.0f}", f"{before:.0f} before them")
+        page.locator("#refine").click()
+        person.until_said("Refined")
+        person.tab("4 Take away")
+        page.wait_for_selector("#take_session:not([disabled])")
+        page.wait_for_timeout(3000)
+        picture, session = person.download("picture"), person.download("session")
+        row("addresses asked outside this computer", len(person.foreign), "0")
+    out = Path(tempfile.mkdtemp())
+    command = [sys.executable, "-m", "editgan.cli.pictures", "apply", "--session", str(session), "--out", str(out)]
+    subprocess.run([*command, "--outputs", str(options.outputs)], check=True, capture_output=True)
+    same = (read_image(out / f"{session.stem}_edited.png") == read_image(picture)).float().mean()
+    row("pixels equal to those of `editgan apply --session`", f"{same:.2%}", "100 %")
+
+
+if __name__ == "__main__":
+    main()
