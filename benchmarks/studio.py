@@ -208,7 +208,7 @@ def main() -> None:
         row(f"MB of the server after {options.edits} edits", f"{after:.0f}", f"{before:.0f} before them")
         page.locator("#refine").click()
         person.until_said("Refined")
-        person.tab("4 Take away")
+        person.tab("4 Save")
         page.wait_for_selector("#take_session:not([disabled])")
         page.wait_for_timeout(3000)
         picture, session = person.download("picture"), person.download("session")

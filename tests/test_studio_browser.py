@@ -97,7 +97,7 @@ def test_a_smile_is_painted_kept_moved_refined_and_taken_away(person, driver, ed
     person.until_said("Refined")
     shown = pixels(person.picture())
 
-    person.tab("4 Take away")
+    person.tab("4 Save")
     page.wait_for_selector("#take_session:not([disabled])")
     page.wait_for_timeout(3000)
     picture, session = person.download("picture"), person.download("session")
@@ -133,7 +133,7 @@ def test_an_optimisation_is_stopped(person, driver, editor):
     person.until_said("step 5 of")
     person.page.locator("#stop").click()
     person.until_said("repainted pixels")
-    person.tab("4 Take away")
+    person.tab("4 Save")
     person.page.wait_for_selector("#take_session:not([disabled])")
     person.page.wait_for_timeout(3000)
     assert 0 < read_record(person.download("session")).actions[0].steps < 100
@@ -152,7 +152,7 @@ def test_a_broken_upload_is_told_and_a_good_one_is_used(person, tmp_path, editor
 
 def test_the_page_fits_a_telephone_and_is_reached_by_keyboard(driver, chromium, address):
     small = driver.Studio(chromium, address, 390, 844)
-    for tab in ("1 Face", "2 Paint", "3 Vectors", "4 Take away"):
+    for tab in ("1 Face", "2 Paint", "3 Vectors", "4 Save"):
         small.tab(tab)
         small.page.wait_for_timeout(1500)
         assert small.page.evaluate("document.documentElement.scrollWidth") <= 390, tab

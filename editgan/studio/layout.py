@@ -1,5 +1,6 @@
 """What is on the page, in Gradio components."""
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -40,8 +41,8 @@ class Layout:
                     self.picture = gr.HTML(elem_id="picture", container=False, padding=False)
                     self.status = gr.HTML(elem_id="status", container=False, padding=False)
                     with gr.Row(elem_classes="buttons"):
-                        self.undo = gr.Button("Undo the last edit", size="sm")
-                        self.again = gr.Button("Back to the start", size="sm")
+                        self.undo = gr.Button("Undo the last edit", size="sm", min_width=100)
+                        self.again = gr.Button("Back to the start", size="sm", min_width=100)
                     self.compare = gr.ImageSlider(
                         label="Before and after", visible=False, interactive=False, buttons=[], elem_id="compare",
                         format="png", max_height=420,
@@ -54,7 +55,7 @@ class Layout:
                         self._paint()
                     with gr.Tab("3 Vectors"):
                         self._vectors()
-                    with gr.Tab("4 Take away") as self.save_tab:
+                    with gr.Tab("4 Save") as self.save_tab:
                         self._take_away()
 
     def _face(self) -> None:
@@ -91,11 +92,11 @@ class Layout:
         with gr.Row(elem_classes="buttons"):
             self.optimise = gr.Button("Optimise", variant="primary", min_width=120, elem_id="optimise")
             self.stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80, elem_id="stop")
-            self.mask_down = gr.DownloadButton("Save the mask", min_width=120, elem_id="mask_down")
-            self.mask_up = gr.UploadButton("Load a mask", min_width=120, file_types=[".png"], elem_id="mask_up")
+            self.mask_down = gr.DownloadButton("Save mask", min_width=120, elem_id="mask_down")
+            self.mask_up = gr.UploadButton("Load mask", min_width=120, file_types=[".png"], elem_id="mask_up")
         self.canvas = gr.ImageEditor(
             type="pil", sources=[], transforms=[], buttons=[], show_label=False, format="png", elem_id="canvas",
-            layers=gr.LayerOptions(allow_additional_layers=False, disabled=True), brush=self.brush(self.part.value),
+            layers=gr.LayerOptions(allow_additional_layers=False, disabled=True), brush=self._brush(self.part.value),
             eraser=gr.Eraser(default_size=self._brush_size()), canvas_size=(self._side(), self._side()),
             fixed_canvas=True, height=560,
         )  # fmt: skip
@@ -116,7 +117,7 @@ class Layout:
             self.stop_refining = gr.Button("Stop", variant="stop", interactive=False, min_width=80)
             self.reset = gr.Button("Reset the sliders", min_width=120, elem_id="reset")
         with gr.Group(visible=False) as self.own_group:
-            gr.HTML("<b>Kept on this page</b>", elem_classes="group")
+            gr.HTML("<b>Kept on this page</b>", elem_classes="group", padding=False)
             with gr.Row(elem_classes="sliders"):
                 for number in range(MOST_KEPT):
                     self.slots.append(
@@ -166,9 +167,16 @@ class Layout:
     def _brush_size(self) -> int:
         return max(4, self._side() // 50)
 
-    def brush(self, part: str) -> gr.Brush:
+    def _brush(self, part: str) -> gr.Brush:
         colour = self.colours[self.names.index(part)]
         return gr.Brush(default_size=self._brush_size(), colors=self.colours, default_color=colour, color_mode="fixed")
+
+    def brush_script(self) -> str:
+        """A function of JavaScript that changes the brush to a part's colour, before the next stroke can begin."""
+        brush = {"default_size": self._brush_size(), "colors": self.colours, "color_mode": "fixed"}
+        colours = json.dumps(dict(zip(self.names, self.colours, strict=True)))
+        change = f"{{...{json.dumps(brush)}, default_color: {colours}[part]}}"
+        return f'(part) => ({{"__type__": "update", "brush": {change}}})'
 
     def _first_part(self) -> str:
         return "upper_lip" if "upper_lip" in self.names else self.names[-1]

@@ -77,7 +77,7 @@ class Page:
             at.heads.select(told(self.head_chosen), None, new, **HEAVY)
         at.paint_tab.select(told(self.canvas_shown), at.opacity, canvas, **LIGHT).then(None, js=NUDGE)
         at.opacity.release(told(self.faded), [at.opacity, at.canvas], at.canvas, **LIGHT)
-        at.part.input(lambda part: gr.ImageEditor(brush=at.brush(part)), at.part, at.canvas, **LIGHT)
+        at.part.input(None, at.part, at.canvas, js=at.brush_script())
         at.canvas.input(told(self.painted), at.canvas, canvas[1:], trigger_mode="always_last", **LIGHT)
         at.mask_up.upload(told(self.mask_uploaded), [at.mask_up, at.opacity], canvas, **LIGHT)
         at.optimise.click(told(self.painted), at.canvas, canvas[1:], **LIGHT).success(
@@ -156,7 +156,7 @@ class Page:
 
     def _represented(self, visit: Visit) -> str:
         said = str(visit.session.editor.representation()[0])
-        return f"{said[0].upper()}{said[1:]}."
+        return f"{said[0].upper()}{said[1:]}.".replace(" %", "&nbsp;%")
 
     # --- the mask --------------------------------------------------------------------------------------------------
 
