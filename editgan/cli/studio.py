@@ -1,5 +1,6 @@
 """`editgan studio`: the page to paint in; and repeating what was done there."""
 
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +32,7 @@ def studio(
     name, _, password = auth.partition(":")
     if auth and not (name and password):
         raise UserError("--auth: write NAME:PASSWORD")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the files are removed then, too
     with served(
         loaded(outputs, device, own), outputs, host=host, port=port, auth=(name, password) if auth else None
     ) as address:

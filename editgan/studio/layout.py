@@ -15,6 +15,7 @@ from editgan.studio.visits import MOST_KEPT
 HEADS = 12  # test heads that are offered
 REFINE = 30  # steps, as in the paper
 STRONGEST = 2.0  # of a slider, in both directions
+CACHE = (600, 7200)  # look every ten minutes for pictures of Gradio that are older than two hours, and remove them
 LARGEST_SEED = 2**31 - 1
 
 
@@ -31,7 +32,7 @@ class Layout:
 
     def build(self) -> None:
         side = self.editor.G.img_resolution
-        with gr.Blocks(title="EditGAN studio", analytics_enabled=False) as self.blocks:
+        with gr.Blocks(title="EditGAN studio", analytics_enabled=False, delete_cache=CACHE) as self.blocks:
             facts = (
                 f"{side} px, {len(self.names)} parts, {len(self.editor.vectors)} vectors. Nothing leaves this computer."
             )

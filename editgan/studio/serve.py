@@ -13,7 +13,6 @@ from editgan.errors import UserError
 LOCAL = "127.0.0.1"
 LARGEST_UPLOAD = "20mb"
 LONGEST_QUEUE = 64  # events that wait, of all pages together
-CACHE = (600, 7200)  # look every ten minutes for pictures of Gradio that are older than two hours, and remove them
 # The browser fetches nothing from elsewhere, whatever a component asks for.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -49,7 +48,6 @@ def served(
         layout = Layout(editor, outputs)
         Page(layout, Visits(editor, outputs, Path(folder)))
         blocks = layout.blocks
-        blocks.delete_cache = CACHE
         fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
         try:
             _, address, _ = blocks.queue(max_size=LONGEST_QUEUE, api_open=False).launch(
