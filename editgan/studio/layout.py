@@ -33,10 +33,12 @@ class Layout:
     def build(self) -> None:
         side = self.editor.G.img_resolution
         with gr.Blocks(title="EditGAN studio", analytics_enabled=False, delete_cache=CACHE) as self.blocks:
-            facts = (
-                f"{side} px, {len(self.names)} parts, {len(self.editor.vectors)} vectors. Nothing leaves this computer."
+            facts = f"{side} px, {len(self.names)} parts, {len(self.editor.vectors)} vectors"
+            gr.HTML(
+                f"<h1>EditGAN studio</h1><p>{facts}. Pictures stay on the computer that runs the studio.</p>",
+                elem_id="title",
+                padding=False,
             )
-            gr.HTML(f"<h1>EditGAN studio</h1><p>{facts}</p>", elem_id="title", padding=False)
             with gr.Row():
                 with gr.Column(scale=4, min_width=320, elem_id="left"):
                     self.picture = gr.HTML(elem_id="picture", container=False, padding=False)
@@ -52,7 +54,7 @@ class Layout:
                 with gr.Column(scale=5, min_width=320, elem_id="right"), gr.Tabs():
                     with gr.Tab("1 Face"):
                         self._face()
-                    with gr.Tab("2 Paint", id="paint") as self.paint_tab:
+                    with gr.Tab("2 Paint") as self.paint_tab:
                         self._paint()
                     with gr.Tab("3 Vectors"):
                         self._vectors()

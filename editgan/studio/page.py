@@ -27,7 +27,7 @@ NUDGE = """() => {
     canvas.style.width = "calc(100% - 2px)";
     setTimeout(() => { canvas.style.width = ""; }, 300);
 }"""
-WAIT = 2.0  # seconds that a handler waits for another one of the same page
+WAIT = 5.0  # seconds that a handler waits for another one of the same page
 Changes = dict[Any, Any]  # new values by component
 
 
