@@ -83,6 +83,23 @@ def test_a_kept_edit_gives_the_same_picture_at_strength_1(session):
             session.keep(name)
 
 
+def test_a_slider_shows_its_picture_before_the_rest_is_computed(session, monkeypatch):
+    called, apply = [], session.editor.apply
+    monkeypatch.setattr(session.editor, "apply", lambda *a, **k: called.append(a) or apply(*a, **k))
+    session.move({"red_hair": 0.3})
+    session.move({"red_hair": 0.8, "bigger_nose": -1.0})
+    shown = session.image
+    assert not called and len(session.actions) == 1, "no segmentation while the slider moves"
+    assert torch.equal(shown, session.current.images[0]) and len(called) == 1
+    session.move({"red_hair": 0.1})
+    before = session.image
+    session.edit(repainted(session), steps=2)
+    assert torch.equal(session.editor.reconstruct()[0], before), "an edit starts from what is shown"
+    with pytest.raises(UserError, match="unknown edit"):
+        session.move({"lost": 1.0})
+    assert [action.kind for action in session.actions] == ["apply", "edit"]
+
+
 def test_two_sessions_of_one_editor_do_not_mix(editor, outputs, session):
     other = Session(editor, outputs)
     other.start(SeedStart(seed=9))

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from editgan.data.archive import encode_image, encode_mask, load_images
 from editgan.data.photo import Face, read_photo
-from editgan.editing.vectors import EditingVector
+from editgan.editing.vectors import EditingVector, apply_vector, combined
 from editgan.editor.edited import Edited, Preview
 from editgan.editor.editor import Editor
+from editgan.editor.request import requested
 from editgan.editor.settings import Settings
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
@@ -114,7 +115,8 @@ class Session:
         self.given = dict(editor.vectors)
         self.began: SeedStart | HeadStart | PictureStart | None = None
         self.actions: list[EditAction | ApplyAction | KeepAction] = []
-        self.current: Edited | None = None
+        self._current: Edited | None = None
+        self._moved: dict[str, float] | None = None  # strengths whose result is not computed yet
         self.photo: tuple[Path, Face] | None = None
 
     # --- the picture -----------------------------------------------------------------------------------------------
@@ -133,7 +135,8 @@ class Session:
             self.set_head(start.head)
         else:
             self.editor.set_image(read_image(decoded(start.png, "the picture", self.editor.G.img_resolution)))
-        self.began, self.actions, self.current, self.photo = start, [], None, None
+        self.began, self.actions, self.photo = start, [], None
+        self._current = self._moved = None
         if photo is not None:
             known = start.photo if isinstance(start, PictureStart) else None
             if known is None or sha256(photo) != known.sha256:
@@ -150,8 +153,17 @@ class Session:
         self.editor.photos = torch.as_tensor(load_images(self.outputs / "data" / "test.zip", [head]))
 
     @property
+    def current(self) -> Edited | None:
+        if self._moved is not None:
+            self._current, self._moved = self.editor.apply(self._moved), None
+        return self._current
+
+    @property
     def image(self) -> Tensor:
         """The picture as it is now.  # uint8 [3, H, W]"""
+        if self._moved is not None:
+            vector = combined(*requested(self.editor.vectors, self._moved))
+            return self.editor.render(apply_vector(self.editor.w_plus, vector))[0].cpu()
         return (self.editor.reconstruct() if self.current is None else self.current.images)[0]
 
     @property
@@ -176,33 +188,40 @@ class Session:
     def edit(self, mask: Tensor, *, steps: int | None = None, preview: Preview | None = None) -> Edited:
         """Optimise the picture towards an edited mask [H, W] (`Editor.edit`)."""
         self._check_room()
-        if self.current is not None:
-            self.editor.go_on(self.current)
-            self.current = None
+        self._settle()
         counted = Counted(preview)
-        self.current = self.editor.edit(mask, steps=steps, preview=counted)
+        self._current = self.editor.edit(mask, steps=steps, preview=counted)
         png = encode_mask(mask.to(torch.uint8).numpy(), self.editor.palette.numpy())
         self.actions.append(EditAction(mask=base64.b64encode(png).decode(), steps=counted.steps))
         return self.current
 
-    def apply(self, edits: dict[str, float], *, refine: int = 0, preview: Preview | None = None) -> Edited | None:
-        """Add vectors at these strengths (`Editor.apply`), in place of those of an `apply` just before.
+    def move(self, edits: dict[str, float]) -> None:
+        """Add vectors at these strengths, in place of those of a `move` or `apply` just before; all 0: none.
 
-        Returns None if all strengths are 0.
+        Only `image` is made at once. What needs the segmentation waits until `current` is asked for.
+
+        Raises:
+            UserError: an unknown vector, or an invalid strength.
         """
         edits = {name: float(strength) for name, strength in edits.items() if strength}
-        if self.actions and isinstance(self.actions[-1], ApplyAction) and self.current is not None:
-            self.actions.pop()
-            self.current = None
+        if edits:
+            requested(self.editor.vectors, edits)
+        if self.actions and isinstance(self.actions[-1], ApplyAction):
+            self.drop()
         if not edits:
-            return self.current
+            return
         self._check_room()
-        if self.current is not None:
-            self.editor.go_on(self.current)
-            self.current = None
-        counted = Counted(preview)
-        self.current = self.editor.apply(edits, refine=refine, preview=counted)
-        self.actions.append(ApplyAction(edits=edits, refine=counted.steps))
+        self._settle()
+        self.actions.append(ApplyAction(edits=edits))
+        self._moved = edits
+
+    def apply(self, edits: dict[str, float], *, refine: int = 0, preview: Preview | None = None) -> Edited | None:
+        """`move`, then refine (`Editor.apply`); returns None if all strengths are 0."""
+        self.move(edits)
+        if refine and self._moved is not None:
+            counted = Counted(preview)
+            self._current = self.editor.apply(self._moved, refine=refine, preview=counted)
+            self.actions[-1], self._moved = ApplyAction(edits=self._moved, refine=counted.steps), None
         return self.current
 
     def keep(self, name: str) -> EditingVector:
@@ -220,14 +239,20 @@ class Session:
         self._check_room()
         vector = self.editor.vector_of(name, self.current, source="session")
         self.actions.append(KeepAction(name=name))
-        self.current = None
+        self._current = None
         return vector
 
     def drop(self) -> None:
         """Undo the last edit, unless another one was started on top of it."""
-        if self.current is not None:
+        if self._current is not None or self._moved is not None:
             self.actions.pop()
-            self.current = None
+            self._current = self._moved = None
+
+    def _settle(self) -> None:
+        """Let the next edit start from the result of the last one."""
+        if self.current is not None:
+            self.editor.go_on(self.current)
+            self._current = None
 
     def _check_room(self) -> None:
         if len(self.actions) >= MOST_ACTIONS:

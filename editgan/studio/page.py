@@ -301,7 +301,7 @@ class Page:
         """The picture, and beside it the one it was made from."""
         session = visit.session
         now = "Picture" if session.editor.photos is None else "Reconstruction"
-        shown = [(now if session.current is None else "Edited", to_pil(session.image))]
+        shown = [("Edited" if session.actions else now, to_pil(session.image))]
         if session.editor.photos is not None:
             shown.insert(0, ("As given", to_pil(session.editor.photos[0])))
         return figures(*shown)

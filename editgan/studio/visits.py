@@ -82,7 +82,7 @@ class Visit:
     def move(self, name: str, strength: float) -> None:
         """Move the slider of a vector."""
         self.strengths[name] = strength
-        self.session.apply(self.strengths)
+        self.session.move(self.strengths)
 
     def keep(self, name: str) -> None:
         """Keep the last edit as a vector; its slider is then at 1, and the picture stays as it is."""
