@@ -139,7 +139,7 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         (("apply", "a.png", "--edit", "red_hair", "--edit", "red_hair=1"), "given twice"),
         (("apply", "a.png", "--edit", "red_hair=nan"), "give a finite strength"),
         (("segment", "a.png", "--steps", "0", "--out", "broken.png"), "broken.png: is a file where"),
-        (("edit", "more", "a.png"), "belongs to no part"),
+        (("edit", "more", "a.png"), "belong to no part"),
         (("edit", "both", "a.png"), "one mask for 2 pictures"),
         (("edit", "both", "more"), "no such mask: more/a_mask.png, more/b_mask.png; `editgan segment` writes masks"),
         (("edit", "both", "more", "--name", "mine"), "contains several pictures; --name needs a single picture"),

@@ -106,11 +106,11 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
     (images / "003.png").write_bytes(bomb())
     Image.new("RGB", (40, 30)).save(images / "005.png")
     Image.new("RGB", (16, 16)).save(images / "006.png")
-    Image.new("I;16", (40, 40)).save(images / "007.png")
-    Image.new("RGBA", (40, 40), (9, 9, 9, 9)).save(images / "009.png")
+    Image.new("F", (40, 40)).save(images / "007.png", "TIFF")
+    Image.new("RGBA", (40, 40), (9, 9, 9, 0)).save(images / "009.png")
     Image.new("L", (39, 40)).save(masks / "010.png")
     Image.new("L", (40, 40), 7).save(masks / "011.png")
-    Image.new("RGB", (40, 40)).save(masks / "013.png")
+    Image.new("RGB", (40, 40), (250, 0, 250)).save(masks / "013.png")
     Image.new("L", (40, 40)).save(masks / "stray.png")
     Image.new("RGB", (40, 40)).save(images / "no_row.png")
     Image.new("RGB", (40, 40)).save(images / "014.jpg")
@@ -122,11 +122,12 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
         make_data(tmp_path, params, "folder", own)
     reasons, message = rejected(tmp_path / "outputs/data"), str(caught.value)
     expected = {
-        "001.png": "cannot be decoded", "002.png": "cannot be decoded", "003.png": "", "005.png": "not square",
-        "006.png": "smaller than the resolution 32", "007.png": "mode I;16", "009.png": "transparent",
-        "010.png": "masks/010.png is 39x40, expected 40x40", "011.png": "unknown label 7", "013.png": "mode RGB",
+        "001.png": "cannot be read", "002.png": "cannot be read", "003.png": "", "005.png": "not square",
+        "006.png": "smaller than the resolution 32", "007.png": "floating-point", "009.png": "transparent",
+        "010.png": "masks/010.png is 39x40, expected 40x40", "011.png": "has the label 7",
+        "013.png": "(250, 0, 250) in 1600 pixels",
         "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "not a picture",
-        "015.png": "cannot be decoded", "gone.png": "does not exist", "018.png": "a second row for this file",
+        "015.png": "cannot be read", "gone.png": "does not exist", "018.png": "a second row for this file",
     }  # fmt: skip
     for name, reason in expected.items():
         assert reason in reasons[f"images/{name}"], (name, reasons[f"images/{name}"])

@@ -12,8 +12,8 @@ import numpy as np
 
 from editgan.data.archive import Classes
 from editgan.data.collections.files import Files, Found
-from editgan.data.reading import open_picture
 from editgan.data.sources.listing import Listing, Rejected
+from editgan.decoding import open_picture
 
 PHOTO = re.compile(r"(.*/|)(train|test)(?:_RGB)?/(\d+)\.(?:jpg|png|bmp)", re.IGNORECASE)
 LABEL = re.compile(r"(.*/|)(train|test)(?:/(\d+)_label|_labels/(\d+))\.(?:png|bmp)", re.IGNORECASE)
@@ -48,7 +48,7 @@ def list_photos(files: Files, labels: Path | None) -> Listing:
 
 def nearest(content: bytes) -> np.ndarray:
     """Class numbers of a painted mask: the nearest colour for each pixel.  # uint8 [H, W]"""
-    painted = np.asarray(open_picture(io.BytesIO(content), ("PNG", "BMP")).convert("RGB"))
+    painted = np.asarray(open_picture(io.BytesIO(content), ("PNG", "BMP"))[0].convert("RGB"))
     palette, labels = CLASSES.palette.astype(np.int32), np.empty(painted.shape[:2], np.uint8)
     for row, colours in enumerate(painted):  # uint8 [W, 3]
         labels[row] = ((colours[:, None].astype(np.int32) - palette) ** 2).sum(-1).argmin(-1)

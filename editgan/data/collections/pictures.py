@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from editgan.data.archive import NO_PARTS, parse_classes
+from editgan.data.archive import NO_PARTS, Classes, parse_classes
 from editgan.data.collections.files import Files, Found, table_text
 from editgan.data.reading import read_labels
 from editgan.data.sources.folder import CLASSES, IMAGES, MASKS, parse_table
@@ -39,13 +39,13 @@ def list_photos(files: Files, labels: Path | None) -> Listing:
             rejected += [] if name in unusable else [Rejected(name, f"has no row in {labels.name}")]
         else:
             row, mask = dict(table.get(name, {})), by_photo.pop(name.rpartition(".")[0], None)
-            masked = None if mask is None else partial(read_mask, files, mask, len(classes.names))
+            masked = None if mask is None else partial(read_mask, files, mask, classes)
             found.append(Found(name, row.pop("person", None) or name, row, masked))
     rejected += [Rejected(mask, "belongs to no photo") for mask in by_photo.values()]
     rejected += [Rejected(name, "has a row, but the file does not exist") for name in sorted(set(table) - set(photos))]
     return Listing(found, rejected, classes)
 
 
-def read_mask(files: Files, name: str, classes: int) -> np.ndarray:
+def read_mask(files: Files, name: str, classes: Classes) -> np.ndarray:
     """Class numbers.  # uint8 [H, W]"""
-    return read_labels(files.read(name), None, None, classes)
+    return read_labels(files.read(name), None, None, len(classes.names), classes.palette)

@@ -13,13 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from editgan.data.archive import Classes
-from editgan.errors import UserError
+from editgan.errors import Unusable, UserError
 
 MAX_BYTES = 64 * 2**20  # limit for one file
-
-
-class Unusable(Exception):
-    """The reason why a file is rejected."""
 
 
 class Rejected(NamedTuple):
