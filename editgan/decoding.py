@@ -67,7 +67,10 @@ def open_picture(
         Unusable, FileNotFoundError: as `decode_picture`.
     """
     notes = []
-    with decoding(" or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))), warnings.catch_warnings(action="ignore"):
+    with (
+        decoding(" or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))),
+        warnings.catch_warnings(action="ignore"),
+    ):
         with Image.open(source, formats=formats) as file:
             size, kind = f"{file.width}x{file.height}", file.format
             if file.width * file.height > MAX_PIXELS:
@@ -105,8 +108,8 @@ def decoding(what: str):
         if "MAX_TEXT" in str(error):
             raise Unusable("holds more than 1 MiB of text (metadata); save it without metadata") from None
         unknown = isinstance(error, UnidentifiedImageError)  # whose message only names the file
-        said = f"it is not {what}" if unknown else " ".join(str(error).split()) or type(error).__name__
-        raise Unusable(f"cannot be read as an image ({said})") from None
+        said = f"not {what}" if unknown else " ".join(str(error).split()) or type(error).__name__
+        raise Unusable(f"cannot be read as an image (it cannot be decoded: {said})") from None
 
 
 def _in_8_bits(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:

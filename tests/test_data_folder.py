@@ -122,12 +122,12 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
         make_data(tmp_path, params, "folder", own)
     reasons, message = rejected(tmp_path / "outputs/data"), str(caught.value)
     expected = {
-        "001.png": "cannot be read", "002.png": "cannot be read", "003.png": "", "005.png": "not square",
+        "001.png": "cannot be decoded", "002.png": "cannot be decoded", "003.png": "", "005.png": "not square",
         "006.png": "smaller than the resolution 32", "007.png": "floating-point", "009.png": "transparent",
         "010.png": "masks/010.png is 39x40, expected 40x40", "011.png": "has the label 7",
         "013.png": "(250, 0, 250) in 1600 pixels",
         "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "not a picture",
-        "015.png": "cannot be read", "gone.png": "does not exist", "018.png": "a second row for this file",
+        "015.png": "cannot be decoded", "gone.png": "does not exist", "018.png": "a second row for this file",
     }  # fmt: skip
     for name, reason in expected.items():
         assert reason in reasons[f"images/{name}"], (name, reasons[f"images/{name}"])
