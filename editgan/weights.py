@@ -4,6 +4,7 @@ Networks are stored in half precision, which halves the size of a clone, and com
 """
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -42,6 +43,29 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     return path
 
 
+def unused(path: Path) -> Path:
+    """The path, or NAME-2.ext, NAME-3.ext, ... beside it: the first one that does not exist."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(target for target in itertools.chain([path], numbered) if not os.path.lexists(target))
+
+
+def write_beside(path: Path, content: bytes) -> Path:
+    """Write a file and replace none: if there is another one, to NAME-2.ext, ... A file of equal content is kept.
+
+    Prints a line if the name is another one. Returns the path of the file.
+    """
+    free = unused(path)
+    for number in itertools.count(1):
+        target = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        if target == free or (target.is_file() and target.read_bytes() == content):
+            break
+    if target == free:
+        write_bytes(target, content)
+    if target != path:
+        print(f"{path} exists and is kept; this one is {target}", flush=True)
+    return target
+
+
 def write_json(path: str | Path, content: Any) -> Path:
     """Sorted keys, two-space indent, trailing newline. NaN raises ValueError: it is not JSON and hides a failure."""
     return write_bytes(path, (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
@@ -55,9 +79,23 @@ def sha256(path: str | Path) -> str:
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> Path:
     """Write named tensors and JSON-serialisable metadata; equal content gives equal bytes."""
+    return write_bytes(path, tensor_bytes(tensors, metadata))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> bytes:
+    """The content of the file that `save_tensors` writes."""
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    header = {METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True)}
-    return write_bytes(path, save(content, metadata=header))
+    return save(content, metadata={METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True)})
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata that `save_tensors` wrote; empty for a file without them, or one that is not of this kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (SafetensorError, json.JSONDecodeError, OSError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -121,9 +121,9 @@ def request(url: str, rows: list[dict]) -> list[dict]:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"image": None}, "not a base64-encoded PNG or JPEG"),
-        ({"image": "####"}, "not a base64-encoded PNG or JPEG"),
-        ({"image": base64.b64encode(b"GIF89a").decode()}, "cannot be read as a PNG or JPEG"),
+        ({"image": None}, "not a base64-encoded picture"),
+        ({"image": "####"}, "not a base64-encoded picture"),
+        ({"image": base64.b64encode(b"GIF89a").decode()}, "`image` cannot be read as an image"),
         ({"edits": None}, "not an object of strengths"),
         ({"steps": float("inf")}, "`steps` is inf; give a whole number"),
         ({"steps": 0.7}, "whole number"),

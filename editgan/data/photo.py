@@ -84,13 +84,13 @@ def read_photo(path: str | Path) -> Photo:
         return decode_photo(path)
 
 
-def decode_photo(file: str | Path | BinaryIO) -> Photo:
-    """Decode a picture: upright, in sRGB with 8 bits (`decode_picture`).
+def decode_photo(file: str | Path | BinaryIO, *, side: int | None = None) -> Photo:
+    """Decode a picture: upright, in sRGB with 8 bits (`decode_picture`); `side`: the only accepted width and height.
 
     Raises:
         Unusable: not an image, damaged, or too large.
     """
-    picture = decode_picture(file)
+    picture = decode_picture(file, side=side)
     pixels = torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))
     alpha = None if picture.alpha is None else torch.from_numpy(picture.alpha)
     return Photo(pixels=pixels, alpha=alpha, notes=picture.notes)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
-from editgan.data.archive import load_classes
 from editgan.data.paste import paste_back
 from editgan.data.photo import Face, Photo, blend
 from editgan.editing.optimize import edit_in_batches
@@ -19,27 +18,22 @@ from editgan.editing.refine import refine_edit
 from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
 from editgan.editor.edited import Edited, Outcome, Preview, Progress, outcomes
 from editgan.editor.likeness import Representation, represented
+from editgan.editor.networks import Origin, load_networks
 from editgan.editor.request import around, check_counts, painted, requested
 from editgan.editor.settings import Settings, run_settings
-from editgan.encoder.encoder import Encoder, load_encoder
+from editgan.encoder.encoder import Encoder
 from editgan.encoder.inversion import PULL, invert
 from editgan.encoder.tuning import tune_generator
 from editgan.errors import UserError
-from editgan.generator.generator import TRUNCATION_PSI, Generator, load_generator, synthesise
+from editgan.generator.generator import TRUNCATION_PSI, Generator, synthesise
 from editgan.images import to_float
 from editgan.runtime.process import keep_freed_memory
-from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.labelled import sampled_latents
 from editgan.segmentation.predict import render
 from editgan.training import device_named
+from editgan.weights import unused
 
-MODELS = {
-    "assets/lpips_vgg.safetensors": "assets",
-    "data/classes.json": "data",
-    "generator/G_ema.safetensors": "generator",
-    "encoder/E.safetensors": "encoder",
-    "segmentation/S.safetensors": "segmentation",
-}
 BATCH = 16  # images at a time; affects speed and memory only
 LARGEST_LATENT = 1e4  # limit of |w_plus|; typical entries are of order 1
 
@@ -73,6 +67,7 @@ class Editor:
     device: torch.device = torch.device("cpu")
     assets: Path | None = None  # folder of the identity network, which is loaded when a loss first needs it
     settings: Settings = Settings()
+    origin: Origin | None = None  # the generator's file; None: unknown
     shared: dict[str, Any] = field(default_factory=dict, repr=False)  # what copies of the editor compute only once
     photos: Tensor | None = field(default=None, init=False)
     _w_plus: Tensor | None = field(default=None, init=False)
@@ -92,23 +87,20 @@ class Editor:
         optimisation up to twice as fast.
 
         Raises:
-            UserError: a model is missing or damaged, with the stage that writes it; or a wrong value in params.yaml.
+            UserError: a model is missing or damaged, with the stage that writes it; two models do not belong together;
+                or a wrong value in params.yaml.
         """
         outputs, chosen = Path(outputs), device_named(device)
-        for name, stage in MODELS.items():
-            if not (outputs / name).is_file():
-                raise UserError(
-                    f"{outputs / name}: missing; it is written by stage {stage}: run `make demo`, or give another "
-                    "folder of outputs"
-                )
+        networks = load_networks(outputs, chosen)
         if chosen.type == "cpu":
             keep_freed_memory()
         return cls(
-            G=load_generator(outputs / "generator/G_ema.safetensors", chosen),
-            E=load_encoder(outputs / "encoder/E.safetensors", chosen),
-            S=load_segmentation(outputs / "segmentation/S.safetensors", chosen),
+            G=networks.G,
+            E=networks.E,
+            S=networks.S,
+            origin=networks.origin,
             lpips_vgg=use_winograd(load_network("lpips_vgg", outputs / "assets")).to(chosen),
-            palette=torch.as_tensor(load_classes(outputs / "data/classes.json").palette),
+            palette=torch.as_tensor(networks.classes.palette),
             vectors=load_vectors(outputs / "editing" / "vectors", vectors),
             device=chosen,
             assets=outputs / "assets",
@@ -279,7 +271,7 @@ class Editor:
         Raises:
             UserError: an unknown vector, no vector, or an invalid strength.
         """
-        vectors, strengths = requested(self.vectors, edits)
+        vectors, strengths = requested(self.vectors, edits, self.origin)
         refine, lr, weights = self.settings.optimisation("refine", refine, lr, weights)
         check_counts(refine=refine)
         vector = combined(vectors, strengths)
@@ -355,17 +347,20 @@ class Editor:
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
         """The latent offset of image `index` as an editing vector for other images; also added to `vectors`."""
         delta = (edited.w_plus[index] - edited.start[index]).cpu()  # [num_ws, w_dim]
-        parts = edited.parts[index]
-        self.vectors[name] = EditingVector(name=name, region_classes=parts, source=source, delta_w_plus=delta)
+        parts, generator = edited.parts[index], self.origin.sha256 if self.origin is not None else ""
+        self.vectors[name] = EditingVector(
+            name=name, region_classes=parts, source=source, delta_w_plus=delta, generator=generator
+        )
         return self.vectors[name]
 
     def save_vector(self, path: str | Path, edited: Edited, *, index: int = 0, source: str = "") -> Path:
-        """Write the `vector_of` the edit to NAME.safetensors; the vector takes the file's name."""
-        path = Path(path)
-        name = path.name.removesuffix(".safetensors")
-        return save_vector(
-            path.with_name(f"{name}.safetensors"), self.vector_of(name, edited, index=index, source=source)
-        )
+        """Write the `vector_of` the edit to NAME.safetensors, or NAME-2.safetensors, ... if there is one.
+
+        The vector takes the file's name.
+        """
+        name = Path(path).name.removesuffix(".safetensors")
+        free = unused(Path(path).with_name(f"{name}.safetensors"))
+        return save_vector(free, self.vector_of(free.stem, edited, index=index, source=source))
 
     def render(self, w_plus: Tensor) -> Tensor:
         """G(w_plus).  # uint8 [N, 3, H, W]"""

@@ -10,6 +10,7 @@ from torch import Tensor
 from editgan.data.paste import dilate
 from editgan.editing.masks import dilation_radius, edit_region, painted_parts
 from editgan.editing.vectors import EditingVector
+from editgan.editor.networks import Origin
 from editgan.errors import UserError
 from editgan.segmentation.ensemble import SegmentationEnsemble
 
@@ -63,12 +64,12 @@ def around(before: Tensor, after: Tensor, parts: tuple[tuple[str, ...], ...], S:
 
 
 def requested(
-    vectors: Mapping[str, EditingVector], edits: Mapping[str, float | None]
+    vectors: Mapping[str, EditingVector], edits: Mapping[str, float | None], origin: Origin | None = None
 ) -> tuple[list[EditingVector], list[float]]:
     """The vectors of these names and their strengths; None is the vector's default strength.
 
     Raises:
-        UserError: an unknown vector, no vector, or an invalid strength.
+        UserError: an unknown vector, no vector, one of another generator than `origin`, or an invalid strength.
     """
     if not edits:
         raise UserError(f"give at least one edit; available: {', '.join(vectors) or 'none'}")
@@ -77,6 +78,8 @@ def requested(
             raise UserError(f"unknown edit {name!r}; available: {', '.join(vectors) or 'none'}")
         if given is not None and not math.isfinite(given):
             raise UserError(f"the strength of {name} is {given}; give a finite number")
+        if origin is not None:
+            origin.check(vectors[name].file, vectors[name].generator)
     return [vectors[name] for name in edits], [
         vectors[name].scale if given is None else given for name, given in edits.items()
     ]
