@@ -319,6 +319,7 @@ def set_inputs(
     """
     from editgan.editor.inputs import LATENTS, Input, checked, files_in, read_latents, read_pictures
     from editgan.editor.results import show_faces
+    from editgan.weights import read_metadata
 
     if face is not None and all_faces:
         raise UserError("--face and --all-faces are mutually exclusive")
@@ -329,9 +330,8 @@ def set_inputs(
     if files[0].suffix == LATENTS:
         if paste_back:
             raise UserError("--paste-back needs a photo, but latents were given")
-        inputs, w_plus = read_latents(files, editor)
-        editor.set_latents(w_plus)
-        return inputs
+        editor.set_latents(read_latents(files, editor))
+        return [Input(path.stem, path, record=read_metadata(path)) for path in files]
     number = None if all_faces else face or 1
     inputs, images = read_pictures(files, editor.G.img_resolution, outputs / "assets", number, say)
     checked(inputs)
@@ -357,7 +357,7 @@ def use_latents(
     if missing:
         say(f"no latents of {', '.join(missing)} in {', '.join(sorted(map(str, folders)))}: embedding")
         return False
-    editor.set_latents(read_latents(found, editor)[1])
+    editor.set_latents(read_latents(found, editor))
     editor.photos = images
     say(f"latents: {', '.join(map(str, found))}")
     return True

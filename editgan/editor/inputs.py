@@ -85,13 +85,13 @@ def read_pictures(
     return inputs, torch.stack(images)
 
 
-def read_latents(paths: Sequence[Path], editor: Editor) -> tuple[list[Input], Tensor]:
-    """Read latents written by `embed`, with what they record.  # [N, num_ws, w_dim]
+def read_latents(paths: Sequence[Path], editor: Editor) -> Tensor:
+    """Read latents written by `embed`.  # [N, num_ws, w_dim]
 
     Raises:
         UserError: a file does not contain latents, or latents of another generator.
     """
-    inputs, latents, shape = [], [], (1, editor.G.num_ws, editor.G.w_dim)
+    latents, shape = [], (1, editor.G.num_ws, editor.G.w_dim)
     for path in paths:
         tensors, record = load_tensors(path)
         if set(tensors) != {"w_plus"}:
@@ -100,9 +100,8 @@ def read_latents(paths: Sequence[Path], editor: Editor) -> tuple[list[Input], Te
             raise UserError(f"{path}: has shape {list(tensors['w_plus'].shape)}, this generator takes {list(shape)}")
         if editor.origin is not None:
             editor.origin.check(path, record.get("generator", ""))
-        inputs.append(Input(path.stem, path, record=record))
         latents.append(tensors["w_plus"])
-    return inputs, torch.cat(latents)
+    return torch.cat(latents)
 
 
 def recorded_latents(inputs: Sequence[Input], folders: Iterable[Path], editor: Editor) -> list[list[Path]]:
@@ -130,7 +129,7 @@ def nearest_latents(masks: Tensor, candidates: Sequence[Sequence[Path]], editor:
     found: list[Path | None] = []
     for mask, paths in zip(masks, candidates, strict=True):
         if len(paths) > 1:
-            editor.set_latents(read_latents(paths, editor)[1])
+            editor.set_latents(read_latents(paths, editor))
             paths = [paths[int((editor.segment() != mask).flatten(1).sum(1).argmin())]]
         found.append(paths[0] if paths else None)
     return found
