@@ -14,7 +14,7 @@ from editgan.errors import Unusable
 
 IGNORE = 255  # pixel value of a mask: no label
 TOLERANCE = 24  # a painted colour may differ by this much (of 255, in each channel) from that of its class
-STRAY = 0.02  # share of pixels whose colour may be neither of a class nor a mixture of classes beside it
+STRAY = 0.1  # share of the pixels on edges whose colour may be no mixture of classes beside it, as at corners
 MOST_EDGES = 2_000_000  # pixels of a mask whose colour is of no class, beyond which they are not looked at one by one
 
 
@@ -121,9 +121,12 @@ def _labels(
         gaps = np.abs(shown[:, None] - palette.astype(int)).max(2)  # [V, K]
         near, exact = gaps.argmin(1), gaps.min(1) == 0
         ramp = (shown == values[:, None]).all()
+        greys = shown[:, 0] if (shown == shown[:, :1]).all() else np.zeros(0)
         if exact.all() and (wrong.size or not ramp):
             _check_distinct(near, palette)
             return near[np.searchsorted(values, numbers)], []
+        if indexed and len(set(greys)) == len(values) and greys.max() < classes:  # numbers that were numbered anew
+            return greys[np.searchsorted(values, numbers)], []
         if not indexed and wrong.size and exact.sum() > 1:  # edges between classes that are black, grey or white
             return _by_colour(colours, where, palette)
         if indexed and not ramp:
@@ -174,7 +177,7 @@ def _by_colour(colours: np.ndarray, where: np.ndarray, palette: np.ndarray) -> t
         labels[unsure] = edges.mixed(labels, unsure, 3, steps=8, tolerance=TOLERANCE, rings=2 * TOLERANCE)
     unknown = np.flatnonzero(labels < 0)
     counts = Counter(map(tuple, colours[unknown].tolist())).most_common()
-    few = len(unknown) <= STRAY * len(labels) and len(unsure) <= MOST_EDGES
+    few = len(unknown) <= STRAY * len(unsure) <= STRAY * MOST_EDGES
     if unknown.size and few and counts[0][1] <= max(8, len(labels) // 2000):  # no flat area: corners of edges
         labels[unknown] = ((colours[unknown][:, None].astype(int) - palette) ** 2).sum(2).argmin(1)
     elif unknown.size:
@@ -244,18 +247,20 @@ class _Edges:
         kinds, kind = np.unique(np.packbits(beside, axis=1), axis=0, return_inverse=True)
         for number, packed in enumerate(kinds):
             near = np.flatnonzero(np.unpackbits(packed, count=len(self.palette)))
+            if not len(near):
+                continue
             ours = np.flatnonzero(kind.ravel() == number)
             shown = self.colours[pixels[ours]].astype(int)  # [m, 3]
             gaps = np.abs(shown[:, None] - self.palette[near]).max(2)  # [m, n]
-            edge = (gaps <= rings).any(1)
+            found = np.where(gaps.min(1) <= rings, near[gaps.argmin(1)], -1)
             if len(near) > 1:
-                groups = itertools.combinations(near, min(most, len(near)))
-                shares = _shares(min(most, len(near)), steps)
-                mixtures = np.concatenate([shares @ self.palette[[*group]] for group in groups])
-                edge |= KDTree(mixtures).query(shown, p=np.inf)[0] <= tolerance
-            distance = ((shown[:, None] - self.palette[near]) ** 2).sum(2)  # [m, n]
-            if edge.any():
-                result[ours[edge]] = near[distance.argmin(1)][edge]
+                shares = _shares(min(most, len(near)), steps)  # [M, 2 or 3]
+                groups = np.array([*itertools.combinations(near, shares.shape[1])])  # [g, 2 or 3]
+                mixtures = (shares @ self.palette[groups]).reshape(-1, 3)  # [g * M, 3]
+                gap, best = KDTree(mixtures).query(shown, p=np.inf)
+                group, share = np.divmod(best, len(shares))
+                found = np.where(gap <= tolerance, groups[group, shares.argmax(1)[share]], found)
+            result[ours] = found
         return result
 
 
