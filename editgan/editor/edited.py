@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 TOOK = 0.8  # share of the repainted pixels below which the picture often lacks what S reads in its features
+LEAST_CHANGE = 2.0  # grey levels within the region below which nobody sees a change
 Progress = Callable[[int, int], None]  # (done, total)
 # (step, steps, latents [N, num_ws, w_dim] of the current batch) of an optimisation; `Editor.render` shows them.
 # Returning True stops it: the best latents so far are the result.
@@ -36,16 +37,19 @@ class Outcome:
 
     @property
     def took(self) -> bool:
-        """Whether the edit took: enough of the repainted pixels are segmented as painted."""
-        return self.followed is None or self.followed >= TOOK
+        """Whether the edit took: enough of the repainted pixels are segmented as painted, and the picture changed."""
+        return self.followed is None or (self.followed >= TOOK and self.inside >= LEAST_CHANGE)
 
     def __str__(self) -> str:
         if self.followed is None:
             return "the mask was not changed"
         said = f"{self.followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(self.parts)}"
         change = f"change {self.inside:.1f} grey levels inside the region, {self.outside:.1f} outside"
-        unable = "" if self.took else "; the edit did not take fully: the generator can hardly make what is painted"
-        return f"{said}; {change}{unable}"
+        if self.took:
+            return f"{said}; {change}"
+        if self.inside < LEAST_CHANGE:
+            return f"{said}; {change}; the edit did not take: less than {LEAST_CHANGE:g} grey levels is hardly seen"
+        return f"{said}; {change}; the edit did not take fully: the generator can hardly make what is painted"
 
 
 def outcomes(edited: Edited, start: tuple[Tensor, Tensor], wanted: Tensor | None) -> list[Outcome]:
