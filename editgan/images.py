@@ -13,7 +13,7 @@ from torch import Tensor
 
 from editgan.decoding import Source, decode_picture
 from editgan.errors import Unusable, UserError
-from editgan.labels import Mask, decode_mask, scaled_mask
+from editgan.labels import IGNORE, Mask, decode_mask, scaled_mask
 
 CAPTION_HEIGHT = 16
 # Framing of a frontal face in a square image, as fractions of its side, x to the right and y down. The renderer, the
@@ -164,7 +164,8 @@ def labelled_grid(columns: dict[str, Tensor], scale: int = 2, gap: int = 2) -> I
 
 
 def colourize(masks: Tensor, palette: Tensor) -> Tensor:
-    """Labels [N, H, W] and palette uint8 [K, 3] -> uint8 [N, 3, H, W]."""
+    """Labels [N, H, W] and palette uint8 [K, 3] -> uint8 [N, 3, H, W]; IGNORE is white."""
+    palette = torch.cat([palette, palette.new_full((IGNORE + 1 - len(palette), 3), 255)])
     return palette[masks.long()].permute(0, 3, 1, 2).contiguous()
 
 

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,10 +43,15 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     return path
 
 
+def places(path: Path) -> Iterator[Path]:
+    """The path, then NAME-2.ext, NAME-3.ext, ... beside it."""
+    yield path
+    yield from (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+
+
 def unused(path: Path) -> Path:
-    """The path, or NAME-2.ext, NAME-3.ext, ... beside it: the first one that does not exist."""
-    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return next(target for target in itertools.chain([path], numbered) if not os.path.lexists(target))
+    """The first of its `places` where nothing is."""
+    return next(place for place in places(path) if not os.path.lexists(place))
 
 
 def write_beside(path: Path, content: bytes) -> Path:
@@ -54,16 +59,15 @@ def write_beside(path: Path, content: bytes) -> Path:
 
     Prints a line if the name is another one. Returns the path of the file.
     """
-    free = unused(path)
-    for number in itertools.count(1):
-        target = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-        if target == free or (target.is_file() and target.read_bytes() == content):
+    for place in places(path):
+        if not os.path.lexists(place):
+            write_bytes(place, content)
             break
-    if target == free:
-        write_bytes(target, content)
-    if target != path:
-        print(f"{path} exists and is kept; this one is {target}", flush=True)
-    return target
+        if place.is_file() and place.read_bytes() == content:
+            break
+    if place != path:
+        print(f"{path} exists and is kept; this one is {place}", flush=True)
+    return place
 
 
 def write_json(path: str | Path, content: Any) -> Path:

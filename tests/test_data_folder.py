@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from picture_sources import COUNTS, SPLITS, attributes_of, make_data, rejected, write_folder
 from PIL import Image
 from pydantic import ValidationError
@@ -19,6 +20,8 @@ from editgan.data.params import DataParams
 from editgan.data.rendering import rendered_recipe
 from editgan.data.sources import folder
 from editgan.errors import UserError
+from editgan.images import colourize
+from editgan.segmentation.metrics import segmentation_scores
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,31 @@ def test_masked_pictures_are_used_where_masks_are_needed(own, tmp_path, params):
     assert all(len(load_masks(out / f"{split}.zip")) == COUNTS[split] for split in ("pool", "val", "test"))
     with pytest.raises(UserError, match="holds no part masks"):
         load_masks(out / "train_labels.zip")
+
+
+def test_pixels_without_a_label_stay_without_one(own, tmp_path, params):
+    for path in (own / "masks").rglob("*.png"):
+        mask = np.array(Image.open(path))
+        mask[:10] = 255
+        Image.fromarray(mask).save(path)
+    out = make_data(tmp_path, params, "folder", own)
+    masks = load_masks(out / "pool.zip")
+    assert (masks[:, :6] == 255).all() and masks[:, 12:].max() <= 1
+    assert colourize(torch.as_tensor(masks), torch.zeros(2, 3, dtype=torch.uint8))[:, :, :6].min() == 255
+    scores = segmentation_scores(torch.zeros(1, 2, 2), torch.tensor([[[0, 255], [0, 1]]]), ["a", "b"])
+    assert scores.pixel_accuracy == pytest.approx(2 / 3)
+
+
+def test_masks_of_painting_programs_give_the_same_archives(own, tmp_path, params):
+    """Palettes in another order, without unused colours, and pictures of colours: by the colours of classes.json."""
+    first = load_masks(make_data(tmp_path, params, "folder", own) / "pool.zip")
+    classes = load_classes(own / "classes.json")
+    for number, path in enumerate(sorted((own / "masks").rglob("*.png"))):
+        labels = np.array(Image.open(path))
+        picture = Image.fromarray(classes.palette[labels])
+        picture = picture.quantize(8) if number % 3 == 0 else picture.convert("RGBA") if number % 3 == 1 else picture
+        picture.save(path)
+    assert np.array_equal(load_masks(make_data(tmp_path, params, "folder", own) / "pool.zip"), first)
 
 
 def bomb() -> bytes:

@@ -45,7 +45,8 @@ def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Ma
             mask_digest.update(content)
             side = item.mask_side or len(picture.pixels)
             remarks: list[str] = []
-            part = read_labels(content, label, (side, side), len(classes.names), classes.palette, remarks)
+            options = dict(palette=classes.palette, notes=remarks, ignore=True)
+            part = read_labels(content, label, (side, side), len(classes.names), **options)
             notes += [f"its mask {remark}" for remark in remarks]
             labels = part if labels is None else np.where(part > 0, part, labels)
     except Unusable as reason:
@@ -57,7 +58,7 @@ def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Ma
         return encode_image(image), b"", record
     mask = majority(labels, resolution)
     record["attributes"] |= pose(mask, classes.names) | item.attributes
-    record["pixels"] = np.bincount(mask.ravel(), minlength=len(classes.names)).tolist()
+    record["pixels"] = np.bincount(mask.ravel(), minlength=len(classes.names))[: len(classes.names)].tolist()
     return encode_image(image), encode_mask(mask, classes.palette), record
 
 
@@ -82,6 +83,8 @@ def read_labels(
     classes: int,
     palette: np.ndarray | None = None,
     notes: list[str] | None = None,
+    *,
+    ignore: bool = False,
 ) -> np.ndarray:
     """Labels of a mask (`decode_mask`). If `label` is given: that label where the mask is not black, 0 elsewhere.
 
@@ -89,6 +92,7 @@ def read_labels(
         size: width and height to which it is scaled; its own if None
         palette: colours of the classes, uint8 [K, 3]; None: pixel values only
         notes: gets remarks on how the mask was read
+        ignore: keep 255, which means "no label"
     Returns:
         uint8 [H, W]
 
@@ -96,7 +100,7 @@ def read_labels(
         Unusable: damaged, of another aspect ratio, or with an unknown label or colour.
     """
     if label is None:
-        mask = decode_mask(io.BytesIO(content), classes, palette)
+        mask = decode_mask(io.BytesIO(content), classes, palette, ignore=ignore)
     else:
         picture, remarks = open_picture(io.BytesIO(content))
         mask = Mask(np.where(np.array(picture.convert("L")) > 0, label, 0).astype(np.uint8), tuple(remarks))
