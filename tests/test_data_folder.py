@@ -143,6 +143,9 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
     Image.new("RGB", (40, 40)).save(images / "no_row.png")
     Image.new("RGB", (40, 40)).save(images / "014.jpg")
     (images / "gif.gif").write_bytes(b"GIF89a")
+    (images / "text.txt").touch()
+    with (own / "attributes.csv").open("a") as file:
+        file.write("gif.gif,p1,0,\n")
     (images / "015.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
     table = own / "attributes.csv"
     table.write_text(table.read_text() + "gone.png,p1,0,\n018.png,p1,0,\n014.jpg,p1,0,\n")
@@ -154,7 +157,8 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
         "006.png": "smaller than the resolution 32", "007.png": "floating-point", "009.png": "transparent",
         "010.png": "masks/010.png is 39x40, expected 40x40", "011.png": "has the label 7",
         "013.png": "(250, 0, 250) in 1600 pixels",
-        "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "not a picture",
+        "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "cannot be decoded",
+        "text.txt": "not a picture",
         "015.png": "cannot be decoded", "gone.png": "does not exist", "018.png": "a second row for this file",
     }  # fmt: skip
     for name, reason in expected.items():

@@ -165,7 +165,8 @@ def test_pixels_without_a_label_teach_nothing():
     settings = dict(class_names=["background", "one", "two"], members=2, epochs=12, batch=64, seed=7)
     hidden = torch.where(torch.rand(masks.shape, generator=torch.Generator().manual_seed(0)) < 0.5, IGNORE, masks)
     predicted = train_ensemble(features, hidden, **settings).predict(features, SIZE)
-    assert (predicted == masks).double().mean() > 0.9 and predicted.max() == 2
+    majority = masks.flatten().bincount().max() / masks.numel()
+    assert (predicted == masks).double().mean() > majority + 0.1 and predicted.max() == 2
     small = torch.zeros(1, 256, 256, dtype=torch.uint8)
     small[0, 0, :3], small[0, 1, :3] = 1, IGNORE
     assert drop_small_labels(small, 30).unique().tolist() == [0, IGNORE]

@@ -1,6 +1,6 @@
 """Source `folder`: your own pictures.
 
-images/**.{png,jpg,jpeg}   square pictures, faces framed as in FFHQ and CelebA-HQ
+images/**.{png,jpg,...}    square pictures, faces framed as in FFHQ and CelebA-HQ
 masks/**.png               optional; masks/a/b.png belongs to images/a/b.jpg, pixel value = class number
 classes.json               names and colours of the classes, needed with masks: [{"name": .., "colour": [r, g, b]}]
 attributes.csv             optional; a row per picture, columns `file` and, if known, `person`, `partition`, attributes
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from editgan.data.archive import NO_PARTS, Classes, parse_classes
 from editgan.data.sources.listing import Item, Listing, Rejected, files_below, leads_out, parse_csv, read_text
+from editgan.decoding import ENDINGS
 from editgan.errors import UserError
 
 IMAGES, MASKS, CLASSES, TABLE = "images", "masks", "classes.json", "attributes.csv"
-ENDINGS = (".png", ".jpg", ".jpeg")
 RANGES = {
     **dict.fromkeys(("smile", "mouth_open", "frown", "blink", "masculine", "age"), (0.0, 1.0)),
     **dict.fromkeys(("yaw", "pitch", "roll"), (-math.pi, math.pi)),
