@@ -18,7 +18,8 @@ from editgan.editing.refine import refine_edit
 from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
 from editgan.editor.edited import Edited, Outcome, Preview, Progress, outcomes
 from editgan.editor.likeness import Representation, represented
-from editgan.editor.networks import Origin, load_networks
+from editgan.editor.networks import load_networks
+from editgan.editor.origin import Origin
 from editgan.editor.request import around, check_counts, painted, requested
 from editgan.editor.settings import Settings, run_settings
 from editgan.encoder.encoder import Encoder

@@ -10,7 +10,7 @@ from torch import Tensor
 from editgan.data.paste import dilate
 from editgan.editing.masks import dilation_radius, edit_region, painted_parts
 from editgan.editing.vectors import EditingVector
-from editgan.editor.networks import Origin
+from editgan.editor.origin import Origin
 from editgan.errors import UserError
 from editgan.segmentation.ensemble import SegmentationEnsemble
 
