@@ -20,6 +20,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")  # decoded in this proce
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 64_000_000  # limit for one picture: 192 MB as bytes
 SAME_PROFILE = 3  # a colour profile that changes no colour by more than this (of 255) is sRGB, rounded otherwise
+NOTES = "notes"  # key of a picture's info
 Source = str | Path | BinaryIO
 
 
@@ -48,20 +49,18 @@ def decode_picture(source: Source, *, side: int | None = None) -> Picture:
         Unusable: not a picture, damaged, too large, of another size, or with pixels of more than 16 bits.
         FileNotFoundError: no such file.
     """
-    picture, notes = open_picture(source, side=side)
+    whole = open_picture(source, side=side)
     with decoding("a picture"):
-        picture, alpha = _in_8_bits(picture)
+        picture, alpha = _in_8_bits(whole)
         picture, note = _in_srgb(picture)
     alpha = None if alpha is None else np.array(alpha)
     if alpha is not None and not alpha.any():
         raise Unusable("is completely transparent")
-    return Picture(np.array(picture), alpha, (*notes, *note))
+    return Picture(np.array(picture), alpha, (*whole.info[NOTES], *note))
 
 
-def open_picture(
-    source: Source, formats: Sequence[str] = FORMATS, *, side: int | None = None
-) -> tuple[Image.Image, list[str]]:
-    """Decode a picture in its own mode, upright, with remarks. The size is checked before decoding.
+def open_picture(source: Source, formats: Sequence[str] = FORMATS, *, side: int | None = None) -> Image.Image:
+    """Decode a picture in its own mode, upright. The size is checked before decoding; info[NOTES] has remarks.
 
     Raises:
         Unusable, FileNotFoundError: as `decode_picture`.
@@ -92,7 +91,8 @@ def open_picture(
                 frames = getattr(file, "n_frames", 1) if kind != "MPO" else 1  # which holds previews
             if frames > 1:
                 notes.append(f"has {frames} frames; the first one is used")
-    return picture, notes
+            picture.info[NOTES] = notes
+    return picture
 
 
 @contextlib.contextmanager

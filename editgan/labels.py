@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.spatial import KDTree
 
-from editgan.decoding import Source, decoding, open_picture
+from editgan.decoding import NOTES, Source, decoding, open_picture
 from editgan.errors import Unusable
 
 IGNORE = 255  # pixel value of a mask: no label
@@ -41,7 +41,8 @@ def decode_mask(source: Source, classes: int, palette: np.ndarray | None = None,
         Unusable: not a picture, damaged, too large, or with an unknown label or colour; the message has pixel counts.
         FileNotFoundError: no such file.
     """
-    picture, notes = open_picture(source)
+    picture = open_picture(source)
+    notes = picture.info[NOTES]
     if picture.mode == "F":
         raise Unusable("its pixels are floating-point numbers; save class numbers with 8 bits")
     with decoding("a mask"):

@@ -102,8 +102,8 @@ def read_labels(
     if label is None:
         mask = decode_mask(io.BytesIO(content), classes, palette, ignore=ignore)
     else:
-        picture, remarks = open_picture(io.BytesIO(content))
-        mask = Mask(np.where(np.array(picture.convert("L")) > 0, label, 0).astype(np.uint8), tuple(remarks))
+        painted = np.array(open_picture(io.BytesIO(content)).convert("L")) > 0
+        mask = Mask(np.where(painted, label, 0).astype(np.uint8))
     mask = mask if size is None else scaled_mask(mask, *size)
     if notes is not None:
         notes += mask.notes

@@ -48,7 +48,7 @@ def list_photos(files: Files, labels: Path | None) -> Listing:
 
 def nearest(content: bytes) -> np.ndarray:
     """Class numbers of a painted mask: the nearest colour for each pixel.  # uint8 [H, W]"""
-    painted = np.asarray(open_picture(io.BytesIO(content), ("PNG", "BMP"))[0].convert("RGB"))
+    painted = np.asarray(open_picture(io.BytesIO(content), ("PNG", "BMP")).convert("RGB"))
     palette, labels = CLASSES.palette.astype(np.int32), np.empty(painted.shape[:2], np.uint8)
     for row, colours in enumerate(painted):  # uint8 [W, 3]
         labels[row] = ((colours[:, None].astype(np.int32) - palette) ** 2).sum(-1).argmin(-1)
