@@ -1,7 +1,6 @@
 """Decode part masks of any program: by pixel values or by colours. Does not import torch."""
 
 import itertools
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from editgan.errors import Unusable
 IGNORE = 255  # pixel value of a mask: no label
 TOLERANCE = 24  # a painted colour may differ by this much (of 255, in each channel) from that of its class
 STRAY = 0.1  # share of the pixels on edges whose colour may be no mixture of classes beside it, as at corners
+MOST_COLOURS = 200_000  # a mask with soft edges has fewer
 MOST_EDGES = 2_000_000  # pixels of a mask whose colour is of no class, beyond which they are not looked at one by one
 
 
@@ -156,6 +156,8 @@ def _by_colour(colours: np.ndarray, where: np.ndarray, palette: np.ndarray) -> t
     """Labels of the pixels `where` [H, W] from their colours [P, 3]: the nearest class, or on edges one beside them."""
     palette, codes = palette.astype(int), (colours.astype(np.int32) * (65536, 256, 1)).sum(1)
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    if len(first) > MOST_COLOURS:
+        raise Unusable(f"has {len(first)} different colours, so it is a photograph, not a mask")
     shown = colours[first].astype(int)  # each colour once
     nearest, gap = np.zeros(len(shown), int), np.full(len(shown), 256)
     for label, colour in enumerate(palette):
@@ -177,24 +179,20 @@ def _by_colour(colours: np.ndarray, where: np.ndarray, palette: np.ndarray) -> t
         labels[thin[crossed >= 0]] = crossed[crossed >= 0]  # as the mixture of two classes is the colour of a third
         labels[unsure] = edges.mixed(labels, unsure, 3, steps=8, tolerance=TOLERANCE, rings=2 * TOLERANCE)
     unknown = np.flatnonzero(labels < 0)
-    counts = Counter(map(tuple, colours[unknown].tolist())).most_common()
+    rest, places, counts = np.unique(codes[unknown], return_index=True, return_counts=True)
     few = len(unknown) <= STRAY * len(unsure) <= STRAY * MOST_EDGES
-    if unknown.size and few and counts[0][1] <= max(8, len(labels) // 2000):  # no flat area: corners of edges
+    if unknown.size and few and counts.max() <= max(8, len(labels) // 2000):  # no flat area: corners of edges
         labels[unknown] = ((colours[unknown][:, None].astype(int) - palette) ** 2).sum(2).argmin(1)
-    elif unknown.size:
+    order = counts.argsort(kind="stable")[::-1]
+    named = [f"{tuple(colours[unknown[places[at]]].tolist())} in {counts[at]} pixels" for at in order[:3]]
+    named = ", ".join(named) + (f" and {len(rest) - 3} more" if len(rest) > 3 else "")
+    if (labels < 0).any():
         raise Unusable(
-            f"has colours that belong to no part: {_listed(counts)}; paint with those of the classes (they may differ "
-            f"by {TOLERANCE} of 255) and save it as PNG"
+            f"has colours that belong to no part: {named}; paint with those of the classes (they may differ by "
+            f"{TOLERANCE} of 255) and save it as PNG"
         )
-    notes = [f"{len(unsure)} pixels on edges have mixed colours; each was given the nearest class"]
-    if unknown.size:
-        notes.append(f"{len(unknown)} of them have unknown colours, {_listed(counts)}")
-    return labels, notes
-
-
-def _listed(counts: list[tuple]) -> str:
-    named = ", ".join(f"{colour} in {count} pixels" for colour, count in counts[:3])
-    return f"{named} and {len(counts) - 3} more" if len(counts) > 3 else named
+    notes = [f"{len(unsure)} pixels on edges have mixed colours; each was given the class it has most of"]
+    return labels, [*notes, f"{len(unknown)} of them have unknown colours, {named}"] if named else notes
 
 
 @dataclass(frozen=True)
