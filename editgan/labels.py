@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import maximum_filter, minimum_filter
-from scipy.spatial import KDTree
 
 from editgan.decoding import NOTES, Source, decoding, open_picture
 from editgan.errors import Unusable
@@ -205,6 +203,8 @@ class _Edges:
 
     def solid(self, labels: np.ndarray) -> np.ndarray:
         """Which pixels belong to a block of 3x3 pixels of one class: bool [P], for labels [P], -1 for none."""
+        from scipy.ndimage import maximum_filter, minimum_filter  # half a second, which few masks need
+
         whole = np.full(self.where.shape, -1, np.int16)
         whole[self.where] = labels
         flat = (maximum_filter(whole, 3) == minimum_filter(whole, 3)) & (whole >= 0)
@@ -230,6 +230,8 @@ class _Edges:
             rings: tolerance to a single one of these classes: sharpened edges go beyond its colour
             own: a class of each pixel that does not count as near  # [E]
         """
+        from scipy.spatial import KDTree
+
         height, width = self.where.shape
         reach = max(3, max(height, width) // 48)
         whole = np.full((height + 2 * reach, width + 2 * reach), -1, np.int16)
