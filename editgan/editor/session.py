@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from editgan.config import Section, checked
 from editgan.data.archive import encode_image, encode_mask, load_images
 from editgan.data.photo import Face, read_photo
 from editgan.editing.vectors import EditingVector, apply_vector, combined
@@ -24,7 +25,6 @@ from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import TRUNCATION_PSI
 from editgan.images import read_image, read_mask, to_pil
-from editgan.section import Section, checked
 from editgan.weights import sha256
 
 Strength = Annotated[float, Field(ge=-100, le=100)]
