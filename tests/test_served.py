@@ -147,7 +147,7 @@ def test_large_pictures_are_refused_by_their_header(root, monkeypatch):
 
 
 def test_version_is_served_over_http(root, uri, version):
-    port = serve.free_port(0)
+    port = serve.free_port(21000)
     url = f"http://127.0.0.1:{port}"
     command = ["python", "-m", "mlflow", "models", "serve", "--model-uri", f"models:/editgan/{version}"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
