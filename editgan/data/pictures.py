@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +74,10 @@ def read_pictures(context: Context) -> list[Path]:
         print(f"rejected files ({context.out / REJECTED}): {len(rejected)}")
         print("\n".join(f"  {file}: {reason}" for file, reason in rejected), flush=True)
 
+    notes = Counter(note for _, record in used for note in record.get("notes", ()))
+    for note, count in notes.most_common():
+        first = next(item.file for item, record in used if note in record.get("notes", ()))
+        print(f"{first}{f' and {count - 1} more' if count > 1 else ''}: {note}", flush=True)
     save_classes(context.out / "classes.json", classes)
     numbers = {person: number for number, person in enumerate(sorted(set(people)))}
     metrics: dict = {"rejected": len(rejected), "people": len(numbers), "copies": sum(map(len, copies)) - len(copies)}

@@ -11,6 +11,7 @@ from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.images import colourize, heatmap, labelled_grid, save_png
+from editgan.labels import IGNORE
 from editgan.runtime.stage import StageContext
 from editgan.segmentation.ensemble import load_segmentation, save_segmentation
 from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
@@ -74,7 +75,7 @@ def run(context: StageContext) -> None:
         **named_scores(scores, f"test{len(test)}"),
         **validation,
         f"miou_one_member_test{len(test)}": sum(alone) / len(alone),
-        f"uncertainty_auroc_test{len(test)}": uncertainty_auroc(divergence, predicted != truth),
+        f"uncertainty_auroc_test{len(test)}": uncertainty_auroc(divergence, (predicted != truth) & (truth != IGNORE)),
         f"uncertainty_test{len(test)}": float(image_uncertainty(divergence).mean()),
         f"accuracy_fewshot{len(few_shot)}": segmentation_scores(trained, learned, classes.names).pixel_accuracy,
     }

@@ -15,10 +15,10 @@ from editgan.data.annotations import coco, labelme, painted
 from editgan.data.annotations.parts import BACKGROUND, Annotation, drawn, label_key
 from editgan.data.archive import Classes, encode_mask, load_classes, parse_classes, save_classes
 from editgan.data.collections.files import Files, opened
-from editgan.data.reading import open_picture
 from editgan.data.sources.folder import CLASSES, ENDINGS, IMAGES, MASKS
 from editgan.data.sources.listing import Rejected, Unusable, entry, files_below, ignored_note, leads_out, like_masks
 from editgan.data.tables import folded, nfc
+from editgan.decoding import open_picture
 from editgan.errors import UserError
 from editgan.weights import write_bytes
 

@@ -11,10 +11,9 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from editgan.data.annotations.parts import Annotation, Part, circle, polygon, rectangle, size_of
-from editgan.data.reading import open_picture
-from editgan.data.sources.listing import Unusable
 from editgan.data.tables import file_name
-from editgan.errors import UserError
+from editgan.decoding import open_picture
+from editgan.errors import Unusable, UserError
 
 
 def is_labelme(content) -> bool:

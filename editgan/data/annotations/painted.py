@@ -15,10 +15,10 @@ import numpy as np
 
 from editgan.data.annotations.parts import Annotation, Part, label_key
 from editgan.data.archive import Classes
-from editgan.data.reading import open_picture
-from editgan.data.sources.listing import Unusable
 from editgan.data.tables import file_name, folded
-from editgan.errors import UserError
+from editgan.decoding import open_picture
+from editgan.errors import Unusable, UserError
+from editgan.labels import decode_mask
 
 LABELMAP, MERGED = "labelmap.txt", "segmentationclass"
 BRUSH = re.compile(r"task-(\d+)-annotation-\d+-by-(.*)-\d+\.png", re.IGNORECASE)
@@ -55,21 +55,11 @@ def split(content: bytes, classes: Classes) -> list[Part]:
 
 
 def class_numbers(content: bytes, classes: Classes) -> np.ndarray:
-    """Class numbers by colour, or by value where a picture has none of these colours.  # uint8 [H, W]"""
+    """Class numbers of a mask, uint8 [H, W]. Raises ValueError: a colour or label that is none of the classes."""
     try:
-        picture = open_picture(io.BytesIO(content), ("PNG",))
+        return decode_mask(io.BytesIO(content), len(classes.names), classes.palette).labels
     except Unusable as reason:
         raise ValueError(str(reason)) from None
-    colours = np.array(picture.convert("RGB")).astype(np.int32) @ [65536, 256, 1]  # [H, W]
-    palette = classes.palette.astype(np.int32) @ [65536, 256, 1]
-    if np.isin(colours, palette).all():
-        return np.argsort(palette)[np.searchsorted(np.sort(palette), colours)].astype(np.uint8)
-    values = np.array(picture)
-    if picture.mode in ("P", "L") and values.max() < len(classes.names):
-        return values
-    strange = colours[~np.isin(colours, palette)]
-    colour = tuple(int(value) for value in (strange[0] >> 16, strange[0] >> 8 & 255, strange[0] & 255))
-    raise ValueError(f"has {len(strange)} pixels in colours of no class, e.g. {colour}")
 
 
 def size_in(content: bytes, name: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from editgan.data.archive import NO_PARTS, parse_classes
+from editgan.data.archive import NO_PARTS, Classes, parse_classes
 from editgan.data.collections.files import Files, Found, content_of
 from editgan.data.reading import read_labels
 from editgan.data.sources.attributes import read_attributes
@@ -65,7 +65,7 @@ def list_photos(files: Files, labels: Path | None) -> Listing:
             rejected.append(Rejected(name, f"has no row in {labels.name}"))
         elif (row := rows[name]) is not None:
             mask = masks.pop(stem_of(name.removeprefix(layout.images)), None)
-            masked = None if mask is None else partial(read_mask, files, mask, len(classes.names))
+            masked = None if mask is None else partial(read_mask, files, mask, classes)
             found.append(Found(name, row.pop("person", None) or name, row, masked))
     rejected += [Rejected(mask, "belongs to no photo") for mask in masks.values()]
     return Listing(found, rejected, classes, notes)
@@ -132,6 +132,6 @@ def stem_of(name: str) -> str:
     return nfc(name).rpartition(".")[0]
 
 
-def read_mask(files: Files, name: str, classes: int) -> np.ndarray:
+def read_mask(files: Files, name: str, classes: Classes) -> np.ndarray:
     """Class numbers.  # uint8 [H, W]"""
-    return read_labels(files.read(name), None, None, classes)
+    return read_labels(files.read(name), None, None, len(classes.names), classes.palette)

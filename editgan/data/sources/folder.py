@@ -1,6 +1,6 @@
 """Source `folder`: your own pictures.
 
-images/**.{png,jpg,jpeg}   square pictures, faces framed as in FFHQ and CelebA-HQ
+images/**.{png,jpg,...}    square pictures, faces framed as in FFHQ and CelebA-HQ
 masks/**.png               optional; masks/a/b.png belongs to images/a/b.jpg, pixel value = class number
 classes.json               names and colours of the classes, needed with masks: [{"name": .., "colour": [r, g, b]}]
 attributes.csv             optional; a row per picture, columns `file` and, if known, `person`, `partition`, attributes
@@ -27,10 +27,10 @@ from editgan.data.sources.listing import (
     read_text,
 )
 from editgan.data.tables import nfc
+from editgan.decoding import ENDINGS
 from editgan.errors import UserError
 
 IMAGES, MASKS, CLASSES, TABLE = "images", "masks", "classes.json", "attributes.csv"
-ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 def list_pictures(root: Path) -> Listing:

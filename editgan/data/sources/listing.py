@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from editgan.data.archive import Classes
 from editgan.data.tables import folded
-from editgan.errors import UserError
+from editgan.errors import Unusable, UserError
 
 MAX_BYTES = 64 * 2**20  # limit for one file
 TOOLS = {  # files and folders that programs leave behind; hidden ones (`.NAME`) need no mention
@@ -25,10 +25,6 @@ TOOLS = {  # files and folders that programs leave behind; hidden ones (`.NAME`)
 LIKE_MASKS = re.compile(
     r"(.*[ _-])?(masks?|labels?|annotations?|seg|segmentations?|segmentation(class|object))([ _-].*)?"
 )
-
-
-class Unusable(Exception):
-    """The reason why a file is rejected."""
 
 
 class Rejected(NamedTuple):

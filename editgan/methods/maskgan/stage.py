@@ -14,6 +14,7 @@ from editgan.editing.masks import MOUTH, is_part
 from editgan.encoder.losses import load_lpips
 from editgan.errors import UserError
 from editgan.images import colourize, labelled_grid, save_mask, save_png, to_float
+from editgan.labels import IGNORE
 from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, initialise
 from editgan.methods.maskgan.losses import (
     AlphaBlender,
@@ -103,6 +104,10 @@ def load_heads(context: StageContext, photos: Path, masks: Path, number: int | N
             f"{error}; MaskGAN needs masks of all of them; set maskgan.learn_from: pool to learn from the pool's masks,"
             " or none to skip MaskGAN"
         ) from None
+    if (labels == IGNORE).any():
+        raise UserError(
+            f"{masks}: has pixels without a label (255), and MaskGAN needs one; set maskgan.learn_from: none"
+        )
     heads = MaskedHeads(torch.as_tensor(load_images(photos, indices)), torch.as_tensor(labels))
     resolution = context.params.resolution
     if heads.photos.shape[2:] != (resolution, resolution):
