@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from html import escape
 from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def told(work: Callable) -> Callable:
             try:
                 yield from work(*arguments)
             except UserError as fault:
-                raise gr.Error(str(fault), print_exception=False) from None
+                raise gr.Error(escape(str(fault)), print_exception=False) from None
     else:
 
         @wraps(work)
@@ -48,7 +49,7 @@ def told(work: Callable) -> Callable:
             try:
                 return work(*arguments)
             except UserError as fault:
-                raise gr.Error(str(fault), print_exception=False) from None
+                raise gr.Error(escape(str(fault)), print_exception=False) from None
 
     return shown
 
@@ -71,7 +72,7 @@ class Page:
         at.blocks.unload(self.closed)
         at.show.click(told(self.sampled), at.seed, new, **LIGHT)
         at.next.click(told(self.sampled_next), at.seed, new, **LIGHT)
-        at.upload.upload(told(self.uploaded), at.upload, [*new, at.faces, at.upload], **HEAVY)
+        at.upload.upload(told(self.uploaded), at.upload, [*new, at.faces], **HEAVY).then(lambda: None, None, at.upload)
         at.faces.select(told(self.face_chosen), None, new, **HEAVY)
         if at.heads is not None:
             at.heads.select(told(self.head_chosen), None, new, **HEAVY)
@@ -146,8 +147,8 @@ class Page:
             )
             if faces:
                 said = f"{len(faces)} faces were found. Choose one."
-                return {self.at.faces: gallery, self.at.status: said, self.at.upload: None}
-            return self._all(visit, self._represented(visit)) | {self.at.faces: gallery, self.at.upload: None}
+                return {self.at.faces: gallery, self.at.status: said}
+            return self._all(visit, self._represented(visit)) | {self.at.faces: gallery}
 
     def face_chosen(self, chosen: gr.SelectData, request: gr.Request) -> Changes:
         with self._turn(request) as visit:
