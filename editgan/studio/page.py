@@ -67,15 +67,16 @@ class Page:
         picture, sliders = [at.picture, at.status], [*at.sliders.values(), *at.slots]
         canvas = [at.canvas, at.wanted, at.mask_down]
         new = [*picture, at.compare, at.masks, at.wanted, at.seed, at.own_group, *sliders]
+        slow = HEAVY | dict(show_progress="full", show_progress_on=at.picture)  # embedding takes seconds
         run = [*new, at.optimise, at.refine, at.stop, at.stop_refining]
         at.blocks.load(told(self.opened), None, new, **LIGHT)
         at.blocks.unload(self.closed)
         at.show.click(told(self.sampled), at.seed, new, **LIGHT)
         at.next.click(told(self.sampled_next), at.seed, new, **LIGHT)
-        at.upload.upload(told(self.uploaded), at.upload, [*new, at.faces], **HEAVY).then(lambda: None, None, at.upload)
-        at.faces.select(told(self.face_chosen), None, new, **HEAVY)
+        at.upload.upload(told(self.uploaded), at.upload, [*new, at.faces], **slow).then(lambda: None, None, at.upload)
+        at.faces.select(told(self.face_chosen), None, new, **slow)
         if at.heads is not None:
-            at.heads.select(told(self.head_chosen), None, new, **HEAVY)
+            at.heads.select(told(self.head_chosen), None, new, **slow)
         at.paint_tab.select(told(self.canvas_shown), at.opacity, canvas, **LIGHT).then(None, js=NUDGE)
         at.opacity.release(told(self.faded), [at.opacity, at.canvas], at.canvas, **LIGHT)
         at.part.input(None, at.part, at.canvas, js=at.brush_script())
