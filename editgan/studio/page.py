@@ -73,7 +73,7 @@ class Page:
         at.blocks.unload(self.closed)
         at.show.click(told(self.sampled), at.seed, new, **LIGHT)
         at.next.click(told(self.sampled_next), at.seed, new, **LIGHT)
-        at.upload.upload(told(self.uploaded), at.upload, [*new, at.faces], **slow).then(lambda: None, None, at.upload)
+        at.upload.upload(self.uploaded, at.upload, [*new, at.faces, at.upload], **slow)
         at.faces.select(told(self.face_chosen), None, new, **slow)
         if at.heads is not None:
             at.heads.select(told(self.head_chosen), None, new, **slow)
@@ -141,15 +141,18 @@ class Page:
             return self._all(visit, self._represented(visit))
 
     def uploaded(self, path: str | None, request: gr.Request) -> Changes:
-        with self._turn(request) as visit:
-            faces = visit.upload(Path(path))
-            gallery = gr.Gallery(
-                [(enlarged(face), f"face {number}") for number, face in enumerate(faces, 1)], visible=bool(faces)
-            )
-            if faces:
-                said = f"{len(faces)} faces were found. Choose one."
-                return {self.at.faces: gallery, self.at.status: said}
-            return self._all(visit, self._represented(visit)) | {self.at.faces: gallery}
+        """Not `told`: the box of the upload has to be cleared after an error, too."""
+        try:
+            with self._turn(request) as visit:
+                faces = visit.upload(Path(path))
+                shown = [(enlarged(face), f"face {number}") for number, face in enumerate(faces, 1)]
+                changes = {self.at.faces: gr.Gallery(shown, visible=bool(faces)), self.at.upload: None}
+                if faces:
+                    return changes | {self.at.status: f"{len(faces)} faces were found. Choose one."}
+                return changes | self._all(visit, self._represented(visit))
+        except UserError as fault:
+            gr.Warning(escape(str(fault)), title="Not usable")
+            return {self.at.upload: None}
 
     def face_chosen(self, chosen: gr.SelectData, request: gr.Request) -> Changes:
         with self._turn(request) as visit:
