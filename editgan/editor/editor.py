@@ -10,34 +10,27 @@ from torch import Tensor, nn
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
-from editgan.data.archive import load_classes
 from editgan.data.paste import dilate, paste_back
 from editgan.data.photo import Face, Photo, blend
 from editgan.editing.masks import dilation_radius, edit_region, painted_parts
 from editgan.editing.optimize import edit_in_batches
 from editgan.editing.params import ObjectiveWeights
 from editgan.editing.refine import refine_edit
-from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
-from editgan.editor.settings import Settings, run_settings
-from editgan.encoder.encoder import Encoder, load_encoder
+from editgan.editing.vectors import EditingVector, apply_vector, combined, save_vector
+from editgan.editor.loading import find, require_segmentation
+from editgan.editor.settings import Settings
+from editgan.encoder.encoder import Encoder
 from editgan.encoder.inversion import PULL, invert
 from editgan.encoder.tuning import tune_generator
 from editgan.errors import UserError
-from editgan.generator.generator import TRUNCATION_PSI, Generator, load_generator, synthesise
+from editgan.generator.generator import TRUNCATION_PSI, Generator, synthesise
 from editgan.images import to_float
 from editgan.runtime.process import keep_freed_memory
-from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
+from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.labelled import sampled_latents
 from editgan.segmentation.predict import render
 from editgan.training import device_named
 
-MODELS = {
-    "assets/lpips_vgg.safetensors": "assets",
-    "data/classes.json": "data",
-    "generator/G_ema.safetensors": "generator",
-    "encoder/E.safetensors": "encoder",
-    "segmentation/S.safetensors": "segmentation",
-}
 BATCH = 16  # images at a time; affects speed and memory only
 LARGEST_LATENT = 1e4  # limit of |w_plus|; typical entries are of order 1
 Progress = Callable[[int, int], None]  # (done, total)
@@ -92,10 +85,19 @@ class Editor:
 
     @classmethod
     def load(
-        cls, outputs: str | Path = "outputs", device: str = "auto", *, vectors: str | Path | None = None
+        cls,
+        outputs: str | Path = "outputs",
+        device: str = "auto",
+        *,
+        vectors: str | Path | None = None,
+        generator: str | Path | None = None,
     ) -> "Editor":
         """Load the networks and vectors from a folder of stage outputs, and your own vectors from folder `vectors`.
         The settings are those of the params.yaml beside `outputs`, or those of the default run if there is none.
+
+        An imported generator (docs/import.md) works alone: without an encoder, embedding starts at the mean latent and
+        takes 500 steps; what needs parts raises UserError until there is a segmentation. `generator` is the path of any
+        G_ema.safetensors that is to work so; the networks in its folder of outputs are used if they are there.
 
         On a CPU the process keeps freed memory instead of returning it to the system (`keep_freed_memory`), which makes
         optimisation up to twice as fast.
@@ -103,26 +105,11 @@ class Editor:
         Raises:
             UserError: a model is missing or damaged, with the stage that writes it; or a wrong value in params.yaml.
         """
-        outputs, chosen = Path(outputs), device_named(device)
-        for name, stage in MODELS.items():
-            if not (outputs / name).is_file():
-                raise UserError(
-                    f"{outputs / name}: missing; it is written by stage {stage}: run `make demo`, or give another "
-                    "folder of outputs"
-                )
+        found, chosen = find(outputs, generator), device_named(device)
         if chosen.type == "cpu":
             keep_freed_memory()
-        return cls(
-            G=load_generator(outputs / "generator/G_ema.safetensors", chosen),
-            E=load_encoder(outputs / "encoder/E.safetensors", chosen),
-            S=load_segmentation(outputs / "segmentation/S.safetensors", chosen),
-            lpips_vgg=use_winograd(load_network("lpips_vgg", outputs / "assets")).to(chosen),
-            palette=torch.as_tensor(load_classes(outputs / "data/classes.json").palette),
-            vectors=load_vectors(outputs / "editing" / "vectors", vectors),
-            device=chosen,
-            assets=outputs / "assets",
-            settings=run_settings(outputs),
-        )
+        lpips_vgg = use_winograd(load_network("lpips_vgg", found.assets)).to(chosen)
+        return cls(lpips_vgg=lpips_vgg, device=chosen, assets=found.assets, **found.load(chosen, vectors))
 
     @property
     def class_names(self) -> list[str]:
@@ -220,6 +207,7 @@ class Editor:
 
     def segment(self) -> Tensor:
         """Predicted part labels of the images that were set.  # uint8 [N, H, W]"""
+        require_segmentation(self.S)
         return self._start()[1].clone()
 
     def edit(
@@ -317,6 +305,7 @@ class Editor:
                 f"strengths {strengths} move the latents too far from the training distribution; use smaller strengths"
             )
         if refine:
+            require_segmentation(self.S, vector)
             start, class_ids = self.w_plus, self.S.class_ids(vector.region_classes)
             options = dict(weights=weights, identity=self._identity(weights.identity), batch=BATCH, progress=progress)
             networks = self.G, self.S, self.lpips_vgg

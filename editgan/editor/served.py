@@ -102,7 +102,7 @@ def encoded(image: Any) -> str:
 
 def model_files(outputs: Path) -> list[str] | None:
     """Paths of the editor's files, relative to `outputs`; None if one is missing or there is no vector yet."""
-    from editgan.editor.editor import MODELS  # imports torch, so flows import it as late as possible
+    from editgan.editor.loading import MODELS  # imports torch, so flows import it as late as possible
 
     vectors = sorted(path.relative_to(outputs).as_posix() for path in (outputs / VECTORS).glob("*.safetensors"))
     files = [*MODELS, *vectors]
