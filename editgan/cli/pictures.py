@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from editgan.cli.importing import import_
 from editgan.cli.labels import label, suggest
 from editgan.cli.options import (
     Device,
@@ -29,7 +30,7 @@ from editgan.cli.options import (
     progress,
     say,
 )
-from editgan.cli.runs import accept, compare, doctor, import_, train
+from editgan.cli.runs import accept, compare, doctor, train
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
 
@@ -312,7 +313,7 @@ def set_inputs(
         editor.set_latents(read_latents(files, editor))
         return inputs
     number = None if all_faces else face or 1
-    inputs, images = read_pictures(files, editor.G.img_resolution, outputs / "assets", number)
+    inputs, images = read_pictures(files, editor.G.img_resolution, editor.assets or outputs / "assets", number)
     checked(inputs)
     if latents is not None:
         editor.set_latents(read_latents(latents, editor))

@@ -1,4 +1,4 @@
-"""Commands for runs: `compare`, `accept` (baseline of nightly runs), `import` (photos), `train`, `doctor`."""
+"""Commands for runs: `compare`, `accept` (baseline of nightly runs), `train`, `doctor`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from editgan.cli.options import Outputs, say
+from editgan.cli.options import Device, Outputs, loaded, progress, say
 
 Runs = Annotated[
     list[str] | None,
@@ -43,43 +43,11 @@ def accept(
     say(f"accepted: metrics of {outputs} copied to {kept}; commit that folder")
 
 
-def import_(
-    collection: Annotated[
-        str, typer.Argument(help="lfw, london, fasseg, or pictures: any folder or archive of uncropped photos.")
-    ],
-    path: Annotated[Path, typer.Argument(help="The collection as distributed: a folder, .zip, .tar or .tgz.")],
-    into: Annotated[Path, typer.Option(help="Folder for source `folder` (docs/data.md); several can share one.")],
-    labels: Annotated[Path | None, typer.Option(help="CSV of labels, for `lfw` and `pictures`.")] = None,
-    side: Annotated[int, typer.Option(min=16, max=1024, help="Side of the aligned pictures, in pixels.")] = 128,
-    outputs: Outputs = Path("outputs"),
-) -> None:
-    """Detect and align the faces in a collection of photos; writes a folder of training pictures."""
-    import torch
-
-    from editgan.assets.load import load_network
-    from editgan.data.importing import COLLECTIONS, import_photos
-    from editgan.errors import UserError
-    from editgan.runtime.progress import Progress
-
-    if collection not in COLLECTIONS:
-        raise UserError(f"unknown collection {collection!r}; known are {', '.join(COLLECTIONS)}")
-    torch.set_num_threads(1)  # a small network on single pictures is three times slower with more threads
-    shown = Progress("import")
-    made = import_photos(
-        collection,
-        path,
-        into,
-        load_network("blazeface", outputs / "assets"),
-        side=side,
-        labels=labels,
-        report=lambda done, total: shown.update(done, total, "photos"),
-    )
-    for file, reason in made.rejected:
-        say(f"  {file}: {reason}")
-    say(f"{into}: {made.pictures} pictures, {made.masks} with masks; {len(made.rejected)} files rejected (see above)")
-
-
-train = typer.Typer(help="Inspect generator training.", no_args_is_help=True, rich_markup_mode=None)
+train = typer.Typer(
+    help="Inspect generator training; train a segmentation.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @train.command("status")
@@ -88,6 +56,21 @@ def train_status() -> None:
     from editgan.generator.status import statuses
 
     say("\n".join(statuses(Path.cwd())) or "no generator training found here")
+
+
+@train.command("segmentation")
+def train_segmentation(
+    labels: Annotated[Path, typer.Argument(help="Folder with images/, masks/ and classes.json (docs/import.md).")],
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Train the segmentation of an imported generator on a few labelled pictures; 16 are usual."""
+    from editgan.editor.fewshot import learn_segmentation
+
+    editor = loaded(outputs, device)
+    with progress("embedding and training") as advance:
+        path, learned = learn_segmentation(editor, labels, outputs, embedding=advance, training=advance)
+    say(f"{path}: {learned:.0%} of the labelled pixels are segmented as labelled")
 
 
 def doctor(

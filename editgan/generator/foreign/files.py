@@ -97,6 +97,20 @@ def _weights_only(path: Path) -> Any:
         raise Refused(f"damaged file ({type(error).__name__}: {one_line(error)})") from None
 
 
+def weights_of(path: Path) -> Any:
+    """The content of a file of `torch.save`: tensors and plain containers; nothing else is read.
+
+    Raises:
+        UserError: missing, damaged, or it asks for a class or function.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        return _weights_only(path)
+    except Refused as reason:
+        raise UserError(f"{path}: {reason}") from None
+
+
 def source_of(path: Path, networks: Networks) -> dict[str, Any]:
     """The entry `imported` of the metadata: file name, hash, format, licence note and notes of the conversion."""
     return {
