@@ -25,7 +25,8 @@ from editgan.weights import save_tensors, write_bytes
 LAYERS, NORMS = (0, 3, 6), (2, 5)  # of a pixel classifier: linear layers, batch norms
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 PICTURES = (".png", ".jpg", ".jpeg")
-SIDED = ("ear", "eye", "brow")  # parts of which a face has two, where the released labels tell no side
+# Words in the names of parts of which a face has two; the released labels do not tell the sides.
+SIDED = {"ear", "eye", "eyes", "eyelashes", "iris", "pupil", "sclera", "tear", "brow", "eyebrow"}
 MASK_NAMES = ("image_mask{}", "image_mask_{}", "mask{}", "mask_{}")  # of the mask of image_{}
 
 
@@ -244,8 +245,8 @@ def told_apart(masks: dict[Path, np.ndarray], classes: Classes) -> tuple[dict[Pa
         UserError: the classes have no nose, or a mask shows none.
     """
     noses = [label for label, name in enumerate(classes.names) if "nose" in name]
-    sided = [label for label, name in enumerate(classes.names) if any(part in name for part in SIDED)]
-    sided = [label for label in sided if "left" not in classes.names[label] and "right" not in classes.names[label]]
+    words = [set(re.split(r"[\W_]+", name)) for name in classes.names]
+    sided = [label for label, found in enumerate(words) if found & SIDED and not found & {"left", "right"}]
     if not noses:
         raise UserError("to tell left and right apart, a class must be named nose; give --classes")
     names = [f"left_{name}" if label in sided else name for label, name in enumerate(classes.names)]

@@ -8,19 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.encoder.encoder import Encoder, check_images
-from editgan.encoder.losses import l2_distance, reconstruction_loss
+from editgan.encoder.losses import for_lpips, l2_distance, reconstruction_loss
 from editgan.generator.generator import Generator
 
 WARMUP = 0.05  # share of the steps with linear warm-up of the learning rate
 RAMPDOWN = 0.25  # share of the steps with cosine ramp-down
-LPIPS_SIDE = 256  # VGG was made for 224 px
 PULL = 0.2  # weight of the squared distance to the encoder's estimate; without it, edits of the latents are weaker
-
-
-def for_lpips(images: Tensor) -> Tensor:
-    """Images above LPIPS_SIDE are averaged down to it, as in StyleGAN2's projector.  # [N, 3, s, s]"""
-    factor = images.shape[-1] // LPIPS_SIDE
-    return F.avg_pool2d(images, factor) if factor > 1 else images
 
 
 def lr_at(step: int, steps: int, peak: float) -> float:
