@@ -45,9 +45,7 @@ def load_origin(folder: Path, G: nn.Module, D: nn.Module) -> dict[str, Any]:
     for name, network in (("G_ema", G), ("D", D)):
         path = folder / f"{name}.safetensors"
         if name == "D" and path.is_file() and not load_metadata(path).get("class"):
-            raise UserError(
-                f"{path}: is empty, because the file that was imported has no discriminator; train without start_from"
-            )
+            raise UserError(f"{path}: the imported file has no discriminator; start from a run that has one")
         other = load_module(path, type(network))
         for key in {**other.config, **network.config}:
             theirs, ours = other.config.get(key), network.config.get(key)
