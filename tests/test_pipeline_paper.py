@@ -14,12 +14,11 @@ from PIL import Image
 from test_assets_reference import inception_weights
 
 from editgan.assets.networks.ir_se50 import IrSe50
-from editgan.config import STAGES
+from editgan.config import STAGES, read_params
 from editgan.data.archive import Classes, load_classes, save_classes
 from editgan.editor.release import told_apart
 from editgan.runtime.environment import PROJECT_ROOT
 from editgan.runtime.stage import run_stage
-from editgan.section import read_params
 from editgan.weights import load_metadata, sha256
 from flows.checkout import prepare_checkout
 
