@@ -88,8 +88,8 @@ def show_faces(
         usual, unknown = usual_likeness(editor, outputs), ""
     except UserError as fault:
         usual, unknown = None, f"cannot compare this with the model's usual reconstructions ({fault})"
-    lines = []
-    for index, found in zip(faces, likenesses(images[faces], reconstructions[faces], outputs / "assets"), strict=True):
+    lines, assets = [], editor.assets or outputs / "assets"
+    for index, found in zip(faces, likenesses(images[faces], reconstructions[faces], assets), strict=True):
         one, warning = inputs[index], unknown
         nearness = f"LPIPS-Alex {found.lpips:.3f}, identity {found.identity:.2f}"
         if usual is not None and (found.lpips > usual.lpips or found.identity < usual.identity):
