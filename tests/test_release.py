@@ -72,6 +72,9 @@ def test_a_generator_alone_embeds_samples_and_applies_vectors(run, tmp_path):
     np.save(tmp_path / "wider.npy", np.full((1, ROWS, W), 0.3, np.float32))
     editgan("import", "vectors", tmp_path / "wider.npy", "--into", run)
     again = Editor.load(generator=outputs / "generator/G_ema.safetensors", device="cpu")
+    assert Editor.load(generator=run, device="cpu").vectors.keys() == again.vectors.keys() == {"wider"}
+    with pytest.raises(UserError, match="nothing: missing; `editgan import generator` writes"):
+        Editor.load(generator=tmp_path / "nothing", device="cpu")
     again.set_latents(editor.w_plus)
     edited = again.apply({"wider": 2.0})
     torch.testing.assert_close(edited.w_plus, editor.w_plus + 0.6)

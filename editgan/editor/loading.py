@@ -121,14 +121,14 @@ def find(outputs: str | Path, generator: str | Path | None = None) -> Found:
     """The files of a folder of stage outputs.
 
     Args:
-        generator: a G_ema.safetensors. The networks in its folder of outputs are used, if there are any; it works
-            alone, too. None: the generator of `outputs`, which works alone if it was imported.
+        generator: a G_ema.safetensors, or the folder of its run. The networks in its folder of outputs are used, if
+            there are any; it works alone, too. None: the generator of `outputs`, which works alone if it was imported.
     Raises:
         UserError: a file is missing, with the stage that writes it.
     """
     if generator is not None:
-        path = Path(generator)
-        path = path / G_EMA if path.is_dir() else path
+        given = Path(generator)
+        path = next((one for one in (given, given / G_EMA, given / "outputs" / G_EMA) if one.is_file()), given)
         if not path.is_file():
             raise UserError(f"{path}: missing; `editgan import generator` writes a G_ema.safetensors")
         outputs, alone = path.parents[1] if path.parent.name == "generator" else path.parent, True
