@@ -91,7 +91,7 @@ def labels(folder: Path, images: torch.Tensor) -> None:
         Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
 
 
-def work(part: str, folder: Path, steps: int, device: str) -> tuple[float, str]:
+def work(part: str, folder: Path, steps: int, members: int, device: str) -> tuple[float, str]:
     """Do one part in this process; returns its seconds and what was done."""
     outputs, given = folder / "run" / "outputs", folder / "labels"
     now = time.perf_counter if device_named(device).type == "cuda" else time.process_time
@@ -115,13 +115,13 @@ def work(part: str, folder: Path, steps: int, device: str) -> tuple[float, str]:
         editor.set_image(picture, steps=steps)
         return (now() - started) / (steps + 1), f"a step of {steps}; 500 are usual"
     if part == "labels":
-        learn_segmentation(editor, given, outputs, epochs=1)
-        return now() - started, f"segmentation from {LABELLED} masks, one pass"
+        learn_segmentation(editor, given, outputs, members=members, epochs=1)
+        return now() - started, f"segmentation from {LABELLED} masks, {members} members, one pass"
     editor.set_latents(torch.randn(1, editor.G.num_ws, editor.G.w_dim) * 0.1)
     started = now()
     masks = editor.segment()
     if part == "segment":
-        return now() - started, "a picture and its mask, 10 members"
+        return now() - started, f"a picture and its mask, {members} members"
     delta = 0.1 * torch.randn(editor.G.num_ws, editor.G.w_dim)
     editor.vectors["nose"] = EditingVector("nose", ("nose",), "random", delta)
     started = now()
@@ -143,13 +143,14 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--side", type=int, default=256, help="resolution of the random generator")
     parser.add_argument("--steps", type=int, default=5, help="steps of embedding")
+    parser.add_argument("--members", type=int, default=10, help="members of the segmentation")
     parser.add_argument("--file", type=Path, help="a file to import instead of the random one")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
-        seconds, done = work(options.part, options.folder, options.steps, options.device)
+        seconds, done = work(options.part, options.folder, options.steps, options.members, options.device)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         gpu = torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None
         print(json.dumps({"seconds": seconds, "done": done, "GiB": peak, "GPU GiB": gpu}))
@@ -163,7 +164,8 @@ def main() -> None:
         else:
             (folder / "file").symlink_to(options.file.resolve())
         for part in PARTS:
-            again = ["--part", part, "--folder", str(folder), "--steps", str(options.steps), "--device", options.device]
+            again = ["--part", part, "--folder", str(folder), "--device", options.device]
+            again += ["--steps", str(options.steps), "--members", str(options.members)]
             command = [sys.executable, str(Path(__file__).resolve()), *again]
             done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
             if done.returncode:
