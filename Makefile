@@ -8,6 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 INSTALLED := $(VENV)/installed
+STUDIO := $(VENV)/installed-studio
 # Keep the files of every tool inside the project, and put the programs of the virtual environment first on PATH.
 IN_PROJECT := eval "$$($(PYTHON) editgan/runtime/environment.py)" && export PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" &&
 # Some pretrained networks are npm packages. Without npm, Node.js is installed into the virtual environment.
@@ -16,7 +17,7 @@ EXTRAS := dev$(shell command -v npm >/dev/null || echo ,npm)
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo demo-scratch test test-all lint serve ui
+.PHONY: help install demo demo-scratch studio test test-all lint serve ui
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,10 +39,18 @@ demo: $(INSTALLED) ## run the whole pipeline on the default parameters and print
 demo-scratch: $(INSTALLED) ## train every model in runs/scratch, then run the benchmark; delete that folder to start again
 	@$(IN_PROJECT) python -m flows.pipeline --scratch
 
+studio: $(STUDIO) ## open the page to paint in (localhost only); Ctrl-C ends it
+	@$(IN_PROJECT) exec editgan studio
+
+$(STUDIO): $(INSTALLED)
+	@echo "installing what the studio and its tests need into $(VENV)"
+	$(IN_PROJECT) python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS),studio,browser]' -c constraints.txt
+	touch $@
+
 test: $(INSTALLED) ## run the tests, including a tiny run of the whole pipeline
 	@$(IN_PROJECT) $(PYTEST) -m "not slow"
 
-test-all: $(INSTALLED) ## run all tests, also those marked slow, which kill and restart pipelines
+test-all: $(STUDIO) ## run all tests, also those marked slow, which kill and restart pipelines
 	@$(IN_PROJECT) $(PYTEST)
 
 lint: $(INSTALLED) ## check the style with ruff

@@ -11,6 +11,7 @@ import typer
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
 from editgan.runtime.process import ERROR_FILE, Stopped, die_with_parent, end_children, keep_freed_memory
+from editgan.runtime.surroundings import refuse
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -33,6 +34,7 @@ def run(
     keep_freed_memory()
     apply_environment(root)
     try:
+        refuse(root)
         from editgan.runtime.stage import run_stage  # imports torch, which takes seconds: after the guards
 
         run_stage(stage, root=root, params_path=params)

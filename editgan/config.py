@@ -5,6 +5,7 @@ A file in params/ contains only the values that differ from params.yaml.
 
 import functools
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -31,6 +32,14 @@ FITS = (
     ("resolution", "generator.d_channel_base"),
     ("resolution", "encoder.channel_base"),
 )
+
+# What only some stages need: for each, (a multiple of a key) that must not exceed another key.
+NEEDS = {
+    "samples": ((2, "samples.images", "data.train"),),
+    "interfacegan": ((1, "interfacegan.condition_heads", "data.train"),),
+    "localediting": ((1, "localediting.references", "data.train"),),
+    "maskgan": ((1, "maskgan.donors", "data.train"),),
+}
 
 
 class Section(BaseModel):
@@ -73,6 +82,25 @@ class Params(Section):
             if (value := _value(self, small)) > (limit := _value(self, large)):
                 raise ValueError(f"{small} {value} must not exceed {large} {limit}")
         return self
+
+    def __reduce__(self) -> tuple:  # `whole_class` is made at run time, so pickle cannot find it by its name
+        return _restored, (dict(self),)
+
+
+def _restored(fields: dict[str, Any]) -> "Params":
+    return whole_class().model_construct(**fields)
+
+
+def check_needs(params: "Params", stages: Iterable[str], path: str | Path) -> None:
+    """Raises UserError, which lists every fault, if the values do not suffice for these stages."""
+    faults = []
+    for stage in stages:
+        for times, small, large in NEEDS.get(stage, ()):
+            if (needed := times * _value(params, small)) > (limit := _value(params, large)):
+                multiple = f"{times} times {small}, " if times > 1 else f"{small}, "
+                faults.append(f"  {large} {limit}: stage {stage} needs {multiple}{needed}")
+    if faults:
+        raise UserError("\n".join([f"{path}:", *faults]))
 
 
 def _value(params: Section, key: str) -> Any:
@@ -181,4 +209,6 @@ def _fault(detail: dict[str, Any]) -> str:
         return f"  {key}: unknown key (given {detail['input']!r}); remove it or correct its spelling"
     if detail["type"] == "missing":
         return f"  {key}: missing"
+    if not detail["loc"]:  # a condition between sections, which names its values
+        return f"  {detail['msg']}"
     return f"  {key}: {detail['msg']} (given {detail['input']!r})"

@@ -1,4 +1,4 @@
-"""The one error class for what a user can get wrong."""
+"""The error classes for what a user can get wrong."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     `python -m editgan` prints the message alone, without a traceback, and exits with status 1.
     """
+
+
+class Unusable(Exception):
+    """The reason why one file cannot be used, without its name, for lists of rejected files."""

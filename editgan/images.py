@@ -1,5 +1,9 @@
 """Images: uint8 <-> [-1, 1], PNG files, grids, palettes. All conversions between network tensors and PNGs are here."""
 
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +11,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from editgan.errors import UserError
+from editgan.decoding import Source, decode_picture
+from editgan.errors import Unusable, UserError
+from editgan.labels import IGNORE, Mask, decode_mask, scaled_mask
 
 CAPTION_HEIGHT = 16
 # Framing of a frontal face in a square image, as fractions of its side, x to the right and y down. The renderer, the
@@ -38,76 +44,67 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
 
 
-def read_image(path: str | Path, resolution: int | None = None) -> Tensor:
-    """Read a PNG or JPEG as uint8 [3, H, W] RGB; with `resolution`, reject any other size.
+def read_image(source: Source, resolution: int | None = None) -> Tensor:
+    """Read a picture of any format and mode as uint8 [3, H, W] RGB (`decode_picture`), transparency put on white.
+
+    With `resolution`, any other size is rejected. A warning says what was lost, e.g. all frames but the first.
 
     Raises:
         UserError: the file is missing, is not an image, or has the wrong size.
     """
-    image = _open(path, "image", "PNG and JPEG are supported")
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # [3, H, W]
-    if resolution is not None and pixels.shape[1:] != (resolution, resolution):
-        height, width = pixels.shape[1:]
-        needed = f"the model needs {resolution}x{resolution}; resize or crop it first"
-        raise UserError(f"{path}: is {width}x{height}, {needed}")
-    return pixels
+    with naming(source, "image"):
+        picture = decode_picture(source, side=resolution)
+    for note in picture.notes:
+        warnings.warn(f"{name_of(source)}: {note}", stacklevel=2)
+    return torch.from_numpy(np.ascontiguousarray(picture.seen().transpose(2, 0, 1)))
 
 
-def read_mask(path: str | Path, *, resolution: int, classes: int, palette: np.ndarray | None = None) -> Tensor:
-    """Read a PNG of part labels as uint8 [resolution, resolution].
+def read_mask(source: Source, *, resolution: int, classes: int, palette: np.ndarray | None = None) -> Tensor:
+    """Read part labels as uint8 [resolution, resolution], by pixel values or by colours (`decode_mask`).
 
-    In an indexed or grey picture, pixel values are labels. A colour picture is converted with `palette`, uint8
-    [K, 3], and must contain no other colours. The same applies to an indexed picture whose colours are numbered
-    differently, as painting programs save them.
+    A mask of another size is scaled, each pixel from the nearest one. A warning says so.
 
     Raises:
-        UserError: missing, not an image, of another size, or with an unknown label or colour.
+        UserError: missing, not an image, not square, or with an unknown label or colour.
     """
-    image = _open(path, "mask", "masks are PNG files")
-    if image.size != (resolution, resolution):
-        raise UserError(f"{path}: is {image.width}x{image.height}, the mask must be {resolution}x{resolution}")
-    labels = image.mode == "L" or (image.mode == "P" and _numbered_as(image, palette))
-    pixels = np.array(image if labels else image.convert("RGB"))  # [H, W] or [H, W, 3]
-    if not labels:
-        if palette is None:
-            raise UserError(f"{path}: is a colour picture; save the mask with part labels as pixel values")
-        matches = (pixels[:, :, None] == palette).all(3)  # [H, W, K]
-        if not matches.any(2).all():
-            y, x = np.argwhere(~matches.any(2))[0]
-            raise UserError(f"{path}: the colour {tuple(map(int, pixels[y, x]))} at ({x}, {y}) belongs to no part")
-        pixels = matches.argmax(2)
-    if pixels.max() >= classes:
-        raise UserError(f"{path}: has the label {pixels.max()}; there are {classes} parts, numbered from 0")
-    return torch.from_numpy(pixels.astype(np.uint8))
+    mask = square_mask(source, resolution, classes, palette)
+    for note in mask.notes:
+        warnings.warn(f"{name_of(source)}: {note}", stacklevel=2)
+    return torch.from_numpy(mask.labels)
 
 
-def _open(path: str | Path, kind: str, remedy: str) -> Image.Image:
+def square_mask(source: Source, resolution: int, classes: int, palette: np.ndarray | None) -> Mask:
+    """Part labels uint8 [resolution, resolution], with remarks instead of the warnings of `read_mask`."""
+    with naming(source, "mask"):
+        return scaled_mask(decode_mask(source, classes, palette), resolution, resolution)
+
+
+@contextlib.contextmanager
+def naming(source: Source, kind: str) -> Iterator[None]:
+    """Turn the faults of a file into a UserError that names it."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        yield
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such {kind}") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}); {remedy}") from error
+        raise UserError(f"{source}: no such {kind}") from error
+    except Unusable as reason:
+        raise UserError(f"{name_of(source)}: {reason}") from reason
 
 
-def _numbered_as(image: Image.Image, palette: np.ndarray | None) -> bool:
-    """Whether the pixel values of an indexed picture are labels: it uses our palette, or colour i is grey i."""
-    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    used = np.unique(np.array(image))
-    if palette is None or used.max() >= len(colours):
-        return True
-    known = used[used < len(palette)]
-    ours = len(known) == len(used) and (colours[known] == palette[known]).all()
-    return bool(ours or (colours[used] == used[:, None]).all())
+def name_of(source: Source) -> str:
+    """The path of a file; `the picture` for the content of one."""
+    return str(source) if isinstance(source, str | Path) else "the picture"
 
 
 def save_mask(path: str | Path, mask: Tensor, palette: np.ndarray) -> Path:
-    """Write labels [H, W] as an indexed PNG: pixel values are labels, coloured by palette uint8 [K, 3]."""
+    """Write labels [H, W] as an indexed PNG (`mask_to_pil`)."""
+    return save_png(path, mask_to_pil(mask, palette))
+
+
+def mask_to_pil(mask: Tensor, palette: np.ndarray) -> Image.Image:
+    """Labels [H, W] as an indexed picture: pixel values are labels, coloured by palette uint8 [K, 3]."""
     picture = Image.fromarray(mask.to(torch.uint8).cpu().numpy(), mode="P")
     picture.putpalette(np.asarray(palette, np.uint8).tobytes())
-    return save_png(path, picture)
+    return picture
 
 
 def overlay(images: Tensor, masks: Tensor, palette: Tensor) -> Tensor:
@@ -120,9 +117,16 @@ def save_png(path: str | Path, image: Image.Image) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    image.save(part, format="PNG", optimize=False)
+    part.write_bytes(png_bytes(image))
     part.replace(path)
     return path
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The content of a PNG without dates or text chunks."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=False)
+    return buffer.getvalue()
 
 
 def image_grid(images: Tensor, columns: int, scale: int = 1, gap: int = 0) -> Image.Image:
@@ -160,7 +164,8 @@ def labelled_grid(columns: dict[str, Tensor], scale: int = 2, gap: int = 2) -> I
 
 
 def colourize(masks: Tensor, palette: Tensor) -> Tensor:
-    """Labels [N, H, W] and palette uint8 [K, 3] -> uint8 [N, 3, H, W]."""
+    """Labels [N, H, W] and palette uint8 [K, 3] -> uint8 [N, 3, H, W]; IGNORE is white."""
+    palette = torch.cat([palette, palette.new_full((IGNORE + 1 - len(palette), 3), 255)])
     return palette[masks.long()].permute(0, 3, 1, 2).contiguous()
 
 

@@ -155,6 +155,7 @@ def kernel_distance_spread(features: Tensor, reference: Tensor, *, resamples: in
     times = resampled(len(x), resamples, seed)  # [R, N]
     pairs = times.sum(1) ** 2 - times.square().sum(1)
     values = ((times @ among) * times).sum(1) / pairs - 2 * (times @ across) / len(x)
+    values = values[pairs > 0]  # with few rows, a resample may consist of a single one
     whole = among.sum() / (len(x) * (len(x) - 1)) - 2 * across.mean()
     return percentile_interval(values - whole)
 

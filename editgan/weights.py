@@ -4,10 +4,11 @@ Networks are stored in half precision, which halves the size of a clone, and com
 """
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +44,33 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     return path
 
 
+def places(path: Path) -> Iterator[Path]:
+    """The path, then NAME-2.ext, NAME-3.ext, ... beside it."""
+    yield path
+    yield from (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+
+
+def unused(path: Path) -> Path:
+    """The first of its `places` where nothing is."""
+    return next(place for place in places(path) if not os.path.lexists(place))
+
+
+def write_beside(path: Path, content: bytes) -> Path:
+    """Write a file and replace none: if there is another one, to NAME-2.ext, ... A file of equal content is kept.
+
+    Prints a line if the name is another one. Returns the path of the file.
+    """
+    for place in places(path):
+        if not os.path.lexists(place):
+            write_bytes(place, content)
+            break
+        if place.is_file() and place.read_bytes() == content:
+            break
+    if place != path:
+        print(f"{path} exists and is kept; this one is {place}", flush=True)
+    return place
+
+
 def write_json(path: str | Path, content: Any) -> Path:
     """Sorted keys, two-space indent, trailing newline. NaN raises ValueError: it is not JSON and hides a failure."""
     return write_bytes(path, (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
@@ -56,9 +84,23 @@ def sha256(path: str | Path) -> str:
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> Path:
     """Write named tensors and JSON-serialisable metadata; equal content gives equal bytes."""
+    return write_bytes(path, tensor_bytes(tensors, metadata))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> bytes:
+    """The content of the file that `save_tensors` writes."""
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    header = {METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True)}
-    return write_bytes(path, save(content, metadata=header))
+    return save(content, metadata={METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True)})
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata that `save_tensors` wrote; empty for a file without them, or one that is not of this kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (SafetensorError, json.JSONDecodeError, OSError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -84,17 +84,22 @@ def override(params: Path, overrides: Mapping[str, str]) -> None:
     """Change values of a params file. Raises UserError: unknown key, or a value is not YAML."""
     content = yaml.safe_load(params.read_text())
     for key, value in overrides.items():
-        *path, last = key.split(".")
-        section = content
-        for part in path:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            raise UserError(f"{key}={value}: {params.name} has no such key")
-        try:
-            section[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"{key}={value}: not YAML: {error}") from None
+        override_in(content, key, value, params.name)
     params.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def override_in(content: dict, key: str, value: str, name: str) -> None:
+    """Change one value, given as text, in the content of the params file `name`. Raises UserError like `override`."""
+    *path, last = key.split(".")
+    section = content
+    for part in path:
+        section = section.get(part) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or last not in section:
+        raise UserError(f"{key}={value}: {name} has no such key")
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"{key}={value}: not YAML: {error}") from None
 
 
 def _follow_commit(project: Path, checkout: Path) -> None:

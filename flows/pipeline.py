@@ -23,13 +23,16 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from editgan.config import check_needs, checked, read_params, whole_class
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.dvc import DvcFailed
 from editgan.runtime.environment import PROJECT_ROOT, running_servers, store_uri, tracking_uri
 from editgan.runtime.graph import load_graph
 from editgan.runtime.locks import held
+from editgan.runtime.surroundings import refuse
 from flows import serve, stages
+from flows.checkout import override_in
 from flows.command import run
 from flows.dry import dry
 from flows.summary import benchmark_note, headlines, run_record, stage_rows, summary
@@ -125,6 +128,14 @@ def pipeline(
             if worse:
                 raise Regressed(f"the benchmark is worse than the accepted baseline: {worse}")
     return page
+
+
+def check_params(path: Path, overrides: dict[str, str], stages: Sequence[str]) -> None:
+    """Raises UserError: a value is out of range, or does not suffice for one of the stages that will run."""
+    content = read_params(path, PROJECT_ROOT / PARAMS)
+    for key, value in overrides.items():
+        override_in(content, key, value, path.name)
+    check_needs(checked(whole_class(), content, path), stages, path)
 
 
 def checkout_name(params: str, name: str | None) -> str | None:
@@ -244,6 +255,7 @@ def command(
     ] = None,
 ) -> None:
     """Run the pipeline with Prefect."""
+    refuse(PROJECT_ROOT, pipeline=True)
     if only == [""]:
         raise UserError("--stages: name at least one stage")
     only = [stage for stage in only or () if stage] or None
@@ -253,6 +265,7 @@ def command(
     overrides = dict(text.split("=", 1) for text in settings or ())
     options = (params, name, only, force, limit_hours, scratch, against_baseline, at_a_time, overrides)
     folder, chosen = planned(*options)
+    check_params(PROJECT_ROOT / params, overrides, chosen)
     if dry_run:
         print(dry(PROJECT_ROOT / "runs" / folder if folder else PROJECT_ROOT, chosen, force), flush=True)
         return

@@ -2,18 +2,24 @@
 
 # ruff: noqa: F811  fixtures are imported by name
 
+from dataclasses import replace
+
 import pytest
 import torch
+from PIL import Image
 from tiny_editor import NAMES, PALETTE, cheap_distance, editor, outputs, photos, run_outputs  # noqa: F401
-from tiny_models import SIDE
+from tiny_models import SIDE, save_models
 from typer.testing import CliRunner
 
 from editgan.cli import pictures as cli
 from editgan.data.archive import load_attributes, load_classes, load_images, load_masks
+from editgan.editing.vectors import save_vector
 from editgan.editor.inputs import files_in
+from editgan.generator.generator import Generator, load_generator
 from editgan.images import read_image, read_mask, save_mask, save_png, to_pil
+from editgan.segmentation.ensemble import SegmentationEnsemble, save_segmentation
 from editgan.segmentation.labelled import labelled_samples
-from editgan.weights import load_tensors, save_tensors
+from editgan.weights import load_tensors, save_module, save_tensors
 
 
 @pytest.fixture
@@ -83,6 +89,98 @@ def test_a_folder_is_edited_by_the_masks_of_its_pictures(run, tmp_path):
     assert [path.name for path in files_in(tmp_path / "edited")] == ["a.safetensors", "b.safetensors"]
 
 
+def test_nothing_that_a_person_made_is_replaced(run, tmp_path):
+    out = tmp_path / "edited"
+    assert run("segment", "a.png", "--steps", "3")[0] == 0
+    mask = read_mask(out / "a_mask.png", resolution=SIDE, classes=4)
+    mask[10:16, 8:14] = (mask[10, 8] + 1) % 4
+    painted = save_mask(out / "a_mask.png", mask, PALETTE).read_bytes()
+    status, said = run("segment", "a.png", "--steps", "3")
+    assert status == 0 and "edited/a_mask.png exists and is kept; this one is edited/a_mask-2.png" in said
+    assert (out / "a_mask.png").read_bytes() == painted and not (out / "a-2.safetensors").exists(), "equal latents"
+    assert run("segment", "a.png", "--steps", "0")[0] == 0
+    assert (out / "a-2.safetensors").exists(), "other latents beside the first ones"
+    (out / "a_mask.png").rename(tmp_path / "mine.png")
+    command = ("edit", "a.png", "mine.png", "--edit-steps", "2", "--name", "mine")
+    status, said = run(*command)
+    assert status == 0 and "latents: edited/a.safetensors" in said, "those of which the mask was made"
+    assert "the edit did not take" in said and "grey levels inside the region" in said
+    first = {path: path.read_bytes() for path in (tmp_path / "vectors/mine.safetensors", out / "a_edited.png")}
+    status, said = run(*command, "--edit-steps", "4")
+    assert status == 0 and "vectors/mine-2.safetensors (vectors/mine.safetensors exists and is kept)" in said
+    assert all(path.read_bytes() == content for path, content in first.items())
+    assert (out / "a_edited-2.png").exists() and "mine-2" in run("vectors")[1]
+    strip = Image.open(out / "a_strip.png")
+    assert strip.width // (2 * SIDE) == 6, "photo, embedded, its mask, the painted one, edited, its mask"
+    save_png(tmp_path / "other.png", to_pil(photos()[1]))
+    assert "no latents of other in" in run("edit", "other.png", "mine.png", "--steps", "0", "--edit-steps", "1")[1]
+
+
+def test_every_picture_of_a_folder_is_edited_or_named(run, tmp_path):
+    for name in ("anna.png", "anna_2.png", "bob.webp"):
+        (tmp_path / "many").mkdir(exist_ok=True)
+        to_pil(photos()[0]).save(tmp_path / "many" / name)
+    (tmp_path / "many" / "notes.txt").touch()
+    assert run("embed", "many", "--out", "many", "--steps", "0")[0] == 0
+    status, said = run("apply", "many", "--edit", "red_hair", "--steps", "0")
+    assert status == 0 and "3 pictures edited" in said
+    made = {path.name for path in (tmp_path / "edited").glob("*_edited.png")}
+    assert made == {"anna_edited.png", "anna_2_edited.png", "bob_edited.png"}
+    left_out = (
+        "anna_2_embedded.png, anna_embedded.png, bob_embedded.png many: left out (latents beside pictures): anna."
+    )
+    assert left_out in said and "left out (not pictures): notes.txt" in said
+
+
+def test_transparency_is_put_on_white_and_kept_for_the_result(run, tmp_path):
+    clear = to_pil(photos()[0]).convert("RGBA")
+    clear.paste((255, 0, 0, 0), (0, 0, 9, 9))
+    white = Image.new("RGBA", clear.size, "white")
+    white.alpha_composite(clear)
+    save_png(tmp_path / "clear.png", clear)
+    save_png(tmp_path / "white.png", white.convert("RGB"))
+    assert run("apply", "clear.png", "white.png", "--edit", "red_hair", "--steps", "2")[0] == 0
+    latents = [load_tensors(tmp_path / f"edited/{name}_edited.safetensors")[0]["w_plus"] for name in ("clear", "white")]
+    assert torch.allclose(*latents, atol=1e-4)
+    edited = Image.open(tmp_path / "edited" / "clear_edited.png")
+    assert edited.mode == "RGBA" and edited.getchannel("A").tobytes() == clear.getchannel("A").tobytes()
+
+
+def test_networks_and_latents_of_two_generators_are_told_in_one_line(run, editor, outputs, tmp_path):
+    save_models(tmp_path / "outputs", NAMES, PALETTE)
+    assert run("embed", "a.png", "--steps", "0")[0] == 0
+    mixed = tmp_path / "outputs"
+    (mixed / "assets").symlink_to(outputs / "assets")
+    own = mixed / "generator" / "G_ema.safetensors"
+    sizes = dict(z_dim=16, w_dim=16, channel_base=256, channel_max=16, num_mapping_layers=2)
+    larger = Generator(img_resolution=64, **sizes)
+    save_module(tmp_path / "larger.safetensors", larger, larger.config)
+    other = load_generator(own)
+    other.mapping.w_avg += 1
+    save_module(tmp_path / "other.safetensors", other, other.config)
+    S = SegmentationEnsemble(feature_channels=larger.feature_channels, num_classes=4, members=2, class_names=NAMES)
+    save_segmentation(tmp_path / "S.safetensors", S)
+    for file, place, fault in (
+        ("larger.safetensors", own, ("E.safetensors: is for pictures of 32x32", "G_ema.safetensors makes 64x64")),
+        ("other.safetensors", own, ("E.safetensors: was trained with another generator than", "G_ema.safetensors")),
+        ("S.safetensors", mixed / "segmentation/S.safetensors", ("S.safetensors: reads", "G_ema.safetensors (32x32)")),
+    ):
+        kept = place.read_bytes()
+        place.write_bytes((tmp_path / file).read_bytes())
+        done = CliRunner().invoke(cli.app, ["sample", "--outputs", str(mixed)])
+        assert done.exit_code == 1 and done.output.strip().count("\n") == 0, done.output
+        assert all(one in done.output for one in fault), done.output
+        place.write_bytes(kept)
+    again = load_tensors(tmp_path / "edited/a.safetensors")
+    save_tensors(tmp_path / "strange.safetensors", again[0], again[1] | {"generator": "0" * 64})
+    status, said = run("segment", "strange.safetensors")
+    assert status == 1 and "strange.safetensors: was made with another generator than" in said
+    vector = replace(editor.vectors["red_hair"], generator="0" * 64)
+    save_vector(tmp_path / "vectors" / "strange.safetensors", vector)
+    status, said = run("apply", "a.png", "--edit", "strange=1", "--steps", "0")
+    assert status == 1 and "vectors/strange.safetensors: was made with another generator than" in said
+
+
 def test_labelled_data_leaves_out_what_the_ensemble_is_unsure_of(run, editor, tmp_path):
     status, said = run("label", "--count", "6", "--drop", "0.25", "--seed", "3")
     assert status == 0 and "6 samples with masks in labelled/labelled.zip; the 2 most uncertain" in said
@@ -139,7 +237,7 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         (("apply", "a.png", "--edit", "red_hair", "--edit", "red_hair=1"), "given twice"),
         (("apply", "a.png", "--edit", "red_hair=nan"), "give a finite strength"),
         (("segment", "a.png", "--steps", "0", "--out", "broken.png"), "broken.png: is a file where"),
-        (("edit", "more", "a.png"), "belongs to no part"),
+        (("edit", "more", "a.png"), "belong to no part"),
         (("edit", "both", "a.png"), "one mask for 2 pictures"),
         (("edit", "both", "more"), "no such mask: more/a_mask.png, more/b_mask.png; `editgan segment` writes masks"),
         (("edit", "both", "more", "--name", "mine"), "contains several pictures; --name needs a single picture"),

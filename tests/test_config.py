@@ -1,5 +1,7 @@
 """Params files: every key known and typed, every fault named."""
 
+import pickle
+
 import pytest
 import yaml
 
@@ -133,3 +135,9 @@ def test_a_run_records_its_own_section_and_the_shared_keys_joined_with_dots():
     assert flat["seed"] == params.seed and flat["editing.edit.steps"] == params.editing.edit.steps
     assert flat["runtime.device"] in ("auto", "cpu", "cuda") and "judges.batch" not in flat
     assert not any(isinstance(value, dict) for value in flat.values())
+
+
+def test_params_reach_other_processes(project_root):
+    params = load_params(project_root / "params.yaml")
+    again = pickle.loads(pickle.dumps(params))
+    assert again == params and type(again) is type(params) and again.scoring.editgan == params.scoring.editgan

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from picture_sources import COUNTS, SPLITS, attributes_of, make_data, rejected, write_folder
 from PIL import Image
 from pydantic import ValidationError
@@ -19,6 +20,8 @@ from editgan.data.params import DataParams
 from editgan.data.rendering import rendered_recipe
 from editgan.data.sources import folder
 from editgan.errors import UserError
+from editgan.images import colourize
+from editgan.segmentation.metrics import segmentation_scores
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,31 @@ def test_masked_pictures_are_used_where_masks_are_needed(own, tmp_path, params):
         load_masks(out / "train_labels.zip")
 
 
+def test_pixels_without_a_label_stay_without_one(own, tmp_path, params):
+    for path in (own / "masks").rglob("*.png"):
+        mask = np.array(Image.open(path))
+        mask[:10] = 255
+        Image.fromarray(mask).save(path)
+    out = make_data(tmp_path, params, "folder", own)
+    masks = load_masks(out / "pool.zip")
+    assert (masks[:, :6] == 255).all() and masks[:, 12:].max() <= 1
+    assert colourize(torch.as_tensor(masks), torch.zeros(2, 3, dtype=torch.uint8))[:, :, :6].min() == 255
+    scores = segmentation_scores(torch.zeros(1, 2, 2), torch.tensor([[[0, 255], [0, 1]]]), ["a", "b"])
+    assert scores.pixel_accuracy == pytest.approx(2 / 3)
+
+
+def test_masks_of_painting_programs_give_the_same_archives(own, tmp_path, params):
+    """Palettes in another order, without unused colours, and pictures of colours: by the colours of classes.json."""
+    first = load_masks(make_data(tmp_path, params, "folder", own) / "pool.zip")
+    classes = load_classes(own / "classes.json")
+    for number, path in enumerate(sorted((own / "masks").rglob("*.png"))):
+        labels = np.array(Image.open(path))
+        picture = Image.fromarray(classes.palette[labels])
+        picture = picture.quantize(8) if number % 3 == 0 else picture.convert("RGBA") if number % 3 == 1 else picture
+        picture.save(path)
+    assert np.array_equal(load_masks(make_data(tmp_path, params, "folder", own) / "pool.zip"), first)
+
+
 def bomb() -> bytes:
     """A PNG of 40,000 x 40,000 black pixels in few bytes."""
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 1, 0, 0, 0, 0)
@@ -106,15 +134,18 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
     (images / "003.png").write_bytes(bomb())
     Image.new("RGB", (40, 30)).save(images / "005.png")
     Image.new("RGB", (16, 16)).save(images / "006.png")
-    Image.new("I;16", (40, 40)).save(images / "007.png")
-    Image.new("RGBA", (40, 40), (9, 9, 9, 9)).save(images / "009.png")
+    Image.new("F", (40, 40)).save(images / "007.png", "TIFF")
+    Image.new("RGBA", (40, 40), (9, 9, 9, 0)).save(images / "009.png")
     Image.new("L", (39, 40)).save(masks / "010.png")
     Image.new("L", (40, 40), 7).save(masks / "011.png")
-    Image.new("RGB", (40, 40)).save(masks / "013.png")
+    Image.new("RGB", (40, 40), (250, 0, 250)).save(masks / "013.png")
     Image.new("L", (40, 40)).save(masks / "stray.png")
     Image.new("RGB", (40, 40)).save(images / "no_row.png")
     Image.new("RGB", (40, 40)).save(images / "014.jpg")
     (images / "gif.gif").write_bytes(b"GIF89a")
+    (images / "text.txt").touch()
+    with (own / "attributes.csv").open("a") as file:
+        file.write("gif.gif,p1,0,\n")
     (images / "015.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
     table = own / "attributes.csv"
     table.write_text(table.read_text() + "gone.png,p1,0,\n018.png,p1,0,\n014.jpg,p1,0,\n")
@@ -123,9 +154,11 @@ def test_every_rejected_file_is_listed_with_its_reason(own, tmp_path, params):
     reasons, message = rejected(tmp_path / "outputs/data"), str(caught.value)
     expected = {
         "001.png": "cannot be decoded", "002.png": "cannot be decoded", "003.png": "", "005.png": "not square",
-        "006.png": "smaller than the resolution 32", "007.png": "mode I;16", "009.png": "transparent",
-        "010.png": "masks/010.png is 39x40, expected 40x40", "011.png": "unknown label 7", "013.png": "mode RGB",
-        "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "not a picture",
+        "006.png": "smaller than the resolution 32", "007.png": "floating-point", "009.png": "transparent",
+        "010.png": "masks/010.png is 39x40, expected 40x40", "011.png": "has the label 7",
+        "013.png": "(250, 0, 250) in 1600 pixels",
+        "no_row.png": "has no row in attributes.csv", "014.png": "another picture has", "gif.gif": "cannot be decoded",
+        "text.txt": "not a picture",
         "015.png": "cannot be decoded", "gone.png": "does not exist", "018.png": "a second row for this file",
     }  # fmt: skip
     for name, reason in expected.items():
@@ -168,7 +201,7 @@ def test_links_and_paths_that_lead_out_are_never_opened(own, tmp_path, params):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("name,smile\na.png,1\n", "including `file`"),
+        ("name,smile\na.png,1\n", "no column `file`; the header must name it, but has: name, smile"),
         ("file,identity\na.png,1\n", "the column with the person of a picture must be called `person`"),
         ("file,file\na.png,1\n", "name each column once"),
     ],

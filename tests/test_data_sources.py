@@ -128,7 +128,7 @@ def test_celeba_hq_lists_every_fault(tmp_path, params):
     images, masks = root / celeba_hq.IMAGES, root / celeba_hq.MASKS / "0"
     (images / "0.jpg").unlink()
     (images / "1.jpg").write_bytes((images / "1.jpg").read_bytes()[:300])
-    Image.new("L", (256, 256)).save(masks / "00002_skin.png")
+    Image.new("L", (256, 200)).save(masks / "00002_skin.png")
     Image.new("L", (512, 512)).save(masks / "00003_tail.png")
     for path in masks.glob("00004_*.png"):
         path.unlink()
@@ -139,7 +139,7 @@ def test_celeba_hq_lists_every_fault(tmp_path, params):
         make_data(tmp_path, params, "celeba_hq", root)
     reasons, message = rejected(tmp_path / "outputs/data"), str(caught.value)
     expected = {
-        "0.jpg": "no such file", "1.jpg": "cannot be decoded", "2.jpg": "00002_skin.png is 256x256, expected 512x512",
+        "0.jpg": "no such file", "1.jpg": "cannot be decoded", "2.jpg": "00002_skin.png is 256x200, expected 512x512",
         "3.jpg": "unknown part tail", "4.jpg": "has no masks", "5.jpg": "has no row", "99.jpg": "has no row",
     }  # fmt: skip
     for name, reason in expected.items():

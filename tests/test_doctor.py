@@ -236,6 +236,7 @@ def test_half_written_output_that_dvc_does_not_know_is_named(root):
 @pytest.fixture
 def stateful(checkout) -> Path:
     """A checkout with one real stage, `editing`, of which it holds the state that the next run takes up."""
+    subprocess.run(["git", "init", "--quiet", checkout], check=True)
     stages = {"editing": {"cmd": "exec python -m editgan editing", "params": ["seed", "editing"], "outs": ["out.txt"]}}
     (checkout / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     params = load_params(checkout / "params.yaml").model_dump(mode="json")

@@ -101,8 +101,9 @@ def test_cheap_stages_depend_on_their_own_package(name):
 
 # Modules that read, write, record and run: a figure does not change with them.
 CARRIERS = {
-    "editgan", "editgan.assets.manifest", "editgan.config", "editgan.data.archive", "editgan.encoder.encoder",
-    "editgan.errors", "editgan.generator.principal_components", "editgan.runtime", "editgan.runtime.environment",
+    "editgan", "editgan.assets.manifest", "editgan.config", "editgan.data.archive", "editgan.decoding",
+    "editgan.encoder.encoder", "editgan.errors", "editgan.generator.principal_components", "editgan.labels",
+    "editgan.runtime", "editgan.runtime.environment",
     "editgan.runtime.graph", "editgan.runtime.locks", "editgan.runtime.process",
     "editgan.runtime.progress", "editgan.runtime.stage", "editgan.runtime.tracking", "editgan.weights",
 }  # fmt: skip

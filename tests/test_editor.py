@@ -272,8 +272,8 @@ def test_masks_that_a_painting_program_numbered_anew_are_read_by_their_colours(t
     assert torch.equal(read_mask(tmp_path / "grey.png", **options), mask), "numbers under greys that count up"
     grey.putpalette([7, 8, 9] * 256)
     grey.save(tmp_path / "odd.png")
-    with pytest.raises(UserError, match=r"the colour \(7, 8, 9\)"):
-        read_mask(tmp_path / "odd.png", **options)
+    with pytest.warns(UserWarning, match="its colours are not those of the classes"):
+        assert torch.equal(read_mask(tmp_path / "odd.png", **options), mask)
 
 
 def test_masks_survive_a_trip_to_disk_as_labels_and_as_colours(tmp_path):
@@ -284,10 +284,9 @@ def test_masks_survive_a_trip_to_disk_as_labels_and_as_colours(tmp_path):
     colours = save_png(tmp_path / "c.png", to_pil(torch.as_tensor(PALETTE)[mask.long()].permute(2, 0, 1)))
     assert torch.equal(read_mask(colours, palette=PALETTE, **options), mask)
     for refused, match in (
-        (lambda: read_mask(path, resolution=64, classes=4), "is 32x32, the mask must be 64x64"),
-        (lambda: read_mask(path, resolution=SIDE, classes=3), "has the label 3; there are 3 parts"),
+        (lambda: read_mask(path, resolution=SIDE, classes=3), r"has the label 3 in \d+ pixels; there are 3 parts"),
         (lambda: read_mask(colours, **options), "colour picture"),
-        (lambda: read_mask(colours, palette=PALETTE + 1, **options), "belongs to no part"),
+        (lambda: read_mask(colours, palette=255 - PALETTE, **options), "belong to no part"),
         (lambda: read_mask(tmp_path / "none.png", **options), "no such mask"),
         (lambda: read_mask(Path(__file__), **options), "cannot be read"),
     ):

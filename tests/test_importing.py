@@ -83,7 +83,7 @@ def test_interrupted_import_goes_on_and_other_collections_are_added(tmp_path, mo
     (more / "me.png").write_bytes(picture(9, kind="PNG"))
     (more / "table.csv").write_text("file,person,smile,age\nme.png,me,0.5,0.3\nyou.png,you,1,0.4\n")
     made = import_photos("pictures", more, into, None, side=32, labels=more / "table.csv")
-    assert dict(made.rejected)["you.png"] == "has a row, but the file does not exist"
+    assert dict(made.rejected)["you.png"] == "has a row in table.csv, but the file does not exist"
     rows = rows_of(into)
     assert len(rows) == 5 and rows["pictures/more/me.png"] == {
         "yaw": "0.0", "person": "me", "smile": "0.5", "age": "0.3",
@@ -232,7 +232,7 @@ def test_outlines_are_filled_and_curves_pass_through_their_points():
 
 def test_labels_of_lfw_that_are_not_as_published_are_refused(tmp_path):
     (tmp_path / "legend.csv").write_text("picture,mood\na,b\n")
-    with pytest.raises(UserError, match="must name the columns image and emotion"):
+    with pytest.raises(UserError, match="no column `image` or `emotion`; .* but has: picture, mood"):
         lfw.read_emotions(tmp_path / "legend.csv")
 
 

@@ -16,6 +16,7 @@ MODULES = sorted(
 # Imports run one way: a package imports those after it in this list, and itself. `root` is the package's own modules.
 ORDER = (
     ("cli", "flows", "benchmarks"),
+    ("studio",),
     ("report",),
     ("benchmark",),
     ("scoring", "samples"),

@@ -16,7 +16,7 @@ LOADERS = {"load_guide", "load_judge", "load_judges", "load_ir_se50", "load_refe
 GRAPH = load_graph(PROJECT_ROOT / "dvc.yaml")
 
 JUDGING_PACKAGES = {"judges", "samples", "scoring"}
-REPORTS = ["editor", "inputs", "likenesses"]  # tells a person how near a reconstruction is, and chooses nothing
+REPORTS = ["editor", "likeness", "likenesses"]  # tells a person how near a reconstruction is, and chooses nothing
 TRAINING_STAGES = ("generator", "encoder", "segmentation", "editing")
 # Are given labels of training heads, partly through the guide, or masks of all of them.
 BASELINES = ("interfacegan", "localediting", "distillation", "maskgan")

@@ -181,6 +181,7 @@ NOT_RUN = {  # documented commands that other tests run, or none can
     "python -m flows.sweep": "test_sweep_flow.py",
     "python benchmarks/": "hours", "python scripts/": "needs a browser",
     "editgan compare": "test_compare.py", "editgan accept --outputs": "test_nightly.py",
+    "editgan studio": "test_studio_browser.py", "editgan apply --session": "test_session.py",
     "editgan apply photo.jpg": "test_photo.py", "editgan edit photo.jpg": "test_photo.py",
     "editgan import": "test_importing.py, test_pipeline_photos.py, test_release.py",
     "editgan train segmentation": "test_release.py", "editgan sample --count 40": "test_release.py",

@@ -16,6 +16,7 @@ from editgan.data.archive import load_classes
 from editgan.editor.editor import Editor
 from editgan.editor.release import import_classifiers, import_labels, import_latents, import_vectors, read_array
 from editgan.errors import UserError
+from editgan.generator.generator import load_generator
 from editgan.images import save_png, to_pil
 from editgan.segmentation.ensemble import load_segmentation
 from editgan.segmentation.pixels import full_feature_stack
@@ -86,7 +87,7 @@ def test_a_generator_alone_embeds_samples_and_applies_vectors(run, tmp_path):
 def test_labels_make_a_segmentation_and_then_everything_works(run, tmp_path):
     outputs, folder = run / "outputs", labelled(tmp_path / "annotation")
     classes = folder / "classes.json"
-    editgan("import", "labels", folder, "--into", tmp_path / "labels", "--classes", classes, "--left-right")
+    editgan("import", "annotations", folder, "--into", tmp_path / "labels", "--classes", classes, "--left-right")
     names = load_classes(tmp_path / "labels/classes.json").names
     assert names == ["background", "skin", "nose", "left_eye", "right_eye"]
     mask = np.array(Image.open(tmp_path / "labels/masks/image_1.png"))
@@ -130,10 +131,16 @@ def test_networks_of_another_generator_are_refused(run, tmp_path):
 
     widths = dict(channel_base=256, channel_max=16, pyramid_width=8, head_width=8)
     save_encoder(run / "outputs/encoder/E.safetensors", Encoder(img_resolution=64, num_ws=10, w_dim=W, **widths))
-    with pytest.raises(UserError, match="made for another generator .img_resolution 64, but the generator has 32"):
+    with pytest.raises(UserError, match="is for pictures of 64x64"):
         Editor.load(run / "outputs", "cpu")
     (run / "outputs/encoder/E.safetensors").unlink()
-    save_encoder(run / "outputs/encoder/E.safetensors", Encoder(img_resolution=SIDE, num_ws=ROWS, w_dim=W, **widths))
+    E = Encoder(img_resolution=SIDE, num_ws=ROWS, w_dim=W, **widths)
+    save_encoder(run / "outputs/encoder/E.safetensors", E)
+    with pytest.raises(UserError, match="their w_avg differ"):
+        Editor.load(run / "outputs", "cpu")
+    (run / "outputs/encoder/E.safetensors").unlink()
+    E.start_at(load_generator(run / "outputs/generator/G_ema.safetensors").w_avg)
+    save_encoder(run / "outputs/encoder/E.safetensors", E)
     assert isinstance(Editor.load(run / "outputs", "cpu").E, Encoder), "used once it is there"
 
 

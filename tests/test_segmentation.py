@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from editgan.labels import IGNORE
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation, save_segmentation
 from editgan.segmentation.metrics import confusion_matrix, iou_per_class, segmentation_scores
 from editgan.segmentation.pixels import full_feature_stack, pixel_sampler
@@ -157,6 +158,18 @@ def test_training_learns_and_is_deterministic():
     other = train_ensemble(features, masks, **settings, seed=8)
     assert torch.equal(ensemble.weight1, again.weight1) and not torch.equal(ensemble.weight1, other.weight1)
     assert not torch.equal(ensemble.weight1[0], ensemble.weight1[1])
+
+
+def test_pixels_without_a_label_teach_nothing():
+    features, masks = labelled_problem(4)
+    settings = dict(class_names=["background", "one", "two"], members=2, epochs=12, batch=64, seed=7)
+    hidden = torch.where(torch.rand(masks.shape, generator=torch.Generator().manual_seed(0)) < 0.5, IGNORE, masks)
+    predicted = train_ensemble(features, hidden, **settings).predict(features, SIZE)
+    majority = masks.flatten().bincount().max() / masks.numel()
+    assert (predicted == masks).double().mean() > majority + 0.1 and predicted.max() == 2
+    small = torch.zeros(1, 256, 256, dtype=torch.uint8)
+    small[0, 0, :3], small[0, 1, :3] = 1, IGNORE
+    assert drop_small_labels(small, 30).unique().tolist() == [0, IGNORE]
 
 
 def test_every_member_sees_every_pixel_in_its_own_order():

@@ -121,9 +121,9 @@ def request(url: str, rows: list[dict]) -> list[dict]:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"image": None}, "not a base64-encoded PNG or JPEG"),
-        ({"image": "####"}, "not a base64-encoded PNG or JPEG"),
-        ({"image": base64.b64encode(b"GIF89a").decode()}, "cannot be read as a PNG or JPEG"),
+        ({"image": None}, "not a base64-encoded picture"),
+        ({"image": "####"}, "not a base64-encoded picture"),
+        ({"image": base64.b64encode(b"GIF89a").decode()}, "`image` cannot be read as an image"),
         ({"edits": None}, "not an object of strengths"),
         ({"steps": float("inf")}, "`steps` is inf; give a whole number"),
         ({"steps": 0.7}, "whole number"),
@@ -147,7 +147,7 @@ def test_large_pictures_are_refused_by_their_header(root, monkeypatch):
 
 
 def test_version_is_served_over_http(root, uri, version):
-    port = serve.free_port(0)
+    port = serve.free_port(21000)
     url = f"http://127.0.0.1:{port}"
     command = ["python", "-m", "mlflow", "models", "serve", "--model-uri", f"models:/editgan/{version}"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]

@@ -20,7 +20,7 @@ import yaml
 from editgan.config import load_params
 from editgan.errors import UserError
 from editgan.runtime import locks as holders
-from editgan.runtime import tracking
+from editgan.runtime import surroundings, tracking
 from editgan.runtime.damage import database_fault, file_fault
 from editgan.runtime.dvc import DvcFailed, output, status
 from editgan.runtime.environment import HEALTH, answers, home_project, project_environment, servers_file, store_uri
@@ -53,7 +53,7 @@ def examine(root: Path) -> Iterator[Finding]:
     """
     load_graph(root / "dvc.yaml")
     for check in (
-        databases, mlflow_runs, servers, orphans, archives, outputs, shipped, unfinished,
+        around, databases, mlflow_runs, servers, orphans, archives, outputs, shipped, unfinished,
         states, versions, gpu, disk, parameters,
     ):  # fmt: skip
         yield from check(root)
@@ -61,6 +61,8 @@ def examine(root: Path) -> Iterator[Finding]:
 
 def treat(root: Path, *, fix: bool, say: Callable[[str], None] = print) -> int:
     """Print every problem with its remedy; with `fix`, repair what can be repaired. Returns how many remain."""
+    for note in surroundings.notes(root):
+        say(f"note: {note}")
     found = repaired = 0
     for finding in examine(root):
         found += 1
@@ -77,6 +79,12 @@ def treat(root: Path, *, fix: bool, say: Callable[[str], None] = print) -> int:
         say(f"  {finding.remedy}{automatic}")
     say(f"problems: {found} found, {repaired} repaired" if found else "no problems found")
     return found - repaired
+
+
+def around(root: Path) -> Iterator[Finding]:
+    """The project's path and folders, temporary files, git, and servers that are given but do not answer."""
+    for fault in surroundings.faults(root, pipeline=True):
+        yield Finding(*fault)
 
 
 def databases(root: Path) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 console, errors = Console(), Console(stderr=True, soft_wrap=True)
 
 Inputs = Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or latents written by `embed`.")]
+MaybeInputs = Annotated[list[Path] | None, typer.Argument(help="Pictures, folders of pictures, or latents.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Outputs = Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu or cuda.")]

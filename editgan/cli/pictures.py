@@ -1,13 +1,14 @@
 """`editgan`: embed, segment and edit pictures with the trained networks; compare runs; diagnose the project.
 
-Commands take pictures or folders of pictures (PNG, JPEG), or latents written by `embed`. They write their results to
-`--out`, named after the pictures. Defaults named like `encoder.inversion_steps` are read from the params.yaml beside
-`--outputs`, if there is one. A picture of exactly the model's size is treated as an aligned face. In any other
-picture, faces are detected and aligned, and edits are blended back at full size.
+Commands take pictures or folders of pictures, or latents written by `embed`. They write their results to `--out`, named
+after the pictures. No file is replaced: a second NAME_mask.png becomes NAME_mask-2.png. Defaults named like
+`encoder.inversion_steps` are read from the params.yaml beside `--outputs`, if there is one. A picture of exactly the
+model's size is treated as an aligned face. In any other picture, faces are detected and aligned, and edits are blended
+back at full size.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +17,11 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from editgan.cli.importing import import_
-from editgan.cli.labels import label, suggest
+from editgan.cli.labels import export, label, suggest
 from editgan.cli.options import (
     Device,
     Inputs,
+    MaybeInputs,
     Out,
     Outputs,
     Seed,
@@ -31,14 +33,15 @@ from editgan.cli.options import (
     say,
 )
 from editgan.cli.runs import accept, compare, doctor, train
+from editgan.cli.studio import repeat_session, studio
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from editgan.editor.editor import Editor
     from editgan.editor.inputs import Input
-
-TOOK = 0.8  # share of the repainted pixels below which the picture often lacks what S reads in its features
 
 
 class Commands(TyperGroup):
@@ -90,12 +93,13 @@ def embedding(work: Callable[["Editor", list[str], Path], None]) -> None:
         outputs: Outputs = Path("outputs"),
         device: Device = "auto",
     ) -> None:
+        from editgan.editor.inputs import recorded
         from editgan.editor.results import write_latents
 
         editor = loaded(outputs, device)
         taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
         names = [one.name for one in taken]
-        write_latents(editor.w_plus, names, out)
+        write_latents(editor.w_plus, names, [recorded(one, editor) for one in taken], out)
         work(editor, names, out)
 
     app.command(work.__name__, help=work.__doc__)(command)
@@ -119,12 +123,11 @@ def embed(editor: "Editor", names: list[str], out: Path) -> None:
 @embedding
 def segment(editor: "Editor", names: list[str], out: Path) -> None:
     """Predict part masks; writes NAME_mask.png (pixel values are labels), NAME.safetensors, NAME_overlay.png."""
-    from editgan.editor.results import write_pictures
-    from editgan.images import overlay, save_mask
+    from editgan.editor.results import write_masks, write_pictures
+    from editgan.images import overlay
 
     masks, images = editor.segment(), editor.reconstruct()
-    for name, mask in zip(names, masks, strict=True):
-        save_mask(out / f"{name}_mask.png", mask, editor.palette.numpy())
+    write_masks(masks, names, out, editor.palette)
     write_pictures(overlay(images, masks, editor.palette), names, out, "overlay")
     labels = ", ".join(f"{number} {name}" for number, name in enumerate(editor.class_names))
     say(f"{len(names)} masks and overlays in {out}; labels: {labels}")
@@ -149,40 +152,50 @@ def edit(
 ) -> None:
     """Edit a picture by its repainted mask, or a folder of pictures; --name also saves an editing vector.
 
-    The latents that `segment` wrote next to the mask are used. Without them, the picture is embedded again.
+    The latents that `segment` wrote are used: those next to the mask, to the picture or in --out that record this
+    picture. Without them, the picture is embedded again.
     """
     from editgan.editor.inputs import files_in, masks_of, read_masks
     from editgan.editor.results import write_edit
 
-    pictures = files_in(picture)
+    pictures = files_in(picture, say)
     if name and len(pictures) > 1:
         raise UserError(f"{picture}: contains several pictures; --name needs a single picture")
-    masks, latents = masks_of(pictures, mask)
+    masks = masks_of(pictures, mask)
     editor = loaded(outputs, device, own)
     path = new_name(editor, name, own) if name else None
-    target = read_masks(masks, editor)
+    target = read_masks(masks, editor, say)
+    places = {out, *(one.parent for one in (*masks, *pictures))}
     taken = set_inputs(
-        editor, pictures, steps, identity_weight, outputs, out, face=face, paste_back=paste_back, latents=latents
+        editor,
+        pictures,
+        steps,
+        identity_weight,
+        outputs,
+        out,
+        face=face,
+        paste_back=paste_back,
+        latents_in=places,
+        masks=target,
     )
-    before = editor.segment()
     with progress("optimising") as advance:
         edited = editor.edit(target, steps=edit_steps, progress=advance)
-    write_edit(editor, edited, taken, out, paste_back)
-    for one, wanted, was, found, parts in zip(taken, target, before, edited.masks, edited.parts, strict=True):
-        followed = (found == wanted)[was != wanted].float().mean()
-        painted = f"{followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(parts)}"
-        if followed < TOOK:
-            painted += "; the edit did not take fully: the generator can hardly make what is painted"
-        say(f"{one.name}: {painted if (was != wanted).any() else 'the mask was not changed'}")
+    write_edit(editor, edited, taken, out, paste_back, target)
+    for one, outcome in zip(taken, editor.outcomes(edited, target), strict=True):
+        say(f"{one.name}: {outcome}")
     if path is not None:
-        editor.save_vector(path, edited, source=pictures[0].name)
-        say(f"editing vector {path}; apply it with: editgan apply PICTURE --edit {name}=1")
+        saved = editor.save_vector(path, edited, source=pictures[0].name)
+        kept = f" ({path} exists and is kept)" if saved != path else ""
+        say(f"editing vector {saved}{kept}; apply it with: editgan apply PICTURE --edit {saved.stem}=1")
 
 
 @app.command()
 def apply(
-    inputs: Inputs,
-    edit: Annotated[list[str], typer.Option(help="NAME or NAME=STRENGTH; several edits are summed.")],
+    inputs: MaybeInputs = None,
+    edit: Annotated[list[str] | None, typer.Option(help="NAME or NAME=STRENGTH; several edits are summed.")] = None,
+    session: Annotated[
+        Path | None, typer.Option(help="Repeat a session of the studio; of a photo, give the photo, too.")
+    ] = None,
     out: Out = Path("edited"),
     refine: Refine = 0,
     steps: Steps = None,
@@ -197,6 +210,13 @@ def apply(
     """Apply editing vectors, at interactive speed, or with self-supervised refinement (--refine 30)."""
     from editgan.editor.results import write_edit
 
+    if session is not None:
+        if edit or len(inputs or ()) > 1:
+            raise UserError("--session repeats what was done: give no --edit, and no picture but the session's photo")
+        repeat_session(session, inputs[0] if inputs else None, loaded(outputs, device, own), outputs, out)
+        return
+    if not inputs or not edit:
+        raise UserError("give pictures and at least one --edit, or --session")
     strengths = parsed(edit)
     editor = loaded(outputs, device, own)
     unknown = [name for name in strengths if name not in editor.vectors]
@@ -221,14 +241,12 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Draw samples from the generator; writes seed00000.png and its latent, and all on seed00000_samples.png."""
-    from editgan.editor.results import write_latents, write_pictures, write_sheet
+    from editgan.editor.results import write_samples
 
     editor = loaded(outputs, device)
     names = [f"seed{one:05d}" for one in range(seed, seed + count)]
     images = editor.sample(list(range(seed, seed + count)), truncation_psi)
-    write_latents(editor.w_plus, names, out)
-    write_pictures(images, names, out)
-    say(f"{count} samples and latents in {out}, all of them on {write_sheet(images, names, out)}")
+    say(f"{count} samples and latents in {out}, all of them on {write_samples(editor, images, names, out)}")
 
 
 @app.command()
@@ -247,9 +265,10 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
     console.print(table)
 
 
-for command in (label, suggest, compare, accept, import_, doctor):
+for command in (studio, label, suggest, compare, accept, import_, doctor):
     app.command(command.__name__.strip("_"))(command)
 app.add_typer(train, name="train")
+app.add_typer(export, name="export")
 
 
 def main() -> None:
@@ -288,22 +307,25 @@ def set_inputs(
     face: int | None = None,
     all_faces: bool = False,
     paste_back: bool = False,
-    latents: list[Path] | None = None,
+    latents_in: Collection[Path] = (),
+    masks: "Tensor | None" = None,
 ) -> list["Input"]:
     """Set pictures, faces of photos, or latents. All files are read before any computation.
 
     Args:
-        latents: existing latents of the pictures, one file each; the pictures are then not embedded again
+        latents_in: folders with latents; a picture whose latents are there is not embedded again
+        masks: painted masks of the pictures; of several latents of a picture the nearest ones are taken
 
     Raises UserError: no input, pictures mixed with latents, two inputs with the same name, no such face, latents of
     another generator, or latents with `paste_back`.
     """
     from editgan.editor.inputs import LATENTS, Input, checked, files_in, read_latents, read_pictures
     from editgan.editor.results import show_faces
+    from editgan.weights import read_metadata
 
     if face is not None and all_faces:
         raise UserError("--face and --all-faces are mutually exclusive")
-    files = [found for path in paths for found in files_in(path)]
+    files = [found for path in paths for found in files_in(path, say)]
     inputs = checked([Input(path.stem, path) for path in files])
     if len({path.suffix == LATENTS for path in files}) > 1:
         raise UserError("pictures and latents cannot be mixed in one call")
@@ -311,26 +333,40 @@ def set_inputs(
         if paste_back:
             raise UserError("--paste-back needs a photo, but latents were given")
         editor.set_latents(read_latents(files, editor))
-        return inputs
+        return [Input(path.stem, path, record=read_metadata(path)) for path in files]
     number = None if all_faces else face or 1
-    inputs, images = read_pictures(files, editor.G.img_resolution, editor.assets or outputs / "assets", number)
+    inputs, images = read_pictures(files, editor.G.img_resolution, editor.assets or outputs / "assets", number, say)
     checked(inputs)
-    if latents is not None:
-        editor.set_latents(read_latents(latents, editor))
-        editor.photos = images
-        say(f"latents: {', '.join(map(str, latents))}")
+    if masks is not None and use_latents(editor, inputs, images, latents_in, masks):
         return inputs
     with progress("embedding") as advance:
-        reconstructions = editor.set_image(images, steps=steps, identity_weight=identity_weight, progress=advance)
-    for line, warning in show_faces(editor, inputs, images, reconstructions, outputs, out):
+        editor.set_image(images, steps=steps, identity_weight=identity_weight, progress=advance)
+    for line, warning in show_faces(editor, inputs, out):
         say(line)
         if warning:
             errors.print(warning, style="yellow", markup=False, highlight=False)
     return inputs
 
 
+def use_latents(
+    editor: "Editor", inputs: list["Input"], images: "Tensor", folders: Collection[Path], masks: "Tensor"
+) -> bool:
+    """Set the latents that folders have of the pictures; False: some picture has none, so all are embedded."""
+    from editgan.editor.inputs import nearest_latents, read_latents, recorded_latents
+
+    found = nearest_latents(masks, recorded_latents(inputs, folders, editor), editor)
+    missing = [one.name for one, path in zip(inputs, found, strict=True) if path is None]
+    if missing:
+        say(f"no latents of {', '.join(missing)} in {', '.join(sorted(map(str, folders)))}: embedding")
+        return False
+    editor.set_latents(read_latents(found, editor))
+    editor.photos = images
+    say(f"latents: {', '.join(map(str, found))}")
+    return True
+
+
 def new_name(editor: "Editor", name: str, own: Path) -> Path:
-    """The path of a new editing vector.
+    """The path for a new editing vector; another one there is kept (`Editor.save_vector`).
 
     Raises UserError: an invalid name, or the name of a vector that the pipeline learned.
     """

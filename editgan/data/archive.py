@@ -86,9 +86,14 @@ def encode_image(image: np.ndarray, origin: str | None = None) -> bytes:
 
 
 def encode_mask(mask: np.ndarray, palette: np.ndarray) -> bytes:
-    """Encode class numbers uint8 [H, W] with palette uint8 [K, 3] as the bytes of an indexed PNG."""
-    picture = Image.fromarray(mask, "P")
-    picture.putpalette(np.asarray(palette, np.uint8).tobytes())
+    """Encode class numbers uint8 [H, W] with palette uint8 [K, 3] as the bytes of an indexed PNG.
+
+    255, "no label", is shown in white.
+    """
+    picture, colours = Image.fromarray(mask, "P"), np.asarray(palette, np.uint8)
+    if mask.max() >= len(colours):
+        colours = np.concatenate([colours, np.full((256 - len(colours), 3), 255, np.uint8)])
+    picture.putpalette(colours.tobytes())
     return _png(picture)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from editgan.data.duplicates import connected
 from editgan.data.params import DataParams
 from editgan.data.sources.listing import Item, Rejected
 from editgan.errors import UserError
@@ -29,18 +30,24 @@ class Picture:
 
 
 def choose(
-    used: Sequence[tuple[Item, dict]], params: DataParams, seed: int, rejected: Sequence[Rejected]
+    used: Sequence[tuple[Item, dict]],
+    people: Sequence[str],
+    params: DataParams,
+    seed: int,
+    rejected: Sequence[Rejected],
 ) -> dict[str, list[int]]:
     """Assign items, given with their records, to splits; the labelled items come first in the pool.
 
+    Args:
+        people: the person of each item (`people_of`)
     Returns:
         for each split, the places of its items in `used`
     Raises:
         UserError: too few pictures for the requested splits; the message lists every rejected file.
     """
     pictures = [
-        Picture(person_of(item), item.partition, any(record["pixels"]), record["attributes"]["smile"] > 0)
-        for item, record in used
+        Picture(person, item.partition, any(record["pixels"]), record["attributes"]["smile"] > 0)
+        for person, (item, record) in zip(people, used, strict=True)
     ]
     counts = {split: getattr(params, split) for split in COUNTED}
     chosen = assign(pictures, counts, seed)
@@ -65,11 +72,28 @@ def choose(
 def smiling_ones(items: Sequence[Item], test: Sequence[int]) -> list[int]:
     """For each test picture, the same person's smiling picture that names it as `neutral`; empty if any lacks one."""
     smiling = {item.attributes["neutral"]: i for i, item in enumerate(items) if "neutral" in item.attributes}
-    found = [smiling.get(items[index].file.removeprefix("images/")) for index in test]
+    found = [smiling.get(items[index].file.partition("/")[2]) for index in test]
     missing = found.count(None)
     if 0 < missing < len(found):
         print(f"no true smiles in the benchmark: {missing} of {len(found)} test pictures have none", flush=True)
     return [] if missing else found
+
+
+def people_of(items: Sequence[Item], copies: Sequence[Sequence[int]]) -> list[str]:
+    """The person of each item. People who share a photograph count as one, because all copies go to one split.
+
+    Args:
+        copies: places of items that show the same photograph, one group each
+    """
+    people = [person_of(item) for item in items]
+    first: dict[str, int] = {}
+    links = [(first.setdefault(person, place), place) for place, person in enumerate(people)]
+    links += [(group[0], place) for group in copies for place in group]
+    for group in connected(len(items), links):
+        name = min(people[place] for place in group)
+        for place in group:
+            people[place] = name
+    return people
 
 
 def person_of(item: Item) -> str:

@@ -13,7 +13,7 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -26,9 +26,10 @@ from editgan.assets.alignment import HEADS, align
 from editgan.assets.networks.blazeface import BlazeFace
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes
 from editgan.data.collections import fasseg, lfw, london, pictures
-from editgan.data.collections.files import Files, Found, opened
+from editgan.data.collections.files import Files, Found, content_of, opened
 from editgan.data.photo import Face, Photo, crop_face, decode_photo, find_faces
 from editgan.data.sources.listing import Rejected, Unusable, rejected_csv
+from editgan.data.tables import file_name, read_table
 from editgan.errors import UserError
 from editgan.images import to_float
 from editgan.weights import write_bytes
@@ -41,15 +42,18 @@ COLLECTIONS = {
 }
 SMALLEST = 0.5  # minimum side of the face's square in the photo, relative to the side of the output picture
 OUTSIDE = 0.5  # maximum share of that square beyond the border of the photo; edge pixels are repeated there
+COLOURS_OF_MASKS = 24  # a picture with so few colours is a mask, not a photo
+LIKE_A_MASK = "looks like a mask: it has few colours"
 NOSE_SHIFT = 0.75  # nose tip from the middle of the eyes, in eye distances, over tan(yaw): on rendered heads
 
 
 class Imported(NamedTuple):
-    """Number of pictures imported from this collection, how many of them have a mask, and the rejected files."""
+    """Number of pictures imported from this collection, how many of them have a mask, rejected files, and notes."""
 
     pictures: int
     masks: int
     rejected: list[Rejected]
+    notes: Sequence[str]
 
 
 def import_photos(
@@ -75,8 +79,9 @@ def import_photos(
         UserError: missing archive, invalid table, no usable photo, or classes that differ from those of `into`.
     """
     place = f"pictures/{path.resolve().stem or 'root'}" if collection == "pictures" else collection
+    kept = other_rows(into / "attributes.csv", f"{place}/")
     with opened(path) as files:
-        found, rejected, classes = COLLECTIONS[collection](files, labels)
+        found, rejected, classes, notes = COLLECTIONS[collection](files, labels)
         rejected = [*files.rejected, *rejected]
         agree_on_classes(into, classes)
         rows, masks, names, folders = {}, 0, set(), set()
@@ -106,10 +111,12 @@ def import_photos(
         neutral = f"{place}/{as_png(row.pop('neutral', ''))}"
         if neutral in rows:
             row["neutral"] = neutral
-    write_rows(into / "attributes.csv", rows, replace=f"{place}/")
+    write_rows(into / "attributes.csv", kept | rows)
     if len(classes.names) > 1:
         save_classes(into / "classes.json", classes)
-    return Imported(len(rows), masks, rejected)
+    masked = sorted({file.rpartition("/")[0] or "." for file, reason in rejected if reason == LIKE_A_MASK})
+    notes = [*notes, *(f"{folder}/ looks like masks, and these are not used" for folder in masked)]
+    return Imported(len(rows), masks, rejected, notes)
 
 
 def as_png(file: str) -> str:
@@ -145,6 +152,8 @@ def make_one(
     if picture is not None:
         return picture, labels is not None
     whole = decode_photo(io.BytesIO(content))
+    if labels is None and looks_like_mask(whole.pixels):
+        raise Unusable(LIKE_A_MASK)
     face = central_face(detector, whole, side)
     if labels is None:
         mask.unlink(missing_ok=True)  # left by an earlier import
@@ -210,18 +219,42 @@ def crop_labels(labels: np.ndarray, face: Face, side: int, classes: int) -> np.n
     return best.numpy()
 
 
-def write_rows(path: Path, rows: dict[str, dict], replace: str) -> None:
-    """Add rows to a table of attributes; rows whose file begins with `replace` are replaced."""
-    kept: dict[str, dict] = {}
+def looks_like_mask(pixels: Tensor) -> bool:
+    """Whether a picture is painted with few colours: apart from the most common one, 24 make up nine tenths of it.
+
+    Args:
+        pixels: uint8 [3, H, W]
+    """
+    step = max(1, max(pixels.shape[1:]) // 256)
+    red, green, blue = pixels[:, ::step, ::step].to(torch.int64)
+    counts = (red << 16 | green << 8 | blue).flatten().unique(return_counts=True)[1].sort(descending=True)[0]
+    rest = counts[1:].sum()
+    return bool(rest > 0.01 * counts.sum() and counts[1 : COLOURS_OF_MASKS + 1].sum() >= 0.9 * rest)
+
+
+def other_rows(path: Path, replace: str) -> dict[str, dict[str, str]]:
+    """Rows of a table of attributes by file, without those whose file begins with `replace`.
+
+    Raises:
+        UserError: it is not a table that can be written again without loss.
+    """
+    kept: dict[str, dict[str, str]] = {}
     if path.exists():
-        for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):
-            file = row.pop("file")
+        for place, row in read_table(content_of(path), path, ["file"]).rows:
+            file = file_name(row.pop("file"))
+            if not file or file in kept or "" in row:
+                fault = "has more cells than the header" if "" in row else f"is a second one for {file or 'no file'}"
+                raise UserError(f"{path}: row {place} {fault}; correct the table first")
             if not file.startswith(replace):
                 kept[file] = {key: value for key, value in row.items() if value}
-    kept |= rows
-    columns = list(dict.fromkeys(["person", "smile", *(key for row in kept.values() for key in row)]))
+    return kept
+
+
+def write_rows(path: Path, rows: dict[str, dict]) -> None:
+    """Write a table of attributes."""
+    columns = list(dict.fromkeys(["person", "smile", *(key for row in rows.values() for key in row)]))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", *columns])
-    table.writerows([file, *(row.get(key, "") for key in columns)] for file, row in sorted(kept.items()))
+    table.writerows([file, *(row.get(key, "") for key in columns)] for file, row in sorted(rows.items()))
     write_bytes(path, text.getvalue().encode())

@@ -23,7 +23,7 @@ class DataParams(Section):
     pool: int = Field(ge=1)
     few_shot: int = Field(ge=1)
     val: int = Field(ge=1)
-    test: int = Field(ge=2)
+    test: int = Field(ge=4)
     reference: int = Field(ge=2)
 
     @model_validator(mode="after")

@@ -23,12 +23,10 @@ from torch import Tensor
 from editgan.assets.alignment import HEADS, align, fit_similarity
 from editgan.assets.networks.blazeface import SIZE, BlazeFace
 from editgan.data.paste import paste_back
-from editgan.data.reading import open_picture
-from editgan.data.sources.listing import Unusable
+from editgan.decoding import decode_picture
 from editgan.errors import UserError
-from editgan.images import to_float
+from editgan.images import naming, to_float
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # decoded in this process; other formats call external programs
 LONGEST = 1024  # larger photos are downscaled to this side for the search
 CANDIDATE = 0.5  # minimum score of a candidate, which is checked again, upright and in the framing of the heads ...
 FOUND = 0.75  # ... and minimum score of a face there; measured in docs/results/photographs.md
@@ -39,18 +37,16 @@ SMALLEST = 192  # side of the smallest windows: faces in them are at least about
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture of any size: RGB uint8 [3, H, W], transparency uint8 [H, W], and colour profile."""
+    """A picture of any size: sRGB uint8 [3, H, W], transparency uint8 [H, W], and remarks on how it was read."""
 
     pixels: Tensor
     alpha: Tensor | None = None
-    icc_profile: bytes | None = None
+    notes: tuple[str, ...] = ()
 
     def to_pil(self) -> Image.Image:
-        """PIL RGB or RGBA with the photo's own transparency and colour profile, and no other metadata."""
+        """PIL RGB or RGBA with the photo's own transparency, and no metadata."""
         layers = self.pixels if self.alpha is None else torch.cat([self.pixels, self.alpha[None]])
-        picture = Image.fromarray(np.ascontiguousarray(layers.permute(1, 2, 0).numpy()))
-        picture.info = {"icc_profile": self.icc_profile} if self.icc_profile else {}
-        return picture
+        return Image.fromarray(np.ascontiguousarray(layers.permute(1, 2, 0).numpy()))
 
     def seen(self) -> Tensor:
         """The photo on white, so colours hidden under transparent pixels are ignored.  # uint8 [3, H, W]"""
@@ -84,38 +80,20 @@ def read_photo(path: str | Path) -> Photo:
     Raises:
         UserError: the file is missing, is not an image, is damaged, or is too large.
     """
-    try:
+    with naming(path, "image"):
         return decode_photo(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
-    except Unusable as reason:
-        raise UserError(f"{path}: cannot be read as an image ({reason})") from reason
 
 
-def decode_photo(file: str | Path | BinaryIO) -> Photo:
-    """Decode a picture, upright, in 8 bits; CMYK is converted without its profile.
+def decode_photo(file: str | Path | BinaryIO, *, side: int | None = None) -> Photo:
+    """Decode a picture: upright, in sRGB with 8 bits (`decode_picture`); `side`: the only accepted width and height.
 
     Raises:
         Unusable: not an image, damaged, or too large.
     """
-    picture = in_8_bits(open_picture(file, FORMATS))
-    layers = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3 or 4, H, W]
-    alpha = layers[3] if len(layers) == 4 else None
-    return Photo(pixels=layers[:3], alpha=alpha, icc_profile=picture.info.get("icc_profile"))
-
-
-def in_8_bits(picture: Image.Image) -> Image.Image:
-    """Convert any mode to RGB or RGBA; keep the colour profile if the mode is already one of these."""
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-        grey = np.asarray(picture).astype(np.float64).clip(0, 65535) / 257
-        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
-    if picture.mode == "F":
-        raise Unusable("pixels are floating-point numbers")
-    transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
-    converted = picture.convert("RGBA" if transparent else "RGB")
-    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "PA") else None
-    converted.info = {"icc_profile": profile} if profile else {}
-    return converted
+    picture = decode_picture(file, side=side)
+    pixels = torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))
+    alpha = None if picture.alpha is None else torch.from_numpy(picture.alpha)
+    return Photo(pixels=pixels, alpha=alpha, notes=picture.notes)
 
 
 # --- faces ---------------------------------------------------------------------------------------------------------

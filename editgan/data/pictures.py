@@ -3,13 +3,15 @@
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from editgan.data.archive import save_classes
-from editgan.data.assign import COUNTED, choose, person_of
+from editgan.data.assign import COUNTED, choose, people_of
 from editgan.data.blocks import Context, make_blocks, write_split
+from editgan.data.duplicates import copies_csv, find_copies
 from editgan.data.reading import VERSION, read_one
 from editgan.data.sources import celeba_hq, folder
 from editgan.data.sources.listing import Item, Rejected, rejected_csv
@@ -20,6 +22,9 @@ from editgan.runtime.process import die_with_stage
 from editgan.weights import write_bytes, write_json
 
 SOURCES = {"folder": folder.list_pictures, "celeba_hq": celeba_hq.list_pictures}
+COPIES = "copies.csv"  # files that show the same photograph; not an output either
+SHOWN = 50  # groups of copies on the console
+PARTITION_ORDER = ("test", "val", "train", None)
 REJECTED = "rejected.csv"  # written before any error is raised; not an output, as rendered heads have none
 
 
@@ -33,7 +38,9 @@ def read_pictures(context: Context) -> list[Path]:
     root = home_project(context.root) / params.folder
     if not root.is_dir():
         raise UserError(f"data.folder {params.folder}: no such folder ({root}); docs/data.md describes the layout")
-    items, unusable, classes = SOURCES[params.source](root)
+    root = celeba_hq.root_of(root) if params.source == "celeba_hq" else folder.root_of(root)
+    items, unusable, classes, notes = SOURCES[params.source](root)
+    print("\n".join(notes), end="\n" if notes else "", flush=True)
     made = make_blocks(
         functools.partial(read_one, root=root, resolution=resolution, classes=classes),
         items,
@@ -44,23 +51,40 @@ def read_pictures(context: Context) -> list[Path]:
     )
     read = list(zip(items, made.records, strict=True))
     unusable += [Rejected(item.file, record["reason"]) for item, record in read if "reason" in record]
+    usable = [index for index, record in enumerate(made.records) if "reason" not in record]
+    copies = find_copies(
+        [made.records[index]["digest"] for index in usable],
+        [made.records[index]["hash"] for index in usable],
+        lambda places: made.read("img", [usable[place] for place in places]),
+    )
+    copies = [[usable[place] for place in group] for group in copies]
+    report_copies(context, [[items[index].file for index in group] for group in copies])
+    torn = outside_partition(items, copies)
+    unusable += [Rejected(items[index].file, reason) for index, reason in torn.items()]
     rejected = sorted(set(unusable))
     write_bytes(context.out / REJECTED, rejected_csv(rejected))
-    usable = [index for index, record in enumerate(made.records) if "reason" not in record]
+    usable = [index for index in usable if index not in torn]
     used = [read[index] for index in usable]
-    chosen = choose(used, params, seed, rejected)
+    place_of = {index: place for place, index in enumerate(usable)}
+    people = people_of(
+        [item for item, _ in used], [[place_of[one] for one in group if one in place_of] for group in copies]
+    )
+    chosen = choose(used, people, params, seed, rejected)
     if rejected:
         print(f"rejected files ({context.out / REJECTED}): {len(rejected)}")
         print("\n".join(f"  {file}: {reason}" for file, reason in rejected), flush=True)
 
+    notes = Counter(note for _, record in used for note in record.get("notes", ()))
+    for note, count in notes.most_common():
+        first = next(item.file for item, record in used if note in record.get("notes", ()))
+        print(f"{first}{f' and {count - 1} more' if count > 1 else ''}: {note}", flush=True)
     save_classes(context.out / "classes.json", classes)
-    everyone = sorted({person_of(item) for item, _ in used})
-    people = {person: number for number, person in enumerate(everyone)}
-    metrics: dict = {"rejected": len(rejected), "people": len(people)}
+    numbers = {person: number for number, person in enumerate(sorted(set(people)))}
+    metrics: dict = {"rejected": len(rejected), "people": len(numbers), "copies": sum(map(len, copies)) - len(copies)}
     for split in SPLITS:
         attributes = [
-            {**record["attributes"], "identity": people[person_of(item)], "file": item.file}
-            for item, record in (used[place] for place in chosen[split])
+            {**used[place][1]["attributes"], "identity": numbers[people[place]], "file": used[place][0].file}
+            for place in chosen[split]
         ]
         indices = [usable[place] for place in chosen[split]]
         summary = write_split(context.out, split, made, indices, attributes, classes)
@@ -82,6 +106,28 @@ def read_pictures(context: Context) -> list[Path]:
     write_json(context.out / "metrics.json", metrics)
     context.run.log_file(context.out / REJECTED)
     return made.paths
+
+
+def report_copies(context: Context, groups: Sequence[Sequence[str]]) -> None:
+    """Write and print the files that show the same photograph."""
+    (context.out / COPIES).unlink(missing_ok=True)
+    if groups:
+        write_bytes(context.out / COPIES, copies_csv(groups))
+        context.run.log_file(context.out / COPIES)
+        print(f"copies of one photograph, kept in one split ({context.out / COPIES}): {len(groups)} groups")
+        print("\n".join(f"  {', '.join(group)}" for group in groups[:SHOWN]), flush=True)
+
+
+def outside_partition(items: Sequence[Item], copies: Sequence[Sequence[int]]) -> dict[int, str]:
+    """Copies to leave out, with the reason: those outside the partition of the source that must stay unseen."""
+    left_out = {}
+    for group in copies:
+        kept = min(group, key=lambda index: (PARTITION_ORDER.index(items[index].partition), index))
+        for index in group:
+            if items[index].partition != items[kept].partition:
+                same = f"is a copy of {items[kept].file}, which is in the partition {items[kept].partition}"
+                left_out[index] = same
+    return left_out
 
 
 def signature(root: Path, items: Sequence[Item]) -> str:

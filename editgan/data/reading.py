@@ -6,20 +6,20 @@ Files are not trusted: a faulty file is reported with a reason, and reading cont
 import hashlib
 import io
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from editgan.data.archive import Classes, Made, encode_image, encode_mask
-from editgan.data.sources.listing import Item, Unusable, read_file
+from editgan.data.duplicates import perceptual_hash
+from editgan.data.sources.listing import Item, read_file
+from editgan.decoding import decode_picture, open_picture
+from editgan.errors import Unusable
+from editgan.labels import Mask, decode_mask, scaled_mask
 
-VERSION = 1  # raise when the same files would give different archives
-MAX_PIXELS = 64_000_000  # limit for one picture: 192 MB as bytes
-PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+VERSION = 2  # raise when the same files would give different archives
 # Attributes assumed for a picture without labels: neutral, frontal.
 AT_REST = {
     **dict.fromkeys(("smile", "mouth_open", "frown", "blink", "yaw", "pitch", "roll"), 0.0),
@@ -32,97 +32,83 @@ NOSE_SHIFT = 0.17  # nose tip from the middle of the eyes, in eye distances, ove
 def read_one(item: Item, *, root: Path, resolution: int, classes: Classes) -> Made:
     """Picture and mask of an item at `resolution`; if it is rejected, empty with the record {"reason"}.
 
-    The record: `digest` of the picture, `mask_digest` of its masks, `pixels` of each class, and `attributes`. The pose
-    is added to `attributes` if the mask shows it.
+    The record: `digest` of the picture, its perceptual `hash`, `mask_digest` of its masks, `pixels` of each class, and
+    `attributes`. The pose is added to `attributes` if the mask shows it. `notes`: remarks on how the files were read.
     """
     file, labels, mask_digest = item.file, None, hashlib.sha256()
     try:
         content = read_file(root, file)
-        picture = open_picture(io.BytesIO(content))
-        digest = hashlib.sha256(content)
-        image = fit_picture(picture, resolution)
+        picture = decode_picture(io.BytesIO(content))
+        digest, notes = hashlib.sha256(content), [*picture.notes]
+        image = fit_picture(picture.seen(), resolution)
         for file, label in item.masks:
             content = read_file(root, file)
             mask_digest.update(content)
-            side = item.mask_side
-            part = read_labels(content, label, (side, side) if side else picture.size, len(classes.names))
+            side = item.mask_side or len(picture.pixels)
+            remarks: list[str] = []
+            options = dict(palette=classes.palette, notes=remarks, ignore=True)
+            part = read_labels(content, label, (side, side), len(classes.names), **options)
+            notes += [f"its mask {remark}" for remark in remarks]
             labels = part if labels is None else np.where(part > 0, part, labels)
     except Unusable as reason:
         return b"", b"", {"reason": str(reason) if file == item.file else f"its mask {file} {reason}"}
-    record = {"digest": digest.hexdigest(), "mask_digest": mask_digest.hexdigest()}
+    record = {"digest": digest.hexdigest(), "mask_digest": mask_digest.hexdigest(), "hash": perceptual_hash(image)}
     record |= {"attributes": AT_REST | item.attributes, "pixels": [0] * len(classes.names)}
+    record |= {"notes": notes} if notes else {}
     if labels is None:
         return encode_image(image), b"", record
     mask = majority(labels, resolution)
     record["attributes"] |= pose(mask, classes.names) | item.attributes
-    record["pixels"] = np.bincount(mask.ravel(), minlength=len(classes.names)).tolist()
+    record["pixels"] = np.bincount(mask.ravel(), minlength=len(classes.names))[: len(classes.names)].tolist()
     return encode_image(image), encode_mask(mask, classes.palette), record
 
 
-def open_picture(file: str | Path | BinaryIO, formats: Sequence[str] = ("PNG", "JPEG")) -> Image.Image:
-    """Decode a picture (of an animation the first) and apply its EXIF rotation. The size is checked before decoding.
+def fit_picture(picture: np.ndarray, resolution: int) -> np.ndarray:
+    """A picture [H, W, 3] at `resolution`, downscaled with Pillow's anti-aliased Lanczos filter.  # uint8 [H, W, 3]
 
     Raises:
-        Unusable: unsupported format, damaged, or more than MAX_PIXELS.
+        Unusable: not square, or smaller than `resolution`.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=formats) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                limit = f"the limit is {MAX_PIXELS // 1_000_000} million pixels"
-                raise Unusable(f"is {picture.width}x{picture.height}; {limit}")
-            return ImageOps.exif_transpose(picture)
-    except (Unusable, FileNotFoundError):
-        raise
-    except Image.DecompressionBombError as error:
-        raise Unusable(f"is too large ({error})") from None
-    except Exception as error:  # decoding a damaged file may raise any exception
-        detail = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # which only names `file`
-        raise Unusable(f"cannot be decoded as {' or '.join(formats)}{detail}") from None
-
-
-def fit_picture(picture: Image.Image, resolution: int) -> np.ndarray:
-    """RGB at `resolution`, downscaled with Pillow's anti-aliased Lanczos filter.  # uint8 [H, W, 3]
-
-    Raises:
-        Unusable: not square, smaller than `resolution`, more than 8 bits per channel, or transparent.
-    """
-    width, height = picture.size
+    height, width = picture.shape[:2]
     if width != height:
         raise Unusable(f"is {width}x{height}, not square; crop it first")
     if width < resolution:
         raise Unusable(f"is {width}x{height}, smaller than the resolution {resolution}")
-    if picture.mode not in PICTURE_MODES:
-        raise Unusable(f"has pixels of mode {picture.mode}; save it as 8-bit RGB")
-    if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-        raise Unusable("has transparent pixels; put it on a background first")
-    small = picture.convert("RGB").resize((resolution, resolution), Image.Resampling.LANCZOS)
-    return np.array(small)
+    return np.array(Image.fromarray(picture).resize((resolution, resolution), Image.Resampling.LANCZOS))
 
 
-def read_labels(content: bytes, label: int | None, size: tuple[int, int] | None, classes: int) -> np.ndarray:
-    """Labels of a mask. If `label` is given: that label where the mask is not black, 0 elsewhere.
+def read_labels(
+    content: bytes,
+    label: int | None,
+    size: tuple[int, int] | None,
+    classes: int,
+    palette: np.ndarray | None = None,
+    notes: list[str] | None = None,
+    *,
+    ignore: bool = False,
+) -> np.ndarray:
+    """Labels of a mask (`decode_mask`). If `label` is given: that label where the mask is not black, 0 elsewhere.
 
     Args:
-        size: required size; any size if None.
+        size: width and height to which it is scaled; its own if None
+        palette: colours of the classes, uint8 [K, 3]; None: pixel values only
+        notes: gets remarks on how the mask was read
+        ignore: keep 255, which means "no label"
     Returns:
         uint8 [H, W]
 
     Raises:
-        Unusable: damaged, wrong size, in colour, or with an unknown label.
+        Unusable: damaged, of another aspect ratio, or with an unknown label or colour.
     """
-    picture = open_picture(io.BytesIO(content), ("PNG",))
-    if size is not None and picture.size != size:
-        raise Unusable(f"is {picture.width}x{picture.height}, expected {size[0]}x{size[1]}")
-    if label is not None:
-        return np.where(np.array(picture.convert("L")) > 0, label, 0).astype(np.uint8)
-    if picture.mode not in ("P", "L"):
-        raise Unusable(f"has pixels of mode {picture.mode}; save class numbers as an indexed or grey PNG")
-    if picture.mode == "L" and content[24] < 8:  # bit depth from the header: Pillow spreads fewer greys over 0 to 255
-        raise Unusable(f"has {content[24]}-bit grey levels; save class numbers with 8 bits")
-    labels = np.array(picture)
-    if labels.max() >= classes:
-        raise Unusable(f"holds the unknown label {labels.max()}; valid labels are 0 to {classes - 1}")
-    return labels
+    if label is None:
+        mask = decode_mask(io.BytesIO(content), classes, palette, ignore=ignore)
+    else:
+        painted = np.array(open_picture(io.BytesIO(content)).convert("L")) > 0
+        mask = Mask(np.where(painted, label, 0).astype(np.uint8))
+    mask = mask if size is None else scaled_mask(mask, *size)
+    if notes is not None:
+        notes += mask.notes
+    return mask.labels
 
 
 def majority(labels: np.ndarray, resolution: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 
 from editgan.data.archive import holds_masks, load_classes, load_images, load_masks
 from editgan.data.params import RENDERED
-from editgan.data.pictures import REJECTED, read_pictures
+from editgan.data.pictures import COPIES, REJECTED, read_pictures
 from editgan.data.rendering import render_splits
 from editgan.images import colourize, image_grid, save_png
 from editgan.runtime.stage import StageContext
@@ -18,7 +18,8 @@ SAMPLES = 32  # pictures of the pool in samples.png
 def run(context: StageContext) -> None:
     """Write all splits to outputs/data."""
     params = context.params.data
-    (context.out / REJECTED).unlink(missing_ok=True)
+    for name in (REJECTED, COPIES):  # left by another source
+        (context.out / name).unlink(missing_ok=True)
     make = render_splits if params.source in RENDERED else read_pictures
     blocks = make(context)
     save_samples(context, min(SAMPLES, params.pool))

@@ -11,7 +11,8 @@ from editgan.editing.params import DEFAULT_WEIGHTS, ObjectiveWeights
 from editgan.errors import UserError
 from editgan.segmentation.ensemble import SegmentationEnsemble
 
-Report = Callable[[int, int, EditLoss], None]  # (step, steps, losses)
+# (step, steps, losses, latents [N, num_ws, w_dim]); returning True ends the optimisation, and the best so far is kept
+Report = Callable[[int, int, EditLoss, Tensor], bool | None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def optimize(
         objective: an `EditObjective` for the batch
         w_start: initial latents  # [N, num_ws, w_dim]
         steps: Adam updates
-        report: called after each evaluation with (step, steps, losses)
+        report: called after each evaluation; it may end the optimisation (`Report`)
 
     Raises:
         UserError: the initial loss is not finite.
@@ -63,8 +64,8 @@ def optimize(
             better = now.total < best.total  # [N]; never true for NaN
             best = choose(better, now, best)
             best_w_plus = torch.where(better[:, None, None], w_plus.detach(), best_w_plus)
-        if report is not None:
-            report(step, steps, now)
+        if report is not None and report(step, steps, now, w_plus.detach()):
+            break
         if step < steps:
             (w_plus.grad,) = torch.autograd.grad(loss.total.sum(), w_plus)
             optimizer.step()
@@ -119,19 +120,22 @@ def edit_in_batches(
     batch: int,
     steps: int,
     progress: Callable[[int, int], None] | None = None,
+    preview: Callable[[int, int, Tensor], bool | None] | None = None,
     **options,
 ) -> Tensor:
     """Run `edit` on `batch` images at a time, which affects memory and speed only.  # w_plus [N, num_ws, w_dim]
 
     Args:
         progress: called with (steps done, total steps), both counted over all batches
+        preview: called after each evaluation with (step, steps, latents of the batch); returning True ends the batch
     """
     starts, parts = range(0, len(w_plus), batch), []
     for start in starts:
 
-        def report(step: int, total: int, loss: EditLoss, done: int = len(parts) * steps) -> None:
+        def report(step: int, total: int, loss: EditLoss, latents: Tensor, done: int = len(parts) * steps) -> bool:
             if progress is not None:
                 progress(done + step, len(starts) * total)
+            return preview is not None and bool(preview(step, total, latents))
 
         images = slice(start, start + batch)
         found = edit(

@@ -69,6 +69,7 @@ def refine_edit(
     identity: nn.Module | None = None,
     batch: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
+    preview: Callable[[int, int, Tensor], bool | None] | None = None,
 ) -> Tensor:
     """Refine an edit of W+ made by one or several vectors.
 
@@ -78,13 +79,16 @@ def refine_edit(
     Args:
         w_plus, w_edited: latents before and after the edit  # [N, num_ws, w_dim]
         class_ids: labels of the edited parts (Q_edit)
+        progress: called after each batch with (images done, total images)
+        preview: called after each evaluation with (step, steps, latents of the batch); returning True ends the batch
     Returns:
         refined latents; each image is independent of its batch  # [N, num_ws, w_dim]
     """
     refined = []
+    report = None if preview is None else lambda step, total, loss, latents: preview(step, total, latents)
     for before, after in zip(w_plus.split(batch), w_edited.split(batch), strict=True):
         objective = refinement_objective(G, S, lpips, before, after, class_ids, weights=weights, identity=identity)
-        refined.append(optimize(objective, after, steps=steps, lr=lr).w_plus)
+        refined.append(optimize(objective, after, steps=steps, lr=lr, report=report).w_plus)
         if progress is not None:
             progress(sum(map(len, refined)), len(w_plus))
     return torch.cat(refined)

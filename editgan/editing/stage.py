@@ -189,7 +189,7 @@ def learn(
     before, targets = (torch.as_tensor(masks, device=w_plus.device) for masks in (lesson.before, lesson.targets))
     region = edit_region(before, targets, S.class_ids(lesson.edit.region))  # [K, H, W]
 
-    def report(step: int, steps: int, loss: EditLoss) -> None:
+    def report(step: int, steps: int, loss: EditLoss, latents: Tensor) -> None:
         means = {f"{lesson.name}/{name}": float(getattr(loss, name).mean()) for name in ("total", "ce", "lpips")}
         context.run.log_metrics(means, step)
 

@@ -27,6 +27,8 @@ class EditingVector:
     delta_w_plus: Tensor  # [num_ws, w_dim]
     scale: float = 1.0  # default strength
     target: str = ""  # source of the edited mask, e.g. "mouth of pool/00003"
+    generator: str = ""  # sha256 of its generator's file, for vectors that are not made by a stage
+    file: str = ""  # that it was read from
 
 
 def apply_vector(w_plus: Tensor, vector: EditingVector, scale: float | None = None) -> Tensor:
@@ -64,18 +66,16 @@ def combined(vectors: Sequence[EditingVector], scales: Sequence[float]) -> Editi
 
 def save_vector(path: str | Path, vector: EditingVector) -> Path:
     """Write NAME.safetensors; equal vectors give equal bytes."""
-    return save_tensors(
-        path,
-        {"delta_w_plus": vector.delta_w_plus.float()},
-        {
-            "kind": KIND,
-            "name": vector.name,
-            "region_classes": list(vector.region_classes),
-            "source": vector.source,
-            "scale": vector.scale,
-            "target": vector.target,
-        },
-    )
+    metadata = {
+        "kind": KIND,
+        "name": vector.name,
+        "region_classes": list(vector.region_classes),
+        "source": vector.source,
+        "scale": vector.scale,
+        "target": vector.target,
+    }
+    metadata |= {"generator": vector.generator} if vector.generator else {}
+    return save_tensors(path, {"delta_w_plus": vector.delta_w_plus.float()}, metadata)
 
 
 def load_vector(path: str | Path) -> EditingVector:
@@ -97,6 +97,8 @@ def load_vector(path: str | Path) -> EditingVector:
         delta_w_plus=tensors["delta_w_plus"],
         scale=metadata["scale"],
         target=metadata["target"],
+        generator=metadata.get("generator", ""),
+        file=str(path),
     )
 
 

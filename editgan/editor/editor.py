@@ -1,23 +1,26 @@
 """The editor: load the trained networks once, then embed, segment and edit images (EditGAN, section 3)."""
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
-from editgan.data.paste import dilate, paste_back
+from editgan.data.paste import paste_back
 from editgan.data.photo import Face, Photo, blend
-from editgan.editing.masks import dilation_radius, edit_region, painted_parts
 from editgan.editing.optimize import edit_in_batches
 from editgan.editing.params import ObjectiveWeights
 from editgan.editing.refine import refine_edit
 from editgan.editing.vectors import EditingVector, apply_vector, combined, save_vector
+from editgan.editor.edited import Edited, Outcome, Preview, Progress, outcomes
+from editgan.editor.likeness import Representation, represented
 from editgan.editor.loading import find, require_segmentation
+from editgan.editor.origin import Origin
+from editgan.editor.request import around, check_counts, painted, requested
 from editgan.editor.settings import Settings
 from editgan.encoder.encoder import Encoder
 from editgan.encoder.inversion import PULL, invert
@@ -30,22 +33,10 @@ from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.labelled import sampled_latents
 from editgan.segmentation.predict import render
 from editgan.training import device_named
+from editgan.weights import unused
 
 BATCH = 16  # images at a time; affects speed and memory only
 LARGEST_LATENT = 1e4  # limit of |w_plus|; typical entries are of order 1
-Progress = Callable[[int, int], None]  # (done, total)
-
-
-@dataclass(frozen=True)
-class Edited:
-    """The result of an edit of the images that were set."""
-
-    images: Tensor  # uint8 [N, 3, H, W]
-    masks: Tensor  # predicted part labels of the edited images  # uint8 [N, H, W]
-    start: Tensor  # latents before the edit  # [N, num_ws, w_dim]
-    w_plus: Tensor  # latents after the edit  # [N, num_ws, w_dim]
-    region: Tensor  # requested region and edited parts before and after the edit, dilated  # bool [N, H, W]
-    parts: tuple[tuple[str, ...], ...]  # Q_edit: the edited parts of each image
 
 
 @dataclass
@@ -77,9 +68,12 @@ class Editor:
     device: torch.device = torch.device("cpu")
     assets: Path | None = None  # folder of the identity network, which is loaded when a loss first needs it
     settings: Settings = Settings()
+    origin: Origin | None = None  # the generator's file; None: unknown
+    shared: dict[str, Any] = field(default_factory=dict, repr=False)  # what copies of the editor compute only once
     photos: Tensor | None = field(default=None, init=False)
     _w_plus: Tensor | None = field(default=None, init=False)
     _before: tuple[Tensor, Tensor] | None = field(default=None, init=False)  # images and masks of `w_plus`, made once
+    _first: tuple[Tensor, Tensor] | None = field(default=None, init=False)  # reconstructions, and regions of kept edits
     _trained: Generator | None = field(default=None, init=False)  # the trained generator while G is a tuned copy
     _identity_net: nn.Module | None = field(default=None, init=False)
 
@@ -103,13 +97,18 @@ class Editor:
         optimisation up to twice as fast.
 
         Raises:
-            UserError: a model is missing or damaged, with the stage that writes it; or a wrong value in params.yaml.
+            UserError: a model is missing or damaged, with the stage that writes it; two models do not belong together;
+                or a wrong value in params.yaml.
         """
         found, chosen = find(outputs, generator), device_named(device)
         if chosen.type == "cpu":
             keep_freed_memory()
         lpips_vgg = use_winograd(load_network("lpips_vgg", found.assets)).to(chosen)
         return cls(lpips_vgg=lpips_vgg, device=chosen, assets=found.assets, **found.load(chosen, vectors))
+
+    def copy(self) -> "Editor":
+        """An editor with the same networks, and with images and vectors of its own."""
+        return replace(self, G=self._trained or self.G, vectors=dict(self.vectors))
 
     @property
     def class_names(self) -> list[str]:
@@ -152,7 +151,7 @@ class Editor:
         if not isinstance(images, Tensor) or given[0] != torch.uint8 or given[-3:] != (3, side, side):
             raise UserError(f"got images {type(images).__name__} {given}; give a uint8 tensor [N, 3, {side}, {side}]")
         steps, lr = self.settings.embedding(steps, lr)
-        _check_counts(steps=steps, identity_weight=identity_weight, pull=pull)
+        check_counts(steps=steps, identity_weight=identity_weight, pull=pull)
         images = images.reshape(-1, 3, side, side)
         floats, trained = to_float(images).to(self.device), self._trained or self.G
         options = dict(lr=lr, pull=pull, progress=progress)
@@ -175,7 +174,8 @@ class Editor:
             raise UserError("latents contain NaN or infinite values; embed the image again")
         if self._trained is not None:
             self.G, self._trained = self._trained, None
-        self._w_plus, self.photos, self._before = w_plus.detach().to(self.device, torch.float32), None, None
+        self._w_plus, self.photos = w_plus.detach().to(self.device, torch.float32), None
+        self._before = self._first = None
 
     def tune(self, *, steps: int = 100, lr: float = 0.001, progress: Progress | None = None) -> Tensor:
         """Fine-tune a copy of the generator on the photos that were set (pivotal tuning, Roich et al. 2021).
@@ -186,9 +186,9 @@ class Editor:
         Returns:
             the new reconstructions  # uint8 [N, 3, H, W]
         Raises:
-            UserError: latents were set, so there is no photo.
+            UserError: latents were set, so there is no photo, or `go_on` was called.
         """
-        if self.photos is None:
+        if self.photos is None or self._first is not None:
             raise UserError("the generator can only be tuned to an image, but latents were set; set the image")
         images, trained = to_float(self.photos).to(self.device), self._trained or self.G
         self.G = tune_generator(self.G, self.lpips_vgg, self.w_plus, images, steps=steps, lr=lr, progress=progress)
@@ -219,6 +219,7 @@ class Editor:
         lr: float | None = None,
         weights: ObjectiveWeights | None = None,
         progress: Progress | None = None,
+        preview: Preview | None = None,
     ) -> Edited:
         """Optimise the latents until the segmentation matches edited masks (EditGAN 3.2).
 
@@ -226,48 +227,29 @@ class Editor:
             masks: edited masks, labels  # [H, W] or [N, H, W]
             roi: bool region where the masks apply, same shape; None: changed pixels and their `painted_parts`
             steps, lr, weights: of the optimisation; None: the run's editing.edit
+            preview: sees every step and may stop the optimisation (`Preview`)
         Raises:
             UserError: masks of another size, with unknown labels, or without any change.
         """
         steps, lr, weights = self.settings.optimisation("edit", steps, lr, weights)
-        _check_counts(steps=steps)
-        before, after = self.segment(), torch.as_tensor(masks).cpu()
-        after = after[None] if after.ndim == 2 else after
-        if after.shape != before.shape:
-            raise UserError(f"the edited masks have shape {list(after.shape)}, expected {list(before.shape)}")
-        if int(after.max()) >= len(self.class_names) or int(after.min()) < 0:
-            wrong = int(after.max()) if int(after.min()) >= 0 else int(after.min())
-            raise UserError(f"the edited masks have the label {wrong}; there are {len(self.class_names)}, from 0 on")
-        after = after.to(torch.uint8)
-        changed = before != after
-        if roi is None:
-            if not changed.any():
-                raise UserError("the edited masks equal the predicted masks; paint a change, or give a region")
-            parts = painted_parts(before, after, changed, self.class_names)
-            region = self._around(before, after, parts) | dilate(changed, dilation_radius(after.shape[-1]))
-            region &= changed.flatten(1).any(1)[:, None, None]  # empty region for an unchanged mask
-        else:
-            region = (roi[None] if roi.ndim == 2 else roi).bool().cpu()
-            if region.shape != before.shape:
-                raise UserError(f"the region has shape {list(region.shape)}, expected {list(before.shape)}")
-            if not region.any():
-                raise UserError("the region is empty; mark the pixels where the edited masks apply")
-            parts = painted_parts(before, after, region, self.class_names)
+        check_counts(steps=steps)
+        asked = painted(self.segment(), masks, roi, self.S)
         w_plus = edit_in_batches(
             self.G,
             self.S,
             self.lpips_vgg,
             self.w_plus,
-            after.to(self.device),
-            region.to(self.device),
+            asked.masks.to(self.device),
+            asked.region.to(self.device),
             batch=BATCH,
             progress=progress,
+            preview=preview,
             weights=weights,
             steps=steps,
             lr=lr,
             identity=self._identity(weights.identity),
         )
-        return self._edited(w_plus, parts, region)
+        return self._edited(w_plus, asked.parts, asked.region)
 
     def apply(
         self,
@@ -277,6 +259,7 @@ class Editor:
         lr: float | None = None,
         weights: ObjectiveWeights | None = None,
         progress: Progress | None = None,
+        preview: Preview | None = None,
     ) -> Edited:
         """Add editing vectors, each at its strength, then refine the sum if `refine` is not 0 (EditGAN 3.3).
 
@@ -284,20 +267,13 @@ class Editor:
             edits: strengths by name; 1 is the mean learned edit, negative strengths reverse it, None is the vector's
                 default
             refine, lr, weights: steps, rate and weights of the refinement; None: the run's editing.refine
+            preview: sees every step of the refinement and may stop it (`Preview`)
         Raises:
             UserError: an unknown vector, no vector, or an invalid strength.
         """
-        if not edits:
-            raise UserError(f"give at least one edit; available: {', '.join(self.vectors) or 'none'}")
-        for name, given in edits.items():
-            if name not in self.vectors:
-                raise UserError(f"unknown edit {name!r}; available: {', '.join(self.vectors) or 'none'}")
-            if given is not None and not math.isfinite(given):
-                raise UserError(f"the strength of {name} is {given}; give a finite number")
-        vectors = [self.vectors[name] for name in edits]
-        strengths = [self.vectors[name].scale if given is None else given for name, given in edits.items()]
+        vectors, strengths = requested(self.vectors, edits, self.origin)
         refine, lr, weights = self.settings.optimisation("refine", refine, lr, weights)
-        _check_counts(refine=refine)
+        check_counts(refine=refine)
         vector = combined(vectors, strengths)
         w_edited = apply_vector(self.w_plus, vector)
         if not w_edited.abs().max() < LARGEST_LATENT:
@@ -308,7 +284,7 @@ class Editor:
             require_segmentation(self.S, vector)
             start, class_ids = self.w_plus, self.S.class_ids(vector.region_classes)
             options = dict(weights=weights, identity=self._identity(weights.identity), batch=BATCH, progress=progress)
-            networks = self.G, self.S, self.lpips_vgg
+            networks, options["preview"] = (self.G, self.S, self.lpips_vgg), preview
             w_edited = refine_edit(*networks, start, w_edited, class_ids, steps=refine, lr=lr, **options)
         return self._edited(w_edited, (vector.region_classes,) * len(w_edited))
 
@@ -320,9 +296,8 @@ class Editor:
         """
         if self.photos is None:
             raise UserError("there is no photo to paste into: latents were set, not images")
-        if edited.start is not self.w_plus:
-            raise UserError("this edit belongs to images set earlier; paste it before setting new images")
-        return paste_back(self.photos, edited.images, edited.region)
+        self._check_own(edited)
+        return paste_back(self.photos, edited.images, self._touched(edited))
 
     def blend(self, edited: Edited, photo: Photo, faces: Mapping[int, Face]) -> Photo:
         """Blend the edits of faces that were cropped from one photo back into it (`editgan.data.photo`).
@@ -332,26 +307,61 @@ class Editor:
         Raises:
             UserError: the edit belongs to other images than those that are set.
         """
-        if edited.start is not self.w_plus:
-            raise UserError("this edit belongs to images set earlier; blend it before setting new images")
+        self._check_own(edited)
+        before, region = self._first[0] if self._first else self._start()[0], self._touched(edited)
         for index, face in faces.items():
-            photo = blend(photo, face, self._start()[0][index], edited.images[index], edited.region[index])
+            photo = blend(photo, face, before[index], edited.images[index], region[index])
         return photo
+
+    def go_on(self, edited: Edited) -> None:
+        """Start the next edit from the result of this one; the photos stay, and `paste` and `blend` add up all edits.
+
+        Raises:
+            UserError: the edit belongs to other images than those that are set.
+        """
+        self._check_own(edited)
+        self._first = (self._first[0] if self._first else self._start()[0]), self._touched(edited)
+        self._w_plus, self._before = edited.w_plus, (edited.images, edited.masks)
+
+    def outcomes(self, edited: Edited, masks: Tensor | None = None) -> list[Outcome]:
+        """What the edit made of each image: the change inside and outside its region, and how far it took.
+
+        Args:
+            masks: the edited masks that were given to `edit`  # [H, W] or [N, H, W]
+        Raises:
+            UserError: the edit belongs to other images than those that are set.
+        """
+        self._check_own(edited)
+        return outcomes(edited, self._start(), masks)
+
+    def representation(self) -> list[Representation]:
+        """Whether the model can represent the photos that were set, compared with its own validation pictures.
+
+        Raises:
+            UserError: latents were set, or the pretrained networks are missing.
+        """
+        if self.photos is None or self.assets is None:
+            raise UserError("there is no photo to compare with: latents were set, not images")
+        images = self._first[0] if self._first else self._start()[0]
+        return represented(self.photos, images, self.copy().render, self.assets, self.shared)
 
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
         """The latent offset of image `index` as an editing vector for other images; also added to `vectors`."""
         delta = (edited.w_plus[index] - edited.start[index]).cpu()  # [num_ws, w_dim]
-        parts = edited.parts[index]
-        self.vectors[name] = EditingVector(name=name, region_classes=parts, source=source, delta_w_plus=delta)
+        parts, generator = edited.parts[index], self.origin.sha256 if self.origin is not None else ""
+        self.vectors[name] = EditingVector(
+            name=name, region_classes=parts, source=source, delta_w_plus=delta, generator=generator
+        )
         return self.vectors[name]
 
     def save_vector(self, path: str | Path, edited: Edited, *, index: int = 0, source: str = "") -> Path:
-        """Write the `vector_of` the edit to NAME.safetensors; the vector takes the file's name."""
-        path = Path(path)
-        name = path.name.removesuffix(".safetensors")
-        return save_vector(
-            path.with_name(f"{name}.safetensors"), self.vector_of(name, edited, index=index, source=source)
-        )
+        """Write the `vector_of` the edit to NAME.safetensors, or NAME-2.safetensors, ... if there is one.
+
+        The vector takes the file's name.
+        """
+        name = Path(path).name.removesuffix(".safetensors")
+        free = unused(Path(path).with_name(f"{name}.safetensors"))
+        return save_vector(free, self.vector_of(free.stem, edited, index=index, source=source))
 
     def render(self, w_plus: Tensor) -> Tensor:
         """G(w_plus).  # uint8 [N, 3, H, W]"""
@@ -365,14 +375,17 @@ class Editor:
             self._identity_net = load_network("dlib_resnet", self.assets).to(self.device)
         return self._identity_net if weight > 0 else None
 
-    def _around(self, before: Tensor, after: Tensor, parts: tuple[tuple[str, ...], ...]) -> Tensor:
-        """`edit_region` of each image for its parts.  # bool [N, H, W]"""
-        rows = zip(before.split(1), after.split(1), map(self.S.class_ids, parts), strict=True)
-        return torch.cat([edit_region(*row) for row in rows])
+    def _check_own(self, edited: Edited) -> None:
+        if edited.start is not self.w_plus:
+            raise UserError("this edit belongs to images set earlier; use it before setting new images")
+
+    def _touched(self, edited: Edited) -> Tensor:
+        """The region of this edit and of those before it (`go_on`).  # bool [N, H, W]"""
+        return edited.region if self._first is None else edited.region | self._first[1]
 
     def _edited(self, w_plus: Tensor, parts: tuple[tuple[str, ...], ...], asked: Tensor | None = None) -> Edited:
         images, masks = render(self.G, self.S, w_plus)
-        region = self._around(self._start()[1], masks, parts)
+        region = around(self._start()[1], masks, parts, self.S)
         region = region if asked is None else region | asked
         return Edited(images=images, masks=masks, start=self.w_plus, w_plus=w_plus, region=region, parts=parts)
 
@@ -380,9 +393,3 @@ class Editor:
         if self._before is None:
             self._before = render(self.G, self.S, self.w_plus)
         return self._before
-
-
-def _check_counts(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < math.inf:
-            raise UserError(f"{name} is {value}; give a finite number >= 0")

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from editgan.data.archive import NO_PARTS, load_classes
 from editgan.editing.vectors import EditingVector, load_vectors
+from editgan.editor.networks import MODELS
+from editgan.editor.origin import check_encoder, check_segmentation, origin_of
 from editgan.editor.settings import EmbeddingSettings, Settings, run_settings
 from editgan.encoder.encoder import Encoder, load_encoder
 from editgan.errors import UserError
@@ -17,13 +19,6 @@ from editgan.runtime.environment import home_project
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.weights import load_metadata
 
-MODELS = {
-    "assets/lpips_vgg.safetensors": "assets",
-    "data/classes.json": "data",
-    "generator/G_ema.safetensors": "generator",
-    "encoder/E.safetensors": "encoder",
-    "segmentation/S.safetensors": "segmentation",
-}
 LPIPS, CLASSES, G_EMA, ENCODER, ENSEMBLE = MODELS
 STEPS = 500  # of embedding without an encoder, as in StyleGAN2's projector
 NO_ENSEMBLE = (
@@ -95,22 +90,25 @@ class Found:
         G = load_generator(self.G_ema, device)
         E: Encoder | FromMean = FromMean(G).to(device)
         S: SegmentationEnsemble | NoSegmentation = NoSegmentation()
-        classes, settings = NO_PARTS, run_settings(self.outputs)
+        classes, settings, origin = NO_PARTS, run_settings(self.outputs), origin_of(self.G_ema)
         if self.encoder is not None:
             E = load_encoder(self.encoder, device)
-            sizes = {name: getattr(E, name) for name in ("img_resolution", "num_ws", "w_dim")}
-            _check(self.encoder, sizes, {name: getattr(G, name) for name in sizes})
+            check_encoder(self.encoder, E, origin, G)
         elif not (self.outputs.absolute().parent / "params.yaml").exists():
             embedding = EmbeddingSettings(inversion_steps=STEPS)
             settings = Settings(encoder=embedding, editing=settings.editing)
         if self.segmentation is not None:
             S = load_segmentation(self.segmentation, device)
-            _check(self.segmentation, {"features": S.feature_channels}, {"features": G.feature_channels})
+            check_segmentation(self.segmentation, S, origin, G)
             classes = load_classes(self.outputs / CLASSES)
+            if S.num_classes != len(classes.names) or (S.class_names and S.class_names != classes.names):
+                fault = f"has other parts ({', '.join(S.class_names)}) than {self.outputs / CLASSES}"
+                raise UserError(f"{self.segmentation}: {fault}")
         return dict(
             G=G,
             E=E,
             S=S,
+            origin=origin,
             palette=torch.as_tensor(classes.palette),
             vectors=load_vectors(self.outputs / "editing" / "vectors", vectors),
             settings=settings,
@@ -151,10 +149,3 @@ def find(outputs: str | Path, generator: str | Path | None = None) -> Found:
             )
     optional = [outputs / name if (outputs / name).is_file() else None for name in (ENCODER, ENSEMBLE)]
     return Found(outputs, path, *optional, assets)
-
-
-def _check(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name, value in found.items():
-        if value != wanted[name]:
-            fault = f"{name} {value}, but the generator has {wanted[name]}"
-            raise UserError(f"{path}: was made for another generator ({fault}); train it again for this one")

@@ -10,15 +10,19 @@ import hashlib
 import io
 import shutil
 import threading
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from editgan.errors import UserError
+from editgan.errors import Unusable, UserError
 from editgan.runtime.graph import content_hash
+
+if TYPE_CHECKING:
+    from editgan.data.photo import Photo
 
 VECTORS = "editing/vectors"
 MOST_STEPS = 1000  # limit for embedding and for refinement, because requests are answered one at a time
@@ -41,7 +45,7 @@ class ServedEditor:
         """Return one edited picture per row, as base64 PNG.
 
         Args:
-            table: data frame with the columns image (a PNG or JPEG as base64), edits (strengths by name), refine
+            table: data frame with the columns image (a picture file as base64), edits (strengths by name), refine
                 (steps of refinement, default 0) and steps (steps of embedding, default: the run's)
         Raises:
             UserError: an invalid picture, one of another size, unknown edits or no edits.
@@ -50,19 +54,19 @@ class ServedEditor:
             return [self._edited(row) for row in table.to_dict("records")]
 
     def _edited(self, row: Mapping[str, Any]) -> dict[str, str]:
-        from editgan.images import read_image, to_pil
+        from editgan.data.photo import Photo
 
         try:
             content = base64.b64decode(row["image"], validate=True)
         except (binascii.Error, TypeError, ValueError):
-            raise UserError("`image` is not a base64-encoded PNG or JPEG file") from None
+            raise UserError("`image` is not a base64-encoded picture file") from None
         if not isinstance(row["edits"], Mapping):
             raise UserError("`edits` is not an object of strengths by name")
         steps, refine = _count(row, "steps"), _count(row, "refine") or 0
-        _check_header(content, self.editor.G.img_resolution)
-        self.editor.set_image(read_image(io.BytesIO(content)), steps=steps)
+        picture = _decoded(content, self.editor.G.img_resolution)
+        self.editor.set_image(picture.seen(), steps=steps)
         edited = self.editor.apply(dict(row["edits"]), refine=refine)
-        return {"image": encoded(to_pil(edited.images[0]))}
+        return {"image": encoded(Photo(edited.images[0], picture.alpha).to_pil())}
 
 
 def _load_pyfunc(data_path: str) -> ServedEditor:
@@ -80,17 +84,17 @@ def _count(row: Mapping[str, Any], column: str) -> int | None:
     return int(value)
 
 
-def _check_header(content: bytes, resolution: int) -> None:
-    """Check a picture's size in its header, before decoding: a hostile picture could take any amount of memory."""
-    from PIL import Image
+def _decoded(content: bytes, resolution: int) -> "Photo":
+    """A picture of exactly the model's size, which is checked before decoding; remarks are logged as warnings."""
+    from editgan.data.photo import decode_photo
 
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as header:
-            width, height = header.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"`image` cannot be read as a PNG or JPEG ({error})") from None
-    if (width, height) != (resolution, resolution):
-        raise UserError(f"`image` is {width}x{height}, the model needs {resolution}x{resolution}")
+        photo = decode_photo(io.BytesIO(content), side=resolution)
+    except Unusable as reason:
+        raise UserError(f"`image` {reason}") from None
+    for note in photo.notes:
+        warnings.warn(f"`image` {note}", stacklevel=2)
+    return photo
 
 
 def encoded(image: Any) -> str:
@@ -102,7 +106,7 @@ def encoded(image: Any) -> str:
 
 def model_files(outputs: Path) -> list[str] | None:
     """Paths of the editor's files, relative to `outputs`; None if one is missing or there is no vector yet."""
-    from editgan.editor.loading import MODELS  # imports torch, so flows import it as late as possible
+    from editgan.editor.networks import MODELS  # imports torch, so flows import it as late as possible
 
     vectors = sorted(path.relative_to(outputs).as_posix() for path in (outputs / VECTORS).glob("*.safetensors"))
     files = [*MODELS, *vectors]

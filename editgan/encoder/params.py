@@ -9,10 +9,10 @@ class EncoderParams(Section):
     """Training of E, and embedding with it."""
 
     recipe: int = Field(ge=1)
-    channel_base: int = Field(ge=1)
-    channel_max: int = Field(ge=1)
-    pyramid_width: int = Field(ge=1)
-    kimg: float = Field(gt=0)
+    channel_base: int = Field(ge=8)
+    channel_max: int = Field(ge=4)  # Muon trains no narrower matrices
+    pyramid_width: int = Field(ge=4)
+    kimg: float = Field(ge=0.001)
     warmup_kimg: float = Field(ge=0)
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)

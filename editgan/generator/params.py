@@ -26,7 +26,7 @@ class GeneratorParams(Section):
     start_from: str | None
     from_file: str | None
     start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")
-    kimg: float = Field(gt=0)
+    kimg: float = Field(ge=0.001)
     batch: int = Field(ge=1)
     g_lr: float = Field(gt=0)
     d_lr: float = Field(gt=0)
@@ -41,9 +41,9 @@ class GeneratorParams(Section):
     ema_kimg: float = Field(gt=0)
     ema_kimg_end: float | None = Field(gt=0)
     ema_rampup: float = Field(gt=0)
-    status_kimg: float = Field(gt=0)
-    snapshot_kimg: float = Field(gt=0)
-    state_kimg: float = Field(gt=0)
+    status_kimg: float = Field(ge=0.001)
+    snapshot_kimg: float = Field(ge=0.001)
+    state_kimg: float = Field(ge=0.001)
     kid_images: int = Field(ge=4)
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ class JudgesParams(Section):
 
     recipe: int = Field(ge=1)
     smile_threshold: float = Field(gt=0, le=1)
-    kimg: float = Field(gt=0)
+    kimg: float = Field(ge=0.001)
     batch: int = Field(ge=2)
     lr: float = Field(gt=0)
     guide_width: int = Field(ge=4, multiple_of=4)

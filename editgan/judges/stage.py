@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from editgan.assets.load import load_network
 from editgan.config import flat_keys
@@ -23,6 +24,7 @@ IDENTITY_NETWORKS = ("mobilefacenet", "dlib_resnet")
 def run(context: StageContext) -> None:
     """Train both classifiers, then measure them and the pretrained judges on validation and test heads."""
     params = context.params.judges
+    clear_val(context)  # before the training
     training: dict[str, dict[str, float]] = {}
     for name, heads in training_halves(training_folder(context), params.smile_threshold, context.params.seed).items():
         training[name] = {"smiling": int(heads.smiling.sum()), "neutral": int((~heads.smiling).sum())}
@@ -78,19 +80,24 @@ def train_and_save(context: StageContext, name: str, heads: LabelledHeads) -> No
     context.run.log_file(write_bytes(curve, (work / CURVE_FILE).read_bytes()))
 
 
+def clear_val(context: StageContext) -> tuple[Tensor, Tensor]:
+    """Indices of the validation heads with clear labels, and which of them smile. Raises UserError: all or none do."""
+    path = context.input("data") / "val.zip"
+    smile = [row["smile"] for row in load_attributes(path)]
+    clear, smiling = select_clear(smile, context.params.judges.smile_threshold)
+    if not 0 < int(smiling.sum()) < len(smiling):
+        raise UserError(f"{path}: has no smiling or no neutral heads to measure the judges on; raise data.val")
+    return clear, smiling
+
+
 def measure_judges(context: StageContext) -> dict:
     """Quality of every judge and guide on test pairs (neutral, smiling) and on validation heads with clear labels.
 
     Photographs without such pairs: identity is not measured, and smiles only on validation pictures.
     """
     params, data, assets, device = context.params.judges, context.input("data"), context.input("assets"), context.device
-    val_smile = [row["smile"] for row in load_attributes(data / "val.zip")]
-    clear, val_smiling = select_clear(val_smile, params.smile_threshold)
+    clear, val_smiling = clear_val(context)
     val = torch.as_tensor(load_images(data / "val.zip", clear.tolist()))
-    if not 0 < int(val_smiling.sum()) < len(val_smiling):
-        raise UserError(
-            f"{data / 'val.zip'}: has no smiling or no neutral heads to measure the judges on; raise data.val"
-        )
     metrics = {"identity": {}, "smile": {}, "smile_threshold": params.smile_threshold, "val_heads": len(val)}
     sets = {"val": (val, val_smiling)}
     if count(data / "test_smiling.zip") > 0:

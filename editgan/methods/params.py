@@ -30,7 +30,7 @@ class TranslationParams(Section):
 
     recipe: int = Field(ge=1)
     width: int = Field(ge=4)
-    kimg: float = Field(gt=0)
+    kimg: float = Field(ge=0.001)
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
     d_lr: float = Field(gt=0)
@@ -66,8 +66,8 @@ class MaskganParams(TranslationParams):
 
     learn_from: Literal["train", "pool", "none"]
     styled_ups: bool
-    vae_kimg: float = Field(gt=0)
-    parser_kimg: float = Field(gt=0)
+    vae_kimg: float = Field(ge=0.001)
+    parser_kimg: float = Field(ge=0.001)
     ebst_kimg: float = Field(ge=0)
     val_images: int = Field(ge=1)
     donors: int = Field(ge=1)

@@ -4,10 +4,13 @@ Imports only the standard library, because the Makefile calls it before anything
 `eval "$(python3 editgan/runtime/environment.py)"` sets the environment of a shell.
 """
 
+import contextlib
 import json
 import os
+import pwd
 import shlex
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,8 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 # A tracking address given here or in MLFLOW_TRACKING_URI replaces the project's own sqlite file.
 TRACKING_VARIABLES = ("EDITGAN_TRACKING_URI", "MLFLOW_TRACKING_URI")
+LONG_TMPDIR = "EDITGAN_LONG_TMPDIR"  # the caller's TMPDIR, if it was replaced
+TMPDIR_BYTES = 75  # a socket's path has at most 107 bytes, of which Python's names in TMPDIR need 32
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}  # paths of the health checks of the servers
 
 
@@ -123,7 +128,38 @@ def project_environment(root: Path = PROJECT_ROOT) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     direct = _without_proxy(os.environ)
-    return chosen | telemetry_off | {"NO_PROXY": direct, "no_proxy": direct}
+    return chosen | telemetry_off | {"NO_PROXY": direct, "no_proxy": direct} | _usable(root)
+
+
+def private_home(root: Path = PROJECT_ROOT) -> Path:
+    """The folder that replaces HOME where that cannot be used."""
+    return home_project(root) / ".cache" / "home"
+
+
+def named_user() -> bool:
+    """Whether the user id has a name (in a container it may have none)."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
+
+
+def _usable(root: Path) -> dict[str, str]:
+    """Replacements of what the tools cannot use: HOME, the user's name, and a TMPDIR that is too long for sockets."""
+    replaced, home = {}, os.environ.get("HOME", "")
+    if home in ("", "/") or not os.path.isdir(home) or not os.access(home, os.W_OK | os.X_OK):
+        replaced["HOME"] = str(private_home(root))
+        if os.access(settings := os.path.join(home, ".gitconfig"), os.R_OK) and "GIT_CONFIG_GLOBAL" not in os.environ:
+            replaced["GIT_CONFIG_GLOBAL"] = settings
+    if not named_user():
+        name = os.environ.get("USER") or os.environ.get("LOGNAME") or f"user{os.getuid()}"
+        replaced |= {"USER": name, "LOGNAME": name}
+    given = os.environ.get("TMPDIR", "")
+    if len(os.fsencode(given)) > TMPDIR_BYTES:
+        short = next((folder for folder in ("/tmp", "/var/tmp") if os.access(folder, os.W_OK | os.X_OK)), None)
+        replaced |= {"TMPDIR": short, LONG_TMPDIR: given} if short else {}
+    return replaced
 
 
 def _without_proxy(environment: Mapping[str, str]) -> str:
@@ -136,7 +172,13 @@ def _without_proxy(environment: Mapping[str, str]) -> str:
 def apply_environment(root: Path = PROJECT_ROOT) -> None:
     """Apply the project's environment to this process and its children; call it before importing the tools."""
     os.environ.update(project_environment(root))
+    tempfile.tempdir = None  # it may hold the former TMPDIR
+    if os.environ["HOME"] == str(private_home(root)):
+        with contextlib.suppress(OSError):  # the project cannot be written to: `surroundings` names it
+            os.makedirs(private_home(root), exist_ok=True)
 
 
 if __name__ == "__main__":
-    sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in project_environment().items())
+    variables = project_environment()
+    apply_environment()  # makes the folder that may replace HOME
+    sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

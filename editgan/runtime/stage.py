@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from editgan.config import Params, RuntimeParams, load_params, package_of, stage_params
+from editgan.config import Params, RuntimeParams, check_needs, load_params, package_of, stage_params
 from editgan.errors import UserError
 from editgan.runtime import tracking
 from editgan.runtime.graph import content_hash, input_hash, load_graph
@@ -49,6 +49,7 @@ def run_stage(name: str, *, root: Path, params_path: Path) -> None:
     if name not in graph:
         raise UserError(f"unknown stage {name!r}; the stages are {', '.join(graph)}")
     params = load_params(params_path)
+    check_needs(params, [name], params_path)
     device = select_device(params.runtime)
     with exclusive(root / "work" / name):
         inputs = input_hash(graph[name], root, params.model_dump(mode="json"))

@@ -161,11 +161,12 @@ def heads_apart(context: StageContext) -> Measured:
 
 def nearest(samples: Tensor, images: Tensor, context: StageContext) -> Measured:
     """Save samples next to their nearest training images; compare with the distances of unseen real heads."""
-    unseen = torch.from_numpy(load_images(context.input("data") / "test.zip", range(len(samples))))
+    test = context.input("data") / "test.zip"
+    unseen = torch.from_numpy(load_images(test, range(min(len(samples), count(test)))))
     found, errors = nearest_images(samples, images)
     save_png(context.out / "nearest.png", labelled_grid({"sample": samples, "nearest in training": found}))
     figures = {}
     for side, distances in {"samples": errors, "unseen_real": nearest_images(unseen, images)[1]}.items():
-        figures[Measure(f"{side}_l2_to_nearest", len(samples))] = float(distances.mean())
-        figures[Measure(f"{side}_least_l2_to_nearest", len(samples))] = float(distances.min())
+        figures[Measure(f"{side}_l2_to_nearest", len(distances))] = float(distances.mean())
+        figures[Measure(f"{side}_least_l2_to_nearest", len(distances))] = float(distances.min())
     return {"copies": figures}

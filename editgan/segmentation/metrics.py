@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from editgan.labels import IGNORE
+
 
 @dataclass(frozen=True)
 class SegmentationScores:
@@ -21,10 +23,10 @@ class SegmentationScores:
 
 
 def confusion_matrix(predicted: Tensor, truth: Tensor, num_classes: int) -> Tensor:
-    """Pixel counts by (true class, predicted class) over two uint8 stacks [N, H, W].  # int64 [K, K]"""
+    """Pixel counts by (true class, predicted class) over two uint8 stacks [N, H, W]; truth may be IGNORE.  # [K, K]"""
     from torchmetrics.classification import MulticlassConfusionMatrix  # imports torchvision: seconds
 
-    metric = MulticlassConfusionMatrix(num_classes=num_classes, validate_args=False)
+    metric = MulticlassConfusionMatrix(num_classes=num_classes, ignore_index=IGNORE, validate_args=False)
     for one, other in zip(predicted.split(64), truth.split(64), strict=True):  # limits memory for int64 copies
         metric.update(one.long(), other.long())
     return metric.compute()

@@ -11,6 +11,7 @@ from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.images import colourize, heatmap, labelled_grid, save_png
+from editgan.labels import IGNORE
 from editgan.runtime.stage import StageContext
 from editgan.segmentation.ensemble import load_segmentation, save_segmentation
 from editgan.segmentation.metrics import SegmentationScores, segmentation_scores
@@ -77,9 +78,10 @@ def run(context: StageContext) -> None:
         truth = torch.as_tensor(load_masks(data / "test.zip", range(len(test))))  # [N, H, W]
         scores = segmentation_scores(predicted, truth, classes.names)
         alone = [segmentation_scores(masks, truth, classes.names).miou for masks in members.unbind(1)]
+        wrong = (predicted != truth) & (truth != IGNORE)
         metrics |= named_scores(scores, f"test{len(test)}") | {
             f"miou_one_member_test{len(test)}": sum(alone) / len(alone),
-            f"uncertainty_auroc_test{len(test)}": uncertainty_auroc(divergence, predicted != truth),
+            f"uncertainty_auroc_test{len(test)}": uncertainty_auroc(divergence, wrong),
         }
         absent = metrics[f"absent_classes_test{len(test)}"]
         print(f"mIoU {scores.miou:.3f} over {len(scores.iou)} classes of {len(test)} test heads (absent: {absent})")

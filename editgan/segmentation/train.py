@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from editgan.labels import IGNORE
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.pixels import pixel_sampler
 from editgan.training import check_finite, generator_for, seed_everything
@@ -20,7 +21,7 @@ def drop_small_labels(masks: Tensor, min_pixels: int) -> Tensor:
     cleaned = masks.clone()
     for mask in cleaned:  # [H, W]
         labels, counts = mask.unique(return_counts=True)
-        for label in labels[counts < min_pixels]:
+        for label in labels[(counts < min_pixels) & (labels != IGNORE)]:
             mask[mask == label] = 0
     return cleaned
 
@@ -44,7 +45,8 @@ def train_ensemble(
     its own order, and members are independent: the loss is the sum of their losses.
 
     Args:
-        features: maps of `G.synthesis_features` of the labelled images, [N, C_k, h_k, h_k]; masks: labels [N, H, H]
+        features: maps of `G.synthesis_features` of the labelled images, [N, C_k, h_k, h_k]
+        masks: labels [N, H, H]; pixels with IGNORE have none
         report: called about a hundred times with (step, steps, losses)
     Returns:
         the ensemble in eval mode, frozen
@@ -67,7 +69,8 @@ def train_ensemble(
         chosen = orders[:, within * batch : (within + 1) * batch]  # [M, P]
         pixels = pixel_sampler(chosen.flatten(), size, sides)(features).unflatten(0, chosen.shape)  # [M, P, C]
         logits = ensemble.member_logits(pixels)  # [M, P, K]
-        losses = F.cross_entropy(logits.transpose(1, 2), labels[chosen], reduction="none").mean(1)  # [M]
+        losses = F.cross_entropy(logits.transpose(1, 2), labels[chosen], reduction="none", ignore_index=IGNORE)
+        losses = losses.mean(1)  # [M]
         optimizer.zero_grad()
         losses.sum().backward()
         optimizer.step()

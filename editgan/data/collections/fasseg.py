@@ -12,8 +12,8 @@ import numpy as np
 
 from editgan.data.archive import Classes
 from editgan.data.collections.files import Files, Found
-from editgan.data.reading import open_picture
 from editgan.data.sources.listing import Listing, Rejected
+from editgan.decoding import open_picture
 
 PHOTO = re.compile(r"(.*/|)(train|test)(?:_RGB)?/(\d+)\.(?:jpg|png|bmp)", re.IGNORECASE)
 LABEL = re.compile(r"(.*/|)(train|test)(?:/(\d+)_label|_labels/(\d+))\.(?:png|bmp)", re.IGNORECASE)

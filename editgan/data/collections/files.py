@@ -8,11 +8,12 @@ import bz2
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from editgan.data.sources.listing import MAX_BYTES, Rejected, files_below, leads_out, printable, read_file, size_fault
+from editgan.data.sources.listing import (
+    MAX_BYTES,
+    Rejected,
+    Unusable,
+    files_below,
+    leads_out,
+    left_by_tools,
+    printable,
+    read_file,
+    size_fault,
+)
 from editgan.errors import UserError
 
 MAX_FILES = 2_000_000
@@ -29,16 +40,32 @@ MAX_HEADER = 2**20  # limit in bytes for a header of a .tar, which holds a name
 MAX_NAME, MAX_PATH = 200, 1000  # limits in bytes of a file name and of a path; output files get the same names
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes of the file
 NOT_REGULAR = "is a link or a device, not a regular file"
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
+ENCRYPTED = "is encrypted"
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, struct.error, EOFError, OSError, ValueError,
+    NotImplementedError, OverflowError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Files:
-    """File names with forward slashes, in the order of fastest access, and a function that reads one file."""
+    """File names with forward slashes, in the order of fastest access, and a function that reads one file.
 
+    `ignored` are hidden files and files of other programs. `read` raises Unusable if a file cannot be read.
+    """
+
+    path: Path  # of the folder or archive
     names: list[str]
     rejected: list[Rejected]
+    ignored: list[str]
     read: Callable[[str], bytes]
+
+    def read_needed(self, name: str) -> bytes:
+        """A file that the import cannot do without. Raises UserError, which names it, if it cannot be read."""
+        try:
+            return self.read(name)
+        except Unusable as reason:
+            raise UserError(f"{self.path}: its file {name} {reason}") from None
 
 
 @dataclass(frozen=True)
@@ -59,8 +86,8 @@ def opened(path: Path) -> Iterator[Files]:
         UserError: the path does not exist, is not a supported archive, or exceeds the limits.
     """
     if path.is_dir():
-        names, rejected = files_below(path, ".")
-        yield Files(names, rejected, partial(read_file, path))
+        names, rejected, ignored = files_below(path, ".")
+        yield Files(path, names, rejected, ignored, partial(read_file, path))
         return
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
@@ -82,12 +109,14 @@ def decompressed(file: BinaryIO) -> BinaryIO:
     return next((unpack(file) for magic, unpack in COMPRESSED.items() if start.startswith(magic)), file)
 
 
-def table_text(path: Path) -> str:
-    """A table of labels as text. Raises UserError if it cannot be read."""
+def content_of(path: Path) -> bytes:
+    """A table that was given beside a collection. Raises UserError if it cannot be read, or is too large."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable CSV ({error})") from None
+        if fault := size_fault(path.stat().st_size):
+            raise UserError(f"{path}: {fault}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 class Headers:
@@ -107,10 +136,20 @@ def _zip(path: Path, archive: zipfile.ZipFile) -> Files:
     entries = []
     for entry in archive.infolist():
         regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
-        fault = NOT_REGULAR if not regular else "is encrypted" if entry.flag_bits & 1 else None
+        fault = NOT_REGULAR if not regular else ENCRYPTED if entry.flag_bits & 1 else None
         if not entry.is_dir():
-            entries.append((entry.filename, entry.file_size, fault, entry))
+            entries.append((utf8_name(entry), entry.file_size, fault, entry))
+    if entries and all(fault == ENCRYPTED for _, _, fault, _ in entries):
+        raise UserError(f"{path}: is encrypted; unpack it with its password and give the folder")
     return _archive(path, entries, archive.open)
+
+
+def utf8_name(entry: zipfile.ZipInfo) -> str:
+    """The name of an entry; programs that write UTF-8 without marking it so are understood."""
+    if not entry.flag_bits & 0x800:
+        with suppress(UnicodeError):
+            return entry.filename.encode("cp437").decode()
+    return entry.filename
 
 
 def _tar(path: Path, content: Headers) -> Files:
@@ -118,7 +157,7 @@ def _tar(path: Path, content: Headers) -> Files:
         archive = tarfile.open(fileobj=content, mode="r:")
     except DAMAGED as error:
         fault = "is neither a folder nor a .zip or .tar archive"
-        raise UserError(f"{path}: {fault} ({error}); fetch it again") from None
+        raise UserError(f"{path}: {fault} ({error}); fetch it again, or unpack it and give the folder") from None
     entries = (
         (member.name, member.size, None if member.isreg() else NOT_REGULAR, member)
         for member in archive
@@ -133,7 +172,7 @@ def _archive(
     path: Path, entries: Iterable[tuple[str, int, str | None, Any]], open_entry: Callable[[Any], BinaryIO]
 ) -> Files:
     """Files of an archive; an entry is a name, a size, a fault or None, and what `open_entry` takes."""
-    members, rejected, total = {}, [], 0
+    members, rejected, ignored, total = {}, [], [], 0
     for name, size, fault, entry in entries:
         total += size
         if total > MAX_ALL_BYTES or len(members) >= MAX_FILES:
@@ -141,6 +180,9 @@ def _archive(
             raise UserError(f"{path}: holds more than {limits}, the limits for a collection")
         reason = name_fault(name)
         name = PurePosixPath(name).as_posix() if reason is None else printable(name)
+        if reason is None and left_by_tools(name):
+            ignored.append(name)
+            continue
         if reason is None and name in members:
             reason = "a second file with this name"
         reason = reason or fault or size_fault(size)
@@ -150,13 +192,16 @@ def _archive(
             rejected.append(Rejected(name, reason))
 
     def read(name: str) -> bytes:
-        with open_entry(members[name]) as file:
-            content = file.read(MAX_BYTES + 1)  # whatever its header says
+        try:
+            with open_entry(members[name]) as file:
+                content = file.read(MAX_BYTES + 1)  # whatever its header says
+        except (*DAMAGED, RuntimeError) as error:  # zipfile raises RuntimeError for ciphers that it does not know
+            raise Unusable(f"cannot be read ({error})") from None
         if len(content) > MAX_BYTES:
-            raise ValueError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
+            raise Unusable(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
         return content
 
-    return Files(list(members), rejected, read)
+    return Files(path, list(members), rejected, ignored, read)
 
 
 def name_fault(name: str) -> str | None:

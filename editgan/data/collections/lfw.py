@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 from editgan.data.archive import NO_PARTS
-from editgan.data.collections.files import Files, Found, table_text
-from editgan.data.sources.listing import Listing, Rejected, parse_csv
+from editgan.data.collections.files import Files, Found, content_of
+from editgan.data.sources.listing import Listing, Rejected
+from editgan.data.tables import file_name, nfc, read_table
 from editgan.errors import UserError
 
 PHOTO = re.compile(r"(?:.*/)?([^/]+)/(\1_\d{4}\.jpg)")
@@ -24,25 +25,28 @@ def list_photos(files: Files, labels: Path | None) -> Listing:
         UserError: the table of labels does not have the published format.
     """
     emotions = read_emotions(labels) if labels is not None else {}
-    found, rejected = [], []
+    found, rejected, labelled = [], [], set()
     for name in files.names:
         match = PHOTO.fullmatch(name)
         if match is None:
             rejected.append(Rejected(name, "its name does not match PERSON/PERSON_0001.jpg"))
             continue
-        emotion = emotions.get(match[2])
+        labelled.add(nfc(match[2]))
+        emotion = emotions.get(nfc(match[2]))
         attributes = {"smile": SMILE.get(emotion, UNCLEAR)} | ({"emotion": emotion} if emotion else {})
         found.append(Found(name, match[1], attributes))
+    if found and emotions and not labelled & emotions.keys():
+        example = f"they are of e.g. {next(iter(emotions))!r}, the photos are e.g. {found[0].file!r}"
+        raise UserError(f"{labels}: no label is of a photo; {example}")
+    reason = f"has a label in {labels}, but there is no such photo"
+    rejected += [Rejected(image, reason) for image in emotions.keys() - labelled]
     return Listing(found, rejected, NO_PARTS)
 
 
 def read_emotions(path: Path) -> dict[str, str | None]:
-    """Emotion by file name; None if the labels disagree."""
-    columns, rows = parse_csv(table_text(path), path)
-    if not rows or not {"image", "emotion"} <= set(columns):
-        raise UserError(f"{path}: the header must name the columns image and emotion")
+    """Emotion by file name; None if the labels disagree. Raises UserError: not a table with these columns."""
     emotions: dict[str, str | None] = {}
-    for row in rows:
-        image, emotion = row["image"], row["emotion"].strip().lower()
+    for _, row in read_table(content_of(path), path, ["image", "emotion"]).rows:
+        image, emotion = file_name(row["image"]).rpartition("/")[2], row["emotion"].lower()
         emotions[image] = emotion if emotions.get(image, emotion) == emotion else None
     return emotions

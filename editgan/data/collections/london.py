@@ -5,8 +5,8 @@ NNN_03.csv (point, x, y) or NNN_03.tem (WebMorph's template). For CSVs, `curves.
 points of each curve. Hair and clothes are not outlined and count as background. Side views are not used.
 """
 
-import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from editgan.data.archive import Classes
 from editgan.data.collections.files import Files, Found
 from editgan.data.sources.listing import Listing, Rejected
+from editgan.data.tables import decoded, number, read_table
 
 SIDE_VIEW = re.compile(r"(?:.*/)?(?:neutral|smiling)_[^/]*/[^/]*\.(?:jpg|png)", re.IGNORECASE)
 PHOTO = re.compile(r"(?:.*/)?((neutral|smiling)(?:_front)?)/((\d{3})[^/]*)\.(?:jpg|png)", re.IGNORECASE)
@@ -45,16 +46,16 @@ CLASSES = Classes(names=["background", *OUTLINES], palette=np.array(COLOURS, np.
 
 def list_photos(files: Files, labels: Path | None) -> Listing:
     """Photos with smile 0 or 1, and masks where outlines exist; `neutral` of a smiling photo names the neutral one."""
-    names, found, used = set(files.names), [], set()
-    curves = next((name for name in files.names if name.rpartition("/")[2] == "curves.csv"), None)
+    names, found, used = {name.lower(): name for name in files.names}, [], set()
+    curves = next((name for name in files.names if name.lower().rpartition("/")[2] == "curves.csv"), None)
     photos = [match for name in files.names if (match := PHOTO.fullmatch(name))]
     neutral = {match[4]: match[0] for match in photos if match[2].lower() == "neutral"}
     for match in photos:
         name, smiling, person = match[0], match[2].lower() == "smiling", match[4]
-        stem = name.rpartition(".")[0]
-        template = next((stem + ending for ending in (".tem", ".csv") if stem + ending in names), None)
+        stem = name.rpartition(".")[0].lower()
+        template = next((names[stem + ending] for ending in (".tem", ".csv") if stem + ending in names), None)
         used.update({name, template})
-        outlined = template is not None and (template.endswith(".tem") or curves is not None)
+        outlined = template is not None and (template.lower().endswith(".tem") or curves is not None)
         drawn = partial(draw, files, name, template, curves) if outlined else None
         attributes = {"smile": float(smiling)}
         if smiling and person in neutral:
@@ -73,14 +74,12 @@ def draw(files: Files, photo: str, template: str, curves: str | None) -> np.ndar
     """
     with Image.open(io.BytesIO(files.read(photo))) as picture:
         size = picture.size
-    text = files.read(template).decode()
-    if template.endswith(".tem"):
-        points, lines = read_template(text)
+    if template.lower().endswith(".tem"):
+        points, lines = read_template(decoded(files.read(template), template))
     else:
-        rows = list(csv.DictReader(io.StringIO(text)))
-        points = np.array([(float(row["x"]), float(row["y"])) for row in rows])
-        table = csv.DictReader(io.StringIO(files.read(curves).decode()))
-        lines = [[int(index) for index in row["points"].split()] for row in table]
+        points = read_points(files.read(template), template)
+        table = read_table(files.read(curves), curves, ["points"])
+        lines = [[int(index) for index in row["points"].split()] for _, row in table.rows]
     return draw_parts(outlines(points, lines), size)
 
 
@@ -94,6 +93,18 @@ def outlines(points: np.ndarray, lines: list[list[int]]) -> dict[int, list[np.nd
         label: [np.concatenate([curve[i][::-1] if backwards else curve[i] for i, backwards in part]) for part in parts]
         for label, parts in enumerate(OUTLINES.values(), 1)
     }
+
+
+def read_points(content: bytes, name: str) -> np.ndarray:
+    """Columns x and y of a table.  # [P, 2]
+
+    Raises:
+        ValueError: a cell is not a finite number.
+    """
+    cells = [(number(row["x"]), number(row["y"])) for _, row in read_table(content, name, ["x", "y"]).rows]
+    if not all(value is not None and math.isfinite(value) for pair in cells for value in pair):
+        raise ValueError(f"{name}: x and y must be numbers")
+    return np.array(cells)
 
 
 def read_template(text: str) -> tuple[np.ndarray, list[list[int]]]:

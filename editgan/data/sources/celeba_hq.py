@@ -15,7 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from editgan.data.archive import Classes
-from editgan.data.sources.listing import Item, Listing, Rejected, files_below, read_text
+from editgan.data.sources.listing import (
+    Item,
+    Listing,
+    Rejected,
+    below_single_folders,
+    files_below,
+    ignored_note,
+    read_text,
+)
 from editgan.errors import UserError
 
 IMAGES, MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"
@@ -63,7 +71,7 @@ def list_pictures(root: Path) -> Listing:
     people = dict(_rows(root, IDENTITY, 2)) if os.path.lexists(root / IDENTITY) else {}
     attributes = _attributes(root)
     originals = {int(row[0]): row[2] for row in _rows(root, MAPPING, 3, header=True)}
-    files, rejected = files_below(root, IMAGES)
+    files, rejected, ignored = files_below(root, IMAGES)
     masks, faults = _masks(root, rejected)
     files, items = set(files), []
     for number, original in sorted(originals.items()):
@@ -90,7 +98,12 @@ def list_pictures(root: Path) -> Listing:
     rejected += [Rejected(file, f"has no row in {MAPPING}") for file in sorted(files - known)]
     strays = [f"{MASKS}/{number // 2000}/{number:05d}_*.png" for number in sorted(masks.keys() - originals.keys())]
     rejected += [Rejected(files, "belong to no picture") for files in strays]
-    return Listing(items, rejected, CLASSES)
+    return Listing(items, rejected, CLASSES, ignored_note(ignored))
+
+
+def root_of(folder: Path) -> Path:
+    """The folder of the layout: the given one, or one that is reached through single folders."""
+    return below_single_folders(folder, IMAGES)
 
 
 def as_heads_have(row: dict[str, int]) -> dict:
@@ -144,7 +157,7 @@ def _attributes(root: Path) -> dict[str, dict[str, int]]:
 
 def _masks(root: Path, rejected: list[Rejected]) -> tuple[dict[int, dict[str, str]], dict[int, str]]:
     """Part files by picture and part, and the faults of each picture's parts."""
-    files, unusable = files_below(root, MASKS)
+    files, unusable, _ = files_below(root, MASKS)
     rejected += unusable
     masks: dict[int, dict[str, str]] = {}
     faults: dict[int, str] = {}

@@ -1,62 +1,75 @@
 """Source `folder`: your own pictures.
 
-images/**.{png,jpg,jpeg}   square pictures, faces framed as in FFHQ and CelebA-HQ
+images/**.{png,jpg,...}    square pictures, faces framed as in FFHQ and CelebA-HQ
 masks/**.png               optional; masks/a/b.png belongs to images/a/b.jpg, pixel value = class number
 classes.json               names and colours of the classes, needed with masks: [{"name": .., "colour": [r, g, b]}]
 attributes.csv             optional; a row per picture, columns `file` and, if known, `person`, `partition`, attributes
+
+The four names may have any letter case. Hidden files and files of other programs are ignored.
 """
 
-import math
 import os
 from pathlib import Path
 
 from editgan.data.archive import NO_PARTS, Classes, parse_classes
-from editgan.data.sources.listing import Item, Listing, Rejected, files_below, leads_out, parse_csv, read_text
+from editgan.data.sources.attributes import read_attributes
+from editgan.data.sources.listing import (
+    Item,
+    Listing,
+    Rejected,
+    below_single_folders,
+    entry,
+    files_below,
+    ignored_note,
+    left_by_tools,
+    like_masks,
+    read_needed,
+    read_text,
+)
+from editgan.data.tables import nfc
+from editgan.decoding import ENDINGS
 from editgan.errors import UserError
 
 IMAGES, MASKS, CLASSES, TABLE = "images", "masks", "classes.json", "attributes.csv"
-ENDINGS = (".png", ".jpg", ".jpeg")
-RANGES = {
-    **dict.fromkeys(("smile", "mouth_open", "frown", "blink", "masculine", "age"), (0.0, 1.0)),
-    **dict.fromkeys(("yaw", "pitch", "roll"), (-math.pi, math.pi)),
-}  # attributes that later stages use
-PARTITIONS = ("train", "val", "test")
-OURS = ("identity", "file")  # attributes that this stage writes
 
 
 def list_pictures(root: Path) -> Listing:
     """List the pictures of the folder.
 
     Raises:
-        UserError: no folder images/, masks without classes.json, or a table that is not a CSV or lacks column `file`.
+        UserError: no folder images/, masks without classes.json, or a table of which no row fits a picture.
     """
-    files, rejected = files_below(root, IMAGES)
-    masks, classes = _masks(root, rejected)
-    table = None
-    if os.path.lexists(root / TABLE):
-        table = parse_table(read_text(root, TABLE), root / TABLE, rejected, f"{IMAGES}/")
-    refused = {file for file, _ in rejected}  # because of their row
-    names = [file.removeprefix(f"{IMAGES}/") for file in files]
+    images = entry(root, IMAGES)
+    files, rejected, ignored = files_below(root, images)
+    notes = ignored_note(ignored)
+    masks, classes = _masks(root, rejected, notes)
+    table = entry(root, TABLE)
+    rows: dict[str, dict | None] = {file: {} for file in files}
+    if os.path.lexists(root / table):
+        content, above = read_needed(root, table), (f"{images}/", "")
+        rows = read_attributes(content, root / table, files, above, rejected, notes, f"{images}/")
     items, stems = [], set()
-    for file, name in zip(files, names, strict=True):
-        stem, dot, ending = name.rpartition(".")
+    for file in files:
+        stem, dot, ending = nfc(file.removeprefix(f"{images}/")).rpartition(".")
         if (dot + ending).lower() not in ENDINGS:
             rejected.append(Rejected(file, f"is not a picture: supported extensions are {', '.join(ENDINGS)}"))
         elif stem in stems:
             rejected.append(Rejected(file, "another picture has the same name with another extension"))
-        elif table is not None and name not in table:
-            rejected += [] if file in refused else [Rejected(file, f"has no row in {TABLE}")]
-        else:
+        elif file not in rows:
+            rejected.append(Rejected(file, f"has no row in {table}"))
+        elif (row := rows[file]) is not None:
             stems.add(stem)
-            row, mask = dict((table or {}).get(name, {})), f"{MASKS}/{stem}.png"
-            found = ((mask, None),) if mask in masks else ()
+            found = ((masks[stem], None),) if stem in masks else ()
             person, partition = row.pop("person", None), row.pop("partition", None)
             items.append(Item(file, masks=found, person=person, partition=partition, attributes=row))
-    expected = {f"{MASKS}/{name.rpartition('.')[0]}.png" for name in names}
-    rejected += [Rejected(mask, "belongs to no picture") for mask in sorted(masks - expected)]
-    absent = sorted(set(table or ()) - set(names))
-    rejected += [Rejected(f"{IMAGES}/{name}", f"has a row in {TABLE}, but the file does not exist") for name in absent]
-    return Listing(_of_one_partition(items, rejected), rejected, classes)
+    named = {nfc(file.removeprefix(f"{images}/").rpartition(".")[0]) for file in files}
+    rejected += [Rejected(file, "belongs to no picture") for stem, file in sorted(masks.items()) if stem not in named]
+    return Listing(_of_one_partition(items, rejected), rejected, classes, notes)
+
+
+def root_of(folder: Path) -> Path:
+    """The folder of the layout: the given one, or one that is reached through single folders."""
+    return below_single_folders(folder, IMAGES)
 
 
 def _of_one_partition(items: list[Item], rejected: list[Rejected]) -> list[Item]:
@@ -74,70 +87,28 @@ def _of_one_partition(items: list[Item], rejected: list[Rejected]) -> list[Item]
     return kept
 
 
-def _masks(root: Path, rejected: list[Rejected]) -> tuple[set[str], Classes]:
-    """Files of masks/, and the classes."""
-    if not (root / MASKS).exists():
-        return set(), NO_PARTS
-    files, unusable = files_below(root, MASKS)
+def _masks(root: Path, rejected: list[Rejected], notes: list[str]) -> tuple[dict[str, str], Classes]:
+    """Files of masks/ by the name of their picture without extension, and the classes."""
+    folder, listing = entry(root, MASKS), entry(root, CLASSES)
+    others = [one.name for one in sorted(root.iterdir()) if one.is_dir() and not left_by_tools(one.name)]
+    for name in others:
+        if name != folder and like_masks(name):
+            notes.append(f"{name}/ looks like masks and is not used: masks are in {MASKS}/, classes in {CLASSES}")
+    if not (root / folder).exists():
+        return {}, NO_PARTS
+    files, unusable, ignored = files_below(root, folder)
+    notes += ignored_note(ignored)
     rejected += unusable
-    rejected += [Rejected(file, "is not a mask: masks are .png files") for file in files if not file.endswith(".png")]
-    classes = parse_classes(read_text(root, CLASSES), root / CLASSES)
+    classes = parse_classes(read_text(root, listing), root / listing)
     if not 2 <= len(classes.names) <= 255 or len(set(classes.names)) < len(classes.names):
-        raise UserError(f"{root / CLASSES}: expected 2 to 255 classes with distinct names")
-    return {file for file in files if file.endswith(".png")}, classes
-
-
-def parse_table(text: str, path: Path, rejected: list[Rejected], place: str = "") -> dict[str, dict]:
-    """Parse a table of attributes: rows by file, numeric cells as numbers. Invalid rows are added to `rejected`.
-
-    Args:
-        path: file that the text was read from
-        place: prefix of file names in `rejected`
-    Raises:
-        UserError: not a CSV, or the columns have wrong names.
-    """
-    columns, lines = parse_csv(text, path)
-    if "file" not in columns or len(set(columns)) < len(columns) or "" in columns:
-        raise UserError(f"{path}: the header must name each column once, including `file`; it is {columns}")
-    if "identity" in columns:
-        raise UserError(f"{path}: the column with the person of a picture must be called `person`, not `identity`")
-    rows: dict[str, dict] = {}
-    seen = set()
-    for number, cells in enumerate(lines, 2):
-        file = cells["file"]
-        try:
-            if leads_out(file):
-                raise ValueError("its path leads out of the folder")
-            if file in seen:
-                rows.pop(file, None)  # it is unknown which row is right
-                raise ValueError("a second row for this file")
-            seen.add(file)
-            rows[file] = _row(cells)
-        except ValueError as error:
-            rejected.append(Rejected(f"{place}{file}", f"{path.name}, row {number}: {error}"))
-    return rows
-
-
-def _row(cells: dict) -> dict:
-    """Cells as attributes: numbers where possible; empty cells are left out."""
-    if "" in cells:
-        raise ValueError("it has more cells than the header")
-    row = {}
-    for name, cell in cells.items():
-        cell = cell.strip()
-        if name in OURS or not cell:
-            continue
-        try:
-            value = float(cell) if name != "person" else cell
-        except ValueError:
-            value = cell
-        if name == "partition" and value not in PARTITIONS:
-            raise ValueError(f"partition is {cell!r}; valid values are {', '.join(PARTITIONS)}")
-        if name in RANGES:
-            low, high = RANGES[name]
-            if not isinstance(value, float) or not low <= value <= high:
-                raise ValueError(f"{name} is {cell!r}; expected a number from {low:g} to {high:.3g}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} is {cell!r}; expected a finite number")
-        row[name] = value
-    return row
+        raise UserError(f"{root / listing}: expected 2 to 255 classes with distinct names")
+    masks: dict[str, str] = {}
+    for file in files:
+        stem = nfc(file.removeprefix(f"{folder}/").rpartition(".")[0])
+        if not file.lower().endswith(".png"):
+            rejected.append(Rejected(file, "is not a mask: masks are .png files"))
+        elif stem in masks:
+            rejected.append(Rejected(file, f"another mask has the same name: {masks[stem]}"))
+        else:
+            masks[stem] = file
+    return masks, classes

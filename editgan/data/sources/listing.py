@@ -6,20 +6,25 @@ Files of a source are not trusted: symbolic links and paths that lead outside it
 import csv
 import io
 import os
+import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from editgan.data.archive import Classes
-from editgan.errors import UserError
+from editgan.data.tables import folded
+from editgan.errors import Unusable, UserError
 
 MAX_BYTES = 64 * 2**20  # limit for one file
-
-
-class Unusable(Exception):
-    """The reason why a file is rejected."""
+TOOLS = {  # files and folders that programs leave behind; hidden ones (`.NAME`) need no mention
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin", "__pycache__",
+    "system volume information", "lost+found",
+}  # fmt: skip
+LIKE_MASKS = re.compile(
+    r"(.*[ _-])?(masks?|labels?|annotations?|seg|segmentations?|segmentation(class|object))([ _-].*)?"
+)
 
 
 class Rejected(NamedTuple):
@@ -54,6 +59,7 @@ class Listing(NamedTuple):
     items: list
     rejected: list[Rejected]
     classes: Classes
+    notes: Sequence[str] = ()  # what else the user should know: columns without a use, ignored files
 
 
 def read_file(root: Path, file: str) -> bytes:
@@ -92,8 +98,16 @@ def size_fault(size: int) -> str | None:
     return f"has {size / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20} MiB" if size > MAX_BYTES else None
 
 
-def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
-    """All files of a folder, sorted, and the unreadable ones: links, inaccessible folders, invalid names.
+class Below(NamedTuple):
+    """Files of a folder, sorted; those that cannot be read; and hidden files and files of tools, which do not count."""
+
+    files: list[str]
+    rejected: list[Rejected]
+    ignored: list[str]
+
+
+def files_below(root: Path, folder: str) -> Below:
+    """All files of a folder; unreadable are links, inaccessible folders and invalid names.
 
     Raises:
         UserError: the folder does not exist or is a symbolic link.
@@ -102,23 +116,67 @@ def files_below(root: Path, folder: str) -> tuple[list[str], list[Rejected]]:
         raise UserError(f"{root / folder}: is a symbolic link; use the folder itself")
     if not (root / folder).is_dir():
         raise UserError(f"{root / folder}: no such folder; docs/data.md describes the layout")
-    files: list[str] = []
-    rejected: list[Rejected] = []
+    found = Below([], [], [])
 
     def unlisted(error: OSError) -> None:
         place = Path(error.filename).relative_to(root).as_posix()
-        rejected.append(Rejected(printable(place), f"cannot be listed ({error.strerror})"))
+        found.rejected.append(Rejected(printable(place), f"cannot be listed ({error.strerror})"))
 
     for directory, folders, names in os.walk(root / folder, onerror=unlisted):
         place = Path(directory).relative_to(root)
         linked = [name for name in folders if os.path.islink(os.path.join(directory, name))]
-        rejected += [Rejected(printable((place / name).as_posix()), "is a symbolic link") for name in linked]
+        found.rejected.extend(Rejected(printable((place / name).as_posix()), "is a symbolic link") for name in linked)
         for file in ((place / name).as_posix() for name in names):
-            if printable(file) == file:
-                files.append(file)
+            if left_by_tools(file):
+                found.ignored.append(file)
+            elif printable(file) == file:
+                found.files.append(file)
             else:
-                rejected.append(Rejected(printable(file), "its name is not valid UTF-8"))
-    return sorted(files), sorted(rejected)
+                found.rejected.append(Rejected(printable(file), "its name is not valid UTF-8"))
+    return Below(*map(sorted, found))
+
+
+def left_by_tools(file: str) -> bool:
+    """Whether a file is hidden or left by a program, or lies in such a folder."""
+    return any(part.startswith(".") or part.casefold() in TOOLS for part in PurePosixPath(file).parts)
+
+
+def ignored_note(ignored: Iterable[str]) -> list[str]:
+    """A line that counts ignored files; none if there are none."""
+    names = [next(part for part in PurePosixPath(file).parts if left_by_tools(part)) for file in ignored]
+    examples = ", ".join(printable(name) for name in sorted(set(names))[:4])
+    return [f"ignored {len(names)} hidden files or files of other programs ({examples})"] if names else []
+
+
+def entry(root: Path, name: str) -> str:
+    """An entry of a folder in any letter case; `name` itself if there is none.
+
+    Raises:
+        UserError: there are two.
+    """
+    try:
+        found = [one for one in sorted(os.listdir(root)) if folded(one) == name]
+    except OSError as error:
+        raise UserError(f"{root}: cannot be listed ({error.strerror})") from None
+    if len(found) > 1:
+        raise UserError(f"{root}: has both {printable(found[0])} and {printable(found[1])}; keep one")
+    return found[0] if found else name
+
+
+def below_single_folders(root: Path, name: str) -> Path:
+    """The folder with an entry `name` (any letter case): `root`, or one that is reached through single folders."""
+    place = root
+    while folded(entry(place, folded(name))) not in map(folded, os.listdir(place)):
+        inner = [one for one in place.iterdir() if one.is_dir() and not left_by_tools(one.name)]
+        if len(inner) != 1 or inner[0].is_symlink():
+            return root
+        place = inner[0]
+    return place
+
+
+def like_masks(folder: str) -> bool:
+    """Whether a folder is named as people name folders of masks."""
+    return LIKE_MASKS.fullmatch(folded(folder)) is not None
 
 
 def printable(path: str) -> str:
@@ -126,24 +184,17 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
+def read_needed(root: Path, file: str) -> bytes:
+    """A file that a source cannot do without. Raises UserError if it cannot be read."""
+    try:
+        return read_file(root, file)
+    except Unusable as reason:
+        raise UserError(f"{root / file}: {reason}; docs/data.md describes the layout") from None
+
+
 def read_text(root: Path, file: str) -> str:
     """A text file of the source. Raises UserError if it cannot be read or is not valid UTF-8."""
     try:
-        return read_file(root, file).decode("utf-8-sig")
-    except Unusable as reason:
-        raise UserError(f"{root / file}: {reason}; docs/data.md describes the layout") from None
+        return read_needed(root, file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{root / file}: is not UTF-8 text ({error})") from None
-
-
-def parse_csv(text: str, path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Column names and rows of a table; cells beyond the header are under "", missing ones empty.
-
-    Raises:
-        UserError: not a CSV; the message names `path`, from which the text was read.
-    """
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
-    try:
-        return list(reader.fieldnames or []), list(reader)
-    except csv.Error as error:
-        raise UserError(f"{path}: is not a CSV ({error})") from None

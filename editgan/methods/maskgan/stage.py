@@ -14,6 +14,7 @@ from editgan.editing.masks import MOUTH, is_part
 from editgan.encoder.losses import load_lpips
 from editgan.errors import UserError
 from editgan.images import colourize, labelled_grid, save_mask, save_png, to_float
+from editgan.labels import IGNORE
 from editgan.methods.distillation.pix2pixhd import MultiscaleDiscriminator, initialise
 from editgan.methods.maskgan.losses import (
     AlphaBlender,
@@ -58,6 +59,7 @@ def run(context: StageContext) -> None:
     learn = load_heads(context, folder / f"{params.learn_from}.zip", labels_of(context))
     val = load_heads(context, data / "val.zip", data / "val.zip", params.val_images)
     donor, donor_mask = choose_mouth(context, classes)
+    neutral_heads(context)  # before the training
 
     lpips_vgg = load_lpips(context.input("assets"), context.device)
     vae = train_vae(context, learn, len(classes.names))
@@ -102,6 +104,10 @@ def load_heads(context: StageContext, photos: Path, masks: Path, number: int | N
             f"{error}; MaskGAN needs masks of all of them; set maskgan.learn_from: pool to learn from the pool's masks,"
             " or none to skip MaskGAN"
         ) from None
+    if (labels == IGNORE).any():
+        raise UserError(
+            f"{masks}: has pixels without a label (255), and MaskGAN needs one; set maskgan.learn_from: none"
+        )
     heads = MaskedHeads(torch.as_tensor(load_images(photos, indices)), torch.as_tensor(labels))
     resolution = context.params.resolution
     if heads.photos.shape[2:] != (resolution, resolution):
@@ -125,6 +131,16 @@ def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
     masks, parts = load_masks(path, drawn), [classes.index(name) for name in MOUTH]
     chosen = choose_donor(f"smile >= {DONOR_SMILE}", parts, masks, [attributes[index] for index in drawn])
     return drawn[chosen], torch.as_tensor(masks[chosen])
+
+
+def neutral_heads(context: StageContext) -> list[int]:
+    """The neutral ones among the validation heads. Raises UserError: there is none."""
+    count = context.params.maskgan.val_images
+    attributes = load_attributes(context.input("data") / "val.zip")[:count]
+    rest = [index for index, head in enumerate(attributes) if at_rest(head)]
+    if not rest:
+        raise UserError(f"maskgan.val_images {count}: none of these heads is neutral; raise it")
+    return rest
 
 
 def train_vae(context: StageContext, learn: MaskedHeads, num_classes: int) -> MaskVAE:
@@ -236,10 +252,7 @@ def measure(
     rebuilt = reconstruct_masks(vae, val.masks, batch=BATCH)
     metrics[f"vae_accuracy_val{count}"] = round(segmentation_scores(rebuilt, val.masks, names).pixel_accuracy, DIGITS)
 
-    attributes = load_attributes(context.input("data") / "val.zip")[:count]
-    rest = [index for index, head in enumerate(attributes) if at_rest(head)]
-    if not rest:
-        raise UserError(f"maskgan.val_images {count}: none of these heads is neutral; raise it")
+    rest = neutral_heads(context)
     photos, masks = val.photos[rest], val.masks[rest]
     wanted = smile_masks(masks, donor_mask, names)
     smiles = edit(net, photos, masks, wanted, batch=BATCH)

@@ -1,0 +1,66 @@
+"""`editgan studio`: the page to paint in; and repeating what was done there."""
+
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from editgan.cli.options import Device, Outputs, errors, loaded, say
+from editgan.errors import UserError
+
+if TYPE_CHECKING:
+    from editgan.editor.editor import Editor
+
+EVERYONE = "no --auth was given: everyone who reaches port {port} of {host} can use the page and see what it shows"
+
+
+def studio(
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is reached from this computer only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: the first free one from 7860.")] = None,
+    auth: Annotated[str, typer.Option(help="NAME:PASSWORD that the page asks for.", envvar="EDITGAN_STUDIO_AUTH")] = "",
+    own: Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")] = Path("vectors"),
+    outputs: Outputs = Path("outputs"),
+    device: Device = "auto",
+) -> None:
+    """Open a page in the browser to paint on masks and move sliders, while the picture follows."""
+    from editgan.studio.serve import LOCAL, served
+
+    name, _, password = auth.partition(":")
+    if auth and not (name and password):
+        raise UserError("--auth: write NAME:PASSWORD")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the files are removed then, too
+    with served(
+        loaded(outputs, device, own), outputs, host=host, port=port, auth=(name, password) if auth else None
+    ) as address:
+        if host not in (LOCAL, "localhost") and not auth:
+            there = address.rstrip("/").rpartition(":")[2]
+            errors.print(EVERYONE.format(port=there, host=host), style="yellow", markup=False, highlight=False)
+        say(f"the studio is at {address} ; Ctrl-C ends it")
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            say("the studio has ended; its files are removed")
+
+
+def repeat_session(path: Path, photo: Path | None, editor: "Editor", outputs: Path, out: Path) -> None:
+    """Do again what the studio did, and write the results of its last edit, named after the session.
+
+    Raises UserError: another model, vector or photo than those of the session, or no edit in it.
+    """
+    from editgan.editor.inputs import Input
+    from editgan.editor.results import write_edit
+    from editgan.editor.session import read_record, repeat
+
+    record = read_record(path)
+    session = repeat(editor, outputs, record, photo)
+    if session.current is None:
+        raise UserError(f"{path}: nothing was edited in this session")
+    face = None if session.photo is None else session.photo[1]
+    taken = Input(path.stem, path if photo is None else photo, face)
+    write_edit(session.editor, session.current, [taken], out, paste_back=False)
+    say(f"{len(record.actions)} actions of {path} repeated; results in {out}")

@@ -1,0 +1,130 @@
+"""Folders of PNG masks: those of CVAT (Segmentation mask 1.1), of Label Studio (brush labels), and plain ones.
+
+CVAT           labelmap.txt (name:r,g,b::) and SegmentationClass/NAME.png, in these colours
+Label Studio   task-ID-annotation-ID-by-USER-TAG-LABEL-N.png, white where the label is; the JSON export beside them
+               tells which task is which picture
+plain          masks/NAME.png, pixel values or colours of classes.json
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from editgan.data.annotations.parts import Annotation, Part, label_key
+from editgan.data.archive import Classes
+from editgan.data.tables import file_name, folded
+from editgan.decoding import open_picture
+from editgan.errors import Unusable, UserError
+from editgan.labels import decode_mask
+
+LABELMAP, MERGED = "labelmap.txt", "segmentationclass"
+BRUSH = re.compile(r"task-(\d+)-annotation-\d+-by-(.*)-\d+\.png", re.IGNORECASE)
+UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio puts eight digits before the name of an uploaded picture
+
+
+def labelmap(text: str) -> Classes:
+    """Names and colours of CVAT's labelmap.txt. Raises UserError: a line is not `name:r,g,b:parts:actions`."""
+    rows = [line.split(":") for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    try:
+        palette = np.array([[int(value) for value in row[1].split(",")] for row in rows], np.uint8).reshape(-1, 3)
+    except (IndexError, ValueError, OverflowError) as error:
+        raise UserError(f"{LABELMAP}: a line is not name:r,g,b:: ({error})") from None
+    return Classes([row[0].strip() for row in rows], palette)
+
+
+def merged_masks(names: Sequence[str], read: Callable[[str], bytes], classes: Classes, folder: str) -> list[Annotation]:
+    """The masks of all classes in a folder of one of CVAT's exports, or in masks/."""
+    found = []
+    for name in names:
+        parts = [folded(part) for part in PurePosixPath(name).parts[:-1]]
+        if folder not in parts or not name.lower().endswith(".png"):
+            continue
+        stem = "/".join(PurePosixPath(name).parts[parts.index(folder) + 1 :]).rpartition(".")[0]
+        size = size_in(read(name), name)
+        found.append(Annotation(name, [f"{stem}.png"], size, lambda name=name: split(read(name), classes)))
+    return found
+
+
+def split(content: bytes, classes: Classes) -> list[Part]:
+    """A mask of all classes as one part a class. Raises ValueError: a colour or label that is none of them."""
+    labels = class_numbers(content, classes)
+    return [Part(classes.names[number], pixels=labels == number) for number in np.unique(labels) if number]
+
+
+def class_numbers(content: bytes, classes: Classes) -> np.ndarray:
+    """Class numbers of a mask, uint8 [H, W]. Raises ValueError: a colour or label that is none of the classes."""
+    try:
+        return decode_mask(io.BytesIO(content), len(classes.names), classes.palette).labels
+    except Unusable as reason:
+        raise ValueError(str(reason)) from None
+
+
+def size_in(content: bytes, name: str) -> tuple[int, int]:
+    """Width and height of a PNG. Raises UserError: it cannot be decoded."""
+    try:
+        return open_picture(io.BytesIO(content), ("PNG",)).size
+    except Unusable as reason:
+        raise UserError(f"{name}: {reason}") from None
+
+
+def brush_masks(
+    names: Sequence[str], read: Callable[[str], bytes], tasks: dict[int, str], labels: Sequence[str] | None
+) -> list[Annotation]:
+    """Label Studio's masks, one a label, joined by task.
+
+    Args:
+        tasks: the picture of each task
+        labels: known labels; None: the label is what follows the last `-` before the number
+    Raises:
+        UserError: no export tells which task is which picture.
+    """
+    by_task: dict[int, list[tuple[str, str]]] = {}
+    for name in names:
+        match = BRUSH.fullmatch(name.rpartition("/")[2])
+        if match:
+            by_task.setdefault(int(match[1]), []).append((name, brush_label(match[2], labels)))
+    found = []
+    for task, masks in sorted(by_task.items()):
+        if task not in tasks:
+            remedy = "export the project as JSON too, and put that file beside the masks"
+            raise UserError(f"{masks[0][0]}: nothing says which picture task {task} shows; {remedy}")
+
+        def parts(masks=masks) -> list[Part]:
+            return [Part(label, pixels=painted(read(name))) for name, label in masks]
+
+        first = masks[0][0]
+        found.append(Annotation(f"task {task}", [tasks[task]], size_in(read(first), first), parts))
+    return found
+
+
+def brush_label(rest: str, labels: Sequence[str] | None) -> str:
+    """The label in `USER-TAG-LABEL`, each of which may contain `-`."""
+    fitting = [label for label in labels or () if label_key(rest).endswith(f"_{label_key(label)}")]
+    return max(fitting, key=len) if fitting else rest.rpartition("-")[2]
+
+
+def painted(content: bytes) -> np.ndarray:
+    """Where a mask of one label is not black.  # bool [H, W]"""
+    try:
+        return np.array(open_picture(io.BytesIO(content), ("PNG",)).convert("L")) > 127
+    except Unusable as reason:
+        raise ValueError(str(reason)) from None
+
+
+def pictures_of_tasks(content) -> dict[int, str]:
+    """The picture of each task in Label Studio's JSON or JSON-MIN export; {} if it is something else."""
+    tasks = {}
+    for task in content if isinstance(content, list) else ():
+        if not isinstance(task, dict) or not isinstance(task.get("id"), int):
+            return {}
+        data = task.get("data") if isinstance(task.get("data"), dict) else task
+        given = [task.get("file_upload"), *data.values()]
+        named = [file_name(one).rpartition("/")[2] for one in given if isinstance(one, str)]
+        named = [one for one in named if one.lower().endswith((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif"))]
+        if named:
+            upload = UPLOAD.fullmatch(named[0])
+            tasks[task["id"]] = upload[1] if upload else named[0]
+    return tasks

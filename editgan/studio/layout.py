@@ -1,0 +1,193 @@
+"""What is on the page, in Gradio components."""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+import torch
+
+from editgan.data.archive import count, load_images
+from editgan.editing.vectors import MEAN
+from editgan.editor.editor import Editor
+from editgan.studio.pictures import enlarged, enlargement
+from editgan.studio.visits import MOST_KEPT
+
+HEADS = 12  # test heads that are offered
+REFINE = 30  # steps, as in the paper
+STRONGEST = 2.0  # of a slider, in both directions
+CACHE = (600, 7200)  # look every ten minutes for pictures of Gradio that are older than two hours, and remove them
+LARGEST_SEED = 2**31 - 1
+
+
+class Layout:
+    """The components of the page. They show nothing of any session: `Page` fills them."""
+
+    def __init__(self, editor: Editor, outputs: Path) -> None:
+        self.editor, self.outputs = editor, outputs
+        self.names = self.editor.class_names
+        self.colours = ["#{:02x}{:02x}{:02x}".format(*row) for row in self.editor.palette.tolist()]
+        self.sliders: dict[str, gr.Slider] = {}
+        self.slots: list[gr.Slider] = []
+        self.build()
+
+    def build(self) -> None:
+        side = self.editor.G.img_resolution
+        with gr.Blocks(title="EditGAN studio", analytics_enabled=False, delete_cache=CACHE) as self.blocks:
+            facts = f"{side} px, {len(self.names)} parts, {len(self.editor.vectors)} vectors"
+            gr.HTML(
+                f"<h1>EditGAN studio</h1><p>{facts}. Pictures stay on the computer that runs the studio.</p>",
+                elem_id="title",
+                padding=False,
+            )
+            with gr.Row():
+                with gr.Column(scale=4, min_width=320, elem_id="left"):
+                    self.picture = gr.HTML(elem_id="picture", container=False, padding=False)
+                    self.status = gr.HTML(elem_id="status", container=False, padding=False)
+                    with gr.Row(elem_classes="buttons"):
+                        self.undo = gr.Button("Undo the last edit", size="sm", min_width=100)
+                        self.again = gr.Button("Back to the start", size="sm", min_width=100)
+                    self.compare = gr.ImageSlider(
+                        label="Before and after", visible=False, interactive=False, buttons=[], elem_id="compare",
+                        format="png", max_height=420,
+                    )  # fmt: skip
+                    self.masks = gr.HTML(elem_id="masks", container=False, padding=False)
+                with gr.Column(scale=5, min_width=320, elem_id="right"), gr.Tabs():
+                    with gr.Tab("1 Face"):
+                        self._face()
+                    with gr.Tab("2 Paint") as self.paint_tab:
+                        self._paint()
+                    with gr.Tab("3 Vectors"):
+                        self._vectors()
+                    with gr.Tab("4 Save") as self.save_tab:
+                        self._take_away()
+
+    def _face(self) -> None:
+        gr.Markdown("Choose whom to edit: a head that the model draws, a test head, or a picture of yours.")
+        with gr.Row(equal_height=True):
+            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=120)
+            self.show = gr.Button("Show this seed", min_width=120)
+            self.next = gr.Button("Next seed", variant="primary", min_width=120)
+        archive = self.outputs / "data" / "test.zip"
+        self.heads = None
+        if archive.exists():
+            number = min(HEADS, count(archive))
+            pictures = [enlarged(torch.as_tensor(one)) for one in load_images(archive, range(number))]
+            gr.Markdown("Test heads, which the model has not seen in training:")
+            self.heads = gr.Gallery(
+                pictures, label="Test heads", show_label=False, columns=6, height="auto",
+                object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id="heads", format="png",
+            )  # fmt: skip
+        self.upload = gr.File(
+            label=f"Your picture: a photo of any size, or an aligned face of {self.editor.G.img_resolution} px",
+            file_count="single", type="filepath", height=150, elem_id="upload",
+            file_types=[".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"],
+        )  # fmt: skip
+        self.faces = gr.Gallery(
+            label="Faces found; choose one", visible=False, columns=6, height="auto", allow_preview=False,
+            interactive=False, buttons=[], elem_id="faces", format="png",
+        )  # fmt: skip
+
+    def _paint(self) -> None:
+        self.part = gr.Radio(
+            [(name.replace("_", " "), name) for name in self.names], value=self._first_part(), label="Part to paint",
+            elem_id="parts",
+        )  # fmt: skip
+        with gr.Row(elem_classes="buttons"):
+            self.optimise = gr.Button("Optimise", variant="primary", min_width=120, elem_id="optimise")
+            self.stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80, elem_id="stop")
+            self.mask_down = gr.DownloadButton("Save mask", min_width=120, elem_id="mask_down")
+            self.mask_up = gr.UploadButton("Load mask", min_width=120, file_types=[".png"], elem_id="mask_up")
+        self.canvas = gr.ImageEditor(
+            type="pil", sources=[], transforms=[], buttons=[], show_label=False, format="png", elem_id="canvas",
+            layers=gr.LayerOptions(allow_additional_layers=False, disabled=True), brush=self._brush(self.part.value),
+            eraser=gr.Eraser(default_size=self._brush_size()), canvas_size=(self._side(), self._side()),
+            fixed_canvas=True, height=560,
+        )  # fmt: skip
+        gr.Markdown(
+            "Brush, eraser (back to what it was), colours and sizes are at the left, move, zoom, undo and redo at the "
+            "top right.", elem_classes="hint",
+        )  # fmt: skip
+        self.opacity = gr.Slider(0, 1, 0.45, step=0.05, label="Opacity of the mask over the picture")
+        self.wanted = gr.HTML(elem_id="wanted", container=False, padding=False)
+        with gr.Row(elem_classes="buttons", equal_height=True):
+            self.edit_name = gr.Textbox(label="Name", placeholder="my_smile", max_length=40, elem_id="edit_name")
+            self.keep_edit = gr.Button("Keep this edit as a vector", elem_id="keep_edit")
+
+    def _vectors(self) -> None:
+        gr.Markdown("Move several sliders; the picture follows. `_mean` vectors are the mean of several heads.")
+        with gr.Row(elem_classes="buttons"):
+            self.refine = gr.Button(f"Refine ({REFINE} steps)", variant="primary", min_width=120, elem_id="refine")
+            self.stop_refining = gr.Button("Stop", variant="stop", interactive=False, min_width=80)
+            self.reset = gr.Button("Reset the sliders", min_width=120, elem_id="reset")
+        with gr.Group(visible=False) as self.own_group:
+            gr.HTML("<b>Kept on this page</b>", elem_classes="group", padding=False)
+            with gr.Row(elem_classes="sliders"):
+                for number in range(MOST_KEPT):
+                    self.slots.append(
+                        gr.Slider(-STRONGEST, STRONGEST, 0, step=0.05, label="-", visible=False, min_width=220,
+                                  elem_id=f"kept_{number}")
+                    )  # fmt: skip
+        for group, names in self._groups().items():
+            with gr.Accordion(group, open=len(self.sliders) < 8), gr.Row(elem_classes="sliders"):
+                for name in names:
+                    self.sliders[name] = gr.Slider(
+                        -STRONGEST, STRONGEST, 0, step=0.05, label=name, min_width=220, elem_id=f"slider_{name}"
+                    )
+        with gr.Row(elem_classes="buttons", equal_height=True):
+            self.sum_name = gr.Textbox(label="Name", placeholder="my_mix", max_length=40, elem_id="sum_name")
+            self.keep_sum = gr.Button("Keep the sum as a vector", elem_id="keep_sum")
+
+    def _take_away(self) -> None:
+        gr.Markdown(
+            "The files are made when this tab is opened. The server removes them with the page.\n\n"
+            "- Picture: the photo at full size if it was a photo. Use the mask in a painting program.\n"
+            "- Latent: `editgan apply latent.safetensors --edit NAME`.\n"
+            "- Session: `editgan apply --session session.json` makes the same picture again "
+            "(of a photo: `editgan apply photo.jpg --session session.json`).\n"
+            "- Vectors: put them into `vectors/`, and all commands and this page know them."
+        )
+        with gr.Row(elem_classes="buttons"):
+            self.downloads = {
+                kind: gr.DownloadButton(label, interactive=False, min_width=100, elem_id=f"take_{kind}")
+                for kind, label in (("picture", "Picture"), ("mask", "Mask"), ("latent", "Latent"),
+                                    ("session", "Session"))
+            }  # fmt: skip
+        self.kept_files = gr.File(label="Vectors kept on this page", file_count="multiple", visible=False,
+                                  interactive=False)  # fmt: skip
+
+    @property
+    def css(self) -> str:
+        """The style of the page, with the colours of the parts beside their names."""
+        swatches = [
+            f"#parts label:nth-of-type({number}) {{ --part: {colour}; }}"
+            for number, colour in enumerate(self.colours, 1)
+        ]
+        return "\n".join([(Path(__file__).parent / "page.css").read_text(), *swatches])
+
+    def _side(self) -> int:
+        return self.editor.G.img_resolution * enlargement(self.editor.G.img_resolution)
+
+    def _brush_size(self) -> int:
+        return max(4, self._side() // 50)
+
+    def _brush(self, part: str) -> gr.Brush:
+        colour = self.colours[self.names.index(part)]
+        return gr.Brush(default_size=self._brush_size(), colors=self.colours, default_color=colour, color_mode="fixed")
+
+    def brush_script(self) -> str:
+        """A function of JavaScript that changes the brush to a part's colour, before the next stroke can begin."""
+        brush = {"default_size": self._brush_size(), "colors": self.colours, "color_mode": "fixed"}
+        colours = json.dumps(dict(zip(self.names, self.colours, strict=True)))
+        change = f"{{...{json.dumps(brush)}, default_color: {colours}[part]}}"
+        return f'(part) => ({{"__type__": "update", "brush": {change}}})'
+
+    def _first_part(self) -> str:
+        return "upper_lip" if "upper_lip" in self.names else self.names[-1]
+
+    def _groups(self) -> dict[str, list[str]]:
+        """Names of the vectors by the parts they edit; the left and the right one of a part are together."""
+        groups: dict[str, list[str]] = {}
+        for name, vector in sorted(self.editor.vectors.items(), key=lambda item: not item[0].endswith(MEAN)):
+            parts = [part.removeprefix("left_").removeprefix("right_") for part in vector.region_classes]
+            groups.setdefault(", ".join(dict.fromkeys(parts)).replace("_", " ").capitalize(), []).append(name)
+        return dict(sorted(groups.items(), key=lambda item: -len(item[1])))

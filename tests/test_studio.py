@@ -1,0 +1,238 @@
+"""The studio without a browser: pages do not mix and are bounded, strokes become masks, uploads are checked."""
+
+# ruff: noqa: F811  fixtures are imported by name
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from tiny_editor import PALETTE, cheap_distance, editor, outputs, photos  # noqa: F401
+from tiny_models import SIDE
+from typer.testing import CliRunner
+
+from editgan.cli import pictures as cli
+from editgan.editor import inputs
+from editgan.editor.edited import Edited
+from editgan.editor.session import SeedStart, read_record, repeat
+from editgan.errors import UserError
+from editgan.images import read_image, read_mask, save_png, to_pil
+from editgan.runtime.environment import PROJECT_ROOT
+from editgan.studio import visits as visits_module
+from editgan.studio.pictures import CANVAS, background, figures, layer_of, outlined, painted_mask
+from editgan.studio.visits import Moment, Visit, Visits, check_size
+
+COLOURS = torch.as_tensor(PALETTE)
+
+
+@pytest.fixture
+def visits(editor, outputs, tmp_path) -> Visits:
+    return Visits(editor, outputs, tmp_path / "pages", most=3)
+
+
+def opened(visits: Visits, page: str = "a", seed: int = 3) -> Visit:
+    visit = visits.open(page)
+    visit.session.start(SeedStart(seed=seed))
+    return visit
+
+
+def paint(visit: Visit, label: int = 2) -> None:
+    visit.wanted = visit.session.mask.clone()
+    visit.wanted[10:16, 8:14] = label
+
+
+# --- strokes -------------------------------------------------------------------------------------------------------
+
+
+def test_strokes_become_the_part_that_covers_most_of_a_pixel():
+    mask = torch.zeros(SIDE, SIDE, dtype=torch.uint8)
+    layer, unit = Image.new("RGBA", (CANVAS, CANVAS)), CANVAS // SIDE
+    draw = ImageDraw.Draw(layer)
+    draw.rectangle([0, 0, 4 * unit - 1, 2 * unit - 1], fill=(*PALETTE[2].tolist(), 255))
+    draw.rectangle([3 * unit, 0, 3 * unit + unit // 2 - 2, unit - 1], fill=(*PALETTE[3].tolist(), 255))  # under half
+    draw.rectangle([5 * unit, 0, 5 * unit + unit // 3, unit - 1], fill=(*PALETTE[1].tolist(), 255))  # hardly touched
+    draw.point((20 * unit, 20 * unit), fill=(*PALETTE[3].tolist(), 255))
+    wanted = mask.clone()
+    wanted[:2, :4] = 2
+    assert torch.equal(painted_mask([layer], mask, COLOURS), wanted)
+    blended = np.asarray(layer).copy()
+    blended[:unit, :unit, :3] += 5  # a colour near that of the part, as browsers blend
+    assert torch.equal(painted_mask([Image.fromarray(blended)], mask, COLOURS), wanted)
+    assert torch.equal(painted_mask([], mask, COLOURS), mask), "nothing is painted"
+
+
+def test_a_mask_becomes_strokes_and_a_mask_again():
+    mask, wanted = (torch.randint(0, 4, (SIDE, SIDE), dtype=torch.uint8) for _ in range(2))
+    layer = layer_of(wanted, mask, COLOURS)
+    assert layer.size == (CANVAS, CANVAS) and torch.equal(painted_mask([layer], mask, COLOURS), wanted)
+    assert (
+        not np.asarray(layer)[..., 3]
+        .reshape(SIDE, CANVAS // SIDE, SIDE, -1)[
+            (mask == wanted).numpy().nonzero()[0][0], 0, (mask == wanted).numpy().nonzero()[1][0]
+        ]
+        .any()
+    ), "transparent where they agree"
+
+
+def test_a_region_is_outlined_and_the_rest_is_left():
+    image, mask = photos()[0], torch.zeros(SIDE, SIDE, dtype=torch.uint8)
+    picture, region = background(image, mask, COLOURS, 0.5), torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    region[8:12, 8:12] = True
+    line = np.asarray(outlined(picture, region)) != np.asarray(picture)
+    unit = CANVAS // SIDE
+    assert line.any() and not line[9 * unit : 11 * unit, 9 * unit : 11 * unit].any() and not line[: 7 * unit].any()
+    assert np.array_equal(np.asarray(outlined(picture, region & False)), np.asarray(picture))
+    assert 'alt="a &lt;b&gt;"' in figures(("a <b>", picture)), "captions are escaped"
+
+
+# --- pages ---------------------------------------------------------------------------------------------------------
+
+
+def test_pages_do_not_mix_and_are_bounded(visits):
+    one, two = opened(visits, "a", 3), opened(visits, "b", 4)
+    before = two.session.image.clone()
+    paint(one)
+    assert isinstance(list(one.optimise())[-1], Edited)
+    one.keep("mine")
+    one.files()
+    assert torch.equal(two.session.image, before) and two.kept == [] and two.strengths == {}
+    two.move("bigger_nose", 1.0)
+    assert one.strengths == {"mine": 1.0} and visits.get("a") is one
+    folder = one.folder
+    assert folder.is_dir()
+    for page in ("c", "d"):
+        visits.open(page)
+    assert set(visits.pages) == {"a", "c", "d"}, "b was idle longest"
+    with pytest.raises(UserError, match="reload"):
+        visits.get("b")
+    visits.close("a")
+    assert not folder.exists() and one.stop.is_set()
+    visits.close("a")
+
+
+def test_an_optimisation_is_shown_and_stopped(visits):
+    visit = opened(visits)
+    with pytest.raises(UserError, match="nothing is painted"):
+        next(visit.optimise())
+    paint(visit)
+    moments = []
+    for moment in visit.optimise():
+        moments.append(moment)
+        visit.stop.set()
+    assert isinstance(moments[0], Moment) and moments[0].step == 5 and moments[0].steps == 100
+    assert moments[0].seconds_left > 0 and moments[0].picture.size == (SIDE, SIDE)
+    assert visit.session.actions[0].steps < 100 and isinstance(moments[-1], Edited)
+    visit.session.drop()
+    paint(visit)
+    stream = visit.optimise()
+    next(stream)
+    stream.close()  # the browser has gone
+    assert visit.stop.is_set() and visit.session.actions[-1].steps < 100
+    with pytest.raises(UserError, match="all sliders are at 0"):
+        list(visit.refine(3))
+    visit.move("red_hair", 1.0)
+    assert isinstance(list(visit.refine(6))[-1], Edited) and visit.session.actions[-1].refine == 6
+
+
+def test_what_goes_wrong_while_optimising_is_told(visits, monkeypatch):
+    visit = opened(visits)
+    paint(visit)
+    monkeypatch.setattr(visit.session.editor, "edit", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(visit.optimise())
+
+
+def test_what_is_taken_away_can_be_used(visits, editor, outputs):
+    visit = opened(visits)
+    paint(visit)
+    list(visit.optimise())
+    visit.keep("mine")
+    visit.move("red_hair", -0.5)
+    files = visit.files()
+    assert set(files) == {"picture", "mask", "latent", "session", "vector mine"}
+    assert all(path.is_relative_to(visits.folder / "a") for path in files.values())
+    assert torch.equal(read_image(files["picture"]), visit.session.image)
+    assert torch.equal(read_mask(files["mask"], resolution=SIDE, classes=4, palette=PALETTE), visit.session.mask)
+    again = repeat(editor, outputs, read_record(files["session"]))
+    assert torch.equal(again.image, visit.session.image)
+    visit.restart()
+    assert visit.strengths == {} and visit.session.actions == [] and visit.kept == ["mine"]
+    for number in range(visits_module.MOST_KEPT - 1):
+        visit.move("red_hair", 1.0)
+        visit.keep(f"v{number}")
+    visit.move("red_hair", 0.3)
+    with pytest.raises(UserError, match="keeps at most 8"):
+        visit.keep("more")
+
+
+# --- uploads -------------------------------------------------------------------------------------------------------
+
+
+def test_uploads_are_checked_before_they_are_decoded(visits, tmp_path, monkeypatch):
+    visit = opened(visits)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    Image.new("1", (9000, 9000)).save(tmp_path / "wide.png")
+    for name, fault in (("broken.png", "broken.png: cannot be read"), ("wide.png", "has 81 million pixels")):
+        with pytest.raises(UserError, match=fault):
+            visit.upload(tmp_path / name)
+    assert visit.session.began == SeedStart(seed=3), "the picture stays"
+    monkeypatch.setattr(visits_module, "MOST_PIXELS", SIDE * SIDE)
+    check_size(save_png(tmp_path / "aligned.png", to_pil(photos()[0])))
+
+
+def test_an_aligned_picture_is_taken_as_it_is_and_faces_are_offered(visits, tmp_path, monkeypatch):
+    from editgan.assets.alignment import HEADS
+    from editgan.data.photo import Face
+
+    visit = opened(visits)
+    settings = visit.session.editor.settings
+    few = settings.encoder.model_copy(update={"inversion_steps": 1})
+    visit.session.editor.settings = settings.model_copy(update={"encoder": few})
+    assert visit.upload(save_png(tmp_path / "aligned.png", to_pil(photos()[0]))) == []
+    assert torch.equal(visit.session.editor.photos[0], photos()[0]) and visit.session.photo is None
+    party = save_png(tmp_path / "party.png", to_pil(torch.randint(0, 256, (3, 90, 160), dtype=torch.uint8)))
+    faces = [Face(torch.tensor(HEADS) * 60 + shift, 1.0) for shift in (0.0, 30.0)]
+    monkeypatch.setattr(inputs, "find_faces", lambda *_: faces)
+    monkeypatch.setattr(inputs, "load_network", lambda *_: None)
+    found = visit.upload(party)
+    assert len(found) == 2 and visit.session.photo is None, "one is to be chosen"
+    visit.choose(1)
+    assert torch.equal(visit.session.editor.photos[0], found[1]) and visit.session.photo[0] == party
+    assert visit.session.whole().size == (160, 90)
+    faces.pop()
+    assert visit.upload(party) == [] and visit.session.photo[0] == party, "a single face is taken"
+
+
+# --- the command and the page --------------------------------------------------------------------------------------
+
+
+def test_wrong_options_are_refused(outputs):
+    done = CliRunner().invoke(cli.app, ["studio", "--auth", "me", "--outputs", str(outputs)])
+    assert done.exit_code == 1 and "write NAME:PASSWORD" in " ".join(done.output.split())
+
+
+def test_the_page_names_nothing_from_elsewhere():
+    for path in (PROJECT_ROOT / "editgan" / "studio").iterdir():
+        assert path.is_dir() or not re.search(r"https?://", path.read_text()), path
+
+
+def test_the_page_is_built_and_answers_on_localhost_alone(editor, outputs):
+    """All components and handlers exist; the address, the policy and the folder of the files."""
+    pytest.importorskip("gradio", reason="the studio's extra is not installed: pip install -e '.[studio]'")
+    import os
+    import urllib.request
+    from pathlib import Path
+
+    from editgan.studio.serve import served
+
+    with served(editor, outputs) as address:
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        assert address.startswith("http://127.0.0.1:") and folder.is_dir()
+        with urllib.request.urlopen(address) as answer:
+            assert "default-src 'self'" in answer.headers["content-security-policy"]
+            assert "EditGAN studio" in answer.read().decode()
+        with urllib.request.urlopen(f"{address}config") as answer:
+            config = answer.read().decode()
+        assert "slider_red_hair" in config and "bigger_nose" in config and '"analytics_enabled":false' in config
+    assert not folder.exists()

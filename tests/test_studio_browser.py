@@ -1,0 +1,165 @@
+"""The studio in Chromium, on the trained models: what a person does there, with the mouse."""
+
+import importlib
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from editgan.editor.editor import Editor
+from editgan.editor.session import read_record, repeat
+from editgan.images import read_image, save_png, to_pil
+from editgan.runtime.environment import PROJECT_ROOT
+
+OUTPUTS = PROJECT_ROOT / "outputs"
+CHROMIUM = Path("/usr/bin/chromium")
+SEED = 31
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}"),
+    pytest.mark.skipif(not (OUTPUTS / "segmentation" / "S.safetensors").exists(), reason="there are no trained models"),
+]
+
+
+@pytest.fixture(scope="module")
+def driver():
+    pytest.importorskip("gradio", reason="the studio's extra is not installed: make studio")
+    pytest.importorskip("playwright", reason="Playwright is not installed: make test-all")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(PROJECT_ROOT / "benchmarks")
+        yield importlib.import_module("studio")
+
+
+@pytest.fixture(scope="module")
+def address(driver):
+    with driver.running("--outputs", str(OUTPUTS)) as (found, _):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium(driver):
+    with driver.browser() as found:
+        yield found
+
+
+@pytest.fixture
+def person(driver, chromium, address):
+    someone = driver.Studio(chromium, address)
+    yield someone
+    someone.context.close()
+    assert someone.foreign == [], "nothing is fetched from elsewhere"
+    assert someone.faults == []
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.load(OUTPUTS)
+
+
+def pixels(uri: str) -> np.ndarray:
+    import base64
+
+    return np.asarray(Image.open(BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")).astype(int)
+
+
+def test_a_smile_is_painted_kept_moved_refined_and_taken_away(person, driver, editor):
+    page = person.page
+    person.seed(SEED)
+    before = pixels(person.picture())
+    assert torch.equal(torch.from_numpy(before).permute(2, 0, 1), editor.sample([SEED])[0].int())
+    person.to_paint()
+    for part, points in driver.smile(editor.segment()[0], editor.class_names):
+        person.stroke(part, points)
+    assert "pixels are painted" in page.locator("#wanted").inner_text()
+    page.locator("#optimise").click()
+    said = person.until_said("repainted pixels")
+    inside, outside = map(float, re.search(r"change ([\d.]+) grey levels inside the region, ([\d.]+)", said).groups())
+    assert inside > 5 * outside
+    after = pixels(person.picture())
+    assert np.abs(after - before)[40:56].mean() > 3 * np.abs(after - before)[:24].mean(), "the mouth, not the forehead"
+    assert page.locator("#compare img").count() and "Mask reached" in page.locator("#masks").inner_text()
+
+    page.locator("#edit_name input, #edit_name textarea").first.fill("my_smile")
+    page.locator("#keep_edit").click()
+    person.until_said("Kept as my_smile")
+    assert np.array_equal(pixels(person.picture()), after), "at strength 1 it is the same picture"
+    person.tab("3 Vectors")
+    person.slide("kept_0", 0.5)
+    person.until_said("my_smile 0.5")
+    half = pixels(person.picture())
+    assert 0 < np.abs(half - before).mean() < np.abs(after - before).mean()
+    page.locator("#refine").click()
+    person.until_said("Refined")
+    shown = pixels(person.picture())
+
+    person.tab("4 Save")
+    page.wait_for_selector("#take_session:not([disabled])")
+    page.wait_for_timeout(3000)
+    picture, session = person.download("picture"), person.download("session")
+    assert np.array_equal(read_image(picture).permute(1, 2, 0).numpy(), shown)
+    again = repeat(editor, OUTPUTS, read_record(session))
+    assert np.array_equal(again.image.permute(1, 2, 0).numpy(), shown), "the record makes the same picture again"
+
+    page.reload()
+    page.wait_for_selector("#picture img")
+    person.until_said("A head that the model draws")
+    assert not page.locator("#kept_0").is_visible(), "a page that is loaded again begins anew"
+
+
+def test_two_pages_do_not_mix(person, driver, chromium, address):
+    other = driver.Studio(chromium, address)
+    person.seed(4)
+    other.seed(5)
+    mine = person.picture()
+    other.tab("3 Vectors")
+    other.slide("slider_smile_mean", 1.5)
+    other.until_said("smile_mean 1.5")
+    assert person.picture() == mine and other.picture() != mine
+    other.context.close()
+
+
+def test_an_optimisation_is_stopped(person, driver, editor):
+    editor.sample([SEED])
+    person.seed(SEED)
+    person.to_paint()
+    part, points = driver.smile(editor.segment()[0], editor.class_names)[0]
+    person.stroke(part, points)
+    person.page.locator("#optimise").click()
+    person.until_said("step 5 of")
+    person.page.locator("#stop").click()
+    person.until_said("repainted pixels")
+    person.tab("4 Save")
+    person.page.wait_for_selector("#take_session:not([disabled])")
+    person.page.wait_for_timeout(3000)
+    assert 0 < read_record(person.download("session")).actions[0].steps < 100
+
+
+def test_a_broken_upload_is_told_and_a_good_one_is_used(person, tmp_path, editor):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    person.page.locator("#upload input[type=file]").set_input_files(tmp_path / "broken.png")
+    person.page.get_by_text("broken.png: cannot be read as a picture").wait_for()
+    before = person.picture()
+    head = save_png(tmp_path / "head.png", to_pil(editor.sample([7])[0]))
+    person.page.locator("#upload input[type=file]").set_input_files(head)
+    person.until_said("represent this face")
+    assert person.picture() != before and person.page.locator("#picture figure").count() == 2
+
+
+def test_the_page_fits_a_telephone_and_is_reached_by_keyboard(driver, chromium, address):
+    small = driver.Studio(chromium, address, 390, 844)
+    for tab in ("1 Face", "2 Paint", "3 Vectors", "4 Save"):
+        small.tab(tab)
+        small.page.wait_for_timeout(1500)
+        assert small.page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+    small.tab("3 Vectors")
+    handle = small.page.locator("#slider_smile_mean input[type=range]")
+    handle.focus()
+    small.page.keyboard.press("ArrowRight")
+    small.until_said("smile_mean 0.05")
+    assert small.foreign == []
+    small.context.close()
