@@ -23,6 +23,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 # safetensors writes metadata keys in random order; a single key with sorted JSON keeps files byte-identical.
 METADATA_KEY = "editgan"
+PICKLES = (b"PK\x03\x04", b"\x80")  # how files of torch.save and pickles start
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
@@ -115,8 +116,26 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; run the stage that writes it (`dvc repro`) or `dvc pull`") from error
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        if Path(path).is_file() and read_start(path).startswith(PICKLES):
+            fault = "is a pickle or a file of torch.save"
+            raise UserError(f"{path}: {fault}; `editgan import generator` converts those of StyleGAN2") from error
         remedy = "if a stage wrote it, delete it and run `dvc checkout` or `dvc repro`; recreate a file of your own"
         raise UserError(f"{path}: damaged ({error}); {remedy}") from error
+
+
+def read_start(path: str | Path) -> bytes:
+    """The first bytes of a file, which tell its kind."""
+    with open(path, "rb") as file:
+        return file.read(32)
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata that `save_tensors` wrote, without reading the tensors; UserError as `load_tensors`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (SafetensorError, json.JSONDecodeError, OSError):
+        return load_tensors(path)[1]  # which says what is wrong
 
 
 def save_module(

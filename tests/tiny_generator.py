@@ -47,6 +47,7 @@ PARAMS = dict(
     state_kimg=0.016,
     kid_images=12,
     start_from=None,
+    from_file=None,
     start_from_sha256=None,
     d_channel_max=None,
 )

@@ -44,7 +44,7 @@ from editgan.scoring.table import (
     parse_table,
     table_csv,
 )
-from editgan.weights import load_tensors, write_bytes, write_json
+from editgan.weights import load_metadata, load_tensors, write_bytes, write_json
 
 OTHERS = (INTERFACEGAN, LOCALEDITING, DISTILLATION, MASKGAN)  # methods with their own stage
 VALIDATED = {DISTILLATION: "val_l1", MASKGAN: "val_lpips"}  # validation metric drawn in the report
@@ -150,8 +150,17 @@ def stated(context: StageContext, rows: dict[Row, Scored], strengths: dict[str, 
         "strengths": ", ".join(f"{title_of(name)} {value:g}" for name, value in strengths.items()),
         "given": {name: getattr(params, name).model_dump() for name in OTHERS},
         "rendered": params.data.source == "heads",  # rather than photographs
+        "papers_data": params.data.source == "celeba_hq",
+        "generator": generator_of(context),
         "truth": Row(TRULY_SMILING) in rows,
     }
+
+
+def generator_of(context: StageContext) -> str:
+    """Origin and size of the generator."""
+    metadata = load_metadata(context.input("generator") / "G_ema.safetensors")
+    origin = metadata["imported"]["file"] if "imported" in metadata else "trained in this run"
+    return f"{origin}, {metadata['config']['img_resolution']} px"
 
 
 def networks_of(results: Table, metric: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from editgan.benchmark.published import differences, published_table
 from editgan.benchmark.tables import (
     UNFINISHED,
     Areas,
@@ -56,6 +57,9 @@ def markdown_report(
         "sweep": sweep_table(plain["sweep"]),
         "sweep_pasted": sweep_table(pasted["sweep"]),
     }
+    published = None
+    if facts["papers_data"]:
+        published = {"table": published_table(results, facts), "differences": differences(results, facts)}
     constants = {"threshold": f"{SMILE_THRESHOLD:g}", "room": ROOM, "kid_subsets": KID_SUBSETS, "resamples": RESAMPLES}
     return rendered(
         "table.md",
@@ -63,6 +67,7 @@ def markdown_report(
         verdict=verdict(results, areas, sweep, refined),
         improving=", ".join(map(title_of, improving)),
         UNFINISHED=UNFINISHED,
+        published=published,
         maskgan_trained=MASKGAN in trained,
         **{name: without_counts(found) for name, found in trained.items()},
         **constants,

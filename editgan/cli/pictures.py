@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from editgan.cli.importing import import_
 from editgan.cli.labels import export, label, suggest
 from editgan.cli.options import (
     Device,
@@ -31,7 +32,7 @@ from editgan.cli.options import (
     progress,
     say,
 )
-from editgan.cli.runs import accept, compare, doctor, import_, train
+from editgan.cli.runs import accept, compare, doctor, train
 from editgan.cli.studio import repeat_session, studio
 from editgan.errors import UserError
 from editgan.runtime.environment import apply_environment
@@ -334,7 +335,7 @@ def set_inputs(
         editor.set_latents(read_latents(files, editor))
         return [Input(path.stem, path, record=read_metadata(path)) for path in files]
     number = None if all_faces else face or 1
-    inputs, images = read_pictures(files, editor.G.img_resolution, outputs / "assets", number, say)
+    inputs, images = read_pictures(files, editor.G.img_resolution, editor.assets or outputs / "assets", number, say)
     checked(inputs)
     if masks is not None and use_latents(editor, inputs, images, latents_in, masks):
         return inputs

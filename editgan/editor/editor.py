@@ -15,13 +15,13 @@ from editgan.data.photo import Face, Photo, blend
 from editgan.editing.optimize import edit_in_batches
 from editgan.editing.params import ObjectiveWeights
 from editgan.editing.refine import refine_edit
-from editgan.editing.vectors import EditingVector, apply_vector, combined, load_vectors, save_vector
+from editgan.editing.vectors import EditingVector, apply_vector, combined, save_vector
 from editgan.editor.edited import Edited, Outcome, Preview, Progress, outcomes
 from editgan.editor.likeness import Representation, represented
-from editgan.editor.networks import load_networks
+from editgan.editor.loading import find, require_segmentation
 from editgan.editor.origin import Origin
 from editgan.editor.request import around, check_counts, painted, requested
-from editgan.editor.settings import Settings, run_settings
+from editgan.editor.settings import Settings
 from editgan.encoder.encoder import Encoder
 from editgan.encoder.inversion import PULL, invert
 from editgan.encoder.tuning import tune_generator
@@ -79,10 +79,19 @@ class Editor:
 
     @classmethod
     def load(
-        cls, outputs: str | Path = "outputs", device: str = "auto", *, vectors: str | Path | None = None
+        cls,
+        outputs: str | Path = "outputs",
+        device: str = "auto",
+        *,
+        vectors: str | Path | None = None,
+        generator: str | Path | None = None,
     ) -> "Editor":
         """Load the networks and vectors from a folder of stage outputs, and your own vectors from folder `vectors`.
         The settings are those of the params.yaml beside `outputs`, or those of the default run if there is none.
+
+        An imported generator (docs/import.md) works alone: without an encoder, embedding starts at the mean latent and
+        takes 500 steps; what needs parts raises UserError until there is a segmentation. `generator` is the path of any
+        G_ema.safetensors that is to work so; the networks in its folder of outputs are used if they are there.
 
         On a CPU the process keeps freed memory instead of returning it to the system (`keep_freed_memory`), which makes
         optimisation up to twice as fast.
@@ -91,22 +100,11 @@ class Editor:
             UserError: a model is missing or damaged, with the stage that writes it; two models do not belong together;
                 or a wrong value in params.yaml.
         """
-        outputs, chosen = Path(outputs), device_named(device)
-        networks = load_networks(outputs, chosen)
+        found, chosen = find(outputs, generator), device_named(device)
         if chosen.type == "cpu":
             keep_freed_memory()
-        return cls(
-            G=networks.G,
-            E=networks.E,
-            S=networks.S,
-            origin=networks.origin,
-            lpips_vgg=use_winograd(load_network("lpips_vgg", outputs / "assets")).to(chosen),
-            palette=torch.as_tensor(networks.classes.palette),
-            vectors=load_vectors(outputs / "editing" / "vectors", vectors),
-            device=chosen,
-            assets=outputs / "assets",
-            settings=run_settings(outputs),
-        )
+        lpips_vgg = use_winograd(load_network("lpips_vgg", found.assets)).to(chosen)
+        return cls(lpips_vgg=lpips_vgg, device=chosen, assets=found.assets, **found.load(chosen, vectors))
 
     def copy(self) -> "Editor":
         """An editor with the same networks, and with images and vectors of its own."""
@@ -209,6 +207,7 @@ class Editor:
 
     def segment(self) -> Tensor:
         """Predicted part labels of the images that were set.  # uint8 [N, H, W]"""
+        require_segmentation(self.S)
         return self._start()[1].clone()
 
     def edit(
@@ -282,6 +281,7 @@ class Editor:
                 f"strengths {strengths} move the latents too far from the training distribution; use smaller strengths"
             )
         if refine:
+            require_segmentation(self.S, vector)
             start, class_ids = self.w_plus, self.S.class_ids(vector.region_classes)
             options = dict(weights=weights, identity=self._identity(weights.identity), batch=BATCH, progress=progress)
             networks, options["preview"] = (self.G, self.S, self.lpips_vgg), preview

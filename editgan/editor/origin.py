@@ -40,7 +40,7 @@ def check_encoder(path: Path, E: Encoder, origin: Origin, G: Generator) -> None:
     takes, makes = (f"{one.img_resolution}x{one.img_resolution} with w_plus {one.num_ws}x{one.w_dim}" for one in (E, G))
     if takes != makes:
         raise UserError(f"{path}: is for pictures of {takes}, but {origin.path} makes {makes}; use files of one run")
-    if not torch.equal(E.w_avg, G.w_avg):
+    if not torch.equal(E.w_avg.half(), G.w_avg.half()):  # trained networks are stored in half precision
         fault = f"was trained with another generator than {origin.path} (their w_avg differ)"
         raise UserError(f"{path}: {fault}; use files of one run")
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.encoder.encoder import Encoder, check_images
-from editgan.encoder.losses import l2_distance, reconstruction_loss
+from editgan.encoder.losses import for_lpips, l2_distance, reconstruction_loss
 from editgan.generator.generator import Generator
 
 WARMUP = 0.05  # share of the steps with linear warm-up of the learning rate
@@ -42,7 +42,7 @@ def invert(
     Losses are summed over the batch and Adam works elementwise, so the result of an image does not depend on the
     batch (up to rounding). The noise maps are fixed. The paper uses 500 steps of Adam with Lookahead at a constant
     learning rate; this is the released code's Adam with warm-up and ramp-down. The encoder consistency, the distance to
-    E(G(w_plus)), is replaced by the distance to E(x), which costs nothing.
+    E(G(w_plus)), is replaced by the distance to E(x), which costs nothing. LPIPS sees at most 256 px (`for_lpips`).
 
     Args:
         G, E, lpips_vgg: frozen; lpips_vgg needs `features(x)` and `distance(fx, fy) -> [N]`.
@@ -69,7 +69,7 @@ def invert(
         part = part.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             estimate = E(part)  # [N, num_ws, w_dim]
-            target = lpips_vgg.features(part)
+            target = lpips_vgg.features(for_lpips(part))
             person = identity(part) if identity_weight > 0 else None  # [N, D]
         w_plus = estimate.clone().requires_grad_()
         optimizer = torch.optim.Adam([w_plus], lr=lr)
@@ -78,7 +78,7 @@ def invert(
         for step in range(steps + 1 if steps else 0):  # the last iteration only evaluates the last update
             with torch.set_grad_enabled(step < steps):
                 fakes = G.synthesis(w_plus, noise_mode="const")
-                lpips = lpips_vgg.distance(lpips_vgg.features(fakes), target)
+                lpips = lpips_vgg.distance(lpips_vgg.features(for_lpips(fakes)), target)
                 losses = reconstruction_loss(lpips, l2_distance(fakes, part))  # [N]
                 losses = losses + pull * (w_plus - estimate).square().mean((1, 2))
                 if identity_weight > 0:

@@ -3,10 +3,19 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
+
+LPIPS_SIDE = 256  # VGG was made for 224 px
+
+
+def for_lpips(images: Tensor) -> Tensor:
+    """Images above LPIPS_SIDE are averaged down to it, as in StyleGAN2's projector.  # [N, 3, s, s]"""
+    factor = images.shape[-1] // LPIPS_SIDE
+    return F.avg_pool2d(images, factor) if factor > 1 else images
 
 
 def load_lpips(assets_dir: Path, device: torch.device) -> nn.Module:

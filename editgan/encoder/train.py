@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from editgan.encoder.encoder import Encoder
-from editgan.encoder.losses import l2_distance, latent_distance, reconstruction_loss
+from editgan.encoder.losses import for_lpips, l2_distance, latent_distance, reconstruction_loss
 from editgan.encoder.params import EncoderParams
 from editgan.generator.generator import Generator
 from editgan.images import to_float
@@ -68,7 +68,7 @@ def encoder_training(
             terms["latent"] = latent_distance(w_plus, w_hat).mean()
             loss = LATENT_WEIGHT * terms["latent"] + SAMPLE_L2_WEIGHT * terms["l2"]
         else:
-            terms["lpips"] = lpips_vgg(fakes, reals).mean()
+            terms["lpips"] = lpips_vgg(for_lpips(fakes), for_lpips(reals)).mean()
             loss = reconstruction_loss(terms["lpips"], terms["l2"], lpips_weight=LPIPS_WEIGHT, l2_weight=L2_WEIGHT)
         set_muon_lr(muon, adam, params.lr * cosine_decay(cur_nimg / total_nimg))
         E.zero_grad(set_to_none=True)

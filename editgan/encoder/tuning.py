@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from editgan.encoder.encoder import check_images
-from editgan.encoder.losses import l2_distance
+from editgan.encoder.losses import for_lpips, l2_distance
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 
@@ -41,12 +41,12 @@ def tune_generator(
     weights = [weight.requires_grad_() for name, weight in parameters if not name.endswith("noise_strength")]
     optimizer = torch.optim.Adam(weights, lr=lr)
     with torch.no_grad():
-        target = lpips_vgg.features(images)
+        target = lpips_vgg.features(for_lpips(images))
     best, kept = float("inf"), None
     for step in range(steps + 1):
         with torch.set_grad_enabled(step < steps):
             fakes = tuned.synthesis(w_plus, noise_mode="const")
-            lpips = lpips_vgg.distance(lpips_vgg.features(fakes), target)  # [N]
+            lpips = lpips_vgg.distance(lpips_vgg.features(for_lpips(fakes)), target)  # [N]
             loss = (lpips + L2_WEIGHT * l2_distance(fakes, images)).sum()
         value = loss.item()
         if step == 0 and value != value:

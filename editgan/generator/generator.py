@@ -1,12 +1,13 @@
 """The StyleGAN2 generator: mapping z -> w, synthesis W+ -> image, with skip connections to RGB.
 
 Karras et al., CVPR 2020 (architecture E of table 1) with the constants of stylegan2-ada-pytorch. Parameters and buffers
-have the names and shapes of that release, except for its `resample_filter` buffers, which are constants here. Its
-weights load with `load_state_dict(weights, strict=False)`.
+have the names and shapes of that release, except for its `resample_filter` buffers, which are constants here.
+`editgan.generator.foreign` reads the files of that release.
 """
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,11 @@ def resolutions_of(img_resolution: int) -> list[int]:
     if img_resolution < 8 or img_resolution & (img_resolution - 1):
         raise ValueError(f"img_resolution must be a power of two of at least 8, got {img_resolution}")
     return [2**k for k in range(2, img_resolution.bit_length())]
+
+
+def clamped(x: Tensor, limit: float | None) -> Tensor:
+    """x limited to [-limit, limit]; None: x."""
+    return x if limit is None else x.clamp(-limit, limit)
 
 
 def normalize_2nd_moment(x: Tensor) -> Tensor:
@@ -78,9 +84,18 @@ class Mapping(nn.Module):
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, then noise, bias, leaky ReLU. x [N, in, H, W], w [N, w_dim] -> [N, out, res, res]."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, upsample: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        upsample: bool,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
-        self.upsample = upsample
+        self.upsample, self.conv_clamp = upsample, conv_clamp
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -97,14 +112,15 @@ class SynthesisLayer(nn.Module):
         if noise_mode != "none":
             x = x + (noise * (self.noise_strength * LRELU_GAIN)).to(x.dtype)
         x = x + (self.bias * LRELU_GAIN)[:, None, None].to(x.dtype)
-        return F.leaky_relu(x, LRELU_SLOPE)
+        return clamped(F.leaky_relu(x, LRELU_SLOPE), self.conv_clamp)
 
 
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution to RGB, without demodulation. x [N, in, H, W], w [N, w_dim] -> [N, 3, H, W]."""
 
-    def __init__(self, in_channels: int, *, w_dim: int) -> None:
+    def __init__(self, in_channels: int, *, w_dim: int, conv_clamp: float | None = None) -> None:
         super().__init__()
+        self.conv_clamp = conv_clamp
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(3, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(3))
@@ -113,7 +129,7 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         styles = self.affine(w) * self.weight_gain
         x = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return x.to(self.bias.dtype) + self.bias[:, None, None]
+        return clamped(x.to(self.bias.dtype) + self.bias[:, None, None], self.conv_clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -122,16 +138,19 @@ class SynthesisBlock(nn.Module):
     Takes one w per convolution plus one for RGB; the row for RGB is also the first row of the next block.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, conv_clamp: float | None = None
+    ) -> None:
         super().__init__()
+        options = dict(w_dim=w_dim, resolution=resolution, conv_clamp=conv_clamp)
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, 4, 4))
             self.num_conv = 1
         else:
-            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim=w_dim, resolution=resolution, upsample=True)
+            self.conv0 = SynthesisLayer(in_channels, out_channels, upsample=True, **options)
             self.num_conv = 2
-        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim=w_dim, resolution=resolution, upsample=False)
-        self.torgb = ToRGB(out_channels, w_dim=w_dim)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, upsample=False, **options)
+        self.torgb = ToRGB(out_channels, w_dim=w_dim, conv_clamp=conv_clamp)
 
     def forward(
         self, x: Tensor | None, img: Tensor | None, ws: Tensor, noise_mode: str
@@ -151,7 +170,15 @@ class SynthesisBlock(nn.Module):
 class Synthesis(nn.Module):
     """ws [N, num_ws, w_dim] -> image [N, 3, res, res], about [-1, 1] (no final nonlinearity)."""
 
-    def __init__(self, *, w_dim: int, img_resolution: int, channel_base: int, channel_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        w_dim: int,
+        img_resolution: int,
+        channel_base: int,
+        channel_max: int,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.block_resolutions = resolutions_of(img_resolution)
         self.num_ws = 2 * len(self.block_resolutions)
@@ -159,7 +186,8 @@ class Synthesis(nn.Module):
         previous = 0
         for resolution in self.block_resolutions:
             width = channels_at(resolution, channel_base, channel_max)
-            setattr(self, f"b{resolution}", SynthesisBlock(previous, width, w_dim=w_dim, resolution=resolution))
+            block = SynthesisBlock(previous, width, w_dim=w_dim, resolution=resolution, conv_clamp=conv_clamp)
+            setattr(self, f"b{resolution}", block)
             self.feature_channels += [width, width]
             previous = width
 
@@ -187,6 +215,8 @@ class Generator(nn.Module):
         img_resolution: side of the image, a power of two >= 8.
         channel_base, channel_max: a feature map at resolution r has min(channel_base / r, channel_max) channels.
         num_mapping_layers: fully connected layers from z to w.
+        conv_clamp: limit of the magnitude of the outputs of all convolutions, as in stylegan2-ada-pytorch, where it
+            keeps 16-bit numbers finite; None: no limit.
 
     Attributes:
         num_ws: rows of a W+ latent, 2 * log2(img_resolution) - 2.
@@ -203,9 +233,10 @@ class Generator(nn.Module):
         channel_base: int,
         channel_max: int,
         num_mapping_layers: int,
+        conv_clamp: float | None = None,
     ) -> None:
         super().__init__()
-        self.config = dict(
+        self.config: dict[str, Any] = dict(
             z_dim=z_dim,
             w_dim=w_dim,
             img_resolution=img_resolution,
@@ -213,11 +244,17 @@ class Generator(nn.Module):
             channel_max=channel_max,
             num_mapping_layers=num_mapping_layers,
         )
+        if conv_clamp is not None:  # files of trained generators do not have this key
+            self.config["conv_clamp"] = conv_clamp
         self.z_dim = z_dim
         self.w_dim = w_dim
         self.img_resolution = img_resolution
         self.synthesis = Synthesis(
-            w_dim=w_dim, img_resolution=img_resolution, channel_base=channel_base, channel_max=channel_max
+            w_dim=w_dim,
+            img_resolution=img_resolution,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            conv_clamp=conv_clamp,
         )
         self.num_ws = self.synthesis.num_ws
         self.feature_channels = self.synthesis.feature_channels

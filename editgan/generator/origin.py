@@ -8,7 +8,7 @@ from torch import nn
 from editgan.errors import UserError
 from editgan.generator.params import GeneratorParams
 from editgan.runtime.environment import home_project
-from editgan.weights import load_module, sha256
+from editgan.weights import load_metadata, load_module, sha256
 
 FREE = {"mbstd_group"}  # arguments of D that may differ
 
@@ -44,12 +44,20 @@ def load_origin(folder: Path, G: nn.Module, D: nn.Module) -> dict[str, Any]:
     state: dict[str, Any] = {"warm_from": 0}
     for name, network in (("G_ema", G), ("D", D)):
         path = folder / f"{name}.safetensors"
+        if name == "D" and path.is_file() and not load_metadata(path).get("class"):
+            raise UserError(f"{path}: the imported file has no discriminator; start from a run that has one")
         other = load_module(path, type(network))
-        for key, value in network.config.items():
-            if other.config[key] != value and key not in FREE:
+        for key in {**other.config, **network.config}:
+            theirs, ours = other.config.get(key), network.config.get(key)
+            if theirs == ours:
+                continue
+            if key == "conv_clamp":
+                fault = f"limits its convolutions (conv_clamp {theirs}), which training here does not"
+                raise UserError(f"{path}: {fault}; use the generator as it is, with generator.from_file")
+            if key not in FREE:
                 raise UserError(
-                    f"{path}: was trained with {key} {other.config[key]}, but params have {value}; use the sizes of"
-                    " that run"
+                    f"{path}: was trained with {key} {theirs}, but params have {ours}; use the sizes of that run"
                 )
+            print(f"generator: {name} was trained with {key} {theirs}; it goes on with {ours}", flush=True)
         state[name] = other.state_dict()
     return state | {"G": state["G_ema"]}

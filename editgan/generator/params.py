@@ -24,6 +24,7 @@ class GeneratorParams(Section):
     projected_from_kimg: float = Field(ge=0)
     projected_width: int = Field(ge=4)
     start_from: str | None
+    from_file: str | None
     start_from_sha256: str | None = Field(pattern="^[0-9a-f]{64}$")
     kimg: float = Field(ge=0.001)
     batch: int = Field(ge=1)
@@ -59,7 +60,9 @@ class GeneratorParams(Section):
                 f"ada_target {self.ada_target} needs loss logistic: the relativistic loss compares real and generated"
                 " images, so the sign of D on real images says nothing; set ada_target to null"
             )
-        if (self.start_from is None) is not (self.start_from_sha256 is None):
+        if self.from_file is not None and self.start_from is not None:
+            raise ValueError("set start_from (to train on) or from_file (to use a generator as it is), not both")
+        if self.from_file is None and (self.start_from is None) is not (self.start_from_sha256 is None):
             raise ValueError(
                 "set both start_from and start_from_sha256, or neither; `sha256sum G_ema.safetensors` prints the hash"
             )

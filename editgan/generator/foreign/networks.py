@@ -1,0 +1,109 @@
+"""What every reader returns, and the checks that all formats share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from editgan.generator.discriminator import Discriminator
+from editgan.generator.foreign.plain import Refused, one_line
+from editgan.generator.generator import Generator, channels_at, resolutions_of
+from editgan.generator.layers import FIR_TAPS, fir_kernel
+
+FILTER = "resample_filter"
+
+
+@dataclass
+class Networks:
+    """The networks of a file, with their weights in float32."""
+
+    G_ema: Generator
+    D: Discriminator | None
+    format: str  # e.g. "stylegan2-ada-pytorch .pkl"
+    notes: list[str] = field(default_factory=list)  # what a user should know about the conversion
+
+
+@dataclass
+class Described:
+    """A network of a file before it is built: constructor arguments, and tensors by our names."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def built(kind: type[nn.Module], described: Described) -> Any:
+    """The network, in eval mode, frozen.
+
+    Raises:
+        Refused: names or shapes of the tensors are not those of the network, or a weight is not finite.
+    """
+    letter = "G" if kind is Generator else "D"
+    tensors = {name: tensor.float() for name, tensor in described.tensors.items()}
+    try:
+        with torch.device("meta"):  # no random initialisation
+            network = kind(**described.config)
+        expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise Refused(f"{letter} has impossible sizes {described.config} ({one_line(error)})") from None
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for fault, names in (
+        ("lacks", expected.keys() - found.keys()),
+        ("has the unknown weights", found.keys() - expected.keys()),
+        ("has other shapes than its sizes say:", {name for name in expected if found.get(name) != expected[name]}),
+    ):
+        if names:
+            listed = sorted(names)
+            more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+            shapes = [f"{name} {list(found.get(name, expected.get(name)))}" for name in listed[:3]]
+            raise Refused(f"{letter} {fault} {', '.join(shapes)}{more}; its sizes are {described.config}")
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise Refused(f"{letter}: {name} has values that are NaN or infinite")
+    network.load_state_dict(tensors, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def without_filters(tensors: Mapping[str, Tensor], suffix: str, *, gains: tuple[float, ...] = (1.0,)) -> dict:
+    """The tensors without the low-pass filters, which are constants here.
+
+    Args:
+        suffix: last part of their names
+        gains: factors that the format may have applied to the filter
+    Raises:
+        Refused: the filter is not the outer product of [1, 3, 3, 1].
+    """
+    kept = {}
+    for name, tensor in tensors.items():
+        if name.rpartition(".")[2] != suffix:
+            kept[name] = tensor
+            continue
+        ours = fir_kernel(gain=1.0, like=torch.empty(1, 1))[0, 0]  # [4, 4]
+        same = tensor.shape == ours.shape
+        if not same or not any(torch.allclose(tensor.float(), gain * ours, atol=1e-6) for gain in gains):
+            raise Refused(f"{name} is not the low-pass filter of the taps {[int(tap) for tap in FIR_TAPS]}")
+    return kept
+
+
+def only(what: str, found: Any, allowed: Any) -> None:
+    """Raise Refused unless a setting has the one value that this project's networks implement."""
+    if found != allowed:
+        raise Refused(f"{what} is {found!r}, and these networks have {allowed!r} only")
+
+
+def channels_from(widths: Mapping[int, int], letter: str) -> dict[str, int]:
+    """`channel_base` and `channel_max` of the widths by resolution. Raises Refused: no such pair gives them."""
+    largest = max(widths)
+    base, most = widths[largest] * largest, max(widths.values())
+    if any(width != channels_at(resolution, base, most) for resolution, width in widths.items()):
+        raise Refused(f"{letter} has the widths {dict(widths)}, not min(channel_base / resolution, channel_max)")
+    return {"channel_base": base, "channel_max": most}
+
+
+def resolutions(highest: int) -> list[int]:
+    """4, 8, ... highest. Raises Refused: not a power of two."""
+    try:
+        return resolutions_of(highest)
+    except ValueError as error:
+        raise Refused(str(error)) from None
