@@ -21,8 +21,8 @@ def import_(
         str,
         typer.Argument(
             help="generator, vectors, latents, classifiers or annotations of other programs (docs/import.md); or"
-            " photos: lfw, london, fasseg, or pictures (any folder or archive of uncropped photos; docs/data.md). Or labels:"
-            " masks drawn with LabelMe, CVAT, Label Studio or any program that writes COCO."
+            " photos: lfw, london, fasseg, or pictures (any folder or archive of uncropped photos; docs/data.md). Or"
+            " labels: masks drawn with LabelMe, CVAT, Label Studio or any program that writes COCO."
         ),
     ],
     path: Annotated[Path, typer.Argument(help="The file or folder, as distributed.")],
