@@ -198,10 +198,14 @@ def test_an_aligned_picture_is_taken_as_it_is_and_faces_are_offered(visits, tmp_
     found = visit.upload(party)
     assert len(found) == 2 and visit.session.photo is None, "one is to be chosen"
     visit.choose(1)
-    assert torch.equal(visit.session.editor.photos[0], found[1]) and visit.session.photo[0] == party
+    assert torch.equal(visit.session.editor.photos[0], found[1])
+    assert visit.session.photo[0].is_relative_to(visit.folder) and visit.session.photo[0].name == "party.png"
     assert visit.session.whole().size == (160, 90)
     faces.pop()
-    assert visit.upload(party) == [] and visit.session.photo[0] == party, "a single face is taken"
+    first = visit.session.photo[0]
+    assert visit.upload(party) == [] and visit.session.photo[0] != first, "a single face is taken"
+    visit.upload(party)
+    assert not first.exists() and len(list(visit.folder.glob("photo*"))) == 2, "copies are not collected"
 
 
 # --- the command and the page --------------------------------------------------------------------------------------

@@ -82,12 +82,13 @@ def test_a_smile_is_painted_kept_moved_refined_and_taken_away(person, driver, ed
     assert inside > 5 * outside
     after = pixels(person.picture())
     assert np.abs(after - before)[40:56].mean() > 3 * np.abs(after - before)[:24].mean(), "the mouth, not the forehead"
-    assert page.locator("#compare img").count() and "Mask reached" in page.locator("#masks").inner_text()
+    page.locator("#compare img").first.wait_for()
+    assert "Mask reached" in page.locator("#masks").inner_text()
 
     page.locator("#edit_name input, #edit_name textarea").first.fill("my_smile")
     page.locator("#keep_edit").click()
     person.until_said("Kept as my_smile")
-    assert np.array_equal(pixels(person.picture()), after), "at strength 1 it is the same picture"
+    assert np.abs(pixels(person.picture()) - after).max() <= 1, "at strength 1 it is the same picture"
     person.tab("3 Vectors")
     person.slide("kept_0", 0.5)
     person.until_said("my_smile 0.5")

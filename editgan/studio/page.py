@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from html import escape
 from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def told(work: Callable) -> Callable:
             try:
                 yield from work(*arguments)
             except UserError as fault:
-                raise gr.Error(str(fault), print_exception=False) from None
+                raise gr.Error(escape(str(fault)), print_exception=False) from None
     else:
 
         @wraps(work)
@@ -48,7 +49,7 @@ def told(work: Callable) -> Callable:
             try:
                 return work(*arguments)
             except UserError as fault:
-                raise gr.Error(str(fault), print_exception=False) from None
+                raise gr.Error(escape(str(fault)), print_exception=False) from None
 
     return shown
 
@@ -66,15 +67,16 @@ class Page:
         picture, sliders = [at.picture, at.status], [*at.sliders.values(), *at.slots]
         canvas = [at.canvas, at.wanted, at.mask_down]
         new = [*picture, at.compare, at.masks, at.wanted, at.seed, at.own_group, *sliders]
+        slow = HEAVY | dict(show_progress="full", show_progress_on=at.picture)  # embedding takes seconds
         run = [*new, at.optimise, at.refine, at.stop, at.stop_refining]
         at.blocks.load(told(self.opened), None, new, **LIGHT)
         at.blocks.unload(self.closed)
         at.show.click(told(self.sampled), at.seed, new, **LIGHT)
         at.next.click(told(self.sampled_next), at.seed, new, **LIGHT)
-        at.upload.upload(told(self.uploaded), at.upload, [*new, at.faces, at.upload], **HEAVY)
-        at.faces.select(told(self.face_chosen), None, new, **HEAVY)
+        at.upload.upload(self.uploaded, at.upload, [*new, at.faces, at.upload], **slow)
+        at.faces.select(told(self.face_chosen), None, new, **slow)
         if at.heads is not None:
-            at.heads.select(told(self.head_chosen), None, new, **HEAVY)
+            at.heads.select(told(self.head_chosen), None, new, **slow)
         at.paint_tab.select(told(self.canvas_shown), at.opacity, canvas, **LIGHT).then(None, js=NUDGE)
         at.opacity.release(told(self.faded), [at.opacity, at.canvas], at.canvas, **LIGHT)
         at.part.input(None, at.part, at.canvas, js=at.brush_script())
@@ -139,15 +141,18 @@ class Page:
             return self._all(visit, self._represented(visit))
 
     def uploaded(self, path: str | None, request: gr.Request) -> Changes:
-        with self._turn(request) as visit:
-            faces = visit.upload(Path(path))
-            gallery = gr.Gallery(
-                [(enlarged(face), f"face {number}") for number, face in enumerate(faces, 1)], visible=bool(faces)
-            )
-            if faces:
-                said = f"{len(faces)} faces were found. Choose one."
-                return {self.at.faces: gallery, self.at.status: said, self.at.upload: None}
-            return self._all(visit, self._represented(visit)) | {self.at.faces: gallery, self.at.upload: None}
+        """Not `told`: the box of the upload has to be cleared after an error, too."""
+        try:
+            with self._turn(request) as visit:
+                faces = visit.upload(Path(path))
+                shown = [(enlarged(face), f"face {number}") for number, face in enumerate(faces, 1)]
+                changes = {self.at.faces: gr.Gallery(shown, visible=bool(faces)), self.at.upload: None}
+                if faces:
+                    return changes | {self.at.status: f"{len(faces)} faces were found. Choose one."}
+                return changes | self._all(visit, self._represented(visit))
+        except UserError as fault:
+            gr.Warning(escape(str(fault)), title="Not usable")
+            return {self.at.upload: None}
 
     def face_chosen(self, chosen: gr.SelectData, request: gr.Request) -> Changes:
         with self._turn(request) as visit:

@@ -1,6 +1,7 @@
 """What the server keeps for each page that is open in a browser. No page sees another one's pictures or vectors."""
 
 import shutil
+import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -58,11 +59,21 @@ class Visit:
             self.session.start(picture_start(images[0]))
             self.begin()
             return []
-        self.faces = [(path, one.face, image) for one, image in zip(inputs, images, strict=True)][:MOST_FACES]
+        kept = self._kept_copy(path)
+        self.faces = [(kept, one.face, image) for one, image in zip(inputs, images, strict=True)][:MOST_FACES]
         if len(self.faces) == 1:
             self.choose(0)
             return []
         return [image for _, _, image in self.faces]
+
+    def _kept_copy(self, path: Path) -> Path:
+        """A copy of a photo among the page's files; copies of earlier photos are removed, except for the one in use."""
+        used = self.session.photo and self.session.photo[0].parent
+        for old in self.folder.glob("photo*"):
+            if old != used:
+                shutil.rmtree(old)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(path, Path(tempfile.mkdtemp(prefix="photo", dir=self.folder)) / path.name))
 
     def choose(self, number: int) -> None:
         """Set a face of the photo that was uploaded."""
