@@ -81,7 +81,7 @@ def import_photos_of(collection: str, path: Path, into: Path, labels: Path | Non
     from editgan.runtime.progress import Progress
 
     if collection not in COLLECTIONS:
-        raise UserError(f"unknown collection {collection!r}; known are {', '.join((*OTHERS, 'labels', *COLLECTIONS))}")
+        raise UserError(f"unknown collection {collection!r}; known are {', '.join((*COLLECTIONS, 'labels', *OTHERS))}")
     torch.set_num_threads(1)  # a small network on single pictures is three times slower with more threads
     shown = Progress("import")
     made = import_photos(
