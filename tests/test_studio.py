@@ -111,6 +111,17 @@ def test_pages_do_not_mix_and_are_bounded(visits):
     visits.close("a")
 
 
+def test_the_id_of_a_page_is_no_path(visits, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for page in (str(elsewhere), "../elsewhere", ".."):
+        visit = opened(visits, page)
+        visit.files()
+        assert visit.folder.parent == visits.folder
+        visits.close(page)
+        assert elsewhere.is_dir() and not visit.folder.exists()
+
+
 def test_an_optimisation_is_shown_and_stopped(visits):
     visit = opened(visits)
     with pytest.raises(UserError, match="nothing is painted"):
@@ -151,7 +162,7 @@ def test_what_is_taken_away_can_be_used(visits, editor, outputs):
     visit.move("red_hair", -0.5)
     files = visit.files()
     assert set(files) == {"picture", "mask", "latent", "session", "vector mine"}
-    assert all(path.is_relative_to(visits.folder / "a") for path in files.values())
+    assert all(path.is_relative_to(visit.folder) for path in files.values())
     assert torch.equal(read_image(files["picture"]), visit.session.image)
     assert torch.equal(read_mask(files["mask"], resolution=SIDE, classes=4, palette=PALETTE), visit.session.mask)
     again = repeat(editor, outputs, read_record(files["session"]))

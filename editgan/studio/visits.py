@@ -1,5 +1,6 @@
 """What the server keeps for each page that is open in a browser. No page sees another one's pictures or vectors."""
 
+import secrets
 import shutil
 import tempfile
 import threading
@@ -197,7 +198,8 @@ class Visits:
     def open(self, page: str) -> Visit:
         """A new page, or the same page loaded again. The page that was idle longest may be closed for it."""
         self.close(page)
-        visit = Visit(Session(self.editor, self.outputs), self.folder / page)
+        # A client chooses the id of its page, so the id must not be part of a path that is removed later.
+        visit = Visit(Session(self.editor, self.outputs), self.folder / f"page-{secrets.token_hex(16)}")
         with self.guard:
             self.pages[page] = visit
             idle = list(self.pages)[: max(0, len(self.pages) - self.most)]
