@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from editgan.config import Section, checked
@@ -73,7 +73,7 @@ class KeepAction(Section):
     """The result of the action before becomes a vector; the picture is again as it was before that action."""
 
     kind: Literal["keep"] = "keep"
-    name: str = Field(pattern=r"^\w+$")
+    name: str = Field(pattern=r"^\w+$", max_length=40)  # becomes the name of a file
 
 
 Start = Annotated[SeedStart | HeadStart | PictureStart, Field(discriminator="kind")]
@@ -232,13 +232,15 @@ class Session:
         """
         if self.current is None:
             raise UserError("there is no edit to keep; paint and optimise, or move a slider first")
-        if not name.replace("_", "").isalnum():
-            raise UserError(f"the name {name!r} is not possible: use letters, digits and _")
+        try:
+            action = KeepAction(name=name)
+        except ValidationError:
+            raise UserError(f"the name {name[:50]!r} is not possible: use 1 to 40 letters, digits and _") from None
         if name in self.editor.vectors:
             raise UserError(f"there is a vector with the name {name} already; choose another name")
         self._check_room()
         vector = self.editor.vector_of(name, self.current, source="session")
-        self.actions.append(KeepAction(name=name))
+        self.actions.append(action)
         self._current = None
         return vector
 
