@@ -52,6 +52,25 @@ def test_a_session_is_repeated_from_its_record(session, editor, outputs, tmp_pat
     assert [action.kind for action in again.actions] == ["edit", "edit", "keep", "apply"], "sliders replace each other"
 
 
+def test_a_session_is_repeated_where_its_vectors_were_added(session, editor, outputs, tmp_path):
+    """Files of vectors that were kept are there to be put into `vectors/`."""
+    session.edit(repainted(session), steps=3)
+    added = editor.copy()
+    added.vectors["mine"] = session.keep("mine")
+    session.apply({"mine": 1.0})
+    again = repeat(added, outputs, written(session, tmp_path / "s.json"))
+    assert torch.equal(again.image, session.image) and "mine" in added.vectors
+    session.start(SeedStart(seed=4))
+    session.apply({"mine": 0.5})
+    record = written(session, tmp_path / "s.json")
+    with pytest.raises(UserError, match="the vector mine is missing; give the folder"):
+        repeat(editor, outputs, record)
+    assert torch.equal(repeat(added, outputs, record).image, session.image)
+    added.vectors["mine"] = added.vectors["red_hair"]
+    with pytest.raises(UserError, match="the vector mine is another one"):
+        repeat(added, outputs, record)
+
+
 def test_an_edit_that_was_stopped_is_repeated_as_far_as_it_came(session, editor, outputs, tmp_path):
     seen = []
 

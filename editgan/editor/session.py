@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -86,7 +87,7 @@ class Record(Section):
     version: Literal[1] = 1
     generator: str  # a hash of the generator's weights
     settings: Settings
-    vectors: dict[str, str]  # hashes of the vectors that were there before the session and are used in it
+    vectors: dict[str, str]  # hashes of the vectors that are used in the session and were not kept in it
     start: Start
     actions: list[Action] = Field(max_length=MOST_ACTIONS)
 
@@ -112,7 +113,6 @@ class Session:
 
     def __init__(self, editor: Editor, outputs: Path) -> None:
         self.editor, self.outputs = editor.copy(), outputs
-        self.given = dict(editor.vectors)
         self.began: SeedStart | HeadStart | PictureStart | None = None
         self.actions: list[EditAction | ApplyAction | KeepAction] = []
         self._current: Edited | None = None
@@ -271,10 +271,11 @@ class Session:
         if self.began is None:
             raise UserError("no picture was chosen yet")
         used = {name for action in self.actions if isinstance(action, ApplyAction) for name in action.edits}
+        used -= kept_in(self.actions)  # vectors that were kept before another start are named, like all others
         return Record(
             generator=fingerprint(self.editor.G.state_dict()),
             settings=self.editor.settings,
-            vectors={name: fingerprint({"": self.given[name].delta_w_plus}) for name in sorted(used & set(self.given))},
+            vectors={name: fingerprint({"": self.editor.vectors[name].delta_w_plus}) for name in sorted(used)},
             start=self.began,
             actions=self.actions,
         )
@@ -300,6 +301,11 @@ def picture_start(image: Tensor, photo: Path | None = None, face: Face | None = 
     return PictureStart(png=base64.b64encode(png).decode(), photo=cut)
 
 
+def kept_in(actions: Sequence[Action]) -> set[str]:
+    """Names of the vectors that are made in a session."""
+    return {action.name for action in actions if isinstance(action, KeepAction)}
+
+
 def repeat(editor: Editor, outputs: Path, record: Record, photo: Path | None = None) -> Session:
     """Do again what a session did.
 
@@ -314,6 +320,8 @@ def repeat(editor: Editor, outputs: Path, record: Record, photo: Path | None = N
             raise UserError(f"the vector {name} {fault}; give the folder with the session's vectors with --vectors")
     session = Session(editor, outputs)
     session.editor.settings = record.settings
+    for name in kept_in(record.actions):  # also if the file of such a vector was put where the editor found it
+        session.editor.vectors.pop(name, None)
     session.start(record.start, photo)
     for number, action in enumerate(record.actions, 1):
         try:
