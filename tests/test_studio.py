@@ -184,8 +184,13 @@ def test_uploads_are_checked_before_they_are_decoded(visits, tmp_path, monkeypat
     visit = opened(visits)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     Image.new("1", (9000, 9000)).save(tmp_path / "wide.png")
-    for name, fault in (("broken.png", "broken.png: cannot be read"), ("wide.png", "has 81 million pixels")):
-        with pytest.raises(UserError, match=fault):
+    Image.new("RGBA", (SIDE, SIDE)).save(tmp_path / "clear.png")
+    for name, fault in (
+        ("broken.png", "cannot be read"),
+        ("wide.png", "has 81 million pixels"),
+        ("clear.png", "is completely transparent"),
+    ):
+        with pytest.raises(UserError, match=f"^{name}: {fault}"):  # the folder of the server is not told
             visit.upload(tmp_path / name)
     assert visit.session.began == SeedStart(seed=3), "the picture stays"
     monkeypatch.setattr(visits_module, "MOST_PIXELS", SIDE * SIDE)

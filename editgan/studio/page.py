@@ -18,7 +18,7 @@ from editgan.errors import UserError
 from editgan.images import colourize, read_mask, to_pil
 from editgan.studio.layout import LARGEST_SEED, REFINE, Layout
 from editgan.studio.pictures import background, enlarged, figures, layer_of, outlined, painted_mask
-from editgan.studio.visits import Moment, Visit, Visits, check_size
+from editgan.studio.visits import Moment, Visit, Visits, check_size, named
 
 HEAVY = dict(concurrency_id="computing", concurrency_limit=1, show_progress="hidden")  # one at a time for all pages
 LIGHT = dict(show_progress="hidden", concurrency_limit=4)
@@ -190,7 +190,8 @@ class Page:
             check_size(Path(path))
             editor = self.at.editor
             options = dict(resolution=editor.G.img_resolution, classes=len(editor.class_names))
-            visit.wanted = read_mask(path, palette=editor.palette.numpy(), **options)
+            with named(Path(path)):
+                visit.wanted = read_mask(path, palette=editor.palette.numpy(), **options)
         return self.canvas_shown(opacity, request)
 
     def _asked(self, visit: Visit) -> Changes:

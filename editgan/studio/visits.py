@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -55,7 +56,8 @@ class Visit:
         """
         check_size(path)
         editor = self.session.editor
-        inputs, images = read_pictures([path], editor.G.img_resolution, editor.assets, None)
+        with named(path):
+            inputs, images = read_pictures([path], editor.G.img_resolution, editor.assets, None)
         if inputs[0].face is None:
             self.session.start(picture_start(images[0]))
             self.begin()
@@ -222,6 +224,15 @@ class Visits:
         if visit is not None:
             visit.stop.set()
             shutil.rmtree(visit.folder, ignore_errors=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Name an upload in messages as the person does, without the folder of the server."""
+    try:
+        yield
+    except UserError as fault:
+        raise UserError(str(fault).replace(str(path), path.name)) from None
 
 
 def check_size(path: Path) -> None:
