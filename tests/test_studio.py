@@ -2,7 +2,10 @@
 
 # ruff: noqa: F811  fixtures are imported by name
 
+import os
 import re
+import signal
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -232,6 +235,34 @@ def test_wrong_options_are_refused(outputs):
     assert done.exit_code == 1 and "write NAME:PASSWORD" in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_the_files_are_removed_however_the_studio_ends(outputs, monkeypatch, ending):
+    """SIGHUP: the terminal was closed."""
+    removed = []
+
+    @contextmanager
+    def served(*_, **__):
+        try:
+            yield "http://127.0.0.1:1/"
+        finally:
+            removed.append(True)
+
+    def ended(_):
+        assert signal.getsignal(ending) is signal.default_int_handler
+        os.kill(os.getpid(), ending)
+
+    monkeypatch.setattr("editgan.studio.serve.served", served)
+    monkeypatch.setattr("editgan.cli.studio.time.sleep", ended)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(ending, signal.SIG_DFL)
+        done = CliRunner().invoke(cli.app, ["studio", "--outputs", str(outputs)])
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert removed and "its files are removed" in done.output, done.exception
+
+
 def test_the_page_names_nothing_from_elsewhere():
     for path in (PROJECT_ROOT / "editgan" / "studio").iterdir():
         assert path.is_dir() or not re.search(r"https?://", path.read_text()), path
@@ -240,7 +271,6 @@ def test_the_page_names_nothing_from_elsewhere():
 def test_the_page_is_built_and_answers_on_localhost_alone(editor, outputs):
     """All components and handlers exist; the address, the policy and the folder of the files."""
     pytest.importorskip("gradio", reason="the studio's extra is not installed: pip install -e '.[studio]'")
-    import os
     import urllib.request
     from pathlib import Path
 

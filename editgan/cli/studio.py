@@ -32,7 +32,9 @@ def studio(
     name, _, password = auth.partition(":")
     if auth and not (name and password):
         raise UserError("--auth: write NAME:PASSWORD")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the files are removed then, too
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # the files are removed then, too
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # `nohup`
+            signal.signal(ending, signal.default_int_handler)
     with served(
         loaded(outputs, device, own), outputs, host=host, port=port, auth=(name, password) if auth else None
     ) as address:
