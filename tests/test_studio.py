@@ -286,3 +286,20 @@ def test_the_page_is_built_and_answers_on_localhost_alone(editor, outputs):
             config = answer.read().decode()
         assert "slider_red_hair" in config and "bigger_nose" in config and '"analytics_enabled":false' in config
     assert not folder.exists()
+
+
+def test_a_generator_without_segmentation_has_sliders_but_no_painting(editor, outputs):
+    pytest.importorskip("gradio", reason="the studio's extra is not installed: pip install -e '.[studio]'")
+    from editgan.editor.loading import FromMean, NoSegmentation
+    from editgan.studio.layout import Layout
+    from editgan.studio.page import Page
+
+    alone = editor.copy()
+    alone.E, alone.S = FromMean(alone.G), NoSegmentation()
+    layout = Layout(alone, outputs)
+    assert not layout.paint_tab.visible and "no segmentation" in str(layout.blocks.get_config_file())
+    page = Page(layout, Visits(alone, outputs, outputs / "pages"))
+    visit = opened(page.visits)
+    visit.move("red_hair", 1.0)
+    assert set(visit.files()) == {"picture", "mask", "latent", "session"}
+    assert layout.picture in page._all(visit, "said")

@@ -34,6 +34,8 @@ class Layout:
         side = self.editor.G.img_resolution
         with gr.Blocks(title="EditGAN studio", analytics_enabled=False, delete_cache=CACHE) as self.blocks:
             facts = f"{side} px, {len(self.names)} parts, {len(self.editor.vectors)} vectors"
+            if not self.names:
+                facts += ". This generator has no segmentation yet, so there is nothing to paint on (docs/import.md)"
             gr.HTML(
                 f"<h1>EditGAN studio</h1><p>{facts}. Pictures stay on the computer that runs the studio.</p>",
                 elem_id="title",
@@ -54,7 +56,7 @@ class Layout:
                 with gr.Column(scale=5, min_width=320, elem_id="right"), gr.Tabs():
                     with gr.Tab("1 Face"):
                         self._face()
-                    with gr.Tab("2 Paint") as self.paint_tab:
+                    with gr.Tab("2 Paint", visible=bool(self.names)) as self.paint_tab:
                         self._paint()
                     with gr.Tab("3 Vectors"):
                         self._vectors()
@@ -89,8 +91,8 @@ class Layout:
 
     def _paint(self) -> None:
         self.part = gr.Radio(
-            [(name.replace("_", " "), name) for name in self.names], value=self._first_part(), label="Part to paint",
-            elem_id="parts",
+            [(name.replace("_", " "), name) for name in self.names], value=self._first_part() or None,
+            label="Part to paint", elem_id="parts",
         )  # fmt: skip
         with gr.Row(elem_classes="buttons"):
             self.optimise = gr.Button("Optimise", variant="primary", min_width=120, elem_id="optimise")
@@ -99,7 +101,7 @@ class Layout:
             self.mask_up = gr.UploadButton("Load mask", min_width=120, file_types=[".png"], elem_id="mask_up")
         self.canvas = gr.ImageEditor(
             type="pil", sources=[], transforms=[], buttons=[], show_label=False, format="png", elem_id="canvas",
-            layers=gr.LayerOptions(allow_additional_layers=False, disabled=True), brush=self._brush(self.part.value),
+            layers=gr.LayerOptions(allow_additional_layers=False, disabled=True), brush=self._brush(self._first_part()),
             eraser=gr.Eraser(default_size=self._brush_size()), canvas_size=(self._side(), self._side()),
             fixed_canvas=True, height=560,
         )  # fmt: skip
@@ -171,18 +173,18 @@ class Layout:
         return max(4, self._side() // 50)
 
     def _brush(self, part: str) -> gr.Brush:
-        colour = self.colours[self.names.index(part)]
+        colour = dict(zip(self.names, self.colours, strict=False)).get(part, "#000000")
         return gr.Brush(default_size=self._brush_size(), colors=self.colours, default_color=colour, color_mode="fixed")
 
     def brush_script(self) -> str:
         """A function of JavaScript that changes the brush to a part's colour, before the next stroke can begin."""
         brush = {"default_size": self._brush_size(), "colors": self.colours, "color_mode": "fixed"}
-        colours = json.dumps(dict(zip(self.names, self.colours, strict=True)))
+        colours = json.dumps(dict(zip(self.names, self.colours, strict=False)))
         change = f"{{...{json.dumps(brush)}, default_color: {colours}[part]}}"
         return f'(part) => ({{"__type__": "update", "brush": {change}}})'
 
     def _first_part(self) -> str:
-        return "upper_lip" if "upper_lip" in self.names else self.names[-1]
+        return "upper_lip" if "upper_lip" in self.names else [*self.names, ""][-1]
 
     def _groups(self) -> dict[str, list[str]]:
         """Names of the vectors by the parts they edit; the left and the right one of a part are together."""
