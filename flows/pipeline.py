@@ -29,10 +29,10 @@ from editgan.runtime import tracking
 from editgan.runtime.dvc import DvcFailed
 from editgan.runtime.environment import PROJECT_ROOT, running_servers, store_uri, tracking_uri
 from editgan.runtime.graph import load_graph
-from editgan.runtime.locks import held
+from editgan.runtime.locks import held, held_briefly
 from editgan.runtime.surroundings import refuse
 from flows import serve, stages
-from flows.checkout import override_in
+from flows.checkout import override_in, prepare_checkout
 from flows.command import run
 from flows.dry import dry
 from flows.summary import benchmark_note, headlines, run_record, stage_rows, summary
@@ -44,6 +44,10 @@ BENCHMARK = "benchmark"  # the stage whose metrics are compared with the baselin
 MODEL = "editgan"  # the editor's name among MLflow's registered models; in a checkout: editgan-NAME
 MAX_TAG = 2000  # characters
 STAGE_HOURS = 24.0  # a stage that takes longer is stopped
+ANOTHER = (
+    "another pipeline runs in this checkout (process {pid}, since {started}); stop it with `kill {pid}`, wait for it,"
+    " or run in another one with --name"
+)
 
 
 class Regressed(RuntimeError):
@@ -204,15 +208,16 @@ def choose_stages(known: Sequence[str], only: Sequence[str] | None, force: Seque
 
 
 def sole_pipeline(project: Path, name: str | None, flow_run: str) -> AbstractContextManager[dict[str, str]]:
-    """Hold the lock of a checkout: work/pipeline.lock for the project, runs/NAME.lock for runs/NAME.
+    """Hold the lock of a checkout. Raises UserError: another pipeline holds it; gives its process id and start."""
+    return held(lock_of(project, name), ANOTHER, flow_run=flow_run)
 
-    The lock is outside of the checkout, because it is taken before the checkout is created or updated.
 
-    Raises UserError: another pipeline holds it; gives its process id and start.
+def lock_of(project: Path, name: str | None) -> Path:
+    """work/pipeline.lock for the project, runs/NAME.lock for runs/NAME.
+
+    It is outside of the checkout, because it is taken before the checkout is created or updated.
     """
-    path = project / "work" / "pipeline.lock" if name is None else project / "runs" / f"{name}.lock"
-    fault = "another pipeline runs in this checkout (process {pid}, since {started}); stop it with `kill {pid}`, wait"
-    return held(path, f"{fault} for it, or run in another one with --name", flow_run=flow_run)
+    return project / "work" / "pipeline.lock" if name is None else project / "runs" / f"{name}.lock"
 
 
 def close_flow_run(flow_run: str | None) -> None:
@@ -266,8 +271,13 @@ def command(
     options = (params, name, only, force, limit_hours, scratch, against_baseline, at_a_time, overrides)
     folder, chosen = planned(*options)
     check_params(PROJECT_ROOT / params, overrides, chosen)
+    with held_briefly(lock_of(PROJECT_ROOT, folder), ANOTHER):  # the flow refuses it too, but after a server's start
+        root = PROJECT_ROOT if folder is None else PROJECT_ROOT / "runs" / folder
+        if dry_run and folder and root.exists():  # what a run does first
+            cache = root / ".dvc" / "cache" if scratch else None
+            prepare_checkout(PROJECT_ROOT, root, Path(params), cache=cache, results=not scratch, overrides=overrides)
     if dry_run:
-        print(dry(PROJECT_ROOT / "runs" / folder if folder else PROJECT_ROOT, chosen, force), flush=True)
+        print(dry(root, chosen, force), flush=True)
         return
     with temporary_settings({PREFECT_API_URL: serve.prefect_api(PROJECT_ROOT)}):
         page = pipeline(*options)

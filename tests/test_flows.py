@@ -18,12 +18,13 @@ from editgan.errors import UserError
 from editgan.report.comparison import HEADLINES
 from editgan.runtime.environment import HEALTH, PROJECT_ROOT, answers, servers_file
 from editgan.runtime.graph import content_hash
+from editgan.runtime.locks import note_beside
 from editgan.scoring.scores import save_heads
 from editgan.scoring.table import Column, Figure, Row, metrics_of, table_csv
 from editgan.weights import write_bytes, write_json
 from flows import stages
 from flows.checkout import prepare_checkout
-from flows.pipeline import checkout_name, main, sole_pipeline
+from flows.pipeline import checkout_name, lock_of, main, sole_pipeline
 from flows.summary import headlines, markdown_table, summary
 
 
@@ -97,6 +98,9 @@ def test_dry_run_says_what_would_run_and_runs_nothing(project):
     assert ((project / "work" / "second" / "log").read_bytes(), git_status(project)) == before
     assert "does not exist yet" in run_pipeline(project, "--dry", "--name", "new").stdout
     assert not (project / "runs" / "new").exists()
+    with sole_pipeline(project, None, "a"):
+        refused = run_pipeline(project, "--dry")
+    assert refused.returncode == 1 and "another pipeline runs" in refused.stderr
 
 
 def test_changed_stage_reruns_it_and_what_follows(project):
@@ -143,6 +147,13 @@ def test_other_params_run_in_a_checkout_of_their_own(project):
     assert ((project / "dvc.lock").read_bytes(), git_status(project)) == before
     assert not (checkout / "mlflow.db").exists(), "one record for all checkouts"
     assert not (checkout / ".dvc" / "cache").exists(), "one DVC cache for all checkouts"
+    note = note_beside(lock_of(project, "other"))
+    note.write_text('{"flow_run": "of a killed pipeline"}')
+    for options in ((), ("--set", "seed=2")):
+        planned = run_pipeline(project, "--params", "params/other.yaml", "--stages", "first", "--dry", *options)
+        assert ("changed deps: params.yaml seed" in planned.stdout) == bool(options), planned.stdout
+    assert note.exists(), "the next pipeline closes its flow run"
+    note.unlink()
 
 
 def test_run_from_scratch_takes_nothing_over_and_can_be_gone_on_with(project):

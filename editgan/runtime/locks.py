@@ -26,19 +26,30 @@ def held(path: Path, fault: str, **facts: str) -> Iterator[dict[str, str]]:
 
     Raises UserError: another process holds it.
     """
+    note = note_beside(path)
+    with held_briefly(path, fault):
+        try:
+            left = note_in(note)
+            start = time.strftime("%Y-%m-%d %H:%M:%S")
+            note.write_text(json.dumps({"pid": str(os.getpid()), "started": start, **facts}))
+            yield left
+        finally:
+            note.unlink(missing_ok=True)
+
+
+@contextmanager
+def held_briefly(path: Path, fault: str) -> Iterator[None]:
+    """Hold a lock file, but leave the note of a killed holder as it is. Raises UserError: another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock, note = FileLock(path), note_beside(path)
+    lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        holder = {"pid": "unknown", "started": "unknown"} | note_in(note)
+        holder = {"pid": "unknown", "started": "unknown"} | note_in(note_beside(path))
         raise UserError(f"{path}: {fault.format(**holder)}") from None
     try:
-        left = note_in(note)
-        note.write_text(json.dumps({"pid": str(os.getpid()), "started": time.strftime("%Y-%m-%d %H:%M:%S"), **facts}))
-        yield left
+        yield
     finally:
-        note.unlink(missing_ok=True)
         lock.release()
 
 
