@@ -116,6 +116,11 @@ def test_the_project_has_every_headline():
     assert len(HEADLINES) == 8 and all(one.value(run) is not None for one in HEADLINES)
 
 
+def test_the_baseline_has_every_headline_except_the_segmentation():
+    run = find_run("baseline", PROJECT_ROOT)
+    assert [one.title for one in HEADLINES if one.value(run) is None] == ["segmentation: mIoU"]
+
+
 def test_clone_without_cache_compares_by_what_git_has(project, tmp_path):
     clone = tmp_path / "clone"
     run(project, "git", "clone", "--quiet", str(project), str(clone))
