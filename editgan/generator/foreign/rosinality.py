@@ -25,7 +25,6 @@ from editgan.training import generator_for
 
 KERNEL, GAINS = "kernel", (1.0, 4.0)  # filters are stored with the gain of upsampling
 GENERATORS = ("g_ema", "params_ema", "g", "generator", "G")
-PREFIXES = {"decoder.": "decoder of pSp or e4e", "module.": "state dict of DataParallel", "": "bare state dict"}
 ENCODER = (
     "contains an encoder, not a generator; EditGAN's encoder is another network (ResNet-50 with batch norm, 277 M"
     " parameters), which cannot be used here: train stage encoder for this generator"
