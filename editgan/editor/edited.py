@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 TOOK = 0.8  # share of the repainted pixels below which the picture often lacks what S reads in its features
-LEAST_CHANGE = 2.0  # grey levels within the region below which nobody sees a change
+LEAST_CHANGE = 2.0  # grey levels within the region; a smaller change is not visible
 Progress = Callable[[int, int], None]  # (done, total)
 # (step, steps, latents [N, num_ws, w_dim] of the current batch) of an optimisation; `Editor.render` shows them.
 # Returning True stops it: the best latents so far are the result.

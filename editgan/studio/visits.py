@@ -122,7 +122,7 @@ class Visit:
         yield from self._watched(lambda preview: self.session.apply(self.strengths, refine=steps, preview=preview))
 
     def _watched(self, work: Callable[[Preview], Edited]) -> Iterator["Moment | Edited"]:
-        """Run `work` in a thread and yield what it shows; it is stopped if nobody listens any more."""
+        """Run `work` in a thread and yield what it shows; it is stopped when the page is closed."""
         shown: Queue[Any] = Queue()
         self.stop.clear()
         began = time.monotonic()
