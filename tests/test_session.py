@@ -235,6 +235,7 @@ def test_the_command_repeats_a_session(session, outputs, tmp_path, monkeypatch):
         ((), "give pictures and at least one --edit, or --session"),
         (("--session", "session.json", "--edit", "red_hair"), "give no --edit"),
         (("--session", "none.json"), "none.json: no such file"),
+        (("--session", "."), "Is a directory; give the session.json"),
         (("session.json", "--session", "session.json"), "is another picture; the session has no photo"),
     ):
         status, said = run(*arguments)

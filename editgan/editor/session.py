@@ -350,6 +350,8 @@ def read_record(path: Path) -> Record:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give the session.json of the studio") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not a session of the studio ({error})") from None
     return checked(Record, content, path)

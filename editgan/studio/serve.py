@@ -66,11 +66,13 @@ def served(
             )
         except OSError as fault:
             raise UserError(f"the studio cannot listen on {host}: {fault}; choose another --port") from None
-        threading.Thread(target=warm, args=(editor,), daemon=True).start()
+        warming = threading.Thread(target=warm, args=(editor,))
+        warming.start()
         try:
             yield address
         finally:
             blocks.close(verbose=False)
+            warming.join()  # torch aborts a process that ends while another thread computes
 
 
 def warm(editor: Editor) -> None:
