@@ -59,6 +59,26 @@ def test_lfw_becomes_a_folder_that_the_source_reads(tmp_path):
     assert crop.shape == (32, 32, 3) and np.abs(crop - expected).mean() < 25, "random pixels differ by 85 on average"
 
 
+def test_second_import_keeps_what_a_person_changed(tmp_path):
+    archive, into = tar(tmp_path / "a.tar", {f"A/A_000{i}.jpg": picture(i) for i in range(2)}), tmp_path / "mine"
+    import_photos("lfw", archive, into, None, side=32)
+    assert not import_photos("lfw", archive, into, None, side=48).notes, "only its own files were replaced"
+    table, first, second = into / "attributes.csv", *sorted((into / "images").rglob("*.png"))
+    table.write_text(table.read_text().replace(",A,", ",Ann,"))
+    Image.new("RGB", (48, 48), "red").save(first)
+    mask = into / "masks" / second.relative_to(into / "images")
+    mask.parent.mkdir(parents=True)
+    Image.new("L", (48, 48), 1).save(mask)
+    made = {path: path.read_bytes() for path in (table, first, mask)}
+    again = import_photos("lfw", archive, into, None, side=32)
+    assert "are kept in" in again.notes[-1] and not mask.exists() and rows_of(into)
+    for path, content in made.items():
+        assert (into / "replaced" / path.relative_to(into)).read_bytes() == content
+    mask.write_bytes(b"painted anew")
+    import_photos("lfw", archive, into, None, side=48)
+    assert (into / "replaced" / mask.relative_to(into)).with_stem(f"{mask.stem}-2").read_bytes() == b"painted anew"
+
+
 def test_interrupted_import_goes_on_and_other_collections_are_added(tmp_path, monkeypatch):
     content = {f"A/A_000{i}.jpg": picture(i) for i in range(4)}
     archive, into, crop, done = tar(tmp_path / "a.tar", content), tmp_path / "mine", importing.crop_face, []

@@ -3,6 +3,7 @@
 INTO/images/COLLECTION/....png  aligned pictures          INTO/masks/COLLECTION/....png  their part masks, if any
 INTO/classes.json               the classes of the masks  INTO/attributes.csv            one row per picture
 INTO/rejected_COLLECTION.csv    rejected files with reasons
+INTO/replaced/...               masks, pictures and tables that a person changed, before a second import replaced them
 
 COLLECTION is `pictures/NAME` for a folder or archive NAME of arbitrary photos, so several of them can be imported into
 one folder. Several collections can share a folder if their masks have the same classes. An interrupted import resumes:
@@ -40,6 +41,7 @@ COLLECTIONS = {
     "fasseg": fasseg.list_photos,
     "pictures": pictures.list_photos,
 }
+REPLACED = "replaced"  # folder below INTO
 SMALLEST = 0.5  # minimum side of the face's square in the photo, relative to the side of the output picture
 OUTSIDE = 0.5  # maximum share of that square beyond the border of the photo; edge pixels are repeated there
 COLOURS_OF_MASKS = 24  # a picture with so few colours is a mask, not a photo
@@ -84,7 +86,7 @@ def import_photos(
         found, rejected, classes, notes = COLLECTIONS[collection](files, labels)
         rejected = [*files.rejected, *rejected]
         agree_on_classes(into, classes)
-        rows, masks, names, folders = {}, 0, set(), set()
+        rows, masks, names, folders, aside = {}, 0, set(), set(), []
         for done, photo in enumerate(found, 1):
             name = f"{place}/{as_png(photo.file)}"
             above = {parent.as_posix() for parent in PurePosixPath(name).parents}
@@ -95,7 +97,7 @@ def import_photos(
                     raise Unusable("its output would have the name of an existing folder")
                 names.add(name)
                 folders |= above
-                picture, masked = make_one(files, photo, classes, into, name, detector, side)
+                picture, masked = make_one(files, photo, classes, into, name, detector, side, aside)
                 rows[name] = {"yaw": yaw_of(detector, picture)} | photo.attributes | {"person": photo.person}
                 masks += masked
             except Unusable as reason:
@@ -111,11 +113,14 @@ def import_photos(
         neutral = f"{place}/{as_png(row.pop('neutral', ''))}"
         if neutral in rows:
             row["neutral"] = neutral
-    write_rows(into / "attributes.csv", kept | rows)
+    write_rows(into / "attributes.csv", kept | rows, into, aside)
     if len(classes.names) > 1:
         save_classes(into / "classes.json", classes)
     masked = sorted({file.rpartition("/")[0] or "." for file, reason in rejected if reason == LIKE_A_MASK})
     notes = [*notes, *(f"{folder}/ looks like masks, and these are not used" for folder in masked)]
+    if aside:
+        shown = ", ".join(aside[:3]) + (f" and {len(aside) - 3} more" if len(aside) > 3 else "")
+        notes.append(f"files that differ from the import were replaced; they are kept in {into / REPLACED}: {shown}")
     return Imported(len(rows), masks, rejected, notes)
 
 
@@ -133,9 +138,18 @@ def agree_on_classes(into: Path, classes: Classes) -> None:
 
 
 def make_one(
-    files: Files, photo: Found, classes: Classes, into: Path, name: str, detector: BlazeFace, side: int
+    files: Files,
+    photo: Found,
+    classes: Classes,
+    into: Path,
+    name: str,
+    detector: BlazeFace,
+    side: int,
+    aside: list[str],
 ) -> tuple[Tensor, bool]:
     """Write the picture and mask of a photo unless they exist; returns uint8 [3, H, W] and whether it has a mask.
+
+    Files of a person that are in the way are moved to REPLACED, and listed in `aside`.
 
     Raises:
         Unusable: the photo is rejected; the message is the reason.
@@ -156,12 +170,16 @@ def make_one(
         raise Unusable(LIKE_A_MASK)
     face = central_face(detector, whole, side)
     if labels is None:
-        mask.unlink(missing_ok=True)  # left by an earlier import
+        put_aside(mask, b"", into, aside)  # painted by a person, or left by an earlier import
     elif labels.shape != tuple(whole.pixels.shape[1:]):
         raise Unusable(f"its mask is {labels.shape[1]}x{labels.shape[0]}, which is not the photo's size")
     else:
-        write_bytes(mask, encode_mask(crop_labels(labels, face, side, len(classes.names)), classes.palette))
+        content = encode_mask(crop_labels(labels, face, side, len(classes.names)), classes.palette)
+        put_aside(mask, content, into, aside)
+        write_bytes(mask, content)
     pixels = crop_face(whole, face, side).permute(1, 2, 0).contiguous()  # [side, side, 3]
+    if not has_origin(target):
+        put_aside(target, b"", into, aside)
     write_bytes(target, encode_image(pixels.numpy(), origin.hexdigest()))
     return pixels.permute(2, 0, 1), labels is not None
 
@@ -174,6 +192,29 @@ def made_before(path: Path, side: int, origin: str) -> Tensor | None:
             return pixels if (picture.width, picture.text.get("origin")) == (side, origin) else None
     except Exception:  # decoding a damaged file may raise any exception
         return None
+
+
+def has_origin(path: Path) -> bool:
+    """Whether an import wrote this picture, and no other program has saved it since."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return "origin" in picture.text
+    except Exception:  # decoding a damaged file may raise any exception
+        return False
+
+
+def put_aside(path: Path, content: bytes, into: Path, aside: list[str]) -> None:
+    """Move a file with another content than this to REPLACED, under a name that is free, and list its path."""
+    if not path.is_file() or path.read_bytes() == content:
+        return
+    place = path.relative_to(into)
+    target, number = into / REPLACED / place, 1
+    while target.exists():
+        number += 1
+        target = (into / REPLACED / place).with_stem(f"{place.stem}-{number}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
+    aside.append(target.relative_to(into / REPLACED).as_posix())
 
 
 def central_face(detector: BlazeFace, photo: Photo, side: int) -> Face:
@@ -250,11 +291,14 @@ def other_rows(path: Path, replace: str) -> dict[str, dict[str, str]]:
     return kept
 
 
-def write_rows(path: Path, rows: dict[str, dict]) -> None:
-    """Write a table of attributes."""
+def write_rows(path: Path, rows: dict[str, dict], into: Path, aside: list[str]) -> None:
+    """Write a table of attributes; one with other cells in the same rows is moved to REPLACED first."""
     columns = list(dict.fromkeys(["person", "smile", *(key for row in rows.values() for key in row)]))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", *columns])
     table.writerows([file, *(row.get(key, "") for key in columns)] for file, row in sorted(rows.items()))
+    filled = {file: {key: str(cell) for key, cell in row.items() if str(cell)} for file, row in rows.items()}
+    if any(row != filled.get(file) for file, row in other_rows(path, "\0").items()):
+        put_aside(path, b"", into, aside)
     write_bytes(path, text.getvalue().encode())
