@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 HASH_BITS = 8  # most bits in which the hashes of copies differ
-SIDE = 32  # pictures are compared at this size
+SIDE = 16  # pictures are compared at this size, at which the losses of JPEG in small pictures average out
 DIFFERENCE = 0.1  # mean difference after fitting brightness and contrast, relative to the picture's contrast
 PAIRS = 4096  # pairs that are compared at once
 
