@@ -86,6 +86,7 @@ def open_picture(source: Source, formats: Sequence[str] = FORMATS, *, side: int 
                 notes.append("its EXIF data are damaged and were ignored; it may lie on its side")
             picture.format = kind
             picture.info["bits"] = file.tag_v2.get(258, (8,))[0] if kind == "TIFF" else depth
+            picture.info["white_is_zero"] = kind == "TIFF" and file.tag_v2.get(262) == 0
             frames = 1
             with contextlib.suppress(Exception):  # only frames that are not used are damaged
                 frames = getattr(file, "n_frames", 1) if kind != "MPO" else 1  # which holds previews
@@ -125,6 +126,7 @@ def _in_8_bits(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         if "transparency" in info:
             alpha = Image.fromarray(np.where(values == info["transparency"], 0, 255).astype(np.uint8))
         scaled = values.clip(0, 65535) * 255 / (2 ** info["bits"] - 1)
+        scaled = 255 - scaled if info["white_is_zero"] else scaled  # which Pillow inverts in 8 bits only
         converted = Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
     elif mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")

@@ -214,3 +214,12 @@ def test_what_cannot_be_read_is_said():
     ):
         with pytest.raises(Unusable, match=fault):
             decode_picture(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiff_whose_zero_is_white_is_no_negative(bits):
+    dark = np.full((4, 4), 2**bits - 1, f"uint{bits}")
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: 0, 273: 128, 277: 1, 278: 4, 279: dark.nbytes}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    content = (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)).ljust(128, b"\0") + dark.tobytes()
+    assert not decode_picture(io.BytesIO(content)).pixels.any()
