@@ -65,12 +65,12 @@ def built(kind: type[nn.Module], described: Described) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def without_filters(tensors: Mapping[str, Tensor], suffix: str, *, gains: tuple[float, ...] = (1.0,)) -> dict:
+def without_filters(tensors: Mapping[str, Tensor], suffix: str, *, gain: float = 1.0) -> dict:
     """The tensors without the low-pass filters, which are constants here.
 
     Args:
         suffix: last part of their names
-        gains: factors that the format may have applied to the filter
+        gain: factor that the format has applied to the filter
     Raises:
         Refused: the filter is not the outer product of [1, 3, 3, 1].
     """
@@ -79,10 +79,10 @@ def without_filters(tensors: Mapping[str, Tensor], suffix: str, *, gains: tuple[
         if name.rpartition(".")[2] != suffix:
             kept[name] = tensor
             continue
-        ours = fir_kernel(gain=1.0, like=torch.empty(1, 1))[0, 0]  # [4, 4]
-        same = tensor.shape == ours.shape
-        if not same or not any(torch.allclose(tensor.float(), gain * ours, atol=1e-6) for gain in gains):
-            raise Refused(f"{name} is not the low-pass filter of the taps {[int(tap) for tap in FIR_TAPS]}")
+        ours = fir_kernel(gain=gain, like=torch.empty(1, 1))[0, 0]  # [4, 4]
+        if tensor.shape != ours.shape or not torch.allclose(tensor.float(), ours, atol=1e-6):
+            taps = [int(tap) for tap in FIR_TAPS]
+            raise Refused(f"{name} is not the low-pass filter of the taps {taps} with the gain {gain:g}")
     return kept
 
 

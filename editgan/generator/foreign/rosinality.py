@@ -23,7 +23,7 @@ from editgan.generator.generator import Generator
 from editgan.generator.losses import mean_w
 from editgan.training import generator_for
 
-KERNEL, GAINS = "kernel", (1.0, 4.0)  # filters are stored with the gain of upsampling
+KERNEL, GAIN = "kernel", 4.0  # filters of G are stored with the gain of upsampling
 GENERATORS = ("g_ema", "params_ema", "g", "generator", "G")
 ENCODER = (
     "contains an encoder, not a generator; EditGAN's encoder is another network (ResNet-50 with batch norm, 277 M"
@@ -84,7 +84,7 @@ def _found(content: Mapping) -> tuple[Mapping[str, Tensor], Any, str]:
 
 def generator(weights: Mapping[str, Tensor]) -> Described:
     """A generator by rosinality's names; all sizes follow from the shapes."""
-    weights = without_filters(_tensors(weights, "G"), KERNEL, gains=GAINS)
+    weights = without_filters(_tensors(weights, "G"), KERNEL, gain=GAIN)
     layers = _numbers(weights, r"style\.(\d+)\.weight")
     convolutions = _numbers(weights, r"convs\.(\d+)\.conv\.weight")
     if not layers or not convolutions or len(convolutions) % 2 or "to_rgb1.bias" not in weights:
