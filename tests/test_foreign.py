@@ -167,6 +167,17 @@ def test_metadata_names_the_source(tmp_path):
     assert done.G_ema.read_bytes() == before
 
 
+def test_equal_weights_with_another_clamp_are_another_network(tmp_path):
+    for name, clamp in (("mine", None), ("clamped", 3.0)):
+        torch.manual_seed(5)
+        files.write_nvidia(tmp_path / f"{name}.pkl", files.nvidia_generator(clamp=clamp), None)
+    done = import_generator(tmp_path / "mine.pkl", tmp_path / "outputs")
+    before = done.G_ema.read_bytes()
+    with pytest.raises(UserError, match="exists and is another network"):
+        import_generator(tmp_path / "clamped.pkl", tmp_path / "outputs")
+    assert done.G_ema.read_bytes() == before
+
+
 def test_w_avg_and_noise_maps_are_made_where_the_file_lacks_them(tmp_path):
     state = files.rosinality_generator()
     torch.save({name: one for name, one in state.items() if "noises" not in name}, tmp_path / "file.pt")
@@ -254,6 +265,8 @@ def test_other_networks_are_named(tmp_path):
     state = files.rosinality_generator()
     torch.save({"g_ema": state | {"to_rgbs.0.upsample.kernel": 4 * SOFT}}, path)
     refused(path, "low-pass filter")
+    torch.save({"g_ema": state | {"convs.0.conv.blur.kernel": state["convs.0.conv.blur.kernel"] / 4}}, path)
+    refused(path, "low-pass filter .* gain 4")
     torch.save({"g_ema": {name: one for name, one in state.items() if name != "convs.1.activate.bias"}}, path)
     refused(path, "lacks the weights convs.1.activate.bias")
     torch.save({"g_ema": state | {"more": torch.ones(1)}}, path)
@@ -261,7 +274,7 @@ def test_other_networks_are_named(tmp_path):
     path.write_bytes(b"<!DOCTYPE html><html>quota exceeded</html>")
     refused(path, "web page")
     path.write_bytes(b"")
-    refused(path, "damaged")
+    refused(path, "is empty")
     refused(tmp_path / "none", "no such file")
 
 

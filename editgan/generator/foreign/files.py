@@ -53,6 +53,8 @@ def read_networks(path: Path) -> Networks:
     try:
         with path.open("rb") as file:
             start = file.read(32)
+        if not start:
+            raise Refused("is empty: the download failed; fetch the file again")
         for magic, fault in NOT_NETWORKS.items():
             if start.lstrip().startswith(magic):
                 raise Refused(fault)
@@ -132,7 +134,7 @@ def save_networks(networks: Networks, source: Mapping[str, Any], folder: Path) -
     pairs = [("G_ema", networks.G_ema), ("D", networks.D)]
     for name, network in pairs:
         path = folder / f"{name}.safetensors"
-        if path.exists() and (network is None or not tensors_equal(load_tensors(path)[0], network.state_dict())):
+        if path.exists() and not _holds(path, network):
             raise UserError(f"{path}: exists and is another network; give another folder, or remove it first")
     for name, network in pairs:
         if network is None:
@@ -141,6 +143,14 @@ def save_networks(networks: Networks, source: Mapping[str, Any], folder: Path) -
         metadata = {"class": type(network).__name__, "config": network.config, "imported": dict(source)}
         written.append(save_tensors(folder / f"{name}.safetensors", network.state_dict(), metadata))
     return written[0], written[1]
+
+
+def _holds(path: Path, network: torch.nn.Module | None) -> bool:
+    """Whether a file has this network: the same weights, and the same settings (conv_clamp, mbstd_group)."""
+    if network is None:
+        return False
+    tensors, metadata = load_tensors(path)
+    return metadata.get("config") == network.config and tensors_equal(tensors, network.state_dict())
 
 
 def import_generator(path: Path, folder: Path) -> Imported:
