@@ -198,3 +198,13 @@ def test_every_stage_is_in_the_readme_and_in_dvc():
     text = (PROJECT_ROOT / "README.md").read_text()
     stages = yaml.safe_load((PROJECT_ROOT / "dvc.yaml").read_text())["stages"]
     assert all(stage in text and stage in stages for stage in STAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_runs_with_assets_of_their_own_make_them_before_a_generator(page):
+    """In their checkout, stage `generator` finds none: their parameters of `assets` are not those of the project."""
+    for run, stages in re.findall(r"flows\.pipeline --params (params/\w+\.yaml) --stages ([\w ]+)", page.read_text()):
+        if run in OWN or not (PROJECT_ROOT / run).is_file() or "generator" not in stages.split():
+            continue
+        own = yaml.safe_load((PROJECT_ROOT / run).read_text()).get("assets")
+        assert not own or "assets" in stages.split(), f"{run}: {stages}"
