@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from editgan.cli.pictures import app
 from editgan.data.archive import load_classes
 from editgan.editor.editor import Editor
+from editgan.editor.inputs import read_masks
 from editgan.editor.release import import_classifiers, import_labels, import_latents, import_vectors, read_array
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
@@ -79,7 +80,8 @@ def test_a_generator_alone_embeds_samples_and_applies_vectors(run, tmp_path):
     again.set_latents(editor.w_plus)
     edited = again.apply({"wider": 2.0})
     torch.testing.assert_close(edited.w_plus, editor.w_plus + 0.6)
-    for fails in (lambda: again.apply({"wider": 1.0}, refine=3), again.segment):
+    painted = lambda: read_masks([tmp_path / "painted.png"], again)  # noqa: E731
+    for fails in (lambda: again.apply({"wider": 1.0}, refine=3), again.segment, painted):
         with pytest.raises(UserError, match="no segmentation yet: label 16 pictures"):
             fails()
 

@@ -17,6 +17,7 @@ from editgan.assets.load import load_network
 from editgan.data.photo import Face, chosen, crop_face, find_faces, read_photo
 from editgan.decoding import ENDINGS
 from editgan.editor.editor import Editor
+from editgan.editor.loading import require_segmentation
 from editgan.errors import UserError
 from editgan.images import square_mask
 from editgan.weights import load_tensors, read_metadata, sha256
@@ -205,8 +206,9 @@ def read_masks(paths: Sequence[Path], editor: Editor, say: Say = print) -> Tenso
     """Read painted masks as part labels; `say` gets remarks on how they were read.  # uint8 [N, H, W]
 
     Raises:
-        UserError: a mask is missing, invalid, or not square.
+        UserError: a mask is missing, invalid, or not square; or the generator has no segmentation yet.
     """
+    require_segmentation(editor.S)
     masks = []
     for path in paths:
         mask = square_mask(path, editor.G.img_resolution, len(editor.class_names), editor.palette.numpy())
