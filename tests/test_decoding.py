@@ -95,7 +95,7 @@ def test_every_mode_and_size_is_seen_as_pillow_decodes_it(kind, width, height, s
     elif mode == "I;16":
         values = np.asarray(noise(mode, width, height, seed))
         assert np.array_equal(seen, np.repeat(np.round(values / 257)[:, :, None], 3, 2))
-    elif seen is None:
+    elif seen is None and expected is not None:  # Pillow cannot read all that it writes, e.g. a YCbCr TIFF of 1 px
         assert mode in ("LA", "RGBA") and not np.asarray(noise(mode, width, height, seed))[:, :, -1].any()
     elif expected is not None:
         assert seen.shape == expected.shape and np.abs(seen.astype(int) - expected).max() <= 1

@@ -299,7 +299,8 @@ def test_vector_files_round_trip(tmp_path):
     vector = smile(latents(1)[0].float(), scale=0.75)
     loaded = load_vector(save_vector(tmp_path / "smile.safetensors", vector))
     assert torch.equal(loaded.delta_w_plus, vector.delta_w_plus)
-    assert {**vars(loaded), "delta_w_plus": 0} == {**vars(vector), "delta_w_plus": 0}
+    assert loaded.file == str(tmp_path / "smile.safetensors")
+    assert {**vars(loaded), "delta_w_plus": 0, "file": ""} == {**vars(vector), "delta_w_plus": 0}
 
 
 def test_damaged_and_foreign_vector_files_are_named(tmp_path, networks):

@@ -306,6 +306,7 @@ sys.exit(entry.main(["editing"]))
 def trainer(checkout) -> Path:
     stages = {"editing": {"cmd": "exec python -m editgan editing", "params": ["seed"], "outs": ["outputs/editing/w"]}}
     (checkout / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    subprocess.run(["git", "init", "--quiet"], cwd=checkout, check=True)
     return checkout
 
 

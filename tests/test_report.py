@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_benchmark_stage import context  # noqa: F401  (a fixture)
+from test_benchmark_stage import context, made  # noqa: F401  (fixtures)
 from test_scores import HEADS, METHODS, SIZE
 
 from editgan.benchmark import stage as benchmark_stage

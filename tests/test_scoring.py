@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pydantic import ValidationError
-from test_benchmark_stage import context  # noqa: F401  (a fixture)
+from test_benchmark_stage import context, made  # noqa: F401  (fixtures)
 from test_scores import HEADS, METHODS, RedMouth
 
 from editgan.editing.vectors import load_vector

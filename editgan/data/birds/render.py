@@ -6,7 +6,7 @@ from editgan.data.animals.draw import draw
 from editgan.data.animals.view import View, sample_backdrop, sample_light
 from editgan.data.birds.identity import Bird
 from editgan.data.birds.paint import CLASSES, painters
-from editgan.data.birds.shape import build, frame
+from editgan.data.birds.shape import build_bird, frame
 
 VERSION = 1  # raise when the same parameters would give different pictures
 LABELS_VERSION = 1  # raise when the same pictures would get different part masks
@@ -53,7 +53,7 @@ def sample_view(rng: np.random.Generator) -> View:
 
 def render(identity: Bird, view: View, size: int, supersample: int) -> tuple[np.ndarray, np.ndarray]:
     """Image uint8 [size, size, 3] and part mask uint8 [size, size]; `supersample` samples per pixel and axis."""
-    bird = build(identity, view.yaw, view.pitch, view.roll)
+    bird = build_bird(identity, view.yaw, view.pitch, view.roll)
     centre = (0.5 + AHEAD[identity.kind] * np.sin(view.yaw), CENTRE[identity.kind])
     return draw(
         bird, painters(identity, view, frame(identity).shoulder), view, size=size, supersample=supersample,

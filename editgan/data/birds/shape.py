@@ -252,7 +252,7 @@ def stand(who: Bird, level: float) -> Surface:
     return surface(centre + (one.points - centre) * rough[:, None], one.faces, one.points, PERCH)
 
 
-def build(who: Bird, yaw: float, pitch: float, roll: float) -> Surface:
+def build_bird(who: Bird, yaw: float, pitch: float, roll: float) -> Surface:
     """All surfaces of a bird and its perch."""
     along = frame(who)
     skull, trunk = head(who, along), body(who, along)

@@ -6,7 +6,7 @@ from editgan.data.animals.draw import draw
 from editgan.data.animals.view import View, sample_backdrop, sample_light
 from editgan.data.cats.identity import Cat
 from editgan.data.cats.paint import CLASSES, painters
-from editgan.data.cats.shape import build
+from editgan.data.cats.shape import build_cat
 
 VERSION = 1  # raise when the same parameters would give different pictures
 LABELS_VERSION = 1  # raise when the same pictures would get different part masks
@@ -32,7 +32,7 @@ def sample_view(rng: np.random.Generator) -> View:
 
 def render(identity: Cat, view: View, size: int, supersample: int) -> tuple[np.ndarray, np.ndarray]:
     """Image uint8 [size, size, 3] and part mask uint8 [size, size]; `supersample` samples per pixel and axis."""
-    cat, whiskers = build(identity, view.yaw, view.pitch, view.roll)
+    cat, whiskers = build_cat(identity, view.yaw, view.pitch, view.roll)
     return draw(
         cat, painters(identity, view.light), view, size=size, supersample=supersample, classes=len(CLASSES.names),
         unit=UNIT, centre=CENTRE, fine=whiskers,

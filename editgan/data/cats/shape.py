@@ -250,7 +250,7 @@ def fur(who: Cat, on: Surface, kind: int) -> Surface:
     return grown(on, roots(420, len(on.faces), 4), inward, length, 0.028, lift=0.25, mess=0.3)
 
 
-def build(who: Cat, yaw: float, pitch: float, roll: float) -> tuple[Surface, Surface]:
+def build_cat(who: Cat, yaw: float, pitch: float, roll: float) -> tuple[Surface, Surface]:
     """All surfaces of a cat with its head turned, and its whiskers."""
     skull = head(who)
     parts = [skull, fur(who, skull, HEAD)]
