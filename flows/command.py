@@ -1,6 +1,7 @@
 """Runs a Typer function as a command: errors of the user are one line, SIGTERM is the same as Ctrl-C."""
 
 import functools
+import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -8,6 +9,8 @@ from collections.abc import Callable, Sequence
 import typer
 
 from editgan.errors import UserError
+
+RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
 def run(
@@ -41,12 +44,21 @@ def run(
             raise typer.Exit(stopped) from None
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in RUN_LOGGERS:
+        logging.getLogger(name).addFilter(functools.partial(without_traceback, failures=(UserError, *failures)))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(wrapped)
     try:
         app(one_each(sys.argv[1:] if arguments is None else arguments, lists))
     except SystemExit as ended:
         return ended.code or 0
+
+
+def without_traceback(record: logging.LogRecord, failures: tuple[type[Exception], ...]) -> bool:
+    """A logging filter that lets Prefect log these errors as one line, without the traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], failures):
+        record.exc_info = None
+    return True
 
 
 def one_each(arguments: Sequence[str], lists: Sequence[str]) -> list[str]:

@@ -163,7 +163,7 @@ def command(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 a combination failed or was refused, 130 interrupted."""
     last_words = "stopped; finished experiments are kept"
-    return run(command, arguments, failures=(ExperimentsFailed, DvcFailed), last_words=last_words)
+    return run(command, arguments, failures=(ExperimentsFailed, stages.StageFailed, DvcFailed), last_words=last_words)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def test_failure_stops_no_independent_stage_and_processors_are_divided(fork):
     (fork / "second.txt").write_text("fail\n")
     done = run_pipeline(fork, "--at-a-time", "2")
     assert done.returncode == 1 and "second: told to fail" in done.stderr, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
     assert (fork / "outputs" / "third" / "out.txt").exists() and not processes_in(fork)
     assert f"threads {max(1, os.cpu_count() // 2)}" in done.stdout + done.stderr
     (fork / "first.txt").write_text("fail\n")

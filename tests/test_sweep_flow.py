@@ -59,6 +59,7 @@ def test_every_combination_becomes_an_experiment_and_a_failure_stops_none(root):
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert "1 of 3 experiments failed: seed=3,steps=7" in done.stderr and "benchmark: told to fail" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
     table = done.stderr[done.stderr.index("benchmark: metrics that differ") :]
     assert "1.007" in table and "2.007" in table, "the second beside the first"
     dvc = [sys.executable, "-m", "dvc", "exp", "list", "--name-only"]
