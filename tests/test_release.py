@@ -39,9 +39,9 @@ def run(tmp_path):
     return folder
 
 
-def editgan(*words):
+def editgan(*words, status=0):
     done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == status, done.output
     return done.output
 
 
@@ -84,6 +84,10 @@ def test_a_generator_alone_embeds_samples_and_applies_vectors(run, tmp_path):
     for fails in (lambda: again.apply({"wider": 1.0}, refine=3), again.segment, painted):
         with pytest.raises(UserError, match="no segmentation yet: label 16 pictures"):
             fails()
+    for command in (("segment",), ("apply", "--edit", "wider", "--refine", 2)):
+        options = ("--outputs", outputs, "--out", tmp_path / "none")
+        failed = editgan(*command, tmp_path / "face.png", *options, status=1)
+        assert "no segmentation yet" in failed and not (tmp_path / "none").exists(), "nothing is embedded before"
 
 
 def test_labels_make_a_segmentation_and_then_everything_works(run, tmp_path):

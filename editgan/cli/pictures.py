@@ -9,6 +9,7 @@ back at full size.
 
 import math
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,8 +81,11 @@ Refine = Annotated[int, typer.Option(min=0, help="Steps of self-supervised refin
 PasteBack = Annotated[bool, typer.Option("--paste-back", help="Keep the photo's own pixels outside the edited region.")]
 
 
-def embedding(work: Callable[["Editor", list[str], Path], None]) -> None:
-    """Make a command that embeds pictures, writes their latents, and then does `work` with editor, names and folder."""
+def embedding(work: Callable[["Editor", list[str], Path], None], parts: bool = False) -> None:
+    """Make a command that embeds pictures, writes their latents, and then does `work` with editor, names and folder.
+
+    With `parts`, a segmentation is required before anything is embedded.
+    """
 
     def command(
         inputs: Inputs,
@@ -94,9 +98,12 @@ def embedding(work: Callable[["Editor", list[str], Path], None]) -> None:
         device: Device = "auto",
     ) -> None:
         from editgan.editor.inputs import recorded
+        from editgan.editor.loading import require_segmentation
         from editgan.editor.results import write_latents
 
         editor = loaded(outputs, device)
+        if parts:
+            require_segmentation(editor.S)
         taken = set_inputs(editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces)
         names = [one.name for one in taken]
         write_latents(editor.w_plus, names, [recorded(one, editor) for one in taken], out)
@@ -120,7 +127,7 @@ def embed(editor: "Editor", names: list[str], out: Path) -> None:
     say(f"{len(names)} latents and reconstructions in {out}")
 
 
-@embedding
+@partial(embedding, parts=True)
 def segment(editor: "Editor", names: list[str], out: Path) -> None:
     """Predict part masks; writes NAME_mask.png (pixel values are labels), NAME.safetensors, NAME_overlay.png."""
     from editgan.editor.results import write_masks, write_pictures
@@ -208,6 +215,7 @@ def apply(
     device: Device = "auto",
 ) -> None:
     """Apply editing vectors, at interactive speed, or with self-supervised refinement (--refine 30)."""
+    from editgan.editor.loading import require_segmentation
     from editgan.editor.results import write_edit
 
     if session is not None:
@@ -222,6 +230,8 @@ def apply(
     unknown = [name for name in strengths if name not in editor.vectors]
     if unknown:
         raise UserError(f"unknown edit {unknown[0]!r}; available: {', '.join(editor.vectors) or 'none'}")
+    for edited in strengths if refine else ():
+        require_segmentation(editor.S, editor.vectors[edited])
     taken = set_inputs(
         editor, inputs, steps, identity_weight, outputs, out, face=face, all_faces=all_faces, paste_back=paste_back
     )
