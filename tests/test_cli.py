@@ -104,7 +104,7 @@ def test_nothing_that_a_person_made_is_replaced(run, tmp_path):
     command = ("edit", "a.png", "mine.png", "--edit-steps", "2", "--name", "mine")
     status, said = run(*command)
     assert status == 0 and "latents: edited/a.safetensors" in said, "those of which the mask was made"
-    assert "the edit did not take" in said and "grey levels inside the region" in said
+    assert "the edit failed" in said and "grey levels inside the region" in said
     first = {path: path.read_bytes() for path in (tmp_path / "vectors/mine.safetensors", out / "a_edited.png")}
     status, said = run(*command, "--edit-steps", "4")
     assert status == 0 and "vectors/mine-2.safetensors (vectors/mine.safetensors exists and is kept)" in said

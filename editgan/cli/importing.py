@@ -106,7 +106,7 @@ def labelled(path: Path, into: Path, overwrite: bool) -> None:
         path, into, overwrite=overwrite, report=lambda done, total: shown.update(done, total, "pictures")
     )
     list_rejected(made.rejected, made.notes)
-    say(f"{into}: {made.masks} masks; {len(made.rejected)} files without use (see above)")
+    say(f"{into}: {made.masks} masks; {len(made.rejected)} files not used (see above)")
 
 
 def list_rejected(rejected: "Sequence[Rejected]", notes: Sequence[str]) -> None:

@@ -54,7 +54,7 @@ def suggest(
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
-    """Choose which pictures to label by hand, one of every kind; writes suggested.txt and suggested.png."""
+    """Choose a diverse set of pictures to label by hand; writes suggested.txt and suggested.png."""
     from editgan.editor.inputs import files_in, read_pictures
     from editgan.editor.results import write_png
     from editgan.images import image_grid

@@ -17,7 +17,7 @@ EVERYONE = "no --auth was given: everyone who reaches port {port} of {host} can 
 
 
 def studio(
-    host: Annotated[str, typer.Option(help="Address to listen on; the default is reached from this computer only.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is for this computer only.")] = (
         "127.0.0.1"
     ),
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: the first free one from 7860.")] = None,
@@ -50,7 +50,7 @@ def studio(
 
 
 def repeat_session(path: Path, photo: Path | None, editor: "Editor", outputs: Path, out: Path) -> None:
-    """Do again what the studio did, and write the results of its last edit, named after the session.
+    """Repeat a session of the studio, and write the results of its last edit, named after the session.
 
     Raises UserError: another model, vector or photo than those of the session, or no edit in it.
     """

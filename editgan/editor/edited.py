@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def took(self) -> bool:
-        """Whether the edit took: enough of the repainted pixels are segmented as painted, and the picture changed."""
+        """Whether the edit succeeded: enough repainted pixels are segmented as painted, and the picture changed."""
         return self.followed is None or (self.followed >= TOOK and self.inside >= LEAST_CHANGE)
 
     def __str__(self) -> str:
@@ -48,8 +48,8 @@ class Outcome:
         if self.took:
             return f"{said}; {change}"
         if self.inside < LEAST_CHANGE:
-            return f"{said}; {change}; the edit did not take: less than {LEAST_CHANGE:g} grey levels is hardly seen"
-        return f"{said}; {change}; the edit did not take fully: the generator can hardly make what is painted"
+            return f"{said}; {change}; the edit failed: less than {LEAST_CHANGE:g} grey levels are hardly visible"
+        return f"{said}; {change}; the edit failed in part: the generator can hardly render what is painted"
 
 
 def outcomes(edited: Edited, start: tuple[Tensor, Tensor], wanted: Tensor | None) -> list[Outcome]:

@@ -307,7 +307,7 @@ def kept_in(actions: Sequence[Action]) -> set[str]:
 
 
 def repeat(editor: Editor, outputs: Path, record: Record, photo: Path | None = None) -> Session:
-    """Do again what a session did.
+    """Repeat a session.
 
     Raises:
         UserError: the session was made with another generator, a vector is missing or another one, or another photo.

@@ -89,7 +89,7 @@ def without_filters(tensors: Mapping[str, Tensor], suffix: str, *, gain: float =
 def only(what: str, found: Any, allowed: Any) -> None:
     """Raise Refused unless a setting has the one value that this project's networks implement."""
     if found != allowed:
-        raise Refused(f"{what} is {found!r}, and these networks have {allowed!r} only")
+        raise Refused(f"{what} is {found!r}; only {allowed!r} is supported")
 
 
 def channels_from(widths: Mapping[int, int], letter: str) -> dict[str, int]:

@@ -92,7 +92,7 @@ def generator(weights: Mapping[str, Tensor]) -> Described:
     sides = resolutions(4 * 2 ** (len(convolutions) // 2))
     only_rgb = weights["to_rgb1.bias"].numel()
     if only_rgb != 3:
-        raise Refused(f"G makes images of {only_rgb} channels, and these networks have 3 only")
+        raise Refused(f"G makes images of {only_rgb} channels; only 3 are supported")
     tensors = {"synthesis.b4.const": _taken(weights, "input.input")[0]}
     for index, layer in enumerate(layers):
         for name in ("weight", "bias"):
