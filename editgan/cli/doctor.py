@@ -158,9 +158,9 @@ def archives(root: Path) -> Iterator[Finding]:
     for archive in {network.archive for network in NETWORKS.values()}:
         kept, by_hand = cache / archive.file, home_project(root) / "data" / "assets" / archive.file
         if kept.exists() and sha256(kept) != archive.sha256:
-            yield Finding(f"{kept}: its hash is not that of the manifest", "stage assets downloads it again", kept.unlink)
+            yield Finding(f"{kept}: wrong hash", "stage assets downloads it again", kept.unlink)
         if by_hand.exists() and sha256(by_hand) != archive.sha256:
-            yield Finding(f"{by_hand}: its hash is not that of the manifest", "supply it again, or remove it")
+            yield Finding(f"{by_hand}: wrong hash", "supply it again, or remove it")
 
 
 def outputs(root: Path) -> Iterator[Finding]:
