@@ -74,8 +74,8 @@ def night(accepted: Figures, churn: float, generator: torch.Generator) -> tuple[
     count = len(next(iter(accepted.heads.values())))
     drawn = torch.randint(count, (count,), generator=generator)
     others = torch.randint(count, (count,), generator=generator)
-    tonight = torch.where(torch.rand(count, generator=generator) < churn, others, drawn)
-    before, after = ({key: values[heads] for key, values in accepted.heads.items()} for heads in (drawn, tonight))
+    current = torch.where(torch.rand(count, generator=generator) < churn, others, drawn)
+    before, after = ({key: values[heads] for key, values in accepted.heads.items()} for heads in (drawn, current))
     return Figures(before, accepted.at_once, accepted.data), Figures(after, accepted.at_once, accepted.data)
 
 
@@ -202,15 +202,15 @@ def swapped(accepted: Figures, judge: str, other: str) -> Figures:
 
 
 def report_quiet(figures: dict[str, Figures], params: NightlyParams) -> None:
-    """Print the regressions of every ordered pair of nights (accepted, tonight), and the differences between seeds."""
+    """Print the regressions of every ordered pair of nights (accepted, current), and the differences between seeds."""
     far: dict[tuple[bool, str], list[Change]] = {}
-    header("accepted", "tonight", "regressions")
+    header("accepted", "current", "regressions")
     pairs, alarms = list(permutations(figures, 2)), 0
-    for accepted, tonight in pairs:
-        found = changes(figures[accepted], figures[tonight], params, seed=0)
+    for accepted, current in pairs:
+        found = changes(figures[accepted], figures[current], params, seed=0)
         worse = [str(one) for one in found if one.regressed]
         alarms += bool(worse)
-        row(accepted, tonight, "; ".join(worse) or "nothing")
+        row(accepted, current, "; ".join(worse) or "nothing")
         for one in found:
             if one.difference:
                 wide = tolerances_of(one.row, params) is params.single_vector

@@ -100,7 +100,7 @@ def test_labelme_masks_and_circles_are_areas(tmp_path, into):
     ("shapes", "more", "reason"),
     [
         ([shape("skin", SKIN), shape("noze", EYE), shape("noze", EYE)], {}, "does not name: 'noze' .2."),
-        ([shape("skin", EYE[:2], "linestrip")], {}, "'skin' is a linestrip, which is no area; draw a polygon"),
+        ([shape("skin", EYE[:2], "linestrip")], {}, "'skin' is a linestrip, which has no area; draw a polygon"),
         ([shape("skin", [[1, 1]], "point")], {}, "'skin' is a point"),
         ([shape("skin", EYE[:2])], {}, "expected at least 3 points"),
         ([shape("skin", [[1, 1], [2, 1e30], [3, 3]])], {}, "outside of any picture"),

@@ -70,8 +70,8 @@ def with_changed(before: Figures, key: Key, change) -> Figures:
     return Figures({**before.heads, key: change(before.heads[key].clone())}, before.at_once, before.data)
 
 
-def regressions(accepted: Figures, tonight: Figures) -> list[Key]:
-    return [(one.row, one.column) for one in changes(accepted, tonight, PARAMS, seed=0) if one.regressed]
+def regressions(accepted: Figures, current: Figures) -> list[Key]:
+    return [(one.row, one.column) for one in changes(accepted, current, PARAMS, seed=0) if one.regressed]
 
 
 def no_longer_smiling(count: int):
@@ -126,8 +126,8 @@ def test_worsening_within_the_tolerance_is_none():
         regressions(accepted, with_changed(accepted, key("editgan_plus", "smiling", "judge"), no_longer_smiling(7)))
         == []
     )
-    tonight = with_changed(accepted, key("editgan_plus", "identity", "mobilefacenet"), lambda said: said - 0.009)
-    assert regressions(accepted, tonight) == []
+    current = with_changed(accepted, key("editgan_plus", "identity", "mobilefacenet"), lambda said: said - 0.009)
+    assert regressions(accepted, current) == []
     assert (
         regressions(accepted, with_changed(accepted, key("editgan_plus", "fid", "efflite0"), lambda value: value + 1.4))
         == []
@@ -154,26 +154,26 @@ def test_segmentation_is_watched():
 def test_worsening_that_chance_explains_is_none():
     """The mean is beyond the tolerance, but a few heads alone decide that."""
     accepted = figures()
-    tonight = with_changed(
+    current = with_changed(
         accepted, key("editgan_plus", "lpips", "alex"), lambda said: said.index_fill(0, torch.tensor([3, 9]), 1.5)
     )
-    change = next(one for one in changes(accepted, tonight, PARAMS, seed=0) if one.difference)
+    change = next(one for one in changes(accepted, current, PARAMS, seed=0) if one.difference)
     assert change.difference > change.tolerance and not change.regressed
 
 
 def test_smiles_of_reconstructions_are_not_watched():
     accepted = figures()
-    tonight = with_changed(accepted, key("reconstruction", "smiling", "judge"), lambda said: 0 * said)
-    assert regressions(accepted, tonight) == []
+    current = with_changed(accepted, key("reconstruction", "smiling", "judge"), lambda said: 0 * said)
+    assert regressions(accepted, current) == []
 
 
 @pytest.mark.parametrize("change", [lambda said: 0 * said, lambda said: torch.full_like(said, 100.0)])
 def test_photos_are_to_look_the_same_to_the_judges(change):
     """A judge in the place of another may call more of everything smiling, which is no progress."""
     accepted = figures()
-    tonight = with_changed(accepted, key("input", "smiling", "judge"), change)
-    assert regressions(accepted, tonight) == [key("input", "smiling", "judge")]
-    assert changes(accepted, tonight, PARAMS, seed=0)[0].cells()["better"] == "neither"
+    current = with_changed(accepted, key("input", "smiling", "judge"), change)
+    assert regressions(accepted, current) == [key("input", "smiling", "judge")]
+    assert changes(accepted, current, PARAMS, seed=0)[0].cells()["better"] == "neither"
 
 
 def test_what_is_no_number_is_worse():

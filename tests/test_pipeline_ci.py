@@ -69,7 +69,7 @@ def test_every_stage_runs_and_the_benchmark_is_printed(checkout):
     assert len(page) <= 40, "the closing page fits a screen"
     assert any(line.startswith("- outputs/report/index.html: ") for line in page)
     report = (root / "outputs" / "report" / "index.html").read_text()
-    assert f"{figures['smiling_judge']:.1f} [" in report and "<h2>What fails</h2>" in report
+    assert f"{figures['smiling_judge']:.1f} [" in report and "<h2>Known failures</h2>" in report
     for stage in STAGES:
         assert json.loads((root / "outputs" / stage / "metrics.json").read_text())
         assert json.loads((root / "outputs" / stage / "run.json").read_text())["run_id"]

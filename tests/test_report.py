@@ -60,7 +60,7 @@ def test_page_is_one_file_in_the_order_that_a_reader_needs(reported):
         "Results",
         "Smiles against identity",
         "Editing vectors",
-        "What fails",
+        "Known failures",
         "Details",
     ]
     assert re.findall("<h2>(.*?)</h2>", page) == titles
@@ -83,7 +83,7 @@ def test_page_is_byte_stable_and_counts_what_it_shows(reported):
     counts = json.loads((reported.out / "metrics.json").read_text())
     shown = len(METHODS) - ("interfacegan_conditional" in METHODS) + len(("input", "truth", "distillation", "maskgan"))
     assert counts["heads"] == 2 and counts["vectors"] == 1 and counts["methods"] == shown + 2, "reconstruction, refined"
-    assert counts["failures"] == first.split("What fails")[1].split("</ul>")[0].count("<li>")
+    assert counts["failures"] == first.split("Known failures")[1].split("</ul>")[0].count("<li>")
 
 
 def test_strip_goes_from_the_input_to_the_true_smile(reported):
@@ -127,9 +127,9 @@ def test_photographs_without_truth_and_maskgan(context, monkeypatch):  # noqa: F
     page = page_of(reporting(context))
     assert f"smile benchmark on {HEADS} photographs" in page and "<h2>Photographs" not in page
     strip = page[page.index('class="wide strip"') : page.index("<h2>Results")]
-    assert "MaskGAN" not in strip and "truly smiling" not in page.split("<h2>What fails")[0]
-    failed = page.split("<h2>What fails")[1].split("</ul>")[0]
-    assert "MaskGAN is left out" in failed and "Nobody is pictured truly smiling" in failed
+    assert "MaskGAN" not in strip and "truly smiling" not in page.split("<h2>Known failures")[0]
+    failed = page.split("<h2>Known failures")[1].split("</ul>")[0]
+    assert "MaskGAN is left out" in failed and "There is no picture of a true smile" in failed
 
 
 def test_accepted_photographs_have_a_section(reported):
@@ -138,7 +138,7 @@ def test_accepted_photographs_have_a_section(reported):
     shutil.copytree(reported.input("benchmark") / "columns", accepted / "columns")
     page = page_of(reported)
     assert f"<h2>Photographs</h2>\n<p>The same benchmark on photographs of {HEADS} people" in page
-    assert page.count('class="wide strip"') == 2 and page.index("What fails") < page.index("<h2>Photographs")
+    assert page.count('class="wide strip"') == 2 and page.index("Known failures") < page.index("<h2>Photographs")
     (accepted / "columns" / "input.png").unlink()
     with pytest.raises(UserError, match="columns/input.png: missing"):
         stage.run(reported)
@@ -176,6 +176,6 @@ def test_sentences_on_failures_follow_the_figures():
     assert "less than half" not in text and "(mean squared error x1000): smile 1.0." in text
     assert "MaskGAN is left out" in text and text.endswith("still improved: StyleGAN2 Distillation.")
     weak = {**LEARNED, "smile": {**LEARNED["smile"], "followed_vector": 0.4}}
-    assert "less than half of the wanted change: smile 25 %." in "\n".join(
+    assert "less than half of the requested change on their training heads: smile 25 %." in "\n".join(
         failures(results, areas, weak, [], "editgan_30")
     )

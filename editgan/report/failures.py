@@ -1,4 +1,4 @@
-"""What fails, in sentences that are derived from the results."""
+"""The known failures, in sentences that are derived from the results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from editgan.scoring.table import Column, Figure, Row, Table, of_method, only
 
 KID = Column("kid", "efflite0")
 DISAGREEMENT = 10.0  # points between smile networks
-WEAK = 0.5  # share of the wanted change below which a vector counts as weak
+WEAK = 0.5  # share of the requested change below which a vector counts as weak
 LISTED = 3  # vectors listed with their leak
 Figures = dict[str, dict[Column, Figure]]  # by method, as generated
 
@@ -113,14 +113,14 @@ def extremes(figures: Figures) -> str:
 
 
 def weak_vectors(learned: Mapping[str, Mapping[str, float]]) -> str:
-    """The vectors of one head that make less than half of the wanted change on the heads that it was learned from."""
+    """The vectors of one head that make less than half of the requested change on the training heads."""
     shares = {}
     for name, row in of_one_head(learned).items():
         if row["followed_start"] < 1:
             shares[name] = (row["followed_vector"] - row["followed_start"]) / (1 - row["followed_start"])
     weak = sorted((share, name) for name, share in shares.items() if share < WEAK)
     listed = ", ".join(f"{name} {100 * share:.0f} %" for share, name in weak)
-    where = "By the segmentation, on the heads of their lesson, these vectors make less than half of the wanted change"
+    where = "By the segmentation, these vectors make less than half of the requested change on their training heads"
     return f"{where}: {listed}." if weak else ""
 
 
@@ -148,5 +148,5 @@ def missing(figures: Mapping[str, Any]) -> str:
     if MASKGAN not in figures or SMILING not in figures[MASKGAN]:
         said.append("MaskGAN is left out: it needs masks of all training pictures, which these data do not have.")
     if TRULY_SMILING not in figures:
-        said.append("Nobody is pictured truly smiling, so the distance to a true smile is not measured.")
+        said.append("There is no picture of a true smile, so the distance to a true smile is not measured.")
     return " ".join(said)

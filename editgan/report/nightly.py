@@ -123,13 +123,13 @@ class Change:
     row: Row
     column: Column
     accepted: float
-    tonight: float
+    current: float
     interval: tuple[float, float] | None  # of the difference; None if there is none
     tolerance: float
 
     @property
     def difference(self) -> float:
-        return self.tonight - self.accepted
+        return self.current - self.accepted
 
     @property
     def worsening(self) -> float:
@@ -158,7 +158,7 @@ class Change:
             "metric": " ".join(filter(None, self.column)),
             "better": "neither" if self.row.method in NO_METHOD else better,
             "accepted": f"{self.accepted:.4g}",
-            "tonight": f"{self.tonight:.4g}",
+            "current": f"{self.current:.4g}",
             "difference": f"{self.difference:+.4g}",
             "interval": "-" if self.interval is None else f"{self.interval[0]:+.4g} to {self.interval[1]:+.4g}",
             "tolerated": f"{self.tolerance:g}",
@@ -170,7 +170,7 @@ def named(row: Row, column: Column) -> str:
     return f"{' '.join(filter(None, column))} of {row.method}{', pasted back' if row.pasted else ''}"
 
 
-def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed: int) -> list[Change]:
+def changes(accepted: Figures, current: Figures, params: NightlyParams, *, seed: int) -> list[Change]:
     """Every watched metric, ordered by deterioration relative to its tolerance. Those with `regressed` are regressions.
 
     All accepted metrics are watched, except smiles of reconstructions, which are not a goal. Photos and truly smiling
@@ -178,14 +178,14 @@ def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed:
 
     Raises UserError: other heads were measured, or an accepted metric was not measured in this run.
     """
-    if accepted.data != tonight.data:
+    if accepted.data != current.data:
         raise UserError(
-            f"the heads of this run ({json.dumps(tonight.data)}) are not those of the baseline"
+            f"the heads of this run ({json.dumps(current.data)}) are not those of the baseline"
             f" ({json.dumps(accepted.data)}), so metrics cannot be compared; `editgan accept` replaces the baseline"
         )
     watched = [key for key in accepted.heads if is_watched(key)]
     bounded = [key for key in accepted.at_once if is_watched(key)]
-    lost = [key for key in watched if key not in tonight.heads] + [key for key in bounded if key not in tonight.at_once]
+    lost = [key for key in watched if key not in current.heads] + [key for key in bounded if key not in current.at_once]
     if lost:
         raise UserError(
             f"this benchmark lacks metrics of the baseline: {', '.join(named(*key) for key in lost)}; if this is"
@@ -197,9 +197,9 @@ def changes(accepted: Figures, tonight: Figures, params: NightlyParams, *, seed:
         tolerance = getattr(tolerances_of(row, params), WATCHED[column.metric][0])
         return Change(row, column, before, after, interval, tolerance)
 
-    found = [change(key, accepted.at_once[key], tonight.at_once[key], None) for key in bounded]
+    found = [change(key, accepted.at_once[key], current.at_once[key], None) for key in bounded]
     if watched:
-        before, after = (torch.stack([side.heads[key] for key in watched], 1).double() for side in (accepted, tonight))
+        before, after = (torch.stack([side.heads[key] for key in watched], 1).double() for side in (accepted, current))
         confidence = 1 - (1 - CONFIDENCE) / len(watched)
         low, high = paired_intervals(after - before, confidence, resamples=params.bootstrap, seed=seed)
         columns = zip(
@@ -336,8 +336,8 @@ def judged(root: Path, params: NightlyParams, *, seed: int) -> list[Change]:
             " compared; `editgan accept` replaces the baseline"
         )
     accepted = with_samples(load_figures(root / BASELINE), root / BASELINE / OF_SAMPLES)
-    tonight = with_samples(load_figures(root / "outputs" / "benchmark"), root / "outputs" / SAMPLES / "metrics.json")
-    return changes(accepted, tonight, params, seed=seed)
+    current = with_samples(load_figures(root / "outputs" / "benchmark"), root / "outputs" / SAMPLES / "metrics.json")
+    return changes(accepted, current, params, seed=seed)
 
 
 def _read(path: Path) -> bytes:

@@ -60,7 +60,7 @@ def part(shape, size: tuple[int, int]) -> Part:
         raise ValueError(f"the {kind} of {label!r} does not have the points of one") from None
     except ValueError as error:
         raise ValueError(f"{label!r}: {error}") from None
-    raise ValueError(f"{label!r} is a {kind}, which is no area; draw a polygon")
+    raise ValueError(f"{label!r} is a {kind}, which has no area; draw a polygon")
 
 
 def mask_pixels(encoded, corner, size: tuple[int, int]) -> np.ndarray:
