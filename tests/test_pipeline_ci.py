@@ -203,11 +203,11 @@ def test_documented_commands_run(checkout):
     root, _ = checkout
     heads = load_images(root / "outputs/data/val.zip", range(20)).transpose(0, 2, 3, 1)
     Image.fromarray(heads[0]).save(root / "head.png")
-    mine = root / "data/pictures/mine"
-    (mine / "images").mkdir(parents=True)
+    (root / "pictures").mkdir()
     for index, head in enumerate(heads):
-        Image.fromarray(head).save(mine / f"images/{index}.png")
-    shutil.copy(root / "outputs/data/classes.json", mine)
+        Image.fromarray(head).save(root / f"pictures/{index}.png")
+    shutil.copytree(root / "pictures", root / "data/pictures/mine/images")
+    shutil.copy(root / "outputs/data/classes.json", root / "data/pictures/mine")
     ran = []
     for words in documented_commands():
         if any(" ".join(words).startswith(left_out) for left_out in NOT_RUN):
