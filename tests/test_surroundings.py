@@ -104,7 +104,7 @@ def test_paths_that_every_tool_can_read(tmp_path, name):
     assert surroundings.faults(tmp_path / name) == []
 
 
-@pytest.mark.parametrize("sign", [",", "#", "?", '"', "'"])
+@pytest.mark.parametrize("sign", [",", "#", "?", '"', "'", "{", "}"])
 def test_paths_that_a_tool_cannot_read_are_refused(tmp_path, sign):
     root = tmp_path / f"my {sign} project"
     root.mkdir()
