@@ -58,6 +58,7 @@ def list_pictures(root: Path) -> Listing:
         content, above = read_needed(root, table), (f"{images}/", "")
         rows = read_attributes(content, root / table, files, above, rejected, notes, f"{images}/")
     items, stems = [], set()
+    spelled: dict[str, str] = {}
     for file in files:
         stem, dot, ending = nfc(file.removeprefix(f"{images}/")).rpartition(".")
         if (dot + ending).lower() not in ENDINGS:
@@ -70,7 +71,8 @@ def list_pictures(root: Path) -> Listing:
             stems.add(stem)
             found = ((masks[stem], None),) if stem in masks else ()
             person, partition = row.pop("person", None), row.pop("partition", None)
-            person = None if person is None else " ".join(folded(person).split())  # as names of columns
+            if person is not None:  # in the spelling that comes first
+                person = spelled.setdefault(" ".join(folded(person).split()), person)
             items.append(Item(file, masks=found, person=person, partition=partition, attributes=row))
     named = {nfc(file.removeprefix(f"{images}/").rpartition(".")[0]) for file in files}
     rejected += [Rejected(file, "belongs to no picture") for stem, file in sorted(masks.items()) if stem not in named]
