@@ -10,7 +10,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 STUDIO := $(VENV)/installed-studio
 # Keep the files of every tool inside the project, and put the programs of the virtual environment first on PATH.
-IN_PROJECT := eval "$$($(PYTHON) editgan/runtime/environment.py)" && export PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" &&
+IN_PROJECT := eval "$$($(PYTHON) editgan/runtime/environment.py)" && export PATH="$$PWD/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$$PWD/$(VENV)" &&
 # Some pretrained networks are npm packages. Without npm, Node.js is installed into the virtual environment.
 EXTRAS := dev$(shell command -v npm >/dev/null || echo ,npm)
 # Two processes with one thread each run the tests faster than one process with two threads.

@@ -174,7 +174,7 @@ def checked(section: type[SectionT], content: dict[str, Any], path: Path) -> Sec
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError: it is missing, not YAML, or not a mapping."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -182,6 +182,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping, found {content!r}")
     return content
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML would keep the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                fault = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, fault, key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML text. Raises yaml.YAMLError: it is not YAML, or a mapping has a key twice."""
+    return yaml.load(text, _OnceLoader)
 
 
 def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:

@@ -20,6 +20,13 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")  # decoded in this proce
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 64_000_000  # limit for one picture: 192 MB as bytes
 SAME_PROFILE = 3  # a colour profile that changes no colour by more than this (of 255) is sRGB, rounded otherwise
+OTHER_KINDS = (  # place and content of the first bytes
+    *((4, b"ftyp" + brand, "HEIC (a photo of a phone)") for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")),
+    (4, b"ftypavif", "AVIF"), (4, b"ftyp", "a video"), (0, b"8BPS", "a file of Photoshop"), (0, b"%PDF", "a PDF"),
+    (0, b"gimp xcf", "a file of GIMP"), (0, b"<svg", "SVG"), (0, b"<!DOCTYPE", "a web page"),
+    (0, b"<html", "a web page"), (0, b"version https://git-lfs", "a pointer of Git LFS (run `git lfs pull`)"),
+    (0, b"PK\3\4", "an archive"),
+)  # fmt: skip
 NOTES = "notes"  # key of a picture's info
 Source = str | Path | BinaryIO
 
@@ -66,8 +73,9 @@ def open_picture(source: Source, formats: Sequence[str] = FORMATS, *, side: int 
         Unusable, FileNotFoundError: as `decode_picture`.
     """
     notes = []
+    named = " or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))
     with (
-        decoding(" or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))),
+        decoding(named, source),
         warnings.catch_warnings(action="ignore"),
     ):
         with Image.open(source, formats=formats) as file:
@@ -96,20 +104,34 @@ def open_picture(source: Source, formats: Sequence[str] = FORMATS, *, side: int 
     return picture
 
 
+def other_kind(source: Source | None) -> str:
+    """What a file of no known format is, by its first bytes, and the remedy; empty if that is unknown."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(Path(source).open("rb")) if isinstance(source, str | Path) else source
+        if file is None:
+            return ""
+        file.seek(0)
+        start = file.read(64)
+    if not start:
+        return ", but empty"
+    kind = next((kind for place, magic, kind in OTHER_KINDS if start[place:].startswith(magic)), None)
+    return f", but {kind}, whatever its name says; save it as PNG or JPEG" if kind else ""
+
+
 @contextlib.contextmanager
-def decoding(what: str):
+def decoding(what: str, source: Source | None = None):
     """Turn every fault of a file into an `Unusable`."""
     try:
         yield
     except (Unusable, FileNotFoundError):
         raise
-    except Image.DecompressionBombError as error:
-        raise Unusable(f"is too large ({error})") from None
+    except Image.DecompressionBombError:
+        raise Unusable(f"is too large; the limit is {MAX_PIXELS // 1_000_000} million pixels") from None
     except Exception as error:  # decoding a damaged file may raise any exception
         if "MAX_TEXT" in str(error):
             raise Unusable("holds more than 1 MiB of text (metadata); save it without metadata") from None
         unknown = isinstance(error, UnidentifiedImageError)  # whose message only names the file
-        said = f"not {what}" if unknown else " ".join(str(error).split()) or type(error).__name__
+        said = f"not {what}{other_kind(source)}" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise Unusable(f"cannot be read as an image (it cannot be decoded: {said})") from None
 
 

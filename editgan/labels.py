@@ -34,7 +34,8 @@ def decode_mask(source: Source, classes: int, palette: np.ndarray | None = None,
 
     Args:
         palette: colours of the classes, uint8 [K, 3]; None: pixel values only
-        ignore: for labels to learn from: the pixel value 255 and transparent pixels mean "no label", returned as IGNORE
+        ignore: for labels to learn from: the pixel value 255 and transparent pixels mean "no label", returned as
+            IGNORE. If all values are painted in the colours of classes in another order, 255 is a class, too.
     Raises:
         Unusable: not a picture, damaged, too large, or with an unknown label or colour; the message has pixel counts.
         FileNotFoundError: no such file.
@@ -51,8 +52,14 @@ def decode_mask(source: Source, classes: int, palette: np.ndarray | None = None,
         notes.append("is of a lossy format, which alters colours at the edges of parts; better save it as PNG")
     if void.any() and not ignore:
         raise Unusable(f"has {void.sum()} transparent pixels; fill them with the colours of the parts")
-    if ignore and numbers is not None:
+    if ignore and numbers is not None and not _all_painted(numbers, colours, palette, indexed=picture.mode == "P"):
+        if np.array_equal(np.unique(numbers), (0, IGNORE)):
+            raise Unusable("has the values 0 and 255 only; 255 means no label, so save parts with their class numbers")
         void = void | (numbers == IGNORE)
+    if void.any():
+        notes.append(f"{void.sum()} pixels have no label")
+    if picture.mode == "1" and classes > 2:
+        notes.append("is black and white; white was taken as class 1")
     labels = np.full(void.shape, IGNORE, np.uint8)
     if not void.all():
         numbers, colours = (None if layer is None else layer[~void] for layer in (numbers, colours))
@@ -76,6 +83,19 @@ def scaled_mask(mask: Mask, width: int, height: int) -> Mask:
     return Mask(np.array(scaled), (*mask.notes, f"is {found_width}x{found_height}; scaled to {width}x{height}"))
 
 
+def _all_painted(numbers: np.ndarray, colours: np.ndarray | None, palette: np.ndarray | None, *, indexed: bool) -> bool:
+    """Whether all pixel values have colours of classes, and not, as in masks of this project, each that of its own."""
+    if colours is None or palette is None:
+        return False
+    values, first = np.unique(numbers, return_index=True)
+    same = (colours.reshape(-1, 1, 3)[first] == palette).all(2)  # [V, K]
+    white = (colours.reshape(-1, 3)[first] == 255).all(1)  # as `encode_mask` shows IGNORE
+    own = indexed and all(
+        white[row] if value == IGNORE else value < len(palette) and same[row, value] for row, value in enumerate(values)
+    )
+    return bool(same.any(1).all()) and not own
+
+
 def _is_lossy(picture: Image.Image) -> bool:
     return picture.format in ("JPEG", "MPO", "WEBP") or picture.info.get("compression") in ("jpeg", "webp")
 
@@ -84,7 +104,8 @@ def _layers(picture: Image.Image) -> tuple[np.ndarray | None, np.ndarray | None,
     """Pixel values int64 [H, W] of a grey or indexed picture; its colours uint8 [H, W, 3]; where it is transparent."""
     void = np.zeros((picture.height, picture.width), bool)
     if picture.mode == "1" or picture.mode.startswith("I"):
-        return np.array(picture).astype(np.int64), None, void
+        shown = np.array(picture.convert("RGB")) if picture.mode == "1" else None
+        return np.array(picture).astype(np.int64), shown, void
     if picture.mode == "P":
         numbers = np.array(picture).astype(np.int64)
         whole = numbers.max() < len(picture.getpalette("RGB")) // 3

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from editgan.config import STAGES, flat_keys, load_params, stage_params
+from editgan.editing.edits import load_edits
 from editgan.editing.params import DEFAULT_WEIGHTS
 from editgan.errors import UserError
 from editgan.runtime.environment import PROJECT_ROOT
@@ -141,3 +142,16 @@ def test_params_reach_other_processes(project_root):
     params = load_params(project_root / "params.yaml")
     again = pickle.loads(pickle.dumps(params))
     assert again == params and type(again) is type(params) and again.scoring.editgan == params.scoring.editgan
+
+
+@pytest.mark.parametrize("text", ["data:\n  test: 8\n  test: 400\n", "data:\n  test: 8\ndata:\n  val: 100\n"])
+def test_a_key_that_is_given_twice_is_refused(tmp_path, text):
+    """YAML keeps the last one, so a section that is repeated would lose its first values without a word."""
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params.yaml").write_text(FILES[0].read_text())
+    (tmp_path / "params/mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"the key '(test|data)' is given twice\s+in .*, line 3"):
+        load_params(tmp_path / "params/mine.yaml")
+    (tmp_path / "edits.yaml").write_text("wide: {}\nwide: {}\n")
+    with pytest.raises(UserError, match="the key 'wide' is given twice"):
+        load_edits(tmp_path / "edits.yaml", ["hair"])

@@ -136,7 +136,8 @@ def test_pictures_beside_the_labels_or_in_them_are_copied(tmp_path):
     made = import_labels(tmp_path / "json", tmp_path / "new")
     reasons = dict(made.rejected)
     assert made.classes.names == ["background", "skin", "nose"] == load_classes(tmp_path / "new/classes.json").names
-    assert "does not name: '__ignore__'" in reasons["a.json"]
+    assert mask(tmp_path / "new")[10, 10] == 255 and (tmp_path / "new/images/a.png").read_bytes() == picture(1)
+    assert list(reasons) == ["c.json"]
     assert reasons["c.json"] == "its picture c.png is neither in images/ nor beside the labels"
     assert (tmp_path / "new/images/x/b.png").read_bytes() == picture(2) and mask(tmp_path / "new", "x/b.png").max() == 2
     assert folder.list_pictures(tmp_path / "new").items[0].masks
@@ -261,6 +262,79 @@ def test_brush_masks_of_label_studio(tmp_path, into, export):
     files["project-1-at-2026.json"] = json.dumps([task]).encode()
     assert import_labels(zipped(tmp_path / "brush.zip", files), into).masks == 1
     np.testing.assert_array_equal(mask(into), expected())
+
+
+def test_labels_of_label_studio_with_dashes_are_told_apart_without_classes(tmp_path, into):
+    """The JSON export names the labels; masks of several annotations of a task are all drawn, which is said."""
+    (into / "classes.json").unlink()
+    files = {f"task-3-annotation-{number}-by-1-tag-{label}-0.png": png((expected() == number).astype(np.uint8) * 255)
+             for number, label in ((1, "upper-lip"), (2, "lower-lip"))}  # fmt: skip
+    results = [{"value": {"format": "rle", "rle": [0], "brushlabels": [label]}} for label in ("upper-lip", "lower-lip")]
+    task = {"id": 3, "data": {"image": "https://x.org/my/a.png?token=1.2"}, "annotations": [{"result": results}]}
+    made = import_labels(zipped(tmp_path / "a.zip", files | {"p.json": json.dumps([task]).encode()}), into)
+    assert made.classes.names == ["background", "upper-lip", "lower-lip"]
+    assert "task 3: has 2 annotations, and the masks of all of them were drawn" in made.notes
+    np.testing.assert_array_equal(mask(into), expected())
+    with pytest.raises(UserError, match="p.json: is Label Studio's list of tasks; .* `Brush labels to PNG`"):
+        import_labels(zipped(tmp_path / "b.zip", {"p.json": json.dumps([task]).encode()}), into)
+
+
+def test_cvat_with_its_pictures_and_a_damaged_mask(tmp_path):
+    lines = "background:0,0,0::\nskin:40,200,9::\nleft_eye:80,200,9::\n"
+    palette = np.array([(0, 0, 0), (40, 200, 9), (80, 200, 9)], np.uint8)
+    files = {"labelmap.txt": lines.encode(), "SegmentationClass/a.png": png(palette[expected()]),
+             "SegmentationClass/b.png": png(palette[expected()])[:60], "JPEGImages/a.jpg": picture(1)}  # fmt: skip
+    made = import_labels(zipped(tmp_path / "task.zip", files), tmp_path / "new")
+    assert made.masks == 1 and [fault.file for fault in made.rejected] == ["SegmentationClass/b.png"]
+    assert (tmp_path / "new/images/a.jpg").exists()
+    np.testing.assert_array_equal(mask(tmp_path / "new"), expected())
+
+
+def test_pictures_are_found_where_labelme_and_coco_say(tmp_path):
+    """In another folder with a path of Windows, under an absolute path, of every format of pictures."""
+    webp = io.BytesIO()
+    Image.open(io.BytesIO(picture(1))).save(webp, "WEBP", lossless=True)
+    labelme(tmp_path / "src/labels/a.json", shape("skin", SKIN), name="..\\pictures\\a.webp")
+    for folder_, content in (("pictures", webp.getvalue()), ("others", picture(3))):
+        (tmp_path / "src" / folder_).mkdir()
+        (tmp_path / "src" / folder_ / "a.webp").write_bytes(content)
+    import_labels(tmp_path / "src", tmp_path / "new")
+    assert (tmp_path / "new/images/pictures/a.webp").read_bytes() == webp.getvalue()
+    content = json.dumps(coco([flat(SKIN)], file="C:\\mine\\b.png")).encode()
+    made = import_labels(zipped(tmp_path / "c.zip", {"c.json": content, "x/b.png": picture(2)}), tmp_path / "coco")
+    assert made.masks == 1 and (tmp_path / "coco/images/x/b.png").exists()
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_coco_ids_that_stand_for_two_are_refused(tmp_path, into, key):
+    content = coco([flat(SKIN)])
+    content[key].append(content[key][0])
+    with pytest.raises(UserError, match=f"several {key} have one id"):
+        import_labels(zipped(tmp_path / "c.zip", {"c.json": json.dumps(content).encode()}), into)
+
+
+def test_run_lengths_of_another_size_are_refused_before_they_are_drawn(tmp_path, into):
+    content = json.dumps(coco({"size": [60000, 60000], "counts": [3600000000]})).encode()
+    with pytest.raises(UserError, match="run lengths are of 60000x60000 pixels, not 40x40"):
+        import_labels(zipped(tmp_path / "c.zip", {"c.json": content}), into)
+
+
+def test_two_files_of_one_picture_are_not_both_drawn(tmp_path, into):
+    files = {f"{name}.json": json.dumps(coco([flat(SKIN)])).encode() for name in "cd"}
+    made = import_labels(zipped(tmp_path / "c.zip", files), into, overwrite=True)
+    ((file, reason),) = made.rejected
+    assert file == "d.json, a.png" and reason.startswith("labels the picture a.png, as c.json, a.png does")
+
+
+def test_what_is_ignored_has_no_label_and_background_cuts_no_holes(tmp_path, into):
+    labelme(tmp_path / "src/a.json", shape("skin", SKIN), shape("__ignore__", EYE), shape("_background_", EYE))
+    made = import_labels(tmp_path / "src", into)
+    np.testing.assert_array_equal(mask(into), np.where(expected() == 2, 255, expected()))
+    assert "a.json: its parts cover its background, which cuts no holes into them" in made.notes
+    files = {"classes.json": json.dumps(CLASSES).encode(), "masks/a.png": (into / "masks/a.png").read_bytes()}
+    (into / "masks/a.png").unlink()
+    import_labels(zipped(tmp_path / "masks.zip", files), into)
+    np.testing.assert_array_equal(mask(into), np.where(expected() == 2, 255, expected()))
 
 
 def test_masks_of_any_program_with_their_classes(tmp_path, into):

@@ -56,11 +56,12 @@ def test_copies_are_found_and_others_are_not(change):
     assert found([*pictures, *copies]) == [[place, 40 + place] for place in range(10)]
 
 
-def test_small_pictures_saved_as_jpeg_are_found():
+@pytest.mark.parametrize("quality", [75, 60, 40])
+def test_small_pictures_saved_as_jpeg_are_found(quality):
     """At 64 px, the blocks of JPEG are large: their losses must not hide a copy."""
     noise = np.random.default_rng(0).normal(0, 18, (20, 64, 64, 3))
     pictures = [Image.fromarray((scene(seed, 64) + noise[seed]).clip(0, 255).astype(np.uint8)) for seed in range(20)]
-    copies = [jpeg(picture, 75) for picture in pictures]
+    copies = [jpeg(picture, quality) for picture in pictures]
     assert found([*pictures, *copies]) == [[place, 20 + place] for place in range(20)]
 
 

@@ -44,6 +44,24 @@ def test_folder_is_split_by_person(own, tmp_path, params):
     assert {row["hat"] for row in rows if "hat" in row} == {"red"} and not all("hat" in row for row in rows)
 
 
+@pytest.mark.parametrize("name", ["attributes.xlsx", "Attributes.csv.txt"])
+def test_a_table_under_another_name_is_not_left_out_in_silence(own, name):
+    (own / "attributes.csv").rename(own / name)
+    (own / "rejected_lfw.csv").write_text("file,reason\n")
+    assert f"not used: {name}; the table must be called attributes.csv" in folder.list_pictures(own).notes
+
+
+def test_one_person_in_any_letter_case_is_one_person(own):
+    """Otherwise pictures of Anna and of anna would be in training and in test."""
+    table, before = own / "attributes.csv", [item.person for item in folder.list_pictures(own).items]
+    header, *lines = table.read_text().splitlines(keepends=True)
+    lines = [line.replace(",p", ",Mr  P" if place % 2 else ",mr p") for place, line in enumerate(lines)]
+    table.write_text(header + "".join(lines))
+    after = [item.person for item in folder.list_pictures(own).items]
+    groups = {(old, new.casefold().split()[-1]) for old, new in zip(before, after, strict=True)}
+    assert len(set(before)) == len(set(after)) == len(groups) > 9
+
+
 def test_folder_keeps_its_own_partition_and_people_out_of_two(own, tmp_path, params):
     with (own / "attributes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -60,7 +60,7 @@ def test_masks_are_never_photos(tmp_path, name):
 def test_masks_under_any_name_are_told_by_their_colours(tmp_path):
     content = {"photos/a.png": picture(1, kind="PNG"), "h/a.png": mask(), "h/b.png": mask()}
     made = import_photos("pictures", zipped(tmp_path / "a.zip", content), tmp_path / "mine", None, side=32)
-    assert made.pictures == 1 and made.notes == ["h/ looks like masks, and these are not used"]
+    assert made.pictures == 1 and made.notes == ["h/ has pictures that look like masks, which are not used"]
     assert dict(made.rejected)["h/a.png"] == "looks like a mask: it has few colours"
 
 
@@ -185,3 +185,40 @@ def test_source_is_found_below_single_folders_in_any_letter_case(tmp_path, proje
     (packed / "IMAGES").mkdir()
     with pytest.raises(UserError, match="has both IMAGES and images; keep one"):
         folder.list_pictures(packed)
+
+
+def test_backslashes_of_windows_separate_folders(tmp_path):
+    path = tmp_path / "a.zip"
+    content = {"mine/": b"", "mine/images/": b""} | {f"mine/{name}": data for name, data in layout().items()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (content | {"../c.png": picture(3)}).items():
+            member = zipfile.ZipInfo("x")
+            member.filename = name.replace("/", "\\")
+            archive.writestr(member, data)
+    made = import_photos("pictures", path, tmp_path / "mine", None, side=32)
+    assert (made.pictures, made.masks) == (2, 1)
+    assert made.rejected == [("../c.png", "its path leads out of the archive")]
+
+
+def test_how_files_were_read_is_said_and_faulty_masks_are_named(tmp_path):
+    """A mask with a palette of its own is read by its numbers, an animation by its first frame: both are said."""
+    frames, labels = io.BytesIO(), io.BytesIO()
+    with Image.open(io.BytesIO(picture(1, kind="PNG"))) as shown:
+        shown.save(frames, "PNG", save_all=True, append_images=[shown.rotate(90)])
+    foreign = Image.open(io.BytesIO(mask())).convert("P")
+    foreign.putpalette([9, 90, 200, 90, 9, 9])
+    foreign.save(labels, "PNG")
+    content = layout() | {"images/a.png": frames.getvalue(), "masks/a.png": labels.getvalue()}
+    content |= {"images/c.jpg": picture(3), "masks/c.png": mask()[:60]}
+    made = import_photos("pictures", zipped(tmp_path / "a.zip", content), tmp_path / "mine", None, side=32)
+    assert made.pictures == 2
+    assert [fault.file for fault in made.rejected if "its mask masks/c.png cannot be read" in fault.reason] == [
+        "images/c.jpg"
+    ]
+    assert "images/a.png: has 2 frames; the first one is used" in made.notes
+    assert any(note.startswith("images/a.png: its mask its colours are not those") for note in made.notes)
+
+
+def test_archive_without_a_usable_photo_says_why(tmp_path):
+    with pytest.raises(UserError, match="e.g. a.txt: is not a picture"):
+        import_photos("pictures", zipped(tmp_path / "a.zip", {"a.txt": b"x"}), tmp_path / "mine", None, side=32)

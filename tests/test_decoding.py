@@ -208,6 +208,11 @@ def test_what_cannot_be_read_is_said():
         (text, "more than 1 MiB of text"),
         (png[:50], "cannot be read as an image"),
         (b"hello", "not PNG, JPEG, WEBP, GIF, TIFF or BMP"),
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0",
+            r"but HEIC \(a photo of a phone\), whatever its name says; save it as PNG or JPEG",
+        ),
+        (b"", "GIF, TIFF or BMP, but empty"),
         (written(noise("F", 4, 4, 0), "TIFF"), "floating-point"),
         (written(noise("I", 4, 4, 0), "TIFF"), "32-bit"),
         (written(Image.new("RGBA", (4, 4)), "PNG"), "completely transparent"),

@@ -113,7 +113,7 @@ def test_interrupted_import_goes_on_and_other_collections_are_added(tmp_path, mo
     assert Image.open(into / "images/lfw/A/A_0000.png").size == (48, 48), "another side makes them anew"
 
 
-@pytest.mark.parametrize("name", ["../../evil.jpg", "/tmp/evil.jpg", "a/../../evil.jpg", "a\\evil.jpg"])
+@pytest.mark.parametrize("name", ["../../evil.jpg", "/tmp/evil.jpg", "a/../../evil.jpg", "a\\..\\..\\evil.jpg"])
 def test_names_that_lead_out_are_refused_by_name(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr(name, picture())
@@ -122,7 +122,7 @@ def test_names_that_lead_out_are_refused_by_name(tmp_path, name):
         with opened(path) as found:
             assert found.names == ["A/A_0001.jpg"]
             ((refused, reason),) = found.rejected
-            assert refused == name and reason == "its path leads out of the archive"
+            assert refused in (name, name.replace("\\", "/")) and reason == "its path leads out of the archive"
 
 
 def test_links_devices_and_bombs_are_refused(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_decoding import mutated, written
 
+from editgan.data.archive import encode_mask
 from editgan.data.reading import read_labels
 from editgan.errors import Unusable, UserError
 from editgan.images import read_mask
@@ -193,6 +194,36 @@ def test_what_is_not_labelled_is_ignored_where_it_is_asked_for():
         assert np.array_equal(read(picture, ignore=True), marked)
         with pytest.raises(Unusable):
             read(picture)
+
+
+def test_white_of_black_and_white_masks_is_never_lost_in_silence():
+    """255 means "no label", but not where it is the colour of a class; 1 bit is read as 8 bits are, or it is said."""
+    labels = (blobs() > 0).astype(np.uint8)
+    grey, bits = Image.fromarray(labels * 255), Image.fromarray(labels * 255).convert("1")
+    bright = indexed(labels * 255, np.arange(256)[:, None].repeat(3, 1))
+    black_first = np.array([(0, 0, 0), (255, 255, 255)], np.uint8)
+    for picture in (grey, bits):
+        for palette, wanted in ((black_first, labels), (black_first[::-1], 1 - labels)):
+            mask = decode_mask(io.BytesIO(written(picture, "PNG")), 2, palette, ignore=True)
+            assert np.array_equal(mask.labels, wanted) and not mask.notes
+    for picture in (grey, bright):
+        with pytest.raises(Unusable, match="has the values 0 and 255 only"):
+            read(picture, ignore=True)
+    mask = decode_mask(io.BytesIO(written(bits, "PNG")), K, PALETTE)
+    assert np.array_equal(mask.labels, labels) and mask.notes == ("is black and white; white was taken as class 1",)
+    swapped = np.zeros((256, 3), np.uint8)
+    swapped[1:K], swapped[IGNORE] = PALETTE[:-1], PALETTE[-1]
+    values = np.where(blobs() == K - 1, IGNORE, blobs() + 1)
+    assert np.array_equal(read(indexed(values, swapped), ignore=True), blobs())
+
+
+def test_masks_that_the_project_wrote_keep_what_has_no_label():
+    marked = np.where(blobs() == 1, IGNORE, blobs()).astype(np.uint8)
+    for palette in (PALETTE, np.concatenate([PALETTE[:-1], np.full((1, 3), 255, np.uint8)])):
+        mask = decode_mask(io.BytesIO(encode_mask(marked, palette)), K, palette, ignore=True)
+        assert np.array_equal(mask.labels, marked) and mask.notes == (
+            f"{(marked == IGNORE).sum()} pixels have no label",
+        )
 
 
 def test_masks_of_another_size_are_scaled_and_other_shapes_refused(tmp_path):

@@ -104,7 +104,21 @@ def test_paths_that_every_tool_can_read(tmp_path, name):
     assert surroundings.faults(tmp_path / name) == []
 
 
-@pytest.mark.parametrize("sign", [",", "#", "?", '"', "'"])
+@pytest.mark.parametrize("name", ["a b", "50%", "$x", "`id`", "a&b;c"])
+def test_make_finds_the_programs_of_the_project_in_any_path(tmp_path, name):
+    root = tmp_path / name
+    (root / ".venv/bin").mkdir(parents=True)
+    for file in ("Makefile", "pyproject.toml", "constraints.txt", "editgan/runtime/environment.py"):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT_ROOT / file, root / file)
+    (root / ".venv/installed").touch()
+    (root / ".venv/bin/ruff").write_text("#!/bin/sh\necho found\n")
+    (root / ".venv/bin/ruff").chmod(0o755)
+    done = subprocess.run(["make", "-s", "lint"], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "found\n"), done.stderr
+
+
+@pytest.mark.parametrize("sign", [",", "#", "?", '"', "'", "{", "}"])
 def test_paths_that_a_tool_cannot_read_are_refused(tmp_path, sign):
     root = tmp_path / f"my {sign} project"
     root.mkdir()

@@ -14,7 +14,8 @@ from PIL import Image
 
 HASH_BITS = 8  # most bits in which the hashes of copies differ
 SIDE = 16  # pictures are compared at this size, at which the losses of JPEG in small pictures average out
-DIFFERENCE = 0.1  # mean difference after fitting brightness and contrast, relative to the picture's contrast
+DIFFERENCE = 0.16  # mean difference after fitting brightness and contrast, relative to the picture's contrast;
+# JPEG of quality 40 changes 64 px by at most 0.153, and the most similar of 1.1 million pairs of heads differ by 0.296
 PAIRS = 4096  # pairs that are compared at once
 
 

@@ -29,7 +29,7 @@ from editgan.data.archive import Classes, encode_image, encode_mask, load_classe
 from editgan.data.collections import fasseg, lfw, london, pictures
 from editgan.data.collections.files import Files, Found, content_of, opened
 from editgan.data.photo import Face, Photo, crop_face, decode_photo, find_faces
-from editgan.data.sources.listing import Rejected, Unusable, rejected_csv
+from editgan.data.sources.listing import Rejected, Unusable, rejected_csv, repeated
 from editgan.data.tables import file_name, read_table
 from editgan.errors import UserError
 from editgan.images import to_float
@@ -86,7 +86,7 @@ def import_photos(
         found, rejected, classes, notes = COLLECTIONS[collection](files, labels)
         rejected = [*files.rejected, *rejected]
         agree_on_classes(into, classes)
-        rows, masks, names, folders, aside = {}, 0, set(), set(), []
+        rows, masks, names, folders, aside, remarks = {}, 0, set(), set(), [], []
         for done, photo in enumerate(found, 1):
             name = f"{place}/{as_png(photo.file)}"
             above = {parent.as_posix() for parent in PurePosixPath(name).parents}
@@ -100,15 +100,16 @@ def import_photos(
                 picture, masked = make_one(files, photo, classes, into, name, detector, side, aside)
                 rows[name] = {"yaw": yaw_of(detector, picture)} | photo.attributes | {"person": photo.person}
                 masks += masked
+                remarks += [(photo.file, remark) for remark in photo.remarks]
             except Unusable as reason:
                 rejected.append(Rejected(photo.file, str(reason)))
             report(done, len(found))
     rejected, listed = sorted(set(rejected)), into / f"rejected_{place.replace('/', '_')}.csv"
     write_bytes(listed, rejected_csv(rejected))
     if not rows:
-        raise UserError(
-            f"{path}: no usable photo for collection {collection!r}; {listed} lists {len(rejected)} files with reasons"
-        )
+        first = f", e.g. {rejected[0].file}: {rejected[0].reason}" if rejected else ""
+        lists = f"{listed} lists {len(rejected)} files with reasons{first}"
+        raise UserError(f"{path}: no usable photo for collection {collection!r}; {lists}")
     for row in rows.values():  # the neutral counterpart of a smiling photo: the picture made from it, if there is one
         neutral = f"{place}/{as_png(row.pop('neutral', ''))}"
         if neutral in rows:
@@ -117,7 +118,8 @@ def import_photos(
     if len(classes.names) > 1:
         save_classes(into / "classes.json", classes)
     masked = sorted({file.rpartition("/")[0] or "." for file, reason in rejected if reason == LIKE_A_MASK})
-    notes = [*notes, *(f"{folder}/ looks like masks, and these are not used" for folder in masked)]
+    masked = [f"{folder}/ has pictures that look like masks, which are not used" for folder in masked]
+    notes = [*notes, *repeated(remarks), *masked]
     if aside:
         shown = ", ".join(aside[:3]) + (f" and {len(aside) - 3} more" if len(aside) > 3 else "")
         notes.append(f"files that differ from the import were replaced; they are kept in {into / REPLACED}: {shown}")
@@ -158,6 +160,8 @@ def make_one(
     try:
         content = files.read(photo.file)
         labels = photo.labels() if photo.labels is not None else None
+    except Unusable:
+        raise
     except Exception as error:  # reading a damaged archive may raise any exception
         raise Unusable(f"cannot be read ({error})") from None
     origin = hashlib.sha256(content)
@@ -166,6 +170,7 @@ def make_one(
     if picture is not None:
         return picture, labels is not None
     whole = decode_photo(io.BytesIO(content))
+    photo.remarks.extend(whole.notes)
     if labels is None and looks_like_mask(whole.pixels):
         raise Unusable(LIKE_A_MASK)
     face = central_face(detector, whole, side)

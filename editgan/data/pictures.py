@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from editgan.data.blocks import Context, make_blocks, write_split
 from editgan.data.duplicates import copies_csv, find_copies
 from editgan.data.reading import VERSION, read_one
 from editgan.data.sources import celeba_hq, folder
-from editgan.data.sources.listing import Item, Rejected, rejected_csv
+from editgan.data.sources.listing import Item, Rejected, rejected_csv, repeated
 from editgan.data.splits import SPLITS
 from editgan.errors import UserError
 from editgan.runtime.environment import home_project
@@ -74,10 +73,8 @@ def read_pictures(context: Context) -> list[Path]:
         print(f"rejected files ({context.out / REJECTED}): {len(rejected)}")
         print("\n".join(f"  {file}: {reason}" for file, reason in rejected), flush=True)
 
-    notes = Counter(note for _, record in used for note in record.get("notes", ()))
-    for note, count in notes.most_common():
-        first = next(item.file for item, record in used if note in record.get("notes", ()))
-        print(f"{first}{f' and {count - 1} more' if count > 1 else ''}: {note}", flush=True)
+    for line in repeated((item.file, note) for item, record in used for note in record.get("notes", ())):
+        print(line, flush=True)
     save_classes(context.out / "classes.json", classes)
     numbers = {person: number for number, person in enumerate(sorted(set(people)))}
     metrics: dict = {"rejected": len(rejected), "people": len(numbers), "copies": sum(map(len, copies)) - len(copies)}

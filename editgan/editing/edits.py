@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from editgan.config import Section
+from editgan.config import Section, parse_yaml
 from editgan.editing.masks import (
     EYES,
     bend_parts,
@@ -138,7 +138,7 @@ def load_edits(path: str | Path, class_names: Sequence[str]) -> dict[str, Edit]:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: edits file not found") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

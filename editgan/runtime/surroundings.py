@@ -14,8 +14,9 @@ from typing import NamedTuple
 from editgan.errors import UserError
 from editgan.runtime.environment import LONG_TMPDIR, TMPDIR_BYTES, answers, home_project, named_user, private_home
 
-# In a path, DVC's settings read these as lists, comments and quotes, and MLflow's database address ends at `?`.
-UNFIT = ",#?\"'\n\r"
+# In a path, DVC's settings read these as lists, comments and quotes, its progress bars format braces, and MLflow's
+# database address ends at `?`.
+UNFIT = ",#?\"'{}\n\r"
 SHARED_MEMORY = Path("/dev/shm")
 
 

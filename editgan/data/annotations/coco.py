@@ -25,6 +25,9 @@ def annotations(content: dict, file: str) -> tuple[list[Annotation], list[str]]:
     try:
         names = {one["id"]: str(one["name"]) for one in content.get("categories") or ()}
         labels: dict = {image["id"]: [] for image in content["images"]}
+        for kind, ids in (("categories", names), ("images", labels)):
+            if len(ids) < len(content.get(kind) or ()):
+                raise UserError(f"several {kind} have one id, so it is unknown which one an annotation means")
         for label in content["annotations"]:
             if label["image_id"] not in labels:
                 raise UserError(f"annotation {label.get('id')} is of image {label['image_id']}, which is not listed")
@@ -48,6 +51,9 @@ def parts(labels: list[dict], names: dict, size: tuple[int, int], notes: list[st
         shape = label.get("segmentation")
         try:
             if isinstance(shape, dict):
+                height, width = shape.get("size") or (0, 0)
+                if (width, height) != size:
+                    raise ValueError(f"its run lengths are of {width}x{height} pixels, not {size[0]}x{size[1]}")
                 found.append(Part(name, pixels=run_lengths(shape)))
             elif isinstance(shape, list) and shape:
                 rings = [polygon(np.reshape(np.asarray(ring, np.float64), (-1, 2))) for ring in shape]

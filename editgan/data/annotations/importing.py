@@ -12,18 +12,26 @@ from typing import NamedTuple
 import numpy as np
 
 from editgan.data.annotations import coco, labelme, painted
-from editgan.data.annotations.parts import BACKGROUND, Annotation, drawn, label_key
+from editgan.data.annotations.parts import BACKGROUND, UNLABELLED, Annotation, drawn, label_key
 from editgan.data.archive import Classes, encode_mask, load_classes, parse_classes, save_classes
 from editgan.data.collections.files import Files, opened
 from editgan.data.sources.folder import CLASSES, ENDINGS, IMAGES, MASKS
-from editgan.data.sources.listing import Rejected, Unusable, entry, files_below, ignored_note, leads_out, like_masks
+from editgan.data.sources.listing import (
+    Rejected,
+    Unusable,
+    entry,
+    files_below,
+    ignored_note,
+    leads_out,
+    like_masks,
+    repeated,
+)
 from editgan.data.tables import folded, nfc
 from editgan.decoding import open_picture
 from editgan.errors import UserError
 from editgan.weights import write_bytes
 
 LABELS = "labels.txt"  # one label a line, as LabelMe reads it
-UNUSED = ("__ignore__",)
 
 
 class Labelled(NamedTuple):
@@ -67,11 +75,12 @@ def import_labels(
             raise UserError(f"{path}: {fault}{f' ({others})' if others else ''}")
         classes = known or found.classes or classes_in(found.annotations)
         targets = pictures_in(into)
-        written = 0
+        written: dict[str, str] = {}
+        remarks: list[tuple[str, str]] = []
         for done, one in enumerate(found.annotations, 1):
             try:
-                written += write_one(one, files, into, targets, classes, overwrite)
-                notes += [f"{one.file}: {note}" for note in one.notes]
+                write_one(one, files, into, targets, classes, written, overwrite)
+                remarks += [(one.file, note) for note in one.notes]
             except ValueError as reason:
                 rejected.append(Rejected(one.file, str(reason)))
             report(done, len(found.annotations))
@@ -82,9 +91,10 @@ def import_labels(
     if known is None:
         save_classes(into / CLASSES, classes)
         notes.append(f"{into / CLASSES} was written; reorder it and import again to change what covers what")
+    notes += repeated(remarks)
     order = ", ".join(classes.names[1:])
     notes.append(f"parts are drawn in the order of {CLASSES}, later ones cover earlier ones: {order}")
-    return Labelled(written, classes, rejected, notes)
+    return Labelled(len(written), classes, rejected, notes)
 
 
 def entry_of(into: Path, name: str) -> str:
@@ -101,9 +111,10 @@ def read_source(files: Files, known: Classes | None, rejected: list[Rejected]) -
         classes = parse_classes(files.read_needed(named[CLASSES]), named[CLASSES])
     elif LABELS in named:
         lines = files.read_needed(named[LABELS]).decode("utf-8-sig").splitlines()
-        classes = coloured([line.strip() for line in lines if line.strip() and line.strip() not in UNUSED])
+        classes = coloured([line.strip() for line in lines if line.strip() and line.strip() != UNLABELLED])
     found: list[Annotation] = []
     tasks: dict[int, str] = {}
+    listings, brushes = [], []
     for name in files.names:
         if not name.lower().endswith(".json") or folded(name.rpartition("/")[2]) == CLASSES:
             continue
@@ -120,6 +131,8 @@ def read_source(files: Files, known: Classes | None, rejected: list[Rejected]) -
                 classes = classes or coloured(categories)
             elif pictures := painted.pictures_of_tasks(content):
                 tasks |= pictures
+                listings.append(name)
+                brushes += painted.brush_labels(content)
             else:
                 rejected.append(Rejected(name, "is neither LabelMe's nor COCO's nor Label Studio's JSON"))
         except (ValueError, RecursionError) as error:
@@ -127,30 +140,45 @@ def read_source(files: Files, known: Classes | None, rejected: list[Rejected]) -
         except UserError as error:
             rejected.append(Rejected(name, str(error)))
     names, read = files.names, files.read_needed
-    labels = (known or classes).names if known or classes else None
-    found += painted.brush_masks(names, read, tasks, labels)
+    labels = (known or classes).names if known or classes else brushes
+    masks = painted.brush_masks(names, read, tasks, labels, rejected)
+    if not masks:
+        remedy = "its masks are read from its export `Brush labels to PNG`, which is not beside it"
+        rejected += [Rejected(name, f"is Label Studio's list of tasks; {remedy}") for name in listings]
+    found += masks
     if painted.LABELMAP in named:
-        found += painted.merged_masks(names, read, classes, painted.MERGED)
+        found += painted.merged_masks(names, read, classes, painted.MERGED, rejected)
     elif not found and (known or classes):
-        found += painted.merged_masks(names, read, classes or known, MASKS)
+        found += painted.merged_masks(names, read, classes or known, MASKS, rejected)
     return Read(found, classes)
 
 
 def write_one(
-    one: Annotation, files: Files, into: Path, targets: dict[str, str | None], classes: Classes, overwrite: bool
-) -> bool:
-    """Write the mask of a picture; False if the same mask was there. Raises ValueError: why it cannot be used."""
+    one: Annotation,
+    files: Files,
+    into: Path,
+    targets: dict[str, str | None],
+    classes: Classes,
+    written: dict[str, str],
+    overwrite: bool,
+) -> None:
+    """Write the mask of a picture and list it in `written`. Raises ValueError: why it cannot be used."""
     name, content = find_picture(one, files, targets)
+    if name in written:
+        raise ValueError(f"labels the picture {name}, as {written[name]} does; join them, or import one of them")
     if content is None:
         content = (into / entry(into, IMAGES) / name).read_bytes()
     try:
-        size = open_picture(io.BytesIO(content), ("PNG", "JPEG")).size
+        size = open_picture(io.BytesIO(content)).size
     except Unusable as reason:
         raise ValueError(f"its picture {name} {reason}") from None
     if size != one.size:
         labelled = f"labels are of {one.size[0]}x{one.size[1]} pixels"
         raise ValueError(f"its picture {name} is {size[0]}x{size[1]}, but the {labelled}")
-    labels = drawn(one.read(), classes.names, one.size)
+    parts = one.read()
+    labels = drawn(parts, classes.names, one.size)
+    if any(label_key(part.label) in BACKGROUND for part in parts):
+        one.notes.append("its parts cover its background, which cuts no holes into them")
     if not labels.any():
         raise ValueError("covers no pixel: not labelled")
     mask = encode_mask(labels, classes.palette)
@@ -161,31 +189,47 @@ def write_one(
     if not picture.exists():
         write_bytes(picture, content)
     write_bytes(target, mask)
-    return True
+    written[name] = one.file
 
 
 def find_picture(one: Annotation, files: Files, targets: dict[str, str | None]) -> tuple[str, bytes | None]:
     """The picture of an annotation in images/, or its content from the source. Raises ValueError: there is none."""
-    stems = [nfc(PurePosixPath(picture).with_suffix("").as_posix()) for picture in one.pictures]
+    stems = list(map(without_ending, one.pictures))
     for stem in (*stems, *(stem.rpartition("/")[2] for stem in stems)):
         if stem in targets:
             if targets[stem] is None:
                 raise ValueError(f"several pictures in {IMAGES}/ are called {stem}")
             return targets[stem], None
-    for wanted in one.pictures:
-        inside = [name for name in files.names if name == wanted or name.endswith(f"/{wanted}")]
-        inside = [name for name in inside if not any(map(like_masks, PurePosixPath(name).parts[:-1]))]
-        if inside and not leads_out(wanted) and wanted.lower().endswith(ENDINGS):
-            return relative(inside[0]), files.read_needed(inside[0])
+    beside = beside_labels(one.pictures, files.names, anywhere=one.content is None)
+    if beside is not None:
+        return relative(beside), files.read_needed(beside)
     if one.content is not None:
         return PurePosixPath(relative(one.pictures[0])).with_suffix(ending_of(one.content)).as_posix(), one.content
     raise ValueError(f"its picture {one.pictures[0]} is neither in {IMAGES}/ nor beside the labels")
 
 
+def beside_labels(wanted: Sequence[str], names: Sequence[str], *, anywhere: bool) -> str | None:
+    """The picture among these files: with that path, else with another extension, else the only one `anywhere`."""
+    pictures = [name for name in names if name.lower().endswith(ENDINGS)]
+    pictures = [name for name in pictures if not any(map(like_masks, PurePosixPath(name).parts[:-1]))]
+    for same in (str, without_ending):
+        for one in wanted:
+            inside = [name for name in pictures if f"/{same(name)}".endswith(f"/{same(one)}")]
+            if inside and not leads_out(one):
+                return inside[0]
+    last = {without_ending(one).rpartition("/")[2] for one in wanted}
+    inside = [name for name in pictures if without_ending(name).rpartition("/")[2] in last]
+    return inside[0] if anywhere and len(inside) == 1 else None
+
+
+def without_ending(name: str) -> str:
+    return nfc(PurePosixPath(name).with_suffix("").as_posix())
+
+
 def relative(name: str) -> str:
     """The path of a picture below images/: what follows the last folder `images`, else all of it."""
     parts = PurePosixPath(name).parts
-    places = [place for place, part in enumerate(parts[:-1]) if folded(part) == IMAGES]
+    places = [place for place, part in enumerate(parts[:-1]) if folded(part) in (IMAGES, "jpegimages")]  # CVAT's
     return "/".join(parts[places[-1] + 1 :] if places else parts)
 
 
@@ -200,7 +244,7 @@ def pictures_in(into: Path) -> dict[str, str | None]:
         return {}
     files = [name.removeprefix(f"{folder}/") for name in files_below(into, folder).files]
     files = [name for name in files if name.lower().endswith(ENDINGS)]
-    stems = {nfc(PurePosixPath(name).with_suffix("").as_posix()): name for name in files}
+    stems = {without_ending(name): name for name in files}
     short: dict[str, str | None] = {}
     for stem, name in stems.items():
         last = stem.rpartition("/")[2]
@@ -217,7 +261,7 @@ def classes_in(annotations: Sequence[Annotation]) -> Classes:
                 names.setdefault(label_key(part.label), part.label)
         except ValueError:  # named when the mask is drawn
             continue
-    return coloured([name for name in names.values() if name not in UNUSED])
+    return coloured([name for name in names.values() if name != UNLABELLED])
 
 
 def coloured(names: Sequence[str]) -> Classes:

@@ -6,6 +6,7 @@ Polygons, rectangles, circles and masks are areas. Points and lines are not, and
 import base64
 import binascii
 import io
+import posixpath
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -31,7 +32,8 @@ def annotation(content: dict, file: str) -> Annotation:
     named = file_name(named) if isinstance(named, str) else ""
     stem, ending = PurePosixPath(file).with_suffix(""), PurePosixPath(named).suffix
     beside = [f"{stem}{ending}"] if ending else [f"{stem}.png", f"{stem}.jpg", f"{stem}.jpeg"]
-    given = [(PurePosixPath(file).parent / PurePosixPath(named).name).as_posix()] if named else []
+    above = PurePosixPath(file).parent
+    given = [posixpath.normpath(above / named), (above / PurePosixPath(named).name).as_posix()] if named else []
     data = content.get("imageData")
     try:
         picture = base64.b64decode(data, validate=False) if isinstance(data, str) and data else None

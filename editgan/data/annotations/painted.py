@@ -10,18 +10,20 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 import numpy as np
 
-from editgan.data.annotations.parts import Annotation, Part, label_key
+from editgan.data.annotations.parts import UNLABELLED, Annotation, Part, label_key
 from editgan.data.archive import Classes
+from editgan.data.sources.listing import Rejected
 from editgan.data.tables import file_name, folded
-from editgan.decoding import open_picture
+from editgan.decoding import ENDINGS, open_picture
 from editgan.errors import Unusable, UserError
-from editgan.labels import decode_mask
+from editgan.labels import IGNORE, decode_mask
 
 LABELMAP, MERGED = "labelmap.txt", "segmentationclass"
-BRUSH = re.compile(r"task-(\d+)-annotation-\d+-by-(.*)-\d+\.png", re.IGNORECASE)
+BRUSH = re.compile(r"task-(\d+)-annotation-(\d+)-by-(.*)-\d+\.png", re.IGNORECASE)
 UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio puts eight digits before the name of an uploaded picture
 
 
@@ -35,57 +37,68 @@ def labelmap(text: str) -> Classes:
     return Classes([row[0].strip() for row in rows], palette)
 
 
-def merged_masks(names: Sequence[str], read: Callable[[str], bytes], classes: Classes, folder: str) -> list[Annotation]:
-    """The masks of all classes in a folder of one of CVAT's exports, or in masks/."""
+def merged_masks(
+    names: Sequence[str], read: Callable[[str], bytes], classes: Classes, folder: str, rejected: list[Rejected]
+) -> list[Annotation]:
+    """The masks of all classes in a folder of one of CVAT's exports, or in masks/; damaged ones go to `rejected`."""
     found = []
     for name in names:
         parts = [folded(part) for part in PurePosixPath(name).parts[:-1]]
         if folder not in parts or not name.lower().endswith(".png"):
             continue
         stem = "/".join(PurePosixPath(name).parts[parts.index(folder) + 1 :]).rpartition(".")[0]
-        size = size_in(read(name), name)
-        found.append(Annotation(name, [f"{stem}.png"], size, lambda name=name: split(read(name), classes)))
+        size = size_in(read(name), name, rejected)
+        if size is not None:
+            found.append(Annotation(name, [f"{stem}.png"], size, lambda name=name: split(read(name), classes)))
     return found
 
 
 def split(content: bytes, classes: Classes) -> list[Part]:
     """A mask of all classes as one part a class. Raises ValueError: a colour or label that is none of them."""
     labels = class_numbers(content, classes)
-    return [Part(classes.names[number], pixels=labels == number) for number in np.unique(labels) if number]
+    names = [*classes.names, *[UNLABELLED] * (IGNORE + 1 - len(classes.names))]
+    return [Part(names[number], pixels=labels == number) for number in np.unique(labels) if number]
 
 
 def class_numbers(content: bytes, classes: Classes) -> np.ndarray:
-    """Class numbers of a mask, uint8 [H, W]. Raises ValueError: a colour or label that is none of the classes."""
+    """Class numbers of a mask, uint8 [H, W], 255 for no label. Raises ValueError: an unknown colour or label."""
     try:
-        return decode_mask(io.BytesIO(content), len(classes.names), classes.palette).labels
+        return decode_mask(io.BytesIO(content), len(classes.names), classes.palette, ignore=True).labels
     except Unusable as reason:
         raise ValueError(str(reason)) from None
 
 
-def size_in(content: bytes, name: str) -> tuple[int, int]:
-    """Width and height of a PNG. Raises UserError: it cannot be decoded."""
+def size_in(content: bytes, name: str, rejected: list[Rejected]) -> tuple[int, int] | None:
+    """Width and height of a PNG; one that cannot be decoded is added to `rejected`."""
     try:
         return open_picture(io.BytesIO(content), ("PNG",)).size
     except Unusable as reason:
-        raise UserError(f"{name}: {reason}") from None
+        rejected.append(Rejected(name, str(reason)))
+        return None
 
 
 def brush_masks(
-    names: Sequence[str], read: Callable[[str], bytes], tasks: dict[int, str], labels: Sequence[str] | None
+    names: Sequence[str],
+    read: Callable[[str], bytes],
+    tasks: dict[int, str],
+    labels: Sequence[str],
+    rejected: list[Rejected],
 ) -> list[Annotation]:
-    """Label Studio's masks, one a label, joined by task.
+    """Label Studio's masks, one a label, joined by task; of damaged ones, the first is added to `rejected`.
 
     Args:
         tasks: the picture of each task
-        labels: known labels; None: the label is what follows the last `-` before the number
+        labels: known labels; an unknown one is what follows the last `-` before the number
     Raises:
         UserError: no export tells which task is which picture.
     """
     by_task: dict[int, list[tuple[str, str]]] = {}
+    versions: dict[int, set[str]] = {}
     for name in names:
         match = BRUSH.fullmatch(name.rpartition("/")[2])
         if match:
-            by_task.setdefault(int(match[1]), []).append((name, brush_label(match[2], labels)))
+            by_task.setdefault(int(match[1]), []).append((name, brush_label(match[3], labels)))
+            versions.setdefault(int(match[1]), set()).add(match[2])
     found = []
     for task, masks in sorted(by_task.items()):
         if task not in tasks:
@@ -95,14 +108,17 @@ def brush_masks(
         def parts(masks=masks) -> list[Part]:
             return [Part(label, pixels=painted(read(name))) for name, label in masks]
 
-        first = masks[0][0]
-        found.append(Annotation(f"task {task}", [tasks[task]], size_in(read(first), first), parts))
+        first, count = masks[0][0], len(versions[task])
+        notes = [f"has {count} annotations, and the masks of all of them were drawn"] if count > 1 else []
+        size = size_in(read(first), first, rejected)
+        if size is not None:
+            found.append(Annotation(f"task {task}", [tasks[task]], size, parts, notes=notes))
     return found
 
 
-def brush_label(rest: str, labels: Sequence[str] | None) -> str:
+def brush_label(rest: str, labels: Sequence[str]) -> str:
     """The label in `USER-TAG-LABEL`, each of which may contain `-`."""
-    fitting = [label for label in labels or () if label_key(rest).endswith(f"_{label_key(label)}")]
+    fitting = [label for label in labels if label_key(rest).endswith(f"_{label_key(label)}")]
     return max(fitting, key=len) if fitting else rest.rpartition("-")[2]
 
 
@@ -122,9 +138,31 @@ def pictures_of_tasks(content) -> dict[int, str]:
             return {}
         data = task.get("data") if isinstance(task.get("data"), dict) else task
         given = [task.get("file_upload"), *data.values()]
-        named = [file_name(one).rpartition("/")[2] for one in given if isinstance(one, str)]
-        named = [one for one in named if one.lower().endswith((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif"))]
+        named = [name for one in given if isinstance(one, str) and (name := picture_at(one))]
         if named:
             upload = UPLOAD.fullmatch(named[0])
             tasks[task["id"]] = upload[1] if upload else named[0]
     return tasks
+
+
+def picture_at(given: str) -> str | None:
+    """The name of the picture at a path or address; None if it is something else."""
+    address = "://" in given or given.startswith("/")
+    for one in (given, given.partition("?")[0]) if address else (given,):
+        name = file_name(unquote(one) if address else one).rpartition("/")[2]
+        if name.lower().endswith(ENDINGS):
+            return name
+    return None
+
+
+def brush_labels(content) -> list[str]:
+    """The labels that Label Studio's export says were painted with a brush."""
+    found: dict[str, None] = {}
+    rest = [content]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            labels = one.get("brushlabels")
+            found |= {label: None for label in labels if isinstance(label, str)} if isinstance(labels, list) else {}
+        rest += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    return list(found)

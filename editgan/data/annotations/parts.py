@@ -9,9 +9,11 @@ from PIL import Image, ImageDraw
 
 from editgan.data.tables import nfc
 from editgan.errors import UserError
+from editgan.labels import IGNORE
 
 MAX_COORDINATE = 1e6  # pixels; larger ones are no places in a picture
 BACKGROUND = ("background", "_background_")  # names of class 0
+UNLABELLED = "__ignore__"  # LabelMe's name for what has no label; it covers everything else
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,16 @@ def circle(centre, edge) -> np.ndarray:
 
 
 def drawn(parts: Sequence[Part], names: Sequence[str], size: tuple[int, int]) -> np.ndarray:
-    """Class numbers, uint8 [H, W]. Parts are drawn in the order of the classes: later classes cover earlier ones.
+    """Class numbers, uint8 [H, W], 255 for no label. Parts are drawn in the order of the classes: later ones cover.
 
     Raises:
         ValueError: an unknown label, or pixels of another size.
     """
-    numbers = {label_key(name): number for number, name in enumerate(names)} | dict.fromkeys(BACKGROUND, 0)
+    numbers = (
+        {label_key(name): number for number, name in enumerate(names)}
+        | dict.fromkeys(BACKGROUND, 0)
+        | {UNLABELLED: IGNORE}
+    )
     unknown: dict[str, int] = {}
     for part in parts:
         if label_key(part.label) not in numbers:

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -76,6 +76,7 @@ class Found:
     person: str
     attributes: dict  # JSON values by name; `smile` 0 to 1 if known
     labels: Callable[[], np.ndarray] | None = None  # class numbers at the photo's size, uint8 [H, W]
+    remarks: list[str] = field(default_factory=list)  # on how its files were read
 
 
 @contextmanager
@@ -137,8 +138,9 @@ def _zip(path: Path, archive: zipfile.ZipFile) -> Files:
     for entry in archive.infolist():
         regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
         fault = NOT_REGULAR if not regular else ENCRYPTED if entry.flag_bits & 1 else None
-        if not entry.is_dir():
-            entries.append((utf8_name(entry), entry.file_size, fault, entry))
+        name = utf8_name(entry).replace("\\", "/")  # which programs for Windows write, against the format
+        if not name.endswith("/"):
+            entries.append((name, entry.file_size, fault, entry))
     if entries and all(fault == ENCRYPTED for _, _, fault, _ in entries):
         raise UserError(f"{path}: is encrypted; unpack it with its password and give the folder")
     return _archive(path, entries, archive.open)

@@ -19,7 +19,7 @@ from editgan.data.sources.attributes import read_attributes
 from editgan.data.sources.folder import CLASSES, IMAGES, MASKS
 from editgan.data.sources.listing import Listing, Rejected, ignored_note, like_masks
 from editgan.data.tables import folded, nfc
-from editgan.errors import UserError
+from editgan.errors import Unusable, UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -44,7 +44,7 @@ def list_photos(files: Files, labels: Path | None) -> Listing:
     layout = layout_of(files.names)
     masks: dict[str, str] = {}
     if layout.classes is not None:
-        classes = parse_classes(files.read_needed(layout.classes), layout.classes)
+        classes = parse_classes(files.read_needed(layout.classes), f"{files.path}: {layout.classes}")
         if layout.masks is not None:
             inside = [name for name in files.names if name.startswith(layout.masks)]
             masks = {stem_of(name.removeprefix(layout.masks)): name for name in inside}
@@ -65,8 +65,9 @@ def list_photos(files: Files, labels: Path | None) -> Listing:
             rejected.append(Rejected(name, f"has no row in {labels.name}"))
         elif (row := rows[name]) is not None:
             mask = masks.pop(stem_of(name.removeprefix(layout.images)), None)
-            masked = None if mask is None else partial(read_mask, files, mask, classes)
-            found.append(Found(name, row.pop("person", None) or name, row, masked))
+            remarks: list[str] = []
+            masked = None if mask is None else partial(read_mask, files, mask, classes, remarks)
+            found.append(Found(name, row.pop("person", None) or name, row, masked, remarks))
     rejected += [Rejected(mask, "belongs to no photo") for mask in masks.values()]
     return Listing(found, rejected, classes, notes)
 
@@ -132,6 +133,16 @@ def stem_of(name: str) -> str:
     return nfc(name).rpartition(".")[0]
 
 
-def read_mask(files: Files, name: str, classes: Classes) -> np.ndarray:
-    """Class numbers.  # uint8 [H, W]"""
-    return read_labels(files.read(name), None, None, len(classes.names), classes.palette)
+def read_mask(files: Files, name: str, classes: Classes, remarks: list[str]) -> np.ndarray:
+    """Class numbers; `remarks` gets how they were read.  # uint8 [H, W]
+
+    Raises:
+        Unusable: damaged, or with an unknown label or colour; the message names the mask.
+    """
+    notes: list[str] = []
+    try:
+        labels = read_labels(files.read(name), None, None, len(classes.names), classes.palette, notes)
+    except Unusable as reason:
+        raise Unusable(f"its mask {name} {reason}") from None
+    remarks += [f"its mask {note}" for note in notes]
+    return labels

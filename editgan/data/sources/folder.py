@@ -9,6 +9,7 @@ The four names may have any letter case. Hidden files and files of other program
 """
 
 import os
+import re
 from pathlib import Path
 
 from editgan.data.archive import NO_PARTS, Classes, parse_classes
@@ -23,13 +24,15 @@ from editgan.data.sources.listing import (
     ignored_note,
     left_by_tools,
     like_masks,
+    printable,
     read_needed,
     read_text,
 )
-from editgan.data.tables import nfc
+from editgan.data.tables import folded, nfc
 from editgan.decoding import ENDINGS
 from editgan.errors import UserError
 
+OURS = re.compile(r"rejected_.*\.csv|replaced|labels\.txt")  # what the importers write beside the layout
 IMAGES, MASKS, CLASSES, TABLE = "images", "masks", "classes.json", "attributes.csv"
 
 
@@ -44,11 +47,18 @@ def list_pictures(root: Path) -> Listing:
     notes = ignored_note(ignored)
     masks, classes = _masks(root, rejected, notes)
     table = entry(root, TABLE)
+    used = {images, table, entry(root, MASKS), entry(root, CLASSES)}
+    unused = sorted(one.name for one in root.iterdir() if one.name not in used and not left_by_tools(one.name))
+    unused = [printable(one) for one in unused if not OURS.fullmatch(one)]
+    if unused:
+        more = f" and {len(unused) - 9} more" if len(unused) > 9 else ""
+        notes.append(f"not used: {', '.join(unused[:9])}{more}; the table must be called {TABLE}")
     rows: dict[str, dict | None] = {file: {} for file in files}
     if os.path.lexists(root / table):
         content, above = read_needed(root, table), (f"{images}/", "")
         rows = read_attributes(content, root / table, files, above, rejected, notes, f"{images}/")
     items, stems = [], set()
+    spelled: dict[str, str] = {}
     for file in files:
         stem, dot, ending = nfc(file.removeprefix(f"{images}/")).rpartition(".")
         if (dot + ending).lower() not in ENDINGS:
@@ -61,6 +71,8 @@ def list_pictures(root: Path) -> Listing:
             stems.add(stem)
             found = ((masks[stem], None),) if stem in masks else ()
             person, partition = row.pop("person", None), row.pop("partition", None)
+            if person is not None:  # in the spelling that comes first
+                person = spelled.setdefault(" ".join(folded(person).split()), person)
             items.append(Item(file, masks=found, person=person, partition=partition, attributes=row))
     named = {nfc(file.removeprefix(f"{images}/").rpartition(".")[0]) for file in files}
     rejected += [Rejected(file, "belongs to no picture") for stem, file in sorted(masks.items()) if stem not in named]

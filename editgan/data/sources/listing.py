@@ -148,6 +148,17 @@ def ignored_note(ignored: Iterable[str]) -> list[str]:
     return [f"ignored {len(names)} hidden files or files of other programs ({examples})"] if names else []
 
 
+def repeated(remarks: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each kind of remark, given with its file: the first one, and how many more differ in numbers only."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for file, remark in remarks:
+        kinds.setdefault(re.sub(r"\d+", "0", remark), []).append((file, remark))
+    lines = []
+    for (file, remark), *others in sorted(kinds.values(), key=len, reverse=True):
+        lines.append(f"{file}{f' and {len(others)} more' if others else ''}: {remark}")
+    return lines
+
+
 def entry(root: Path, name: str) -> str:
     """An entry of a folder in any letter case; `name` itself if there is none.
 
