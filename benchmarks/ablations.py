@@ -20,12 +20,12 @@ from measuring import Trained, followed, header, leak, row, trained_command_line
 from torch import Tensor
 
 from editgan.data.paste import paste_back
-from editgan.editing.edits import at_rest
 from editgan.editing.masks import edit_region
 from editgan.editing.vectors import EditingVector, apply_vector
 from editgan.judges.load import load_guide
 from editgan.methods.localediting.channels import convolutions, swapped_styles
 from editgan.methods.registry import INTERFACEGAN, LOCALEDITING
+from editgan.methods.smile import at_rest
 from editgan.segmentation.predict import predict_masks
 from editgan.weights import load_tensors
 

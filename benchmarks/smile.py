@@ -24,7 +24,6 @@ from torch import Tensor
 
 from editgan.benchmark.titles import title_of
 from editgan.data.archive import load_attributes, load_images, load_masks
-from editgan.editing.edits import at_rest
 from editgan.images import labelled_grid, read_mask, save_png
 from editgan.judges.load import SMILE_JUDGES, load_judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
@@ -32,7 +31,7 @@ from editgan.methods.distillation.pairs import smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator
 from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
 from editgan.methods.registry import load_methods
-from editgan.methods.smile import DISTILLATION, EDITGAN, INPUT, MASKGAN, RECONSTRUCTION, refined_name
+from editgan.methods.smile import DISTILLATION, EDITGAN, INPUT, MASKGAN, RECONSTRUCTION, at_rest, refined_name
 from editgan.metrics import (
     KID_SUBSETS,
     RESAMPLES,

@@ -2,15 +2,15 @@
 
     python benchmarks/vectors.py [--edits smile big_nose long_hair] [--heads 1 2 4 8] [--tried 60] [--scales 1 1.5 2]
 
-The delta_w_plus of each head is learned with the settings of stage `editing`, from neutral heads that satisfy the
-edit's rules, the most frontal first. The vectors are measured on other heads that satisfy them, which are embedded if
-stage `encoder` did not. Smiles are detected by the guide; leak is relative to the reconstruction.
+The delta_w_plus of each head is learned with the settings of stage `editing`, from heads that satisfy the edit's rules,
+in the order that the edits file asks for. The vectors are measured on other heads that satisfy them, which are embedded
+if stage `encoder` did not. Smiles are detected by the guide; leak is relative to the reconstruction.
 """
 
 from measuring import Trained, followed, header, leak, row, trained_command_line
 from torch import Tensor
 
-from editgan.editing.edits import suitable_heads
+from editgan.editing.edits import suitable_pictures
 from editgan.editing.masks import edit_region
 from editgan.editing.vectors import EditingVector
 from editgan.judges.load import load_guide
@@ -43,7 +43,7 @@ def main() -> None:
     attributes, stored = run.attributes("val"), len(run.latents("val"))
     header("edit", "heads learned from", "norm", "tried on", "strength", "followed", "smiling", "leak x1e3")
     for name in options.edits:
-        heads = suitable_heads(run.edits[name], attributes)
+        heads = suitable_pictures(run.edits[name], attributes)
         learners = [head for head in heads if head < stored][: max(options.heads) + 4]
         others = [head for head in heads if head not in learners]
         others = sorted(others, key=lambda head: head >= stored)[: options.tried]

@@ -12,10 +12,10 @@ from editgan.config import load_params
 from editgan.data.archive import count, load_attributes, load_classes, load_images, load_masks
 from editgan.data.reading import majority
 from editgan.data.sources import celeba_hq
-from editgan.editing.edits import at_rest, load_edits, suitable_heads
+from editgan.editing.edits import load_edits, suitable_pictures
 from editgan.errors import UserError
 from editgan.judges.stage import training_halves
-from editgan.methods.smile import load_heads
+from editgan.methods.smile import at_rest, load_heads
 from editgan.runtime.stage import StageContext, stage_module
 from editgan.runtime.tracking import offline_run
 
@@ -86,7 +86,7 @@ def test_celeba_hq_attributes_serve_later_stages(celeba_data, project_root):
     assert all(abs(row["yaw"]) < 0.6 and abs(row["roll"]) < 0.1 for row in val), "drawn from the front"
     edits = load_edits(project_root / "params/edits/celeba_hq256.yaml", celeba_hq.CLASSES.names)
     assert "smile" in edits
-    assert suitable_heads(edits["smile"], val)
+    assert suitable_pictures(edits["smile"], val)
     pool = attributes_of(celeba_data, "pool")[: COUNTS["few_shot"]]
     assert {row["smile"] for row in pool} == {0.0, 1.0}, "a donor of the smile is labelled, and faces at rest are"
     halves = training_halves(celeba_data, 0.35, seed=0)

@@ -26,6 +26,9 @@ from editgan.weights import save_module, save_tensors, sha256
 
 NAMES = ["background", "skin", "nose", "upper_lip", "lower_lip", "mouth_interior", "glasses"]
 EDITS = """
+pictures:
+  learn_from: [smile = 0]
+  least: [yaw]
 smile:
   about: the mouth of another head
   region: [upper_lip, lower_lip, mouth_interior]
@@ -159,8 +162,8 @@ def test_one_vector_is_of_the_head_that_suits_the_others_and_the_other_the_mean_
 
 
 def test_lessons_come_from_heads_that_show_the_parts_and_leave_others_to_try():
-    described = Edit(about="", region=("nose",), mask=[{"move": {"parts": ["nose"], "x": 0.1}}])
-    head = {"smile": 0.0, "mouth_open": 0.0, "frown": 0.0, "blink": 0.0, "beard": "none", "pitch": 0.0, "roll": 0.0}
+    described = Edit(about="", region=("nose",), mask=[{"move": {"parts": ["nose"], "x": 0.1}}], least=("yaw",))
+    head = {"smile": 0.0}
     sizes = (1, 9, 9, 0, 9, 9)  # noses on heads ever more turned
     masks = np.ones((6, 32, 32), np.uint8)
     for mask, size in zip(masks, sizes, strict=True):

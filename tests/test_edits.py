@@ -6,7 +6,8 @@ import yaml
 
 from editgan.data.archive import encode_mask
 from editgan.data.paint import CLASSES
-from editgan.editing.edits import Edit, choose_donor, fits, load_edits, target_mask
+from editgan.data.renderers import RENDERERS
+from editgan.editing.edits import Edit, choose_donor, fits, load_edits, suitable_pictures, target_mask
 from editgan.editing.masks import bounding_box, grow_parts, move_parts, open_parts, place_parts
 from editgan.errors import UserError
 from editgan.runtime.environment import PROJECT_ROOT
@@ -127,7 +128,12 @@ def test_rules():
     assert fits(attributes, "beard = none") and not fits(attributes, "beard != none")
     assert fits(attributes, "identity=12")
     assert fits(attributes, "smile = 0.80") and fits(attributes, "smile != 0")
-    for rule, fault in (("beard >= 0.5", "beard is not a number"), ("smile >= high", "smile is a number")):
+    assert fits(attributes, "smile < 0.81") and not fits(attributes, "smile < 0.8")
+    for rule, fault in (
+        ("beard >= 0.5", "beard is not a number"),
+        ("beard < 1", "beard is not a number"),
+        ("smile >= high", "smile is a number"),
+    ):
         with pytest.raises(UserError, match=fault):
             fits(attributes, rule)
     for rule in ("smile > 1", "hat = red", "", "beard == none"):
@@ -138,9 +144,45 @@ def test_rules():
 def test_donor_shows_all_parts_and_is_frontal():
     masks = np.stack([head(), open_parts(head(), UPPER, LOWER, INSIDE, 3), open_parts(head(), UPPER, LOWER, INSIDE, 2)])
     heads = [{"smile": 1.0, "yaw": yaw, "pitch": 0.0, "roll": 0.0} for yaw in (0.0, -0.4, 0.2)]
-    assert choose_donor("smile >= 0.5", [UPPER, LOWER, INSIDE], masks, heads) == 2
-    with pytest.raises(UserError, match="none of the 3 labelled heads satisfies"):
-        choose_donor("smile >= 2", [UPPER], masks, heads)
+    least = ("yaw", "pitch", "roll")
+    assert choose_donor("smile >= 0.5", [UPPER, LOWER, INSIDE], masks, heads, least) == 2
+    assert choose_donor("smile >= 0.5", [UPPER, LOWER, INSIDE], masks, heads) == 1, "no order: the first"
+    with pytest.raises(UserError, match="none of the 3 labelled pictures satisfies"):
+        choose_donor("smile >= 2", [UPPER], masks, heads, least)
+
+
+ORDERED = """
+pictures: {learn_from: [open = 0], prefer: [colour = red], least: [turn, tilt]}
+one: {about: x, region: [hair], mask: [{repaint: {parts: [hair], as: skin}}], learn_from: [size >= 2]}
+other: {about: x, region: [hair], mask: [{repaint: {parts: [hair], as: skin}}], prefer: [], least: [size]}
+"""
+
+
+def test_the_file_says_which_pictures_edits_are_learned_from_and_an_edit_may_say_more(tmp_path):
+    (tmp_path / "edits.yaml").write_text(ORDERED)
+    edits = load_edits(tmp_path / "edits.yaml", NAMES)
+    assert list(edits) == ["one", "other"] and edits["one"].learn_from == ("open = 0", "size >= 2")
+    rows = [
+        {"open": 0, "colour": colour, "turn": turn, "tilt": 0.1, "size": size}
+        for colour, turn, size in (("blue", 0.0, 4), ("red", -0.5, 3), ("red", 0.2, 5), ("red", 0.0, 1))
+    ]
+    rows.append(rows[3] | {"open": 1})
+    assert suitable_pictures(edits["one"], rows) == [2, 1, 0], "the preferred ones first, then by their turn"
+    assert suitable_pictures(edits["other"], rows) == [3, 1, 0, 2], "its own order"
+    with pytest.raises(UserError, match="no number 'turn'; its attributes are open, size"):
+        suitable_pictures(edits["one"].model_copy(update={"prefer": ()}), [{"open": 0, "size": 3}])
+
+
+@pytest.mark.parametrize("source", ["heads", "cars", "cats", "birds"])
+def test_the_rules_of_every_rendered_class_fit_its_attributes(source):
+    path = "edits.yaml" if source == "heads" else f"params/edits/{source}.yaml"
+    renderer = RENDERERS[source]
+    renderer.prepare()
+    drawn = [renderer.draw("val", index, seed=0, few_shot=0, resolution=32) for index in range(12)]
+    rows = [row for _, _, row in drawn]
+    for name, edit in load_edits(PROJECT_ROOT / path, renderer.classes.names).items():
+        found = suitable_pictures(edit, rows)
+        assert found or edit.learn_from, f"{name}: without rules every picture is suitable"
 
 
 def test_painted_mask_is_read_from_beside_the_file(tmp_path):
@@ -170,6 +212,8 @@ def test_shipped_file_describes_at_least_twelve_edits_one_sided_ones_among_them(
         ("smile: {about: x, region: [hair]}", "smile.mask: Field required"),
         ("../x: {about: x}", "invalid edit name"),
         ("[1, 2]", "expected edits by name"),
+        ("pictures: {least: [yaw]}", "expected edits by name, found only 'pictures'"),
+        ("pictures: {rest: any}", "pictures.rest: Extra inputs"),
         ("a: [", "not valid YAML"),
     ],
 )

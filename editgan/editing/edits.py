@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import yaml
@@ -24,9 +24,9 @@ from editgan.editing.masks import (
 from editgan.errors import UserError
 from editgan.images import read_mask
 
-RULE = re.compile(r"(\w+)\s*(>=|!=|=)\s*([^=\s].*)")
+RULE = re.compile(r"(\w+)\s*(>=|!=|<|=)\s*([^=\s].*)")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-CLOSED_EYES = 0.5  # `blink` from which eyes count as closed; 0 is open, 1 closed
+PICTURES = "pictures"  # entry of the edits file that holds for all its edits
 
 
 class Step(Section):
@@ -50,7 +50,7 @@ class Covering(Step):
 class Transplant(Covering):
     """Copy the parts of a labelled head (the donor), at their size relative to the distance between its eyes."""
 
-    donor: str  # rule on the donor's attributes, e.g. "smile >= 0.8"; the most frontal match is used
+    donor: str  # rule on the donor's attributes, e.g. "smile >= 0.8"; of the matches, the first by `least` is used
     at: Literal["parts", "eyes"] = "parts"  # position: where the parts were, or as on the donor relative to the eyes
     add: bool = False  # keep the parts that are already there; otherwise they are erased first
 
@@ -118,20 +118,29 @@ class Operation(Section):
         return self
 
 
-class Edit(Section):
+class Pictures(Section):
+    """What the attributes of the pictures to learn from must be, and which of these pictures come first."""
+
+    learn_from: tuple[str, ...] = ()  # rules that a picture must satisfy
+    prefer: tuple[str, ...] = ()  # rules; pictures that satisfy more of them come first
+    least: tuple[str, ...] = ()  # numbers; then pictures with the smallest sum of their absolute values come first
+
+
+PicturesT = TypeVar("PicturesT", bound=Pictures)
+
+
+class Edit(Pictures):
     """One entry of the edits file."""
 
     about: str  # one-line description
     region: tuple[str, ...] = Field(min_length=1)  # Q_edit: the parts that the edit may change
     mask: tuple[Operation, ...] = Field(min_length=1)  # applied in this order
-    learn_from: tuple[str, ...] = ()  # rules that the attributes of the training examples must satisfy
     adds: bool = False  # the edit adds parts, so the segmentation need not find them before the edit
     strength: float = 1.0  # default strength of the vector; 1 is the learned one
-    rest: Literal["face", "any"] = "face"  # learn from neutral heads (no smile, lips closed, eyes open), or from any
 
 
 def load_edits(path: str | Path, class_names: Sequence[str]) -> dict[str, Edit]:
-    """Read an edits file and check its part names.
+    """Read an edits file and check its part names. Each edit gets what its file says of the pictures of all edits.
 
     Raises:
         UserError: missing or unreadable file, an unknown key, part or operation, or an invalid edit name.
@@ -145,20 +154,29 @@ def load_edits(path: str | Path, class_names: Sequence[str]) -> dict[str, Edit]:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected edits by name, found {content!r}")
-    edits = {}
+    shared, edits = _section(Pictures, path, PICTURES, content.pop(PICTURES, {})), {}
     for name, entry in content.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise UserError(f"{path}: invalid edit name {name!r}; use lowercase letters, digits and _")
-        try:
-            edits[name] = Edit.model_validate(entry)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(str(part) for part in (name, *fault["loc"]))
-            raise UserError(f"{path}: {where}: {fault['msg']} (given {fault['input']!r})") from None
+        edit = _section(Edit, path, name, entry)
+        order = {key: getattr(shared, key) for key in ("prefer", "least") if key not in edit.model_fields_set}
+        edits[name] = edit.model_copy(update={"learn_from": shared.learn_from + edit.learn_from, **order})
         unknown = [part for part in named_parts(edits[name]) if part not in class_names]
         if unknown:
             raise UserError(f"{path}: {name}: unknown part {unknown[0]!r}; known are {', '.join(class_names)}")
+    if not edits:
+        raise UserError(f"{path}: expected edits by name, found only {PICTURES!r}")
     return edits
+
+
+def _section(section: type[PicturesT], path: Path, name: str, entry: object) -> PicturesT:
+    """An entry of the file. Raises UserError: it has a fault, which is named."""
+    try:
+        return section.model_validate(entry)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in (name, *fault["loc"]))
+        raise UserError(f"{path}: {where}: {fault['msg']} (given {fault['input']!r})") from None
 
 
 def named_parts(edit: Edit) -> list[str]:
@@ -176,7 +194,7 @@ def named_parts(edit: Edit) -> list[str]:
 
 
 def fits(attributes: dict, rule: str) -> bool:
-    """Whether a head's attributes satisfy a rule: "beard != none", "hair_style = long", "smile >= 0.8".
+    """Whether a picture's attributes satisfy a rule: "beard != none", "hair_style = long", "smile >= 0.8", "blink < 1".
 
     Raises:
         UserError: an invalid rule, or an unknown attribute.
@@ -184,7 +202,7 @@ def fits(attributes: dict, rule: str) -> bool:
     match = RULE.fullmatch(rule.strip())
     if match is None or match[1] not in attributes:
         raise UserError(
-            f"invalid rule {rule!r}; write e.g. smile >= 0.8 or beard != none, with one of the attributes "
+            f"invalid rule {rule!r}; write e.g. size >= 0.8 or colour != red, with one of the attributes "
             + ", ".join(attributes)
         )
     value, wanted = attributes[match[1]], match[3]
@@ -193,46 +211,55 @@ def fits(attributes: dict, rule: str) -> bool:
             wanted = float(wanted)
         except ValueError:
             raise UserError(f"{rule!r}: {match[1]} is a number") from None
-    elif match[2] == ">=":
+    elif match[2] in (">=", "<"):
         raise UserError(f"{rule!r}: {match[1]} is not a number; use = or !=")
-    if match[2] == ">=":
-        return value >= wanted
+    if match[2] in (">=", "<"):
+        return (value >= wanted) == (match[2] == ">=")
     return (value == wanted) == (match[2] == "=")
 
 
-def turned(attributes: dict) -> float:
-    """How far a head is rotated away from frontal, in radians: |yaw| + |pitch| + |roll|."""
-    return abs(attributes["yaw"]) + abs(attributes["pitch"]) + abs(attributes["roll"])
-
-
-def at_rest(head: dict) -> bool:
-    """Whether a head's attributes are neutral: no smile, no frown, lips closed, eyes open."""
-    return all(head[unit] == 0 for unit in ("smile", "mouth_open", "frown")) and head["blink"] < CLOSED_EYES
-
-
-def suitable_heads(described: Edit, attributes: Sequence[dict]) -> list[int]:
-    """Indices of heads to learn an edit from, sorted: beardless before bearded, then by how frontal they are."""
-    found = [
-        index
-        for index, head in enumerate(attributes)
-        if (described.rest == "any" or at_rest(head)) and all(fits(head, rule) for rule in described.learn_from)
-    ]
-    return sorted(found, key=lambda index: (attributes[index]["beard"] != "none", turned(attributes[index])))
-
-
-def choose_donor(rule: str, parts: Sequence[int], masks: np.ndarray, attributes: Sequence[dict]) -> int:
-    """Index of the labelled head that satisfies the rule and misses the fewest parts; ties go to the most frontal.
+def distance(attributes: dict, least: Sequence[str]) -> float:
+    """Sum of the absolute values of the attributes `least`, e.g. how far a head is rotated away from frontal.
 
     Raises:
-        UserError: no head satisfies the rule and shows at least one of the parts.
+        UserError: a picture has no number of this name.
     """
-    candidates = [i for i, head in enumerate(attributes) if fits(head, rule) and np.isin(masks[i], parts).any()]
+    for name in least:
+        if not isinstance(attributes.get(name), (int, float)):
+            raise UserError(f"least: a picture has no number {name!r}; its attributes are {', '.join(attributes)}")
+    return sum(abs(attributes[name]) for name in least)
+
+
+def suitable_pictures(described: Edit, attributes: Sequence[dict]) -> list[int]:
+    """Indices of the pictures to learn an edit from: those that satisfy its rules, the preferred ones first."""
+    found = [i for i, row in enumerate(attributes) if all(fits(row, rule) for rule in described.learn_from)]
+
+    def order(index: int) -> tuple[int, float]:
+        row = attributes[index]
+        return sum(not fits(row, rule) for rule in described.prefer), distance(row, described.least)
+
+    return sorted(found, key=order)
+
+
+def choose_donor(
+    rule: str, parts: Sequence[int], masks: np.ndarray, attributes: Sequence[dict], least: Sequence[str] = ()
+) -> int:
+    """Index of the labelled picture that satisfies the rule and misses the fewest parts; ties go by `distance`.
+
+    Raises:
+        UserError: no picture satisfies the rule and shows at least one of the parts.
+    """
+    candidates = [i for i, row in enumerate(attributes) if fits(row, rule) and np.isin(masks[i], parts).any()]
     if not candidates:
         raise UserError(
-            f"none of the {len(attributes)} labelled heads satisfies {rule!r}; label more heads (data.few_shot) or "
-            "change the rule in the edits file"
+            f"none of the {len(attributes)} labelled pictures satisfies {rule!r}; label more pictures (data.few_shot) "
+            "or change the rule in the edits file"
         )
-    return min(candidates, key=lambda i: (sum(not (masks[i] == part).any() for part in parts), turned(attributes[i])))
+
+    def order(index: int) -> tuple[int, float]:
+        return sum(not (masks[index] == part).any() for part in parts), distance(attributes[index], least)
+
+    return min(candidates, key=order)
 
 
 def target_mask(
@@ -262,7 +289,7 @@ def target_mask(
     for operation in edit.mask:
         if (step := operation.transplant) is not None:
             ids = step.class_ids(class_names)
-            donor = choose_donor(step.donor, ids, donors, donor_attributes)
+            donor = choose_donor(step.donor, ids, donors, donor_attributes, edit.least)
             mask = transplanted(step, mask, donors[donor], class_names)
             origin = f"pool/{donor:05d}"
         elif (step := operation.move) is not None:

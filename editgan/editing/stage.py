@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import load_attributes, load_classes, load_masks
-from editgan.editing.edits import Edit, load_edits, suitable_heads, target_mask
+from editgan.editing.edits import Edit, load_edits, suitable_pictures, target_mask
 from editgan.editing.masks import edit_region
 from editgan.editing.objective import EditLoss, EditObjective
 from editgan.editing.optimize import Optimized, edit
@@ -147,7 +147,7 @@ def plan(
         ids = [class_names.index(part) for part in described.region]
         sizes = np.isin(donors, ids).sum(axis=(1, 2))  # [N]
         enough = SEEN * float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
-        suited = suitable_heads(described, attributes)
+        suited = suitable_pictures(described, attributes)
         wanted = min(heads, max(1, len(suited) // 2))
         options = dict(class_names=class_names, donors=donors, donor_attributes=donor_attributes, folder=folder)
         taken, best = [], None  # (pixels seen, head, target, origin of its parts)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from editgan.data.archive import count, holds_masks, load_attributes, load_classes, load_images, load_masks
 from editgan.data.paste import dilate
+from editgan.editing.edits import fits
 from editgan.editing.masks import MOUTH, edit_region, is_part
 from editgan.editing.params import EditingParams
 from editgan.editing.refine import refine
@@ -25,12 +26,19 @@ from editgan.training import once
 INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", "truly_smiling"
 DISTILLATION, MASKGAN = "distillation", "maskgan"
 FROM_PHOTOS = (DISTILLATION, MASKGAN)  # methods that edit the photo directly: no embedding, no strength
+REST = ("smile = 0", "mouth_open = 0", "frown = 0", "blink < 0.5")  # rules that a neutral head satisfies
+FRONTAL = ("yaw", "pitch", "roll")  # all 0 for a head seen from the front
 ROOM = 16  # without true smiles, the smile region is the neutral mouth dilated by side / ROOM
 
 
 def refined_name(steps: int) -> str:
     """Name of the row after refinement, e.g. `editgan_30`."""
     return f"{EDITGAN}_{steps}"
+
+
+def at_rest(attributes: dict) -> bool:
+    """Whether a head's attributes are neutral: no smile, no frown, lips closed, eyes open."""
+    return all(fits(attributes, rule) for rule in REST)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.config import Params
 from editgan.data.archive import load_attributes
-from editgan.editing.edits import at_rest
 from editgan.editing.vectors import EditingVector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
@@ -26,7 +25,7 @@ from editgan.methods.registry import (
     Renderer,
     load_methods,
 )
-from editgan.methods.smile import EDITGAN, RECONSTRUCTION, refine_resumably, refined_name
+from editgan.methods.smile import EDITGAN, RECONSTRUCTION, at_rest, refine_resumably, refined_name
 from editgan.runtime.stage import StageContext
 from editgan.scoring.rows import BATCH, Rows, Scored, score_rows
 from editgan.scoring.scores import Heads, Scores, load_heads, save_heads

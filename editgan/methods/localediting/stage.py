@@ -10,7 +10,6 @@ from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import holds_masks, load_attributes, load_classes, load_images, load_masks
 from editgan.data.paste import dilate
 from editgan.data.training import training_folder
-from editgan.editing.edits import at_rest
 from editgan.editing.masks import MOUTH, is_part
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.inversion import invert
@@ -28,7 +27,7 @@ from editgan.methods.localediting.channels import (
     styles_of,
     swapped_styles,
 )
-from editgan.methods.smile import ROOM, sample_latents
+from editgan.methods.smile import ROOM, at_rest, sample_latents
 from editgan.metrics import outside_error
 from editgan.runtime.stage import StageContext
 from editgan.training import DIGITS, generator_for

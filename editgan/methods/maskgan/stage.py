@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from editgan.data.archive import ArchiveError, Classes, load_attributes, load_classes, load_images, load_masks
 from editgan.data.training import training_folder
-from editgan.editing.edits import at_rest, choose_donor
+from editgan.editing.edits import choose_donor
 from editgan.editing.masks import MOUTH, is_part
 from editgan.encoder.losses import load_lpips
 from editgan.errors import UserError
@@ -26,6 +26,7 @@ from editgan.methods.maskgan.losses import (
 )
 from editgan.methods.maskgan.networks import MaskGAN, edit, sizes_of, smile_masks
 from editgan.methods.maskgan.train import MaskedHeads, labels_training, mapping_training
+from editgan.methods.smile import FRONTAL, at_rest
 from editgan.methods.translation import l1, still_improving
 from editgan.runtime.stage import StageContext
 from editgan.segmentation.metrics import segmentation_scores
@@ -129,7 +130,7 @@ def choose_mouth(context: StageContext, classes: Classes) -> tuple[int, Tensor]:
     order = torch.randperm(len(smiling), generator=generator_for(context.params.seed, "maskgan", "donors"))
     drawn = [smiling[index] for index in order[: params.donors].tolist()]
     masks, parts = load_masks(path, drawn), [classes.index(name) for name in MOUTH]
-    chosen = choose_donor(f"smile >= {DONOR_SMILE}", parts, masks, [attributes[index] for index in drawn])
+    chosen = choose_donor(f"smile >= {DONOR_SMILE}", parts, masks, [attributes[index] for index in drawn], FRONTAL)
     return drawn[chosen], torch.as_tensor(masks[chosen])
 
 
