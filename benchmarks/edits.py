@@ -27,8 +27,9 @@ import torch
 from measuring import Trained, header, row, trained_command_line
 from torch import Tensor
 
+from editgan.data.protocol import MOUTH
 from editgan.editing.edits import Edit, fits
-from editgan.editing.masks import EYES, MOUTH, edit_region, is_part
+from editgan.editing.masks import EYES, edit_region, is_part
 from editgan.editing.vectors import MEAN
 from editgan.editor.editor import Editor
 from editgan.images import colourize, labelled_grid, save_png, to_float

@@ -15,15 +15,19 @@ from editgan.scoring.table import Column, Figure, of_method, parse_table
 from flows.stages import StageResult
 
 BENCHMARK = Path("outputs/benchmark")
+SUCCESS = (Column("smiling", "judge"), Column("changed", "judge"))  # the second: of classes without faces
 COLUMNS = {Column("smiling", "judge"): ("% smiling, judge", 1, 1),
+           Column("changed", "judge"): ("% changed, judge", 1, 1),
+           Column("changed", "parser"): ("% changed, parser", 1, 1),
            Column("identity", "mobilefacenet"): ("identity to the photo", 1, 3),
+           Column("similarity", "efflite0"): ("similarity to the input", 1, 3),
            Column("kid", "efflite0"): ("KID, efflite0, x1e3", 1000, 1)}  # fmt: skip
 SHOWN = {"outputs/report/index.html": "the results on one page",
-         "outputs/benchmark/grid.png": "the first test heads, edited by every method",
+         "outputs/benchmark/grid.png": "the first test pictures, edited by every method",
          "outputs/benchmark/pasted.png": "the same, pasted back into the photos",
-         "outputs/benchmark/curves.png": "smiles against identity"}  # fmt: skip
+         "outputs/benchmark/curves.png": "success against identity"}  # fmt: skip
 NEXT = """\
-- next: `. .venv/bin/activate`, then `editgan sample` and `editgan apply edited/seed00000.png --edit smile_mean=1.5`
+- next: `. .venv/bin/activate`, then `editgan sample` and `editgan apply edited/seed00000.png --edit {}=1.5`
 - or change `params.yaml` and run this again: only what depends on the change runs"""
 
 
@@ -104,8 +108,9 @@ def summary(
         parts.append(markdown_table(shown))
     if skipped:
         parts.append(f"Skipped, nothing changed: {', '.join(skipped)}")
+    vector = load_params(root / "params.yaml").scoring.plus_vector
     parts += _links(root, results, servers.get("mlflow") or (store if store.startswith("http") else None), experiment)
-    parts.append(f"{_places(root, servers, store)}\n{NEXT}")
+    parts.append(f"{_places(root, servers, store)}\n{NEXT.format(vector)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -146,14 +151,16 @@ def _benchmark(root: Path) -> str:
     steps = load_params(root / "params.yaml").editing.refine.steps
     methods = {"EditGAN": "editgan", f"EditGAN+{steps}": refined_name(steps), "EditGAN+ (ours)": "editgan_plus",
                "InterFaceGAN": "interfacegan", "MaskGAN": "maskgan"}  # fmt: skip
-    table, heads = [], 0
+    table, heads, smiles = [], 0, True
     for title, method in methods.items():
         figures = {column: one for of in of_method(results, method).values() for column, one in of.items()}
         if figures:
-            heads = figures[Column("smiling", "judge")].samples
-            cells = {heading: _cell(figures.get(column), *form) for column, (heading, *form) in COLUMNS.items()}
-            table.append({"": title} | cells)
-    return f"# Smile benchmark on {heads} heads, 95 % intervals\n\n{markdown_table(table)}"
+            smiles = SUCCESS[0] in figures
+            heads = figures[SUCCESS[not smiles]].samples
+            shown = {form[0]: (column, *form[1:]) for column, form in COLUMNS.items() if column in figures}
+            table.append({"": title} | {heading: _cell(figures[one], *form) for heading, (one, *form) in shown.items()})
+    heading = f"# Smile benchmark on {heads} heads" if smiles else f"# Benchmark on {heads} pictures"
+    return f"{heading}, 95 % intervals\n\n{markdown_table(table)}"
 
 
 def _cell(figure: Figure | None, scale: float, digits: int) -> str:

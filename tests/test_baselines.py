@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from editgan.data.archive import write_archive
+from editgan.data.protocol import SMILE
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.methods.interfacegan import direction as interfacegan
@@ -133,4 +134,4 @@ def test_pictures_that_do_not_say_what_is_to_be_left_alone_are_refused(tmp_path)
     params = SimpleNamespace(interfacegan=SimpleNamespace(condition_heads=len(rows)))
     context = SimpleNamespace(params=params, input=lambda _: tmp_path)
     with pytest.raises(UserError, match="none of masculine, age, yaw is given for all training pictures"):
-        condition_boundaries(context, 1)
+        condition_boundaries(context, SMILE, 1)

@@ -10,6 +10,7 @@ from training_runs import Killed
 from training_runs import train as train_shortly
 
 from editgan.data.archive import encode_image, write_archive
+from editgan.data.protocol import SMILE
 from editgan.errors import UserError
 from editgan.judges import stage
 from editgan.judges.classifier import SmileConvNet, SmileResNet, initialise, lower_face
@@ -279,4 +280,4 @@ def test_labels_that_do_not_fit_the_images_are_refused(context):
 
 def test_a_threshold_nobody_reaches_is_refused(context):
     with pytest.raises(UserError, match="judges.smile_threshold 0.95.*lower the threshold"):
-        stage.training_halves(context.input("data"), 0.95, seed=0)
+        stage.training_halves(context.input("data"), SMILE.model_copy(update={"high": 0.95}), seed=0)

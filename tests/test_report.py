@@ -119,7 +119,6 @@ def test_photographs_without_truth_and_maskgan(context, monkeypatch):  # noqa: F
     context.params.data.source = "folder"
     write_archive(context.input("data") / "test_smiling.zip", [], [], [])
     (context.input("maskgan") / "metrics.json").write_text('{"train_masks": 0}')
-    monkeypatch.setattr(benchmark_stage, "has_maskgan", lambda outputs: False)
     scoring_stage.run(
         SimpleNamespace(**{**vars(context), "out": context.input("scoring"), "work": context.root / "again"})
     )

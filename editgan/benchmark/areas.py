@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from editgan.benchmark.tables import Areas
-from editgan.judges.load import SMILE_JUDGES
+from editgan.benchmark.titles import judges_of, kind_of
 from editgan.methods.smile import RECONSTRUCTION
 from editgan.metrics import RESAMPLES, percentile_interval
 from editgan.scoring.envelope import bootstrap_areas
@@ -14,14 +14,16 @@ from editgan.scoring.table import Column, Figure, Row, Table, only
 
 
 def sweep_areas(path: Path, *, stranger: float, seed: int) -> Areas:
-    """Area under accuracy over identity by method and smile judge, in percent.  # [1 + resamples]
+    """Area under accuracy over identity by method and judge of success, in percent.  # [1 + resamples]
 
     Args:
         path: heads.safetensors of stage `scoring`
         stranger: identity of different people, the lower bound; that of the reconstruction is the upper bound
     """
     heads, _ = load_heads(path)
-    rows, identity = dict.fromkeys(row for row, _ in heads), Column("identity", "mobilefacenet")
+    columns = [column for _, column in heads]
+    kind = kind_of(columns)
+    rows, identity = dict.fromkeys(row for row, _ in heads), Column(kind.kept, kind.kept_by)
     areas: Areas = {}
     for pasted in (False, True):
         start = Row(RECONSTRUCTION, 0.0, pasted)  # strength 0 of every method
@@ -30,8 +32,8 @@ def sweep_areas(path: Path, *, stranger: float, seed: int) -> Areas:
             if row != start:
                 strengths.setdefault(row.method, [start]).append(row)
         kept = {name: torch.stack([heads[row, identity] for row in of]) for name, of in strengths.items()}  # [S, N]
-        for judge in SMILE_JUDGES:
-            smiling = Column("smiling", judge)
+        for judge in judges_of(columns):
+            smiling = Column(kind.success, judge)
             said = {name: torch.stack([heads[row, smiling] for row in of]) for name, of in strengths.items()}  # [S, N]
             found = bootstrap_areas(
                 {name: values > 0 for name, values in said.items()},
@@ -59,4 +61,5 @@ def areas_table(areas: Areas, heads: int) -> Table:
 
 def strangers(inputs: dict[Column, Figure]) -> dict[str, float]:
     """Mean identity of different people by network, from the row of the inputs."""
-    return {column.network: one.value for column, one in inputs.items() if column.metric == "different_people"}
+    metric = kind_of(inputs).strangers
+    return {column.network: one.value for column, one in inputs.items() if column.metric == metric}

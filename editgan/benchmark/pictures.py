@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from editgan.benchmark.titles import IDENTITY, METRICS, SMILING, column_title, title_of
+from editgan.benchmark.titles import METRICS, column_title, ranked_by, title_of, word
 from editgan.images import labelled_grid
 from editgan.methods.smile import RECONSTRUCTION
 from editgan.scoring.table import Column, Table
@@ -27,14 +27,15 @@ def curves_png(sweep: Table, points: Table, wanted: Collection[Column] = ()) -> 
     (start,) = (figures for row, figures in sweep.items() if row.method == RECONSTRUCTION)
     methods = sorted({row.method for row in sweep} - {RECONSTRUCTION}, key=title_of)
     found = next(reversed(sweep.values()))
-    columns = [*wanted] or [column for column in found if column == SMILING or column.metric in DRAWN]
+    success, kept = ranked_by(sweep)
+    columns = [*wanted] or [column for column in found if column == success or column.metric in DRAWN]
     figure = Figure(figsize=(5 * len(columns), 4.2), layout="constrained")
     for index, column in enumerate(sorted(columns, key=lambda column: list(METRICS).index(column.metric))):
         axes = figure.add_subplot(1, len(columns), index + 1)
         _, factor, _ = METRICS[column.metric]
 
         def point(figures: dict[Column, Cell], column: Column = column, factor: float = factor) -> tuple[float, float]:
-            return figures[IDENTITY].value, factor * figures[column].value
+            return figures[kept].value, factor * figures[column].value
 
         for name in methods:  # one colour per method, pasted back or not
             rows = [start, *(figures for row, figures in sweep.items() if row.method == name)]
@@ -43,7 +44,8 @@ def curves_png(sweep: Table, points: Table, wanted: Collection[Column] = ()) -> 
         for row, figures in points.items():
             if column in figures:
                 axes.plot(*point(figures), "X", markersize=8, label=title_of(row.method))
-        axes.set_xlabel("identity to the photo (strength 0 on the right)")
+        what = f"{word('identity', sweep)} to the {word('photo', sweep)}"
+        axes.set_xlabel(f"{what} (strength 0 on the right)")
         axes.set_ylabel(column_title(column, next(iter(start.values())).samples))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
@@ -54,9 +56,9 @@ def training_png(curves: Mapping[str, tuple[str, list[dict[str, float]]]]) -> by
     """Validation curves of the networks that methods train, as PNG.
 
     Args:
-        curves: by row: the column to draw over kimg, and the contents of its curves/val.json
+        curves: by row: the column to draw over kimg, and the contents of its curves/val.json; a blank picture if none
     """
-    figure = Figure(figsize=(5 * len(curves), 3.2), layout="constrained")
+    figure = Figure(figsize=(5 * max(1, len(curves)), 3.2), layout="constrained")
     for index, (name, (column, rows)) in enumerate(curves.items()):
         axes = figure.add_subplot(1, len(curves), index + 1)
         axes.plot([row["kimg"] for row in rows], [row[column] for row in rows], "-o", markersize=3)

@@ -12,13 +12,13 @@ from editgan.benchmark.areas import areas_table, strangers, sweep_areas
 from editgan.benchmark.pictures import curves_png, grid, training_png
 from editgan.benchmark.table_page import markdown_report
 from editgan.benchmark.tables import latex_table
-from editgan.benchmark.titles import IDENTITY, title_of
+from editgan.benchmark.titles import TRUTHS, judges_of, kind_of, title_of
 from editgan.config import Params
 from editgan.data.archive import count, load_classes
+from editgan.data.protocol import load_protocol
 from editgan.editing.vectors import load_vector
 from editgan.errors import UserError
 from editgan.images import colourize, image_grid, save_png
-from editgan.judges.load import SMILE_JUDGES
 from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
 from editgan.methods.smile import (
     DISTILLATION,
@@ -27,11 +27,10 @@ from editgan.methods.smile import (
     INPUT,
     MASKGAN,
     RECONSTRUCTION,
-    TRULY_SMILING,
     refined_name,
 )
 from editgan.runtime.stage import StageContext
-from editgan.scoring.rows import EMBEDDING, Rows, Scored, has_maskgan, score_rows
+from editgan.scoring.rows import EMBEDDING, Rows, Scored, score_rows
 from editgan.scoring.scores import save_heads
 from editgan.scoring.table import (
     Column,
@@ -57,9 +56,9 @@ def run(context: StageContext) -> None:
     rows, embedding = scored_rows(context, strengths)
     results = {row: one.scores.figures for row, one in rows.items()}
     inputs = results[Row(INPUT)]
-    apart = strangers(inputs)
+    apart, protocol = strangers(inputs), load_protocol(context.input("data"))
     areas = sweep_areas(
-        context.input("scoring") / "heads.safetensors", stranger=apart[IDENTITY.network], seed=context.params.seed
+        context.input("scoring") / "heads.safetensors", stranger=apart[protocol.kept_by], seed=context.params.seed
     )
     trained = {name: found for name, found in measured_training(context).items() if Row(name) in rows}
     facts = stated(context, rows, strengths) | {
@@ -67,7 +66,10 @@ def run(context: StageContext) -> None:
         "chosen_on": choice["val_heads"],
         "features": ", ".join(networks_of(results, "kid")),
         "inception": "inception" in networks_of(results, "kid"),
-        "identity_networks": ", ".join(networks_of(results, "identity")),
+        "identity_networks": ", ".join(networks_of(results, protocol.kept)),
+        "protocol": protocol,
+        "judges": judges_of(column for figures in results.values() for column in figures),
+        "parser_masks": json.loads((context.input(MASKGAN) / "metrics.json").read_text()).get("parser_masks", 0),
         "strangers": ", ".join(f"{value:.3f} ({name})" for name, value in apart.items()),
     }
     write_figures(context, merged([results, embedding, areas_table(areas, facts["heads"])]), rows)
@@ -98,9 +100,9 @@ def scored_rows(context: StageContext, strengths: dict[str, float]) -> tuple[dic
     jobs: list[tuple[str, float | None]] = [(INPUT, None), (RECONSTRUCTION, 0.0)]
     jobs += [(EDITGAN, strengths[EDITGAN]), (refined, strengths[EDITGAN])]
     jobs += [(name, strengths[name]) for name in (PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING)]
-    jobs += [(name, None) for name in FROM_PHOTOS if name != MASKGAN or has_maskgan(outputs)]
+    jobs += [(name, None) for name in measured_training(context)]
     if count(context.input("data") / "test_smiling.zip"):
-        jobs.append((TRULY_SMILING, None))
+        jobs.append((load_protocol(context.input("data")).truth, None))
     jobs.append((EMBEDDING, None))
     rows: dict[Row, Scored] = {}
     embedding: Table = {}
@@ -152,7 +154,7 @@ def stated(context: StageContext, rows: dict[Row, Scored], strengths: dict[str, 
         "rendered": params.data.source == "heads",  # rather than photographs
         "papers_data": params.data.source == "celeba_hq",
         "generator": generator_of(context),
-        "truth": Row(TRULY_SMILING) in rows,
+        "truth": any(Row(name) in rows for name in TRUTHS),
     }
 
 
@@ -170,9 +172,9 @@ def networks_of(results: Table, metric: str) -> tuple[str, ...]:
 
 
 def measured_training(context: StageContext) -> dict[str, dict[str, float]]:
-    """Metrics of the stages of methods with their own network; without MaskGAN if it is left out."""
+    """Metrics of the stages of methods with their own network; without those that are left out."""
     found = {name: json.loads((context.input(name) / "metrics.json").read_text()) for name in FROM_PHOTOS}
-    return {name: values for name, values in found.items() if values.get("train_masks") != 0}
+    return {name: values for name, values in found.items() if 0 not in (values.get("train_masks"), values.get("pairs"))}
 
 
 def write_figures(context: StageContext, whole: Table, rows: dict[Row, Scored]) -> None:
@@ -207,7 +209,9 @@ def write_grids(context: StageContext, rows: dict[Row, Scored], strength: float)
     worst = rows[Row(refined, strength)].smile[:, 0].argsort(stable=True)[:shown]
     first = torch.arange(min(shown, len(rows[Row(INPUT)].pictures)))
     plain, pasted = only(rows, pasted=False), only(rows, pasted=True)
-    ends = of_method(rows, INPUT) | pasted | of_method(rows, TRULY_SMILING)
+    ends = of_method(rows, INPUT) | pasted
+    for name in TRUTHS:
+        ends |= of_method(rows, name)
     palette = torch.as_tensor(load_classes(context.input("data") / "classes.json").palette)
     masks = {
         row.method: colourize(one.masks[first], palette)
@@ -228,6 +232,8 @@ def write_columns(context: StageContext, rows: dict[Row, Scored]) -> None:
 
 def latex_columns(results: Table) -> list[Column]:
     """The columns of the paper's table and KID: accuracy, KID, FID, identity."""
-    features, identity = networks_of(results, "kid")[-1], networks_of(results, "identity")[-1]  # published ones last
-    smiling = [Column("smiling", judge) for judge in SMILE_JUDGES]
-    return [*smiling, Column("kid", features), Column("fid", features), Column("identity", identity)]
+    columns = [column for figures in results.values() for column in figures]
+    kind = kind_of(columns)
+    features, identity = networks_of(results, "kid")[-1], networks_of(results, kind.kept)[-1]  # published ones last
+    success = [Column(kind.success, judge) for judge in judges_of(columns)]
+    return [*success, Column("kid", features), Column("fid", features), Column(kind.kept, identity)]

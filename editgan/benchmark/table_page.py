@@ -44,25 +44,26 @@ def markdown_report(
     plain, pasted = ({"results": only(results, pasted=p), "sweep": only(sweep, pasted=p)} for p in (False, True))
     refined = refined_name(facts["refine_steps"])
     improving = [name for name, found in trained.items() if found["still_improving"]]
-    tables = {
+    tables: dict[str, str] = {
         "embedding": embedding_table(embedding),
         "plain": table(plain["results"], improving),
         "pasted": table(pasted["results"]),
         "area": area_table(only(areas, pasted=False), refined),
         "area_to_interfacegan": area_table(only(areas, pasted=False), INTERFACEGAN),
         "area_pasted": area_table(only(areas, pasted=True), refined),
-        "matched": matched_identity(results, plain["sweep"]),
-        "matched_pasted": matched_identity(results, pasted["sweep"]),
         "unit": sweep_table(at_unit_strength(plain["sweep"])),
         "sweep": sweep_table(plain["sweep"]),
         "sweep_pasted": sweep_table(pasted["sweep"]),
     }
+    if trained:
+        tables["matched"] = matched_identity(results, plain["sweep"])
+        tables["matched_pasted"] = matched_identity(results, pasted["sweep"])
     published = None
     if facts["papers_data"]:
         published = {"table": published_table(results, facts), "differences": differences(results, facts)}
     constants = {"threshold": f"{SMILE_THRESHOLD:g}", "room": ROOM, "kid_subsets": KID_SUBSETS, "resamples": RESAMPLES}
     return rendered(
-        "table.md",
+        "table.md" if facts["protocol"].faces else "attribute.md",
         tables=tables,
         verdict=verdict(results, areas, sweep, refined),
         improving=", ".join(map(title_of, improving)),

@@ -13,7 +13,15 @@ from editgan.scoring.envelope import envelope_at
 from editgan.scoring.table import Column, Row, Table
 
 Areas = dict[Row, dict[str, Tensor]]  # by row, without its strength, and smile judge  # [1 + resamples]
-SWEPT = ("smiling", "kid", "identity", "leak_to_input", "leak_to_reconstruction")  # metrics shown at every strength
+SWEPT = (
+    "smiling",
+    "changed",
+    "kid",
+    "identity",
+    "similarity",
+    "leak_to_input",
+    "leak_to_reconstruction",
+)  # shown at every strength
 UNFINISHED = "\u2020"  # marks methods that were still improving when training ended
 
 

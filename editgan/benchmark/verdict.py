@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from editgan.benchmark.titles import IDENTITY, SMILING, title_of
+from editgan.benchmark.titles import TRUTHS, ranked_by, title_of, word
 from editgan.methods.registry import INTERFACEGAN, LOCALEDITING, PLUS
-from editgan.methods.smile import INPUT, RECONSTRUCTION, TRULY_SMILING
+from editgan.methods.smile import INPUT, RECONSTRUCTION
 from editgan.metrics import percentile_interval
 from editgan.scoring.table import Column, Row, Table, of_method, only
 
@@ -59,27 +59,30 @@ def aim_of_plus(results: Table, sweep: Table) -> str:
     Args:
         results: as generated
     """
-    best = max(of_method(sweep, PLUS).values(), key=lambda figures: figures[SMILING].value)
+    success, kept = ranked_by(sweep)
+    best = max(of_method(sweep, PLUS).values(), key=lambda figures: figures[success].value)
     swept = {row.method for row in sweep}
     rows = [(row.method, figures) for row, figures in sweep.items() if not row.pasted and row.method != RECONSTRUCTION]
     rows += [
         (row.method, figures)
         for row, figures in results.items()
-        if row.method not in swept and row.method not in (INPUT, TRULY_SMILING)
+        if row.method not in swept and row.method not in (INPUT, *TRUTHS)
     ]
     reached: dict[str, float] = {}
     for name, figures in rows:
-        if figures[SMILING].value >= AIM:
-            reached[name] = max(reached.get(name, -1.0), figures[IDENTITY].value)
-    sentence = f"{title_of(PLUS)} makes at most {best[SMILING].value:.1f} % smile by the judge, at an identity of"
-    sentence += f" {best[IDENTITY].value:.3f} (goal: {AIM:g} % at the highest identity of all methods)."
+        if figures[success].value >= AIM:
+            reached[name] = max(reached.get(name, -1.0), figures[kept].value)
+    identity, smile = word("identity", sweep), word("smile", sweep)
+    sentence = f"{title_of(PLUS)} makes at most {best[success].value:.1f} % {smile} by the judge, at"
+    sentence += f" {word('an identity', sweep)} of {best[kept].value:.3f} (goal: {AIM:g} % at the highest {identity} of"
+    sentence += " all methods)."
     if reached:
         first = max(reached, key=reached.__getitem__)
-        sentence += f" Of those that reach {AIM:g} %, {title_of(first)} has the highest identity, {reached[first]:.3f}."
+        sentence += (
+            f" Of those that reach {AIM:g} %, {title_of(first)} has the highest {identity}, {reached[first]:.3f}."
+        )
     edits = {
-        row.method: figures
-        for row, figures in results.items()
-        if row.method not in (INPUT, RECONSTRUCTION, TRULY_SMILING)
+        row.method: figures for row, figures in results.items() if row.method not in (INPUT, RECONSTRUCTION, *TRUTHS)
     }
     least, nearest = (
         min((name for name in edits if column in edits[name]), key=lambda name: edits[name][column].value, default=None)

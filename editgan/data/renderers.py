@@ -21,6 +21,7 @@ from editgan.data import birds, cars, cats
 from editgan.data.archive import Classes
 from editgan.data.mesh import load_head_mesh
 from editgan.data.paint import CLASSES
+from editgan.data.protocol import SMILE, Protocol
 from editgan.data.render import LABELS_VERSION, VERSION, render
 from editgan.data.splits import IDENTITIES, IDENTITIES_PER_STREAM, is_changed, sample_head
 
@@ -71,6 +72,22 @@ def of_things(module: ModuleType, change: str, amount: float) -> Renderer:
     return Renderer(module.CLASSES, module.VERSION, module.LABELS_VERSION, draw)
 
 
+# The attribute of the benchmark is the one that `of_things` changes in the test splits, as it is visible.
+PROTOCOLS = {
+    "heads": SMILE,
+    "cars": Protocol(
+        attribute="wheel_size", parts=("wheels", "rims", "spokes"), low=0.345, high=0.375, growth=1.15,
+        conditions=("length", "roof_height", "camera_distance"),
+    ),
+    "cats": Protocol(
+        attribute="ear_length", parts=("left_ear", "right_ear", "left_inner_ear", "right_inner_ear"), low=0.75,
+        high=0.81, growth=1.45, conditions=("width", "eye_width", "yaw"),
+    ),
+    "birds": Protocol(
+        attribute="beak_reach", parts=("beak",), low=0.23, high=0.28, growth=1.5,
+        conditions=("tail_length", "eye_size", "yaw"),
+    ),
+}  # fmt: skip
 RENDERERS = {
     "heads": Renderer(CLASSES, VERSION, LABELS_VERSION, draw_head, load_head_mesh),
     "cars": of_things(cars, "wheel_size", 0.06),

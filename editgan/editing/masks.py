@@ -13,7 +13,6 @@ from editgan.errors import UserError
 
 EYES = ("left_eye", "right_eye")
 SURROUNDINGS = ("background", "skin")  # excluded from the edited parts, unless nothing else was painted
-MOUTH = ("upper_lip", "lower_lip", "mouth_interior")  # Q_edit of the smile: the parts it may change
 DILATION_AT_512 = 5  # dilation of the edit region in pixels, at 512 px (EditGAN 3.2)
 MOUTH_ENLARGEMENT = 1.1  # width of a transplanted mouth relative to the mouth it replaces (released code)
 

@@ -55,17 +55,20 @@ class BasicBlock(nn.Module):
 class SmileClassifier(nn.Module, ABC):
     """Base of guide and judge: `forward` returns logits, `smile` probabilities, both [N].
 
-    Images are float [N, 3, H, H] in [-1, 1] of any size; their lower face is resized to `input_resolution`.
+    Images are float [N, 3, H, H] in [-1, 1] of any size; their lower face, or the `whole` picture if they are of
+    another class, is resized to `input_resolution`.
     """
 
     input_resolution: int
+    whole: bool
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
         """[N, 3, input_resolution, input_resolution] -> [N, 1]."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.logits(resize_to(lower_face(images), self.input_resolution)).squeeze(1)
+        seen = images if self.whole else lower_face(images)
+        return self.logits(resize_to(seen, self.input_resolution)).squeeze(1)
 
     def smile(self, images: Tensor) -> Tensor:
         """Probability of a smile, [N] in 0..1."""
@@ -75,9 +78,9 @@ class SmileClassifier(nn.Module, ABC):
 class SmileResNet(SmileClassifier):
     """ResNet-18 layout (stem, four stages of two basic blocks) with one output. Width 64 is the published network."""
 
-    def __init__(self, *, input_resolution: int, width: int) -> None:
+    def __init__(self, *, input_resolution: int, width: int, whole: bool = False) -> None:
         super().__init__()
-        self.input_resolution = input_resolution
+        self.input_resolution, self.whole = input_resolution, whole
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         stages, channels = [], width
@@ -98,9 +101,9 @@ class SmileResNet(SmileClassifier):
 class SmileConvNet(SmileClassifier):
     """Four strided convolutions with group normalisation, global average, one output."""
 
-    def __init__(self, *, input_resolution: int, width: int) -> None:
+    def __init__(self, *, input_resolution: int, width: int, whole: bool = False) -> None:
         super().__init__()
-        self.input_resolution = input_resolution
+        self.input_resolution, self.whole = input_resolution, whole
         channels = [3, width, 2 * width, 4 * width, 4 * width]
         layers: list[nn.Module] = []
         for in_channels, out_channels in zip(channels, channels[1:], strict=False):

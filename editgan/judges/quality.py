@@ -6,6 +6,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from editgan.data.protocol import Protocol
 from editgan.images import to_float
 
 SMILE_THRESHOLD = 0.5  # a picture counts as smiling from this probability on
@@ -123,6 +124,27 @@ def quality_table(metrics: dict, *, rendered: bool) -> str:
         *requirements,
         "",
         f"Pairwise agreement of the smile networks on the test heads, neutral and smiling: {agreed}.\n",
+    ])  # fmt: skip
+
+
+def classifier_table(metrics: dict, protocol: Protocol) -> str:
+    """The metrics of stage `judges` of a class without faces, as Markdown."""
+    pairs = {name: row["test"] for name, row in metrics["smile"].items() if "test" in row}
+    found = {name: [*_smile_cells(row)] for name, row in pairs.items()}
+    val = {name: _smile_cells(row["val"])[:2] for name, row in metrics["smile"].items()}
+    agreed = ", ".join(f"{pair} {100 * share:.1f} %" for pair, share in metrics["agreement"].items())
+    titles = ("classifier", "AUC validation", "accuracy validation")
+    if pairs:
+        titles = ("classifier", "AUC test", "accuracy test", "called so without it", "called so with it", *titles[1:])
+    on = f", and on {metrics['test_heads']} test pictures without it and the same ones with it" if pairs else ""
+    return "\n".join([
+        f"Classifiers of `{protocol.attribute}` measured on {metrics['val_heads']} validation pictures (without it: at"
+        f" most {protocol.low:g}; with it: at least {protocol.high:g}; values in between are left out){on}. A picture"
+        f" is called so if P >= {SMILE_THRESHOLD:g}:",
+        "",
+        *_table(titles, {name: [*found.get(name, ()), *cells] for name, cells in val.items()}),
+        "",
+        f"Agreement: {agreed}.\n",
     ])  # fmt: skip
 
 

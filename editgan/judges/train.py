@@ -31,11 +31,14 @@ def split_halves(identities: list[int], seed: int) -> tuple[set[int], set[int]]:
     return set(order[:middle]), set(order[middle:])
 
 
-def select_clear(smile: list[float], threshold: float) -> tuple[Tensor, Tensor]:
-    """Indices [M] of the heads with a clear label, and their labels, bool [M]: True from `threshold` on, False at 0."""
+def select_clear(smile: list[float], threshold: float, low: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Indices [M] of the heads with a clear label, and their labels, bool [M].
+
+    True from `threshold` on, False up to `low`; heads in between and unknown ones (nan) are left out.
+    """
     strength = torch.tensor(smile, dtype=torch.float64)
     smiling = strength >= threshold
-    clear = torch.nonzero(smiling | (strength == 0)).squeeze(1)
+    clear = torch.nonzero(smiling | (strength <= low)).squeeze(1)
     return clear, smiling[clear]
 
 

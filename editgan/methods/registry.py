@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from editgan.data.paste import paste_back
+from editgan.data.protocol import load_protocol
 from editgan.editing.masks import edit_region
 from editgan.editing.vectors import EditingVector, apply_vector, load_vector
 from editgan.errors import UserError
@@ -61,8 +62,8 @@ def load_methods(
     S = load_segmentation(outputs / "segmentation" / "S.safetensors", device)
     first, several = (load_vector(outputs / "editing" / "vectors" / f"{name}.safetensors") for name in (vector, plus))
     path = outputs / "interfacegan" / "directions.safetensors"
-    directions = load_tensors(path)[0]
-    for name in ("smile", "smile_conditional"):
+    directions, attribute = load_tensors(path)[0], load_protocol(outputs / "data").attribute
+    for name in (attribute, f"{attribute}_conditional"):
         if name not in directions or directions[name].shape != (G.w_dim,):
             raise UserError(f"{path}: has no direction {name} of {G.w_dim} entries; run stage interfacegan again")
     path = outputs / "localediting" / "channels.safetensors"
@@ -87,8 +88,8 @@ def load_methods(
     methods = {
         EDITGAN: moving(lambda w_plus, strength: apply_vector(w_plus, first, strength)),
         PLUS: moving(lambda w_plus, strength: apply_vector(w_plus, several, strength)),
-        INTERFACEGAN: moving(lambda w_plus, strength: w_plus + strength * directions["smile"]),
-        CONDITIONAL: moving(lambda w_plus, strength: w_plus + strength * directions["smile_conditional"]),
+        INTERFACEGAN: moving(lambda w_plus, strength: w_plus + strength * directions[attribute]),
+        CONDITIONAL: moving(lambda w_plus, strength: w_plus + strength * directions[f"{attribute}_conditional"]),
         LOCALEDITING: by_styles,
     }
     renderer = Renderer(G=G, S=S, parts=first.region_classes)

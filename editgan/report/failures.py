@@ -4,11 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from editgan.benchmark.tables import Areas
-from editgan.benchmark.titles import IDENTITY, SMILING, cell, title_of
+from editgan.benchmark.titles import (
+    SMILING,
+    TRUTHS,
+    cell,
+    judges_of,
+    ranked_by,
+    title_of,
+    word,
+)
 from editgan.benchmark.verdict import LEAK
-from editgan.judges.load import SMILE_JUDGES
 from editgan.methods.registry import INTERFACEGAN, PLUS
-from editgan.methods.smile import EDITGAN, INPUT, MASKGAN, RECONSTRUCTION, TRULY_SMILING
+from editgan.methods.smile import EDITGAN, INPUT, MASKGAN, RECONSTRUCTION
 from editgan.metrics import percentile_interval
 from editgan.scoring.table import Column, Figure, Row, Table, of_method, only
 
@@ -42,7 +49,12 @@ def failures(
     ours = [name for name in (EDITGAN, refined, PLUS) if name in figures]
     said = [embedding(figures), missed(figures, ours), disagreement(figures, ours)]
     said += [not_ahead(areas, name, INTERFACEGAN) for name in ours if name != EDITGAN]
-    said += [extremes(figures), weak_vectors(learned), leaking_vectors(learned), missing(figures)]
+    said += [
+        extremes(figures),
+        weak_vectors(learned, word("heads", figures)),
+        leaking_vectors(learned),
+        missing(figures),
+    ]
     if unfinished:
         said.append(f"Training ended while these networks still improved: {', '.join(map(title_of, unfinished))}.")
     return [sentence for sentence in said if sentence]
@@ -51,36 +63,41 @@ def failures(
 def embedding(figures: Figures) -> str:
     """What is lost before any edit."""
     start, photos = figures[RECONSTRUCTION], figures[INPUT]
-    sentence = (
-        f"The embedding loses identity: edits start from an identity of {start[IDENTITY].value:.3f} to the photo."
-    )
-    if start[SMILING].value > photos[SMILING].value:
+    success, kept = ranked_by(figures)
+    identity, smiling, photo = (word(text, figures) for text in ("an identity", "smiling", "photo"))
+    sentence = f"The embedding loses {word('identity', figures)}: edits start from {identity} of"
+    sentence += f" {start[kept].value:.3f} to the {photo}."
+    if start[success].value > photos[success].value:
         sentence += (
-            f" The judge calls {start[SMILING].value:.1f} % of the unedited reconstructions smiling, but only"
-            f" {photos[SMILING].value:.1f} % of the photos."
+            f" The judge calls {start[success].value:.1f} % of the unedited reconstructions {smiling}, but only"
+            f" {photos[success].value:.1f} % of the {photo}s."
         )
     return sentence
 
 
 def missed(figures: Figures, names: Sequence[str]) -> str:
     """How many heads do not smile."""
-    said = []
+    said, (success, _) = [], ranked_by(figures)
     for name in names:
-        smiling = figures[name][SMILING]
+        smiling = figures[name][success]
         said.append(f"{title_of(name)} {round(smiling.samples * (1 - smiling.value / 100))}")
-    return f"Of {figures[INPUT][SMILING].samples} heads these do not smile, by the judge: {', '.join(said)}."
+    heads, smile = word("heads", figures), word("smile", figures)
+    return f"Of {figures[INPUT][success].samples} {heads} these do not {smile}, by the judge: {', '.join(said)}."
 
 
 def disagreement(figures: Figures, names: Sequence[str]) -> str:
-    """Smile networks that disagree about a method."""
-    listed = []
-    for name in (*names, TRULY_SMILING):
-        said = {judge: figures[name][Column("smiling", judge)].value for judge in SMILE_JUDGES if name in figures}
-        if said and (max(said.values()) - min(said.values()) > DISAGREEMENT or name == TRULY_SMILING):
+    """Judges of success that disagree about a method."""
+    listed, disagree, (success, _) = [], False, ranked_by(figures)
+    judges = judges_of(figures[INPUT])
+    for name in (*names, *(one for one in TRUTHS if one in figures)):
+        said = {judge: figures[name][Column(success.metric, judge)].value for judge in judges if name in figures}
+        far = bool(said) and max(said.values()) - min(said.values()) > DISAGREEMENT
+        if far or name in TRUTHS:
             values = ", ".join(f"{value:.1f} % by {judge}" for judge, value in said.items())
             listed.append(f"{title_of(name)}: {values}")
-    disagree = [one for one in listed if not one.startswith(title_of(TRULY_SMILING))]
-    return f"The smile networks disagree. {'; '.join(listed)}." if disagree else ""
+            disagree = disagree or name not in TRUTHS
+    networks = "smile networks" if success == SMILING else "judges"
+    return f"The {networks} disagree. {'; '.join(listed)}." if disagree else ""
 
 
 def not_ahead(areas: Areas, ours: str, other: str) -> str:
@@ -100,9 +117,10 @@ def not_ahead(areas: Areas, ours: str, other: str) -> str:
 
 def extremes(figures: Figures) -> str:
     """The methods with the lowest identity, the highest KID and the highest leak."""
-    edits = {name: of for name, of in figures.items() if name not in (INPUT, RECONSTRUCTION, TRULY_SMILING)}
-    said = []
-    for column, what, sign in ((IDENTITY, "lowest identity", 1), (KID, "highest KID", -1), (LEAK, "highest leak", -1)):
+    edits = {name: of for name, of in figures.items() if name not in (INPUT, RECONSTRUCTION, *TRUTHS)}
+    said, (_, kept) = [], ranked_by(figures)
+    lowest = f"lowest {word('identity', figures)}"
+    for column, what, sign in ((kept, lowest, 1), (KID, "highest KID", -1), (LEAK, "highest leak", -1)):
         having = {name: of[column] for name, of in edits.items() if column in of}
         if having:
             worst = min(having, key=lambda name, having=having, sign=sign: sign * having[name].value)
@@ -112,7 +130,7 @@ def extremes(figures: Figures) -> str:
     return f"{'; '.join(said)}. KID and leak are multiplied by 1000." if said else ""
 
 
-def weak_vectors(learned: Mapping[str, Mapping[str, float]]) -> str:
+def weak_vectors(learned: Mapping[str, Mapping[str, float]], heads: str = "heads") -> str:
     """The vectors of one head that make less than half of the requested change on the training heads."""
     shares = {}
     for name, row in of_one_head(learned).items():
@@ -120,7 +138,7 @@ def weak_vectors(learned: Mapping[str, Mapping[str, float]]) -> str:
             shares[name] = (row["followed_vector"] - row["followed_start"]) / (1 - row["followed_start"])
     weak = sorted((share, name) for name, share in shares.items() if share < WEAK)
     listed = ", ".join(f"{name} {100 * share:.0f} %" for share, name in weak)
-    where = "By the segmentation, these vectors make less than half of the requested change on their training heads"
+    where = f"By the segmentation, these vectors make less than half of the requested change on their training {heads}"
     return f"{where}: {listed}." if weak else ""
 
 
@@ -144,9 +162,12 @@ def of_one_head(learned: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping
 
 def missing(figures: Mapping[str, Any]) -> str:
     """What these data do not allow to measure."""
-    said = []
-    if MASKGAN not in figures or SMILING not in figures[MASKGAN]:
+    said, smiles = [], ranked_by(figures)[0] == SMILING
+    if smiles and (MASKGAN not in figures or SMILING not in figures[MASKGAN]):
         said.append("MaskGAN is left out: it needs masks of all training pictures, which these data do not have.")
-    if TRULY_SMILING not in figures:
-        said.append("There is no picture of a true smile, so the distance to a true smile is not measured.")
+    if not any(name in figures for name in TRUTHS):
+        if smiles:
+            said.append("There is no picture of a true smile, so the distance to a true smile is not measured.")
+        else:
+            said.append("There is no picture of a true change, so the distance to a true change is not measured.")
     return " ".join(said)

@@ -12,15 +12,15 @@ from markdown_it import MarkdownIt
 
 from editgan.benchmark.areas import strangers, sweep_areas
 from editgan.benchmark.pictures import curves_png
-from editgan.benchmark.titles import IDENTITY, SMILING, cell, column_title, title_of
+from editgan.benchmark.titles import SMILING, TRUTHS, cell, column_title, judges_of, ranked_by, title_of
 from editgan.benchmark.verdict import largest_area
 from editgan.config import Params, read_yaml
+from editgan.data.protocol import load_protocol
 from editgan.editing.vectors import MEAN, load_vectors
 from editgan.encoder.encoder import load_latents
 from editgan.generator.generator import load_generator
-from editgan.judges.load import SMILE_JUDGES
 from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, PLUS
-from editgan.methods.smile import EDITGAN, FROM_PHOTOS, INPUT, RECONSTRUCTION, TRULY_SMILING, refined_name
+from editgan.methods.smile import EDITGAN, FROM_PHOTOS, INPUT, RECONSTRUCTION, refined_name
 from editgan.report.failures import KID, failures, figures_of
 from editgan.report.nightly import load_results
 from editgan.report.pictures import column, data_uri, enlarged, vector_row
@@ -38,6 +38,11 @@ CAPTIONS = {
     "curves": "Over all strengths",
     "curves_pasted": "Over all strengths, pasted back",
     "training": "Training of the methods with their own network",
+}
+OTHER_CAPTIONS = {  # of classes without faces
+    "grid": "The first test pictures, with masks",
+    "pasted": "The first test pictures, pasted back",
+    "worst": "Pictures that change least with {}, by the judge",
 }
 
 
@@ -63,25 +68,29 @@ def content(context: StageContext) -> dict[str, Any]:
     results, sweep = (load_results(folder / "results.csv") for folder in (bench, scored))
     choice = json.loads((scored / "metrics.json").read_text())
     refined = refined_name(params.editing.refine.steps)
-    apart = strangers(results[Row(INPUT)])[IDENTITY.network]
+    success, kept = ranked_by(results)
+    apart, judges = strangers(results[Row(INPUT)])[kept.network], judges_of(results[Row(INPUT)])
+    protocol = load_protocol(context.input("data"))
     areas = sweep_areas(scored / "heads.safetensors", stranger=apart, seed=params.seed)
     learned = json.loads((context.input("editing") / "metrics.json").read_text())
     trained = {name: json.loads((context.input(name) / "metrics.json").read_text()) for name in FROM_PHOTOS}
     unfinished = [name for name, found in trained.items() if Row(name) in results and found["still_improving"]]
     points = {Row(name): results[Row(name)] for name in FROM_PHOTOS if Row(name) in results}
-    curves = curves_png(only(sweep, pasted=False), points, [Column("smiling", judge) for judge in SMILE_JUDGES])
+    curves = curves_png(only(sweep, pasted=False), points, [Column(success.metric, judge) for judge in judges])
     rendered_heads = params.data.source == "heads"
     return {
-        "heads": results[Row(INPUT)][SMILING].samples,
+        "heads": results[Row(INPUT)][success].samples,
+        "protocol": protocol,
+        "networks": len(judges),
         "rendered": rendered_heads,
-        "truth": Row(TRULY_SMILING) in results,
+        "truth": any(Row(name) in results for name in TRUTHS),
         "validation_heads": choice["val_heads"],
         "refine_steps": params.editing.refine.steps,
         "stranger": f"{apart:.3f}",
         "strip": strip(results, bench / "columns", params.report.heads),
         "table": headline_table(results, refined),
         "curve": data_uri(curves),
-        "largest": [largest_area(only(areas, pasted=False), "as generated", judge) for judge in SMILE_JUDGES],
+        "largest": [largest_area(only(areas, pasted=False), "as generated", judge) for judge in judges],
         "strengths": [f"{strength:g}" for strength in STRENGTHS],
         "side": enlarged(params.resolution),
         "vectors": vectors(context),
@@ -90,7 +99,8 @@ def content(context: StageContext) -> dict[str, Any]:
         "sections": sections((bench / "table.md").read_text()),
         "pictures": {
             caption.format(title_of(refined)): data_uri((bench / f"{name}.png").read_bytes())
-            for name, caption in CAPTIONS.items()
+            for name, caption in (CAPTIONS if protocol.faces else CAPTIONS | OTHER_CAPTIONS).items()
+            if name != "training" or points
         },
         "facts": {
             "data": (context.input("data") / "recipe.json").read_text().strip(),
@@ -127,9 +137,9 @@ def strip(results: Table, columns: Path, heads: int) -> dict[str, Any]:
 
 def headline_table(results: Table, refined: str) -> dict[str, Any]:
     """Five rows and three columns, with intervals."""
-    figures, columns = figures_of(results), (SMILING, IDENTITY, KID)
+    figures, columns = figures_of(results), (*ranked_by(results), KID)
     names = (RECONSTRUCTION, EDITGAN, refined, PLUS, INTERFACEGAN)
-    samples = figures[RECONSTRUCTION][SMILING].samples
+    samples = figures[RECONSTRUCTION][columns[0]].samples
     return {
         "head": [column_title(one, samples) for one in columns],
         "rows": [(title_of(name), [cell(figures[name].get(one), one) for one in columns]) for name in names],

@@ -20,10 +20,12 @@ NOTES = """\
   the projected discriminator uses Lite1, which is related to Lite0. If the two disagree, trust alexnet. The values are
   not comparable with values from Inception features. Package clean-fid computes FID and KID. KID is the mean over
   {subsets} subsets.
+{of_faces}- **l2_to_nearest**: mean over the given number of samples, or of {unseen}; **least**: the smallest value.
+- Samples are drawn without truncation, with constant noise.
+"""
+OF_FACES = """\
 - **face**: percent of images in which BlazeFace detects a face. **smiling**: percent that an expression network calls
   smiling. Both use the first {judged} images of a row.
-- **l2_to_nearest**: mean over the given number of samples, or of unseen test heads; **least**: the smallest value.
-- Samples are drawn without truncation, with constant noise.
 """
 
 
@@ -44,7 +46,7 @@ class Measure(NamedTuple):
 Measured = dict[str, dict[Measure, float]]  # by row
 
 
-def report(measured: Measured, params: SamplesParams) -> str:
+def report(measured: Measured, params: SamplesParams, *, faces: bool = True) -> str:
     """table.md: one row per set of images, then the single metrics."""
     columns = list(measured["samples"])
     shared = [one for one in columns if one in measured["real"]]
@@ -56,11 +58,13 @@ def report(measured: Measured, params: SamplesParams) -> str:
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     alone = [f"- {one.name} of the samples: {measured['samples'][one]:.1f}" for one in columns if one not in shared]
     for one, value in measured.get("neutral_to_smiling", {}).items():
-        alone.append(f"- {one.name} x1e3 between neutral and smiling test heads, for comparison: {1000 * value:.2f}")
+        pair = "neutral and smiling test heads" if faces else "test pictures and the same with one attribute changed"
+        alone.append(f"- {one.name} x1e3 between {pair}, for comparison: {1000 * value:.2f}")
     for one, value in measured["copies"].items():
         alone.append(f"- {one.name}: squared error to the nearest training image, in [-1, 1]: {value:.4f}")
+    unseen = f"unseen test {'heads' if faces else 'pictures'}"
     counts = dict(images=params.images, judged=min(JUDGED_IMAGES, params.images), subsets=KID_SUBSETS)
-    notes = NOTES.format(k=NEIGHBOURS, **counts)
+    notes = NOTES.format(k=NEIGHBOURS, of_faces=OF_FACES.format(**counts) if faces else "", unseen=unseen, **counts)
     return "\n".join([*lines, "", *alone, "", notes])
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from editgan.assets.load import for_inference, load_network
 from editgan.data.archive import count, load_images
+from editgan.data.protocol import load_protocol
 from editgan.data.training import training_folder
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator
@@ -47,8 +48,8 @@ def run(context: StageContext) -> None:
         "real_blurred": blurred(others),
         "real_noisy": noisy(others, generator_for(context.params.seed, "samples", "noise")),
     }
-    measured = compare(reference, rows, context)
-    for name in rows:
+    measured, faces = compare(reference, rows, context), load_protocol(context.input("data")).faces
+    for name in rows if faces else ():
         measured[name] |= judge(rows[name][:JUDGED_IMAGES], name, context)
     lpips = load_network(DISTANCE, context.input("assets")).to(device)
     context.run.progress(0, 1, "path length", "neighbours in W")
@@ -60,7 +61,7 @@ def run(context: StageContext) -> None:
     measured = {row: {one: round(value, DIGITS) for one, value in of.items()} for row, of in measured.items()}
     metrics = {row: {one.name: value for one, value in of.items()} for row, of in measured.items()}
     write_json(context.out / "metrics.json", metrics)
-    write_bytes(context.out / "table.md", report(measured, params).encode())
+    write_bytes(context.out / "table.md", report(measured, params, faces=faces).encode())
     context.run.log_metrics({f"{row}.{name}": value for row, of in metrics.items() for name, value in of.items()})
     context.run.log_file(context.out / "table.md")
     context.run.log_image(context.out / "nearest.png", "nearest")

@@ -1,4 +1,4 @@
-"""Generate and score every row of the smile benchmark. One process per core is faster than threads on CPUs."""
+"""Generate and score every row of the benchmark. One process per core is faster than threads on CPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from editgan.config import Params
 from editgan.data.archive import load_classes, load_images, load_masks
-from editgan.editing.masks import MOUTH
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
 from editgan.images import read_mask
@@ -29,9 +28,10 @@ from editgan.methods.distillation.pairs import smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator
 from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
 from editgan.methods.registry import load_methods
-from editgan.methods.smile import DISTILLATION, INPUT, MASKGAN, RECONSTRUCTION, TRULY_SMILING, load_heads
+from editgan.methods.smile import DISTILLATION, INPUT, MASKGAN, RECONSTRUCTION, load_heads
 from editgan.metrics import Reference, check_packages
 from editgan.runtime.process import die_with_stage, keep_freed_memory
+from editgan.scoring.parts import load_part_share
 from editgan.scoring.scores import (
     Measured,
     Scores,
@@ -57,7 +57,7 @@ class Scored:
     row: Row
     scores: Scores
     pictures: Tensor | None = None  # uint8 [N, 3, H, W]
-    smile: Tensor | None = None  # P(smile) for each smile judge  # [N, 3]
+    smile: Tensor | None = None  # P(smile), or what is said of another attribute, by judge  # [N, J]
     masks: Tensor | None = None  # labels predicted by the segmentation  # uint8 [N, H, W]
     ms_per_head: float | None = None  # time to generate the pictures, as generated and pasted back together
 
@@ -75,12 +75,16 @@ class Rows:
         self.heads = load_heads(outputs / "data")
         self.latents = load_latents(outputs / "encoder" / "latents.safetensors")
         self.w_plus = self.latents["test"]  # [N, num_ws, w_dim]
+        self.protocol = self.heads.protocol
+        if self.heads.places is not None:
+            self.w_plus = self.w_plus[list(self.heads.places)]
         if len(self.w_plus) != len(self.heads.photos):
             raise UserError(
                 f"outputs/encoder: {len(self.w_plus)} latents of {RECONSTRUCTION} for {len(self.heads.photos)} test"
                 " heads; run stage encoder again"
             )
-        self.judges = load_judges(outputs / "assets", outputs / "judges", device, params.assets)
+        parser = None if self.protocol.faces else load_part_share(outputs, self.protocol)
+        self.judges = load_judges(outputs / "assets", outputs / "judges", device, params.assets, self.protocol, parser)
 
     def score(self, method: str, strength: float | None) -> list[Scored]:
         """Edit the test heads with a method at a strength and score them: as generated, and pasted back."""
@@ -109,7 +113,7 @@ class Rows:
             if method == INPUT:
                 for network, features in measured.identity.items():
                     others = different_people_cosine(features, self.heads.identities)
-                    scores.figures[Column("different_people", network)] = Figure(len(features), others)
+                    scores.figures[Column(self.protocol.strangers, network)] = Figure(len(features), others)
             if masks is not None and not row.pasted:
                 self.add_segmentation(scores, row, masks)
             if row == Row(RECONSTRUCTION, strength):
@@ -137,7 +141,7 @@ class Rows:
             wanted = smile_masks(self.heads.masks, donor, names)
             pictures = edit(self.maskgan, photos, self.heads.masks, wanted, batch=BATCH)
         else:
-            pictures = {INPUT: photos, TRULY_SMILING: self.heads.smiling}[method]
+            pictures = {INPUT: photos, self.protocol.truth: self.heads.smiling}[method]
         return {Row(method): pictures}, None
 
     def add_segmentation(self, scores: Scores, row: Row, masks: Tensor) -> None:
@@ -148,9 +152,10 @@ class Rows:
         """
         if self.heads.smiling_masks is not None:
             iou = segmentation_scores(masks, self.heads.smiling_masks, self.renderer.S.class_names).iou
-            found = [iou[part] for part in MOUTH if part in iou]
-            scores.figures[Column("mouth_iou", "segmentation")] = Figure(len(masks), sum(found) / max(len(found), 1))
-        if row.method == RECONSTRUCTION:
+            found = [iou[part] for part in self.protocol.parts if part in iou]
+            column = Column(self.protocol.overlap, "segmentation")
+            scores.figures[column] = Figure(len(masks), sum(found) / max(len(found), 1))
+        if row.method == RECONSTRUCTION and self.heads.masks is not None:
             right = 100.0 * (masks == self.heads.masks).flatten(1).double().mean(1)  # [N]
             scores.add(Column("segmentation_accuracy"), right, seed=self.seed)
 
@@ -164,11 +169,14 @@ class Rows:
         if has_maskgan(self.outputs):
             masks = torch.as_tensor(load_masks(path, some))
             made[MASKGAN] = edit(self.maskgan, photos, masks, masks, batch=BATCH)
-        table = score_embedding(photos, made, self.judges, batch=BATCH, device=self.device)
+        options = dict(batch=BATCH, device=self.device, kept=f"embedding_{self.protocol.kept}")
+        table = score_embedding(photos, made, self.judges, **options)
         return [Scored(row, Scores(figures)) for row, figures in table.items()]
 
     def measured(self, pictures: Tensor) -> Measured:
-        return measure_row(pictures, self.heads.smiling, self.judges, batch=BATCH, device=self.device)
+        hidden = None if self.protocol.faces else self.heads.region
+        options = dict(batch=BATCH, device=self.device, hidden=hidden)
+        return measure_row(pictures, self.heads.smiling, self.judges, **options)
 
     @functools.cached_property
     def photo(self) -> Measured:

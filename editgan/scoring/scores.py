@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from editgan.data.protocol import Protocol
 from editgan.errors import UserError
 from editgan.images import mean_squared_error, to_float
-from editgan.judges.load import SMILE_JUDGES, Judges
+from editgan.judges.load import Judges
 from editgan.judges.quality import SMILE_THRESHOLD, cosines, measure
-from editgan.methods.smile import FROM_PHOTOS, INPUT, RECONSTRUCTION, TRULY_SMILING, SmileHeads
+from editgan.methods.smile import FROM_PHOTOS, INPUT, RECONSTRUCTION, SmileHeads
 from editgan.metrics import (
     RESAMPLES,
     Reference,
@@ -22,7 +23,8 @@ from editgan.scoring.table import Column, Figure, Row
 from editgan.training import in_batches
 from editgan.weights import load_tensors, save_halves, save_tensors
 
-WHOLE = "smiling"  # the metric whose values per head are 0 or 100
+WHOLE = ("smiling", "changed")  # the metrics whose values per head are 0 or 100
+GREY = 128  # value of hidden pixels
 Heads = dict[tuple[Row, Column], Tensor]  # the values that a metric averages, one per head  # [N]
 
 
@@ -31,7 +33,8 @@ class Measured:
     """A set of pictures and the outputs of the judges for each of them."""
 
     pictures: Tensor  # uint8 [N, 3, H, W]
-    smile: Tensor  # [N, 3], in the order of SMILE_JUDGES
+    smile: Tensor  # what each judge of success says, in the order of `judges`  # [N, J]
+    judges: tuple[str, ...]
     identity: dict[str, Tensor]  # [N, D] by network
     features: dict[str, Tensor]  # [N, D] by network
     lpips_alex: Tensor | None  # [N], to the truly smiling heads, if these exist
@@ -55,20 +58,31 @@ class Scores:
 
 
 def measure_row(
-    pictures: Tensor, smiling: Tensor | None, judges: Judges, *, batch: int, device: torch.device
+    pictures: Tensor,
+    smiling: Tensor | None,
+    judges: Judges,
+    *,
+    batch: int,
+    device: torch.device,
+    hidden: Tensor | None = None,
 ) -> Measured:
-    """Apply every judge to pictures, uint8 [N, 3, H, W], and to the same heads truly smiling, if these exist."""
+    """Apply every judge to pictures, uint8 [N, 3, H, W], and to the same heads truly smiling, if these exist.
 
-    def seen_by(function) -> Tensor:
-        return measure(function, pictures, device=device, batch=batch)
+    hidden: pixels that the identity networks see in grey, bool [N, H, W]; None: none
+    """
 
+    def seen_by(function, images: Tensor = pictures) -> Tensor:
+        return measure(function, images, device=device, batch=batch)
+
+    rest = pictures if hidden is None else pictures.masked_fill(hidden[:, None], GREY)
     lpips = None
     if smiling is not None:
         lpips = in_batches(judges.lpips, to_float(pictures), to_float(smiling), batch=batch, device=device)
     return Measured(
         pictures=pictures,
         smile=seen_by(judges.smile_probabilities),
-        identity={name: seen_by(network) for name, network in judges.identity.items()},
+        judges=tuple(judges.smile),
+        identity={name: seen_by(network, rest) for name, network in judges.identity.items()},
         features={name: seen_by(network) for name, network in judges.features.items()},
         lpips_alex=lpips,
     )
@@ -91,22 +105,23 @@ def score_row(
         references: reference statistics by feature network
     Returns:
         smiling in percent; identity as cosine to the photo, identity_to_reconstruction as cosine to the reconstruction,
-        identity_relative with different people at 0 and the photo at 1; lpips and l2 to the truly smiling head;
-        leak_to_input and leak_to_reconstruction as mean squared error outside the region; fid and kid against the
-        reference pictures. Squared errors are of images in [-1, 1].
+        identity_relative with different people at 0 and the photo at 1 (of other classes these are changed and
+        similarity, outside the region); lpips and l2 to the truly smiling head; leak_to_input and
+        leak_to_reconstruction as mean squared error outside the region; fid and kid against the reference pictures.
+        Squared errors are of images in [-1, 1].
     """
-    x = to_float(measured.pictures)
-    edited = row.method not in (INPUT, RECONSTRUCTION, TRULY_SMILING, *FROM_PHOTOS) and not row.pasted
+    x, protocol = to_float(measured.pictures), heads.protocol
+    edited = row.method not in (INPUT, RECONSTRUCTION, protocol.truth, *FROM_PHOTOS) and not row.pasted
     of_heads: dict[Column, Tensor] = {}
-    for index, judge in enumerate(SMILE_JUDGES):
-        of_heads[Column("smiling", judge)] = 100.0 * (measured.smile[:, index] >= SMILE_THRESHOLD).double()
+    for judge, said in successes(measured, photo, protocol).items():
+        of_heads[Column(protocol.success, judge)] = 100.0 * said.double()
     for network, features in measured.identity.items():
         if row.method != INPUT:
-            of_heads[Column("identity", network)] = cosines(features, photo.identity[network]).diagonal()
+            of_heads[Column(protocol.kept, network)] = cosines(features, photo.identity[network]).diagonal()
         if edited:
             to_reconstruction = cosines(features, reconstruction.identity[network]).diagonal()
-            of_heads[Column("identity_to_reconstruction", network)] = to_reconstruction
-    if row.method != TRULY_SMILING and heads.smiling is not None:
+            of_heads[Column(f"{protocol.kept}_to_reconstruction", network)] = to_reconstruction
+    if row.method != protocol.truth and heads.smiling is not None:
         of_heads[Column("lpips", "alex")] = measured.lpips_alex
         of_heads[Column("l2")] = mean_squared_error(x, to_float(heads.smiling))
     if row.method != INPUT:
@@ -120,9 +135,9 @@ def score_row(
         scores.add(column, values, seed=seed)
     for network in measured.identity if row.method != INPUT else ():
         stranger = different_people_cosine(photo.identity[network], heads.identities)
-        cosine = scores.figures[Column("identity", network)].value
+        cosine = scores.figures[Column(protocol.kept, network)].value
         relative = (cosine - stranger) / (1 - stranger)
-        scores.figures[Column("identity_relative", network)] = Figure(count, relative)
+        scores.figures[Column(f"{protocol.kept}_relative", network)] = Figure(count, relative)
     for network, features in measured.features.items():
         reference = references[network]
         scores.figures[Column("fid", network)] = Figure(count, reference.fid(features))
@@ -132,8 +147,31 @@ def score_row(
     return scores
 
 
+def successes(measured: Measured, photo: Measured, protocol: Protocol) -> dict[str, Tensor]:
+    """Which pictures show the attribute, by judge.  # bool [N]
+
+    By a classifier: with a probability of at least one half. By the parser: the parts cover at least `growth` times as
+    many pixels as in the unedited picture.
+    """
+    found = {}
+    for index, judge in enumerate(measured.judges):
+        said = measured.smile[:, index]
+        if judge == "parser":
+            before = photo.smile[:, index]
+            found[judge] = (said >= protocol.growth * before) & (said > before)
+        else:
+            found[judge] = said >= SMILE_THRESHOLD
+    return found
+
+
 def score_embedding(
-    photos: Tensor, reconstructions: dict[str, Tensor], judges: Judges, *, batch: int, device: torch.device
+    photos: Tensor,
+    reconstructions: dict[str, Tensor],
+    judges: Judges,
+    *,
+    batch: int,
+    device: torch.device,
+    kept: str = "embedding_identity",
 ) -> dict[Row, dict[Column, Figure]]:
     """Compare reconstructions with their photos, uint8 [N, 3, H, W] both: means over the N heads.
 
@@ -156,7 +194,7 @@ def score_embedding(
         }
         for name, network in judges.identity.items():
             same = cosines(seen_by(network, pictures), faces[name]).diagonal()
-            figures[Column("embedding_identity", name)] = Figure(count, float(same.mean()))
+            figures[Column(kept, name)] = Figure(count, float(same.mean()))
         table[Row(method)] = figures
     return table
 
@@ -175,13 +213,13 @@ def save_heads(path: Path, heads: Heads, about: dict, *, half: bool = False) -> 
         about: metadata that is stored too and returned by `load_heads`
         half: round to float16, and store `WHOLE` as bytes
     """
-    keys = sorted(heads, key=lambda key: key[1].metric != WHOLE) if half else list(heads)
+    keys = sorted(heads, key=lambda key: key[1].metric not in WHOLE) if half else list(heads)
     index = [[*row, *column] for row, column in keys]
     values = torch.stack([heads[key] for key in keys])  # [F, N]
     if not half:
         save_tensors(path, {"values": values}, {"index": index, "about": about})
         return
-    whole = sum(column.metric == WHOLE for _, column in keys)
+    whole = sum(column.metric in WHOLE for _, column in keys)
     parts = {"whole": values[:whole].to(torch.uint8), "values": values[whole:]}
     save_halves(path, parts, {"index": index, "about": about}, remedy="run the stage again")
 

@@ -11,6 +11,7 @@ from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.config import Params
 from editgan.data.archive import load_attributes
+from editgan.data.protocol import load_protocol
 from editgan.editing.vectors import EditingVector
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
@@ -34,7 +35,6 @@ from editgan.weights import save_halves, write_bytes, write_json
 
 REFINE_AGAIN = "lower editing.refine.lr and run stage scoring again"
 SMILING_SHARE = 0.9  # share of validation heads that should smile at the chosen strength
-PER_HEAD = ("smiling", "identity")  # metrics stored per head, from which areas and their intervals are computed
 
 
 def run(context: StageContext) -> None:
@@ -43,7 +43,8 @@ def run(context: StageContext) -> None:
     results.csv (every row at every strength), heads.safetensors (values per head, from which areas are computed),
     metrics.json (the chosen strengths) and refined.safetensors (refined latents at EditGAN's chosen strength).
     """
-    params, device = context.params.scoring, context.device
+    params, device, protocol = context.params.scoring, context.device, load_protocol(context.input("data"))
+    per_head = (protocol.success, protocol.kept)  # stored per head: areas and their intervals are computed from these
     vectors, methods, renderer = load_methods(
         context.root / "outputs", vector=params.vector, plus=params.plus_vector, device=device
     )
@@ -72,7 +73,7 @@ def run(context: StageContext) -> None:
     for job in jobs[len(refined) :] + refined:
         for one in found[job]:
             table[one.row] = one.scores.figures
-            kept = {column: values for column, values in one.scores.heads.items() if column.metric in PER_HEAD}
+            kept = {column: values for column, values in one.scores.heads.items() if column.metric in per_head}
             heads |= {(one.row, column): values for column, values in kept.items()}
     write_bytes(context.out / "results.csv", table_csv(table))
     save_heads(context.out / "heads.safetensors", heads, {}, half=True)
@@ -100,9 +101,11 @@ def choose(
     attributes = load_attributes(data / "val.zip")[: len(val)]
     sources = ", ".join(vector.source for vector in vectors.values()).split(", ")
     learners = {int(source.removeprefix("val/")) for source in sources}
-    neutral = [i for i, head in enumerate(attributes) if at_rest(head) and i not in learners]
+    protocol = load_protocol(data)
+    neutral = [i for i, head in enumerate(attributes) if at_rest(head, protocol) and i not in learners]
     if not neutral:
-        raise UserError("scoring: no embedded neutral validation head is left for choosing; raise encoder.val_images")
+        what = "neutral validation head" if protocol.faces else f"validation picture without {protocol.attribute}"
+        raise UserError(f"scoring: no embedded {what} is left for choosing; raise encoder.val_images")
     guide, chosen = load_guide(context.input("judges")).to(context.device), {}
     for done, (name, method) in enumerate(methods.items()):
         context.run.progress(done, len(methods), "methods", f"choosing the strength of {name}")
@@ -113,8 +116,10 @@ def choose(
             shares.append(float((smile >= SMILE_THRESHOLD).double().mean()))
         enough = [index for index, share in enumerate(shares) if share >= SMILING_SHARE]
         best = enough[0] if enough else max(range(len(shares)), key=shares.__getitem__)
-        chosen[name] = {"strength": strengths[name][best], f"smiling_guide_val{len(neutral)}": round(shares[best], 6)}
-        print(f"{name}: strength {strengths[name][best]:g}, {shares[best]:.0%} of {len(neutral)} validation heads")
+        share = {f"{protocol.success}_guide_val{len(neutral)}": round(shares[best], 6)}
+        chosen[name] = {"strength": strengths[name][best], **share}
+        shown = "heads" if protocol.faces else "pictures"
+        print(f"{name}: strength {strengths[name][best]:g}, {shares[best]:.0%} of {len(neutral)} validation {shown}")
     return {"chosen": chosen, "val_heads": len(neutral)}
 
 

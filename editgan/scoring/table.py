@@ -1,11 +1,11 @@
-"""The results of the smile benchmark as one long table: one line per value, stored as CSV.
+"""The results of the benchmark as one long table: one line per value, stored as CSV.
 
 | column | meaning |
 | --- | --- |
 | method | source of the pictures: `editgan`, `interfacegan`, `input`, ... |
 | strength | of the edit; empty for methods without one |
 | pasted | `true` if pixels outside the edited region are the photo's own |
-| metric | what was measured: `smiling`, `identity`, `kid`, `area`, ... |
+| metric | what was measured: `smiling` or `changed`, `identity` or `similarity`, `kid`, `area`, ... |
 | network | the measuring network; empty if there is none |
 | samples | number of pictures from which the value is computed |
 | value, low, high | the value and its 95 % interval; the interval may be empty |
@@ -106,9 +106,10 @@ def parse_table(content: bytes, name: str) -> Table:
 def metrics_of(table: Table) -> dict[str, dict[str, dict[str, float]]]:
     """The table as shown by DVC: GROUP + sample count, row, column. For a method at several strengths, the last one."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
+    rest = "test" if any(column.metric == "changed" for of in table.values() for column in of) else "smile_test"
     for row, figures in table.items():
         for column, figure in figures.items():
-            group = found.setdefault(f"{GROUPS.get(column.metric, 'smile_test')}{figure.samples}", {})
+            group = found.setdefault(f"{GROUPS.get(column.metric, rest)}{figure.samples}", {})
             name = pasted_name(row.method) if row.pasted else row.method
             digits = DIGITS.get(column.metric, OTHER_DIGITS)
             group.setdefault(name, {})[column_name(column, figure.samples)] = round(figure.value, digits)
@@ -131,7 +132,8 @@ GROUPS = {
     "embedding_lpips": "embedding_val",
     "embedding_l2": "embedding_val",
     "embedding_identity": "embedding_val",
-}  # of metrics.json, by metric; all others are `smile_test`
+    "embedding_similarity": "embedding_val",
+}  # of metrics.json, by metric; all others are `smile_test`, or `test` if the class has no faces
 
 
 def merged(tables: Iterable[Table]) -> Table:

@@ -193,9 +193,12 @@ def changed(identity: Bird, name: str, amount: float) -> Bird:
 
 
 def attributes(identity: Bird, view) -> dict[str, float]:
-    """The numbers of a bird and a view. Each kind, each perch and `faces_right` (of the picture) is 1 or 0."""
+    """The numbers of a bird and a view. Each kind, each perch and `faces_right` (of the picture) is 1 or 0.
+
+    `beak_reach` is the length of the beak as seen, in the unit of the others."""
     values = {field.name: getattr(identity, field.name) for field in fields(Bird)}
     numbers = {name: float(value) for name, value in values.items() if isinstance(value, float)}
     kinds = {f"kind_{name}": float(identity.kind == name) for name in KINDS}
     perches = {f"perch_{name}": float(identity.perch == name) for name in ("branch", "post", "ground")}
-    return numbers | kinds | perches | view.attributes() | {"faces_right": float(view.yaw > 0)}
+    more = {"faces_right": float(view.yaw > 0), "beak_reach": identity.beak * identity.beak_length}
+    return numbers | kinds | perches | view.attributes() | more

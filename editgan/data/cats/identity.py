@@ -183,4 +183,5 @@ def attributes(identity: Cat, view) -> dict[str, float]:
     }
     kinds = {f"build_{name}": float(identity.build == name) for name in BUILDS}
     coats = {f"coat_{name}": float(identity.coat == name) for name in COATS}
-    return numbers | kinds | coats | view.attributes()
+    ears = {"ear_length": identity.ear_height * identity.ear_size}
+    return numbers | ears | kinds | coats | view.attributes()

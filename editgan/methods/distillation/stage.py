@@ -1,8 +1,10 @@
 """Stage `distillation`: sample image pairs along the smile direction, train pix2pixHD on them, validate on the rest."""
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from editgan.data.protocol import load_protocol
 from editgan.encoder.losses import load_lpips
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator, synthesise
@@ -25,7 +27,13 @@ ROWS = 8  # coarse rows of w_plus that the smile direction moves, as in the pape
 
 
 def run(context: StageContext) -> None:
-    """Write generator.safetensors (the network that makes photos smile), pictures, curves and metrics."""
+    """Write generator.safetensors (the network that makes photos smile), pictures, curves and metrics.
+
+    The method is left out, with empty outputs, for classes without faces.
+    """
+    if not load_protocol(context.input("data")).faces:
+        leave_out(context)
+        return
     guide = load_guide(context.input("judges")).to(context.device)
     pairs, val, metrics = make_pairs(context, guide)
     save_picture(context, "pairs", source=pairs.sources, target=pairs.targets)
@@ -45,6 +53,17 @@ def run(context: StageContext) -> None:
     }
     write_json(context.out / "metrics.json", metrics)
     context.run.log_metrics({name: float(value) for name, value in metrics.items()})
+
+
+def leave_out(context: StageContext) -> None:
+    """Write empty outputs; tables then have no row of the method."""
+    save_tensors(context.out / "generator.safetensors", {}, {"kind": "left out"})
+    write_bytes(context.out / CURVE_FILE, b"")
+    write_json(context.out / "curves" / "val.json", [])
+    for name in ("pairs", "val"):
+        save_png(context.out / f"{name}.png", Image.new("RGB", (context.params.resolution, context.params.resolution)))
+    write_json(context.out / "metrics.json", {"pairs": 0})
+    print("distillation is left out: it is compared on smiles")
 
 
 def save_picture(context: StageContext, name: str, **columns: Tensor) -> None:

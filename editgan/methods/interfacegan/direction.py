@@ -13,7 +13,6 @@ from torch import Tensor
 
 EXTREME = 0.02  # share of the latents at each end of the scores that the SVM uses (released code)
 TRAINED = 0.7  # share of these for training; the rest is for validation (released code)
-CONDITIONS = ("masculine", "age", "yaw")  # attributes that a conditional direction preserves
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.archive import holds_masks, load_attributes, load_classes, load_images, load_masks
 from editgan.data.paste import dilate
+from editgan.data.protocol import load_protocol
 from editgan.data.training import training_folder
-from editgan.editing.masks import MOUTH, is_part
+from editgan.editing.masks import is_part
 from editgan.encoder.encoder import load_encoder, load_latents
 from editgan.encoder.inversion import invert
 from editgan.errors import UserError
@@ -27,7 +28,7 @@ from editgan.methods.localediting.channels import (
     styles_of,
     swapped_styles,
 )
-from editgan.methods.smile import ROOM, at_rest, sample_latents
+from editgan.methods.smile import ROOM, at_rest, has_attribute, sample_latents
 from editgan.metrics import outside_error
 from editgan.runtime.stage import StageContext
 from editgan.training import DIGITS, generator_for
@@ -72,7 +73,8 @@ def run(context: StageContext) -> None:
         tensors[f"q{index:02d}"] = channel_mask(shares[index], rho=rho, epsilon=epsilon).float()
         tensors[f"style{index:02d}"] = style[0].float().cpu()
     save_tensors(context.out / "channels.safetensors", tensors, {"kind": "style channels", "reference": reference})
-    metrics = {"clusters_of_the_mouth": len(mouth), "reference": reference, "rho": rho, "epsilon": epsilon}
+    clusters = "clusters_of_the_mouth" if load_protocol(context.input("data")).faces else "clusters_of_the_parts"
+    metrics = {clusters: len(mouth), "reference": reference, "rho": rho, "epsilon": epsilon}
     metrics["channels"] = sum(int(mask.sum()) for name, mask in tensors.items() if name.startswith("q"))
     write_json(context.out / "metrics.json", metrics | figures)
     context.run.log_metrics(metrics | figures)
@@ -93,7 +95,8 @@ def mouth_clusters(context: StageContext, G: Generator, centres: Tensor, which: 
     classes = load_classes(data / "classes.json")
     masks = torch.as_tensor(load_masks(data / "pool.zip", range(len(latents))))
     step = masks.shape[-1] // assigned.shape[-1]
-    part = is_part(masks, [classes.index(name) for name in MOUTH])[:, step // 2 :: step, step // 2 :: step]
+    parts = [classes.index(name) for name in load_protocol(data).parts]
+    part = is_part(masks, parts)[:, step // 2 :: step, step // 2 :: step]
     return part_clusters(assigned, part, len(centres))
 
 
@@ -101,9 +104,11 @@ def smiling_references(context: StageContext, G: Generator) -> Tensor:
     """Embed smiling training heads, chosen at random with the seed.  # [K, num_ws, w_dim]"""
     params, data = context.params.localediting, training_folder(context)
     attributes = load_attributes(data / "train_labels.zip")
-    smiling = [index for index, row in enumerate(attributes) if row["smile"] >= context.params.judges.smile_threshold]
+    protocol, threshold = load_protocol(context.input("data")), context.params.judges.smile_threshold
+    smiling = [index for index, row in enumerate(attributes) if has_attribute(row, protocol, threshold)]
     if len(smiling) < params.references:
-        raise UserError(f"localediting.references {params.references}: only {len(smiling)} training heads smile")
+        what = "heads smile" if protocol.faces else f"pictures have {protocol.attribute} (from {protocol.high:g} on)"
+        raise UserError(f"localediting.references {params.references}: only {len(smiling)} training {what}")
     order = torch.randperm(len(smiling), generator=generator_for(context.params.seed, "localediting", "references"))
     chosen = [smiling[index] for index in order[: params.references].tolist()]
     E = load_encoder(context.input("encoder") / "E.safetensors", context.device)
@@ -125,12 +130,14 @@ def choose(
     guide = load_guide(context.input("judges")).to(context.device)
     val = load_latents(context.input("encoder") / "latents.safetensors")["val"]
     attributes = load_attributes(data / "val.zip")[: len(val)]
-    neutral = [index for index, row in enumerate(attributes) if at_rest(row)]
+    protocol = load_protocol(data)
+    neutral = [index for index, row in enumerate(attributes) if at_rest(row, protocol)]
     if not neutral:
-        raise UserError("localediting: none of the embedded validation heads is neutral; raise encoder.val_images")
+        what = "heads is neutral" if protocol.faces else f"pictures is without {protocol.attribute}"
+        raise UserError(f"localediting: none of the embedded validation {what}; raise encoder.val_images")
     w_plus = val[neutral].to(context.device)
     classes = load_classes(data / "classes.json")
-    mouth_ids = [classes.index(name) for name in MOUTH]
+    mouth_ids = [classes.index(name) for name in protocol.parts]
     if holds_masks(data / "val.zip"):
         mouth = is_part(torch.as_tensor(load_masks(data / "val.zip", neutral)), mouth_ids)
     else:  # union of the mouths of the labelled faces
@@ -155,6 +162,6 @@ def choose(
         best = min(found, key=lambda key: (found[key][2] == 0, found[key][1]))
     smiling, leak, _ = found[best]
     return best, {
-        f"smiling_guide_val{len(neutral)}": round(smiling, DIGITS),
+        f"{protocol.success}_guide_val{len(neutral)}": round(smiling, DIGITS),
         f"leak_val{len(neutral)}": round(leak, DIGITS),
     }

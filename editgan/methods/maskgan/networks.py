@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from editgan.data.protocol import MOUTH
 from editgan.editing.edits import Transplant, transplanted
-from editgan.editing.masks import MOUTH
 from editgan.images import to_float, to_uint8
 from editgan.methods.distillation.pix2pixhd import LEAK, check_sides
 from editgan.training import in_batches

@@ -7,10 +7,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from editgan.data.archive import ArchiveError, Classes, load_attributes, load_classes, load_images, load_masks
+from editgan.data.archive import (
+    ArchiveError,
+    Classes,
+    holds_masks,
+    load_attributes,
+    load_classes,
+    load_images,
+    load_masks,
+)
+from editgan.data.protocol import MOUTH, load_protocol
 from editgan.data.training import training_folder
 from editgan.editing.edits import choose_donor
-from editgan.editing.masks import MOUTH, is_part
+from editgan.editing.masks import is_part
 from editgan.encoder.losses import load_lpips
 from editgan.errors import UserError
 from editgan.images import colourize, labelled_grid, save_mask, save_png, to_float
@@ -55,9 +64,14 @@ def run(context: StageContext) -> None:
     classes = load_classes(data / "classes.json")
     if params.learn_from == "none":
         leave_out(context, classes)
+        write_json(context.out / "metrics.json", {"train_masks": 0})
+        print("maskgan is skipped: maskgan.learn_from is none")
         return
     folder = training_folder(context) if params.learn_from == "train" else data
     learn = load_heads(context, folder / f"{params.learn_from}.zip", labels_of(context))
+    if not load_protocol(data).faces:
+        parser_alone(context, learn, classes)
+        return
     val = load_heads(context, data / "val.zip", data / "val.zip", params.val_images)
     donor, donor_mask = choose_mouth(context, classes)
     neutral_heads(context)  # before the training
@@ -76,7 +90,7 @@ def run(context: StageContext) -> None:
 
 
 def leave_out(context: StageContext, classes: Classes) -> None:
-    """Write empty outputs when the method is skipped (too few masks); tables then have no MaskGAN row."""
+    """Write empty outputs when the method is skipped; tables then have no MaskGAN row."""
     for name in ("generator", "parser"):
         save_tensors(context.out / f"{name}.safetensors", {}, {"kind": "left out"})
     side = context.params.resolution
@@ -84,8 +98,22 @@ def leave_out(context: StageContext, classes: Classes) -> None:
     write_bytes(context.out / "stats.jsonl", b"")
     write_json(context.out / "curves" / "val.json", [])
     save_png(context.out / "reconstructions.png", Image.new("RGB", (side, side)))
-    write_json(context.out / "metrics.json", {"train_masks": 0})
-    print("maskgan is skipped: maskgan.learn_from is none")
+
+
+def parser_alone(context: StageContext, learn: MaskedHeads, classes: Classes) -> None:
+    """Train the parser, which judges edits of classes without faces. MaskGAN, which swaps mouths, is left out."""
+    leave_out(context, classes)
+    parser = train_parser(context, learn, len(classes.names))
+    metrics = {"train_masks": 0, "parser_masks": len(learn), "parameters_parser": count_parameters(parser)}
+    path, params = context.input("data") / "val.zip", context.params.maskgan
+    if holds_masks(path):
+        val = load_heads(context, path, path, params.val_images)
+        scores = segmentation_scores(predict(parser, val.photos, batch=BATCH), val.masks, classes.names)
+        metrics[f"segmentation_accuracy_val{len(val)}_photos"] = round(scores.pixel_accuracy, DIGITS)
+        metrics[f"segmentation_miou_val{len(val)}_photos"] = round(scores.miou, DIGITS)
+    write_json(context.out / "metrics.json", metrics)
+    context.run.log_metrics({name: float(value) for name, value in metrics.items()})
+    print("maskgan: only its parser is trained; MaskGAN is of faces")
 
 
 def labels_of(context: StageContext) -> Path:
