@@ -179,7 +179,7 @@ def test_source_is_found_below_single_folders_in_any_letter_case(tmp_path, proje
             assert len(names) and all(first.read(name) == second.read(name) for name in names)
     said = capsys.readouterr().out
     assert "ignored 1 hidden files" in said and "labels/ looks like masks and is not used" in said
-    assert "columns that only rules of an edits file can use: hat" in said
+    assert "columns that only an edits file or benchmark.yaml can use: hat" in said
     os.rename(packed / "Images", packed / "x")
     (packed / "x").rename(packed / "images")
     (packed / "IMAGES").mkdir()

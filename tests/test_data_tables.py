@@ -122,7 +122,7 @@ def test_columns_and_rows_without_a_use_are_named(tmp_path):
     reasons = dict(rejected)
     assert reasons["images/c.png"] == "has a row in t.csv, but the file does not exist"
     assert reasons["images/b.png"] == "t.csv, row 5: a second row for this file"
-    assert notes == ["t.csv: columns that only rules of an edits file can use: smlie (is `smile` meant?), hat"]
+    assert notes == ["t.csv: columns that only an edits file or benchmark.yaml can use: smlie (is `smile` meant?), hat"]
 
 
 @pytest.mark.parametrize("text", ["file,smile\nc.png,1\n", "file,smile\n"])

@@ -20,7 +20,7 @@ TRACKED = ("editgan/", "flows/", "tests/", "benchmarks/", "docs/", "params/", "s
 FILE = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:py|yaml|md|png|jpg|ipynb|toml|txt)")
 FOLDER = re.compile(r"(?:[\w.-]+/)+(?= |$)")
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b")  # editgan/NAME/stage.py
-OWN = ("params/mine", "params/edits/mine")  # what a user makes
+OWN = ("params/mine", "params/edits/mine", "params/lizards", "params/edits/lizards")  # what a user makes
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OPTION = re.compile(r"""add_argument\(\s*["'](--[\w-]+)["']""")
 

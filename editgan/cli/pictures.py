@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from editgan.cli.importing import import_
 from editgan.cli.labels import export, label, suggest
+from editgan.cli.new_class import new_class
 from editgan.cli.options import (
     Device,
     Inputs,
@@ -275,8 +276,8 @@ def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> N
     console.print(table)
 
 
-for command in (studio, label, suggest, compare, accept, import_, doctor):
-    app.command(command.__name__.strip("_"))(command)
+for command in (studio, label, suggest, compare, accept, import_, new_class, doctor):
+    app.command(command.__name__.strip("_").replace("_", "-"))(command)
 app.add_typer(train, name="train")
 app.add_typer(export, name="export")
 

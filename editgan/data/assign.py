@@ -10,6 +10,7 @@ import numpy as np
 
 from editgan.data.duplicates import connected
 from editgan.data.params import DataParams
+from editgan.data.protocol import SMILE, Protocol
 from editgan.data.sources.listing import Item, Rejected
 from editgan.errors import UserError
 
@@ -26,7 +27,7 @@ class Picture:
     person: str
     partition: str | None
     masked: bool
-    smiles: bool
+    smiles: bool  # or is not known to be without the attribute of another benchmark
 
 
 def choose(
@@ -35,6 +36,7 @@ def choose(
     params: DataParams,
     seed: int,
     rejected: Sequence[Rejected],
+    protocol: Protocol = SMILE,
 ) -> dict[str, list[int]]:
     """Assign items, given with their records, to splits; the labelled items come first in the pool.
 
@@ -46,7 +48,7 @@ def choose(
         UserError: too few pictures for the requested splits; the message lists every rejected file.
     """
     pictures = [
-        Picture(person, item.partition, any(record["pixels"]), record["attributes"]["smile"] > 0)
+        Picture(person, item.partition, any(record["pixels"]), not protocol.without(record["attributes"]))
         for person, (item, record) in zip(people, used, strict=True)
     ]
     counts = {split: getattr(params, split) for split in COUNTED}
@@ -59,8 +61,9 @@ def choose(
             (f"rejected files: {len(rejected)}{listed}\n" if rejected else "")
             + f"{params.folder}: too few pictures: {len(pictures)} are usable:\n"
             + "\n".join(lines)
-            + "\nAll pictures of a person belong to one split (and one partition, if there is one); test pictures do"
-            " not smile; if any pictures have masks, the pool holds only pictures with masks"
+            + "\nAll pictures of a person belong to one split (and one partition, if there is one); test pictures "
+            + ("do not smile" if protocol.faces else f"are without {protocol.attribute} (at most {protocol.low:g})")
+            + "; if any pictures have masks, the pool holds only pictures with masks"
         )
     pixels = np.array([used[place][1]["pixels"] for place in chosen["pool"]])  # [N, K]
     smiles = np.array([[pictures[place].smiles, not pictures[place].smiles] for place in chosen["pool"]])
@@ -70,12 +73,15 @@ def choose(
 
 
 def smiling_ones(items: Sequence[Item], test: Sequence[int]) -> list[int]:
-    """For each test picture, the same person's smiling picture that names it as `neutral`; empty if any lacks one."""
+    """For each test picture, the same person's smiling picture that names it as `neutral`; empty if any lacks one.
+
+    Of another class, the picture of the same thing with the attribute.
+    """
     smiling = {item.attributes["neutral"]: i for i, item in enumerate(items) if "neutral" in item.attributes}
     found = [smiling.get(items[index].file.partition("/")[2]) for index in test]
     missing = found.count(None)
     if 0 < missing < len(found):
-        print(f"no true smiles in the benchmark: {missing} of {len(found)} test pictures have none", flush=True)
+        print(f"no true changes in the benchmark: {missing} of {len(found)} test pictures have none", flush=True)
     return [] if missing else found
 
 

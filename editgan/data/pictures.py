@@ -11,6 +11,7 @@ from editgan.data.archive import save_classes
 from editgan.data.assign import COUNTED, choose, people_of
 from editgan.data.blocks import Context, make_blocks, write_split
 from editgan.data.duplicates import copies_csv, find_copies
+from editgan.data.protocol import FILE, SMILE, read_protocol
 from editgan.data.reading import VERSION, read_one
 from editgan.data.sources import celeba_hq, folder
 from editgan.data.sources.listing import Item, Rejected, rejected_csv, repeated
@@ -38,7 +39,11 @@ def read_pictures(context: Context) -> list[Path]:
     if not root.is_dir():
         raise UserError(f"data.folder {params.folder}: no such folder ({root}); docs/data.md describes the layout")
     root = celeba_hq.root_of(root) if params.source == "celeba_hq" else folder.root_of(root)
+    protocol = read_protocol(root) if params.source == "folder" else None
     items, unusable, classes, notes = SOURCES[params.source](root)
+    if protocol is not None and not set(protocol.parts) <= set(classes.names):
+        unknown = next(part for part in protocol.parts if part not in classes.names)
+        raise UserError(f"{root / FILE}: unknown part {unknown!r}; known are {', '.join(classes.names)}")
     print("\n".join(notes), end="\n" if notes else "", flush=True)
     made = make_blocks(
         functools.partial(read_one, root=root, resolution=resolution, classes=classes),
@@ -68,7 +73,7 @@ def read_pictures(context: Context) -> list[Path]:
     people = people_of(
         [item for item, _ in used], [[place_of[one] for one in group if one in place_of] for group in copies]
     )
-    chosen = choose(used, people, params, seed, rejected)
+    chosen = choose(used, people, params, seed, rejected, protocol or SMILE)
     if rejected:
         print(f"rejected files ({context.out / REJECTED}): {len(rejected)}")
         print("\n".join(f"  {file}: {reason}" for file, reason in rejected), flush=True)
@@ -96,6 +101,8 @@ def read_pictures(context: Context) -> list[Path]:
         "resolution": resolution,
         "data": params.model_dump(include={*COUNTED, "few_shot"}),
     }
+    if protocol is not None:
+        recipe["benchmark"] = protocol.model_dump(mode="json")
     masks = [[item.file, [label for _, label in item.masks], record["mask_digest"]] for item, record in used]
     labels = {"content": sha256_of(masks), "reader": VERSION, "classes": list(classes.names)}
     write_json(context.out / "recipe.json", recipe)

@@ -85,7 +85,11 @@ def _unused(columns: Sequence[str], path: Path) -> list[str]:
         if column not in KNOWN:
             similar = difflib.get_close_matches(column, KNOWN, n=1, cutoff=0.75)
             others.append(f"{column} (is `{similar[0]}` meant?)" if similar else column)
-    return [f"{path.name}: columns that only rules of an edits file can use: {', '.join(others)}"] if others else []
+    return (
+        [f"{path.name}: columns that only an edits file or benchmark.yaml can use: {', '.join(others)}"]
+        if others
+        else []
+    )
 
 
 def _attributes(cells: dict[str, str]) -> dict:

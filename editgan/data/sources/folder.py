@@ -4,8 +4,9 @@ images/**.{png,jpg,...}    square pictures, faces framed as in FFHQ and CelebA-H
 masks/**.png               optional; masks/a/b.png belongs to images/a/b.jpg, pixel value = class number
 classes.json               names and colours of the classes, needed with masks: [{"name": .., "colour": [r, g, b]}]
 attributes.csv             optional; a row per picture, columns `file` and, if known, `person`, `partition`, attributes
+benchmark.yaml             optional; the attribute of the benchmark, if the pictures are not faces (data/protocol.py)
 
-The four names may have any letter case. Hidden files and files of other programs are ignored.
+The names may have any letter case. Hidden files and files of other programs are ignored.
 """
 
 import os
