@@ -116,6 +116,9 @@ def test_with_an_attribute_the_class_brings_its_benchmark(walk):
     out = make_data(walk, params, "folder", walk / params.data.folder, **sizes(params))
     assert load_protocol(out) == protocol
     assert all(row["tail_length"] <= protocol.low for row in load_attributes(out / "test.zip"))
+    for split in ("val", "reference"):
+        without = [row["tail_length"] <= protocol.low for row in load_attributes(out / f"{split}.zip")]
+        assert 0.15 < np.mean(without) < 0.5, "of both kinds, though test takes those without it first"
     heads = load_heads(out)
     assert heads.masks is None and heads.smiling is None and len(heads.photos) == params.data.test
     assert heads.region.any() and not heads.region.all(), "around the tails that are labelled"

@@ -52,7 +52,7 @@ def choose(
         for person, (item, record) in zip(people, used, strict=True)
     ]
     counts = {split: getattr(params, split) for split in COUNTED}
-    chosen = assign(pictures, counts, seed)
+    chosen = assign(pictures, counts, seed, reshuffle=not protocol.faces)
     short = [split for split in COUNTED if len(chosen[split]) < counts[split]]
     if short:
         lines = [f"  {split}: {counts[split]} requested (data.{split}), {len(chosen[split])} found" for split in short]
@@ -107,8 +107,13 @@ def person_of(item: Item) -> str:
     return f"person {item.person}" if item.person is not None else f"file {item.file}"
 
 
-def assign(pictures: Sequence[Picture], counts: Mapping[str, int], seed: int) -> dict[str, list[int]]:
+def assign(
+    pictures: Sequence[Picture], counts: Mapping[str, int], seed: int, *, reshuffle: bool = False
+) -> dict[str, list[int]]:
     """Indices of the pictures of each split. Persons are taken in a seeded random order.
+
+    With one order for all splits, those after test have few of the pictures that suit test at the start of the order,
+    which matters if there are few pictures. `reshuffle`: an order for each split.
 
     A split with too few suitable pictures gets all that are suitable. Test pictures do not smile. If any pictures have
     masks, the pool holds only such pictures, and test and val prefer them.
@@ -129,6 +134,9 @@ def assign(pictures: Sequence[Picture], counts: Mapping[str, int], seed: int) ->
             return not (split == "test" and picture.smiles) and (split != "pool" or picture.masked or not any_masks)
 
         wants = split in WANT_MASKS
+        if reshuffle:
+            order = np.random.default_rng([seed, len(people), COUNTED.index(split)]).permutation(len(people))
+            people = [people[place] for place in order]
         mine = [key for key in people if key[0] in (None, partition) and key not in taken]
         mine = [key for key in mine if any(map(suits, groups[key]))]
         mine.sort(key=lambda key: all(pictures[i].masked for i in groups[key] if suits(i)) is not wants)
