@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from editgan.data.archive import write_archive
 from editgan.data.protocol import SMILE
+from editgan.data.renderers import PROTOCOLS
 from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.methods.interfacegan import direction as interfacegan
@@ -126,6 +127,13 @@ def test_conditions_are_what_all_pictures_have_and_differ_in():
     row = {"masculine": 1.0, "age": 0.5, "yaw": 0.1}
     assert known_conditions([row, {**row, "yaw": 0.2}]) == ["yaw"]
     assert known_conditions([row, {"masculine": 0.0, "yaw": 0.2}]) == ["masculine", "yaw"]
+
+
+def test_a_class_that_leaves_nothing_alone_has_an_unchanged_direction():
+    normal = F.normalize(torch.arange(1.0, 6.0), dim=0)
+    torch.testing.assert_close(interfacegan.conditional(normal, normal[None][:0]), normal)
+    alone = PROTOCOLS["cars"].model_copy(update={"conditions": ()})
+    assert condition_boundaries(SimpleNamespace(input=None), alone, 1) == {}
 
 
 def test_pictures_that_do_not_say_what_is_to_be_left_alone_are_refused(tmp_path):
