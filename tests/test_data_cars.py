@@ -18,11 +18,12 @@ from editgan.data.archive import load_attributes, load_classes, load_images, loa
 from editgan.data.cars.paint import CLASS
 from editgan.data.cars.view import camera
 from editgan.data.params import RENDERED, DataParams
-from editgan.data.renderers import RENDERERS
+from editgan.data.renderers import PROTOCOLS, RENDERERS
 from editgan.data.rendering import rendered_recipe
-from editgan.data.training import training_folder
+from editgan.data.training import changed_pictures, training_folder
 from editgan.editing.edits import load_edits, target_mask
 from editgan.errors import UserError
+from editgan.judges.stage import training_halves
 from editgan.runtime.stage import StageContext
 from editgan.runtime.tracking import offline_run
 
@@ -256,3 +257,23 @@ def test_training_cars_are_rendered_on_demand(outputs):
     folder = training_folder(replace(outputs, name="generator"))
     assert load_images(folder / "train.zip").shape == (6, 3, 32, 32) and folder != outputs.out
     assert len({row["identity"] for row in load_attributes(folder / "train_labels.zip")}) == 6
+
+
+def test_training_cars_are_rendered_again_with_the_attribute_of_the_benchmark_changed(outputs):
+    context = replace(outputs, name="judges")
+    folder, changed = training_folder(context), changed_pictures(context)
+    before, after = load_attributes(folder / "train_labels.zip"), load_attributes(changed)
+    assert [row["wheel_size"] - old["wheel_size"] for row, old in zip(after, before, strict=True)] == [
+        pytest.approx(0.06)
+    ] * 6
+    kept = [{name: row[name] for name in row if name != "wheel_size"} for row in (*before, *after)]
+    assert kept[:6] == kept[6:], "nothing else differs"
+    every = PROTOCOLS["cars"].model_copy(update={"low": 1.0, "high": 2.0})
+    halves = training_halves(folder, every, 0, changed)
+    assert sum(len(half.images) for half in halves.values()) == 12, "every car without and with it"
+    assert all(half.smiling.sum() * 2 == len(half.smiling) for half in halves.values())
+    assert changed_pictures(replace(context, params=params_of_heads(outputs.params))) is None
+
+
+def params_of_heads(params):
+    return params.model_copy(update={"data": params.data.model_copy(update={"source": "heads"})})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from picture_sources import make_data
 from PIL import Image
 from test_data_annotations import labelme, shape
@@ -160,7 +161,11 @@ def test_every_stage_runs_on_the_class(walk, assets_dir):
     params = tiny | {"data": data, "scoring": tiny["scoring"] | vectors}
     params["maskgan"]["learn_from"] = whole["maskgan"]["learn_from"]
     root = walk / "run"
-    run_stages(root, assets_dir, params, walk / "params/edits/lizards.yaml")
+    edits = yaml.safe_load((walk / "params/edits/lizards.yaml").read_text())
+    edit = edits["more_tail_length"] | {"adds": True}  # the tiny segmentation finds no tail, so it gets a labelled one
+    edit["mask"] = [{"transplant": {"parts": ["tail"], "donor": "tail_length >= 0"}}, *edit["mask"]]
+    (walk / "edits.yaml").write_text(yaml.safe_dump({"more_tail_length": edit}))
+    run_stages(root, assets_dir, params, walk / "edits.yaml")
     path = root / "outputs" / "benchmark" / "results.csv"
     found = parse_table(path.read_bytes(), str(path))
     assert {"editgan", "editgan_plus", "interfacegan", "localediting", "input"} <= {row.method for row in found}

@@ -11,6 +11,7 @@ from editgan.data.scene import Expression, View, sample_expression, sample_neutr
 
 SPLITS = ("train", "pool", "val", "test", "test_smiling", "reference")
 IDENTITIES = {"train": 0, "pool": 1, "val": 2, "test": 3, "test_smiling": 3, "reference": 4}  # disjoint random streams
+IDENTITIES |= {"changed": IDENTITIES["train"]}  # training pictures with the attribute of the benchmark, for classifiers
 IDENTITIES_PER_STREAM = 1_000_000
 
 # The labelled heads cover every part class: each row fixes the hair, beard, glasses and smile of one head.
@@ -53,7 +54,7 @@ class Head:
 
 def is_changed(split: str, index: int) -> bool:
     """Whether picture `index` of a split shows the attribute of the benchmark, for heads a smile, by arrangement."""
-    return index % 2 == 1 if split == "reference" else split == "test_smiling"
+    return index % 2 == 1 if split == "reference" else split in ("test_smiling", "changed")
 
 
 def sample_head(mesh: HeadMesh, split: str, index: int, *, seed: int, few_shot: int = 0) -> Head:

@@ -20,6 +20,7 @@ from editgan.runtime.environment import home_project
 from editgan.runtime.process import exclusive
 
 IMAGES, LABELS = "train.zip", "train_labels.zip"
+CHANGED, PAIRS = "changed.zip", 6000  # maximum number of training pictures that are rendered a second time
 WAIT_SECONDS = 2.0
 
 
@@ -43,21 +44,41 @@ def training_folder(context: Context) -> Path:
         return data
     made_of = recipe.read_bytes() + (data / "labels.json").read_bytes()
     folder = home_project(context.root) / ".cache" / "training" / hashlib.sha256(made_of).hexdigest()[:16]
-    while not (folder / LABELS).exists():  # written last
+    render_once(context, "train", context.params.data.train, folder / LABELS)
+    return folder
+
+
+def changed_pictures(context: Context) -> Path | None:
+    """The first training pictures again, with the attribute of the benchmark changed and nothing else.
+
+    Where an attribute goes with others, as large wheels with large cars, only such pairs show a classifier what to look
+    at. None: the source has no such pictures (heads smile in the training pictures, and a folder cannot be rendered).
+    """
+    source = context.params.data.source
+    if source not in RENDERED or source == "heads":
+        return None
+    path = training_folder(context) / CHANGED
+    render_once(context, "changed", min(PAIRS, context.params.data.train), path)
+    return path
+
+
+def render_once(context: Context, split: str, count: int, path: Path) -> None:
+    """Render a split, whose last file is `path`, unless that exists."""
+    folder, source = path.parent, context.params.data.source
+    while not path.exists():
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(exclusive(folder))
             except UserError:  # another stage is already rendering them
-                context.run.progress(0, context.params.data.train, source, "waiting for the training pictures")
+                context.run.progress(0, count, source, "waiting for the training pictures")
                 time.sleep(WAIT_SECONDS)
                 continue
-            render(context, folder)
-    return folder
+            render(context, folder, split, count)
 
 
-def render(context: Context, folder: Path) -> None:
-    """Render the training pictures; resumes an interrupted rendering."""
-    count, work = context.params.data.train, folder / "blocks"
+def render(context: Context, folder: Path, split: str, count: int) -> None:
+    """Render training pictures; resumes an interrupted rendering."""
+    work = folder / "blocks"
     work.mkdir(exist_ok=True)
-    render_split(context, "train", count, work, folder, before=0, total=count)
+    render_split(context, split, count, work, folder, before=0, total=count)
     shutil.rmtree(work)

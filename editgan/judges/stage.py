@@ -9,7 +9,7 @@ from editgan.assets.load import load_network
 from editgan.config import flat_keys
 from editgan.data.archive import count, load_attributes, load_images
 from editgan.data.protocol import FILE, Protocol, load_protocol
-from editgan.data.training import training_folder
+from editgan.data.training import changed_pictures, training_folder
 from editgan.errors import UserError
 from editgan.judges.classifier import SmileClassifier, SmileConvNet, SmileResNet, initialise
 from editgan.judges.load import load_guide, load_judge
@@ -34,7 +34,8 @@ def run(context: StageContext) -> None:
     protocol = load_protocol(context.input("data"))
     clear_val(context)  # before the training
     training: dict[str, dict[str, float]] = {}
-    for name, heads in training_halves(training_folder(context), bounds(context), context.params.seed).items():
+    changed = changed_pictures(context)
+    for name, heads in training_halves(training_folder(context), bounds(context), context.params.seed, changed).items():
         training[name] = {"smiling": int(heads.smiling.sum()), "neutral": int((~heads.smiling).sum())}
         if protocol.faces:
             said = f"{training[name]['smiling']} smiling and {training[name]['neutral']} neutral heads"
@@ -62,8 +63,12 @@ def bounds(context: StageContext) -> Protocol:
     return protocol.model_copy(update={"high": context.params.judges.smile_threshold}) if protocol.faces else protocol
 
 
-def training_halves(data: Path, protocol: Protocol, seed: int) -> dict[str, LabelledHeads]:
-    """Training heads with clear labels: half A of the people for the guide, half B for the judge."""
+def training_halves(data: Path, protocol: Protocol, seed: int, changed: Path | None = None) -> dict[str, LabelledHeads]:
+    """Training heads with clear labels: half A of the people for the guide, half B for the judge.
+
+    changed: archive of the first of them with the attribute changed; None: none. With it, the pictures without the
+    attribute are learned beside the same ones with it.
+    """
     attributes = load_attributes(data / "train_labels.zip")
     images = torch.as_tensor(load_images(data / "train.zip"))  # [N, 3, H, W]
     if len(images) != len(attributes):
@@ -71,6 +76,13 @@ def training_halves(data: Path, protocol: Protocol, seed: int) -> dict[str, Labe
             f"{data}: train.zip holds {len(images)} images, train_labels.zip {len(attributes)} labels;"
             " run stage data again"
         )
+    if changed is not None:
+        known = len(load_attributes(changed))
+        without = [index for index, row in enumerate(attributes[:known]) if protocol.without(row)]
+        pairs = [images[without], torch.as_tensor(load_images(changed, without))]
+        images = torch.cat(pairs)
+        attributes = [attributes[index] for index in without]
+        attributes += [row | {protocol.attribute: protocol.high} for row in attributes]
     identities = [row["identity"] for row in attributes]
     clear, smiling = select_clear([protocol.value(row) for row in attributes], protocol.high, protocol.low)
     halves = dict(zip(("guide", "judge"), split_halves(identities, seed), strict=True))
