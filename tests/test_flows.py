@@ -15,9 +15,7 @@ import torch
 from fake_project import STAGES, environment, make_project, processes_in, run_pipeline, wait_for
 
 from editgan.errors import UserError
-from editgan.report.comparison import HEADLINES
-from editgan.runtime.environment import HEALTH, PROJECT_ROOT, answers, servers_file
-from editgan.runtime.graph import content_hash
+from editgan.runtime.environment import HEALTH, answers, servers_file
 from editgan.runtime.locks import note_beside
 from editgan.scoring.scores import save_heads
 from editgan.scoring.table import Column, Figure, Row, metrics_of, table_csv
@@ -25,7 +23,6 @@ from editgan.weights import write_bytes, write_json
 from flows import stages
 from flows.checkout import prepare_checkout
 from flows.pipeline import checkout_name, lock_of, main, sole_pipeline
-from flows.summary import headlines, markdown_table, summary
 
 
 @pytest.fixture(scope="module")
@@ -127,16 +124,6 @@ def test_record_has_one_parent_run_that_points_at_the_stages(project):
     assert "summary.md" in [file.path for file in client.list_artifacts(runs[0].info.run_id)]
 
 
-def test_all_headlines_have_names_and_values_for_mlflow():
-    found = headlines(PROJECT_ROOT)
-    assert len(found) == len(HEADLINES) == 8 and not any(re.search(r"[^\w\-./ ]", name) for name in found)
-    assert found["headline/samples KID AlexNet"] > 0 and found["headline/EditGAN refined smiling judge"] > 1
-
-
-def test_folder_without_results_has_no_headlines(tmp_path):
-    assert headlines(tmp_path) == {}
-
-
 def test_other_params_run_in_a_checkout_of_their_own(project):
     before = (project / "dvc.lock").read_bytes(), git_status(project)
     other = run_pipeline(project, "--params", "params/other.yaml", "--stages", "first")
@@ -184,18 +171,6 @@ def test_what_cannot_be_meant_is_said_before_anything_begins(arguments, fault, c
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert fault in said and len(said.splitlines()) == 1
-
-
-def test_summary_links_to_the_runs_that_a_server_shows(tmp_path):
-    (tmp_path / "outputs" / "first").mkdir(parents=True)
-    (tmp_path / "outputs" / "first" / "metrics.json").write_text("{}")
-    record = {"run_id": "abc", "seconds": 1.0, "metrics": content_hash(tmp_path / "outputs/first/metrics.json")}
-    (tmp_path / "outputs" / "first" / "run.json").write_text(json.dumps(record))
-    results = [stages.StageResult("first", "ran", 1.0)]
-    page = summary(tmp_path, results, 1.0, {"mlflow": "http://127.0.0.1:5000"}, "sqlite:///x", "7")
-    assert "[first](http://127.0.0.1:5000/#/experiments/7/runs/abc)" in page
-    assert "In MLflow" not in summary(tmp_path, results, 1.0, {}, "sqlite:///x", "7")
-    assert "(https://team/#/experiments/7/runs/abc)" in summary(tmp_path, results, 1.0, {}, "https://team/", "7")
 
 
 def test_checkout_refuses_what_it_did_not_make(tmp_path):
@@ -289,12 +264,6 @@ def test_dvc_alone_leaves_the_lock_that_the_flow_leaves_and_tries_values_before_
     done = subprocess.run(trial, cwd=alone, env=environment(alone), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (alone / "dvc.lock").read_bytes() == lock and "seed: 0" in (alone / "params.yaml").read_text()
-
-
-def test_table_is_aligned_markdown():
-    table = markdown_table([{"stage": "data", "minutes": "4.0"}, {"stage": "generator", "minutes": "42.0"}])
-    assert table.splitlines()[1] == "|-----------|-----------|"
-    assert len({len(line) for line in table.splitlines()}) == 1
 
 
 @pytest.fixture
