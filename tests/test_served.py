@@ -142,7 +142,7 @@ def test_large_pictures_are_refused_by_their_header(root, monkeypatch):
     assert len(buffer.getvalue()) < 200_000
     row = served.example(root / "outputs") | {"image": base64.b64encode(buffer.getvalue()).decode()}
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
-    with pytest.raises(UserError, match="exceeds limit|is 30000x30000"):
+    with pytest.raises(UserError, match="exceeds limit|is 30000x30000|is too large; the limit is 64 million pixels"):
         served.ServedEditor(root / "outputs", "cpu").predict(pd.DataFrame([row]))
 
 
