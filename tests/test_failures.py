@@ -1,5 +1,6 @@
 """Each failure is made for real; a plain restart then ends with the bytes of a run that nothing disturbed."""
 
+import ctypes
 import functools
 import json
 import os
@@ -61,6 +62,8 @@ def unbroken(tmp_path_factory) -> dict[str, bytes]:
 def root(tmp_path, monkeypatch) -> Iterator[Path]:
     for name in ("EDITGAN_TRACKING_URI", "MLFLOW_TRACKING_URI", "PREFECT_HOME"):  # the doctor looks into the project
         monkeypatch.delenv(name, raising=False)
+    # After `processes.start` in another test, what is orphaned here would be this process's, and stay as a zombie.
+    ctypes.CDLL(None).prctl(processes.PR_SET_CHILD_SUBREAPER, 0)
     yield project_in(tmp_path)
     for process in processes_in(tmp_path):  # what a failed test has left
         process.kill()
