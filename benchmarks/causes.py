@@ -21,12 +21,12 @@ from edits import HALF, Judged, fitting_heads
 from measuring import Trained, header, row, trained_command_line
 from torch import Tensor
 
-from editgan.data.identity import Identity
-from editgan.data.mesh import HeadMesh, load_head_mesh
-from editgan.data.render import render
+from editgan.data.heads.head import sample_head
+from editgan.data.heads.identity import Identity
+from editgan.data.heads.mesh import HeadMesh, load_head_mesh
+from editgan.data.heads.render import render
+from editgan.data.heads.scene import Expression
 from editgan.data.renderers import SUPERSAMPLE
-from editgan.data.scene import Expression
-from editgan.data.splits import sample_head
 from editgan.methods.maskgan.losses import Parser, predict
 from editgan.weights import load_module
 

@@ -22,11 +22,13 @@ from editgan.data.archive import (
     save_classes,
     write_archive,
 )
-from editgan.data.mesh import load_head_mesh, vertex_normals
-from editgan.data.paint import CLASS, CLASSES
-from editgan.data.raster import rasterise
-from editgan.data.render import majority, render
-from editgan.data.splits import FEW_SHOT, SPLITS, sample_head
+from editgan.data.drawing.mesh import vertex_normals
+from editgan.data.drawing.raster import majority, rasterise
+from editgan.data.heads.head import FEW_SHOT, sample_head
+from editgan.data.heads.mesh import load_head_mesh
+from editgan.data.heads.paint import CLASS, CLASSES
+from editgan.data.heads.render import render
+from editgan.data.splits import SPLITS
 from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
 MOUTH = [CLASS[name] for name in ("upper_lip", "lower_lip", "mouth_interior")]
@@ -84,8 +86,8 @@ def test_a_pixel_has_the_class_of_most_samples():
 
 def test_a_head_depends_on_nothing_but_its_seed_split_and_index():
     script = (
-        "import hashlib; from editgan.data.mesh import load_head_mesh; from editgan.data.splits import "
-        "sample_head; from editgan.data.render import render; m = load_head_mesh(); h = sample_head(m, 'val', 7,"
+        "import hashlib; from editgan.data.heads.mesh import load_head_mesh; from editgan.data.heads.head import "
+        "sample_head; from editgan.data.heads.render import render; m = load_head_mesh(); h = sample_head(m, 'val', 7,"
         " seed=0); i, k = render(m, h.who, h.expression, h.view, resolution=64, supersample=2);"
         " print(hashlib.sha256(i.tobytes() + k.tobytes()).hexdigest())"
     )

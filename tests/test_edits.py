@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from editgan.data.archive import encode_mask
-from editgan.data.paint import CLASSES
+from editgan.data.heads.paint import CLASSES
 from editgan.data.renderers import RENDERERS
 from editgan.editing.edits import Edit, choose_donor, fits, load_edits, suitable_pictures, target_mask
 from editgan.editing.masks import bounding_box, grow_parts, move_parts, open_parts, place_parts

@@ -19,10 +19,10 @@ from editgan import decoding
 from editgan.assets.alignment import HEADS
 from editgan.assets.load import load_network
 from editgan.data.archive import encode_image, write_archive
-from editgan.data.mesh import load_head_mesh
+from editgan.data.heads.head import sample_head
+from editgan.data.heads.mesh import load_head_mesh
+from editgan.data.heads.render import render
 from editgan.data.photo import Face, Photo, blend, chosen, crop_face, find_faces, read_photo
-from editgan.data.render import render
-from editgan.data.splits import sample_head
 from editgan.decoding import MAX_PIXELS
 from editgan.editor import inputs, likeness
 from editgan.editor.editor import Editor

@@ -21,7 +21,7 @@ from editgan.benchmark.stage import load_rows
 from editgan.benchmark.titles import IDENTITY
 from editgan.config import load_params
 from editgan.data.archive import save_classes, write_archive
-from editgan.data.paint import CLASSES
+from editgan.data.heads.paint import CLASSES
 from editgan.data.rendering import render_one, rendered_labels, rendered_recipe
 from editgan.images import save_mask
 from editgan.methods.maskgan.losses import Parser, predict

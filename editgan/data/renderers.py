@@ -19,11 +19,12 @@ import numpy as np
 
 from editgan.data import birds, cars, cats
 from editgan.data.archive import Classes
-from editgan.data.mesh import load_head_mesh
-from editgan.data.paint import CLASSES
+from editgan.data.heads.head import sample_head
+from editgan.data.heads.mesh import load_head_mesh
+from editgan.data.heads.paint import CLASSES
+from editgan.data.heads.render import LABELS_VERSION, VERSION, render
 from editgan.data.protocol import SMILE, Protocol
-from editgan.data.render import LABELS_VERSION, VERSION, render
-from editgan.data.splits import IDENTITIES, IDENTITIES_PER_STREAM, is_changed, sample_head
+from editgan.data.splits import IDENTITIES, IDENTITIES_PER_STREAM, is_changed
 
 SUPERSAMPLE = 2  # samples per pixel and axis
 Drawn = tuple[np.ndarray, np.ndarray, dict]  # image uint8 [H, W, 3], part mask uint8 [H, W], attributes

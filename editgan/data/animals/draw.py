@@ -7,8 +7,7 @@ import numpy as np
 
 from editgan.data.animals.surface import Surface
 from editgan.data.animals.view import View, background
-from editgan.data.raster import rasterise
-from editgan.data.render import majority
+from editgan.data.drawing.raster import majority, rasterise
 
 DISTANCE = 9.0  # of the camera, in units of the animal
 Painted = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # albedo [P, 3], gloss [P], label [P], normals [P, 3]

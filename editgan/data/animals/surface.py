@@ -10,8 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from editgan.data.hair import grid_faces
-from editgan.data.mesh import vertex_normals
+from editgan.data.drawing.mesh import grid_faces, vertex_normals
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from editgan.data.hair import smoothstep
-from editgan.data.identity import Colour, hsv
-from editgan.data.render import backdrop
+from editgan.data.drawing.colour import Colour, backdrop, hsv, smoothstep
 
 
 @dataclass(frozen=True)
 class View:
     """Pose, framing, light and background. The backgrounds are those of the heads, and `blurred`: a scene out of focus.
 
-    `key`, `ambient`, `light`, `colours`, `angle` and `offset` are as in `editgan.data.scene.View`.
+    `key`, `ambient`, `light`, `colours`, `angle` and `offset` are as in `editgan.data.heads.scene.View`.
     """
 
     yaw: float  # radians, positive turns the animal's face to the right of the picture

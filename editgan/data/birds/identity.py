@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from editgan.data.identity import Colour
+from editgan.data.drawing.colour import Colour
 from editgan.errors import UserError
 
 # fmt: off

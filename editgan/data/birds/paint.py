@@ -9,7 +9,7 @@ from editgan.data.animals.view import View
 from editgan.data.archive import Classes
 from editgan.data.birds.identity import Bird
 from editgan.data.birds.shape import BEAK, BODY, CREST, GROUND, HEAD, LEG, PERCH, TAIL, WING, eye_distance
-from editgan.data.hair import smoothstep, waves
+from editgan.data.drawing.colour import smoothstep, waves
 
 COLOURS = {  # of the part classes, in the order of their numbers
     "background": (24, 26, 32),

@@ -10,7 +10,8 @@ from scipy.interpolate import PchipInterpolator
 
 from editgan.data.animals.surface import Surface, ball, grown, join, roots, rotated, surface, tangent, tube
 from editgan.data.birds.identity import Bird
-from editgan.data.hair import grid_faces, smoothstep, waves
+from editgan.data.drawing.colour import smoothstep, waves
+from editgan.data.drawing.mesh import grid_faces
 
 HEAD, BODY, WING, TAIL, BEAK, LEG, PERCH, GROUND, CREST = range(9)
 RINGS, COLUMNS = 40, 34

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.ndimage
 
 from editgan.data.cars.identity import Identity
-from editgan.data.mesh import Mesh, join
+from editgan.data.drawing.mesh import Mesh, join
 
 SIDE, CABIN, TOP, FRONT, REAR, WHEEL, MIRROR, INSIDE = range(8)  # materials
 STEP = 0.01  # metres, sampling of the side profile

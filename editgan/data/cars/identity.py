@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from editgan.data.identity import Colour, hsv
+from editgan.data.drawing.colour import Colour, hsv
 from editgan.errors import UserError
 
 # fmt: off

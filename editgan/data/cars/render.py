@@ -7,10 +7,9 @@ from editgan.data.cars.identity import Identity
 from editgan.data.cars.paint import CLASSES, Surfaces, paint
 from editgan.data.cars.scenery import ground_light, scenery, sky_light, surroundings
 from editgan.data.cars.view import Camera, View, camera
-from editgan.data.hair import smoothstep
-from editgan.data.mesh import Mesh, vertex_normals
-from editgan.data.raster import Surface, rasterise
-from editgan.data.render import majority
+from editgan.data.drawing.colour import smoothstep
+from editgan.data.drawing.mesh import Mesh, vertex_normals
+from editgan.data.drawing.raster import Surface, majority, rasterise
 
 VERSION = 1  # raise when the same parameters would give different pictures
 LABELS_VERSION = 1  # raise when the same pictures would get different part masks

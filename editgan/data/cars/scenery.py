@@ -3,7 +3,7 @@
 import numpy as np
 
 from editgan.data.cars.view import GROUNDS, Camera, View
-from editgan.data.hair import smoothstep
+from editgan.data.drawing.colour import smoothstep
 
 TABLE = 64  # side of the table of random values behind all textures
 Array = np.ndarray

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from editgan.data.identity import Colour, hsv
+from editgan.data.drawing.colour import Colour, hsv
 
 GROUNDS = {  # share, sRGB colour, contrast of its texture
     "asphalt": (0.40, (0.36, 0.36, 0.37), 0.10),

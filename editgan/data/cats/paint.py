@@ -22,7 +22,7 @@ from editgan.data.cats.shape import (
     mouth_line,
     nose_field,
 )
-from editgan.data.hair import smoothstep, waves
+from editgan.data.drawing.colour import smoothstep, waves
 
 COLOURS = {  # of the part classes, in the order of their numbers
     "background": (24, 26, 32),

@@ -22,8 +22,8 @@ from editgan.data.animals.surface import (
     turned,
 )
 from editgan.data.cats.identity import Cat
-from editgan.data.hair import grid_faces, smoothstep
-from editgan.data.mesh import vertex_normals
+from editgan.data.drawing.colour import smoothstep
+from editgan.data.drawing.mesh import grid_faces, vertex_normals
 
 HEAD, EAR, INNER_EAR, CHEST, TRUNK, COLLAR, TAG = range(7)
 RINGS, COLUMNS = 60, 72

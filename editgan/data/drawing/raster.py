@@ -77,3 +77,15 @@ def _span(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     first = np.clip(np.ceil(low - 0.5), 0, size).astype(np.int64)
     last = np.clip(np.floor(high - 0.5), -1, size - 1).astype(np.int64)
     return first, np.maximum(last - first + 1, 0)
+
+
+def majority(labels: np.ndarray, resolution: int, count: int) -> np.ndarray:
+    """Class of most samples of each pixel, of `count` classes: uint8 [size, size] -> [resolution, resolution].
+
+    Parts win ties.
+    """
+    step = labels.shape[0] // resolution
+    blocks = labels.reshape(resolution, step, resolution, step).transpose(0, 2, 1, 3).reshape(-1, step * step)
+    votes = np.bincount((np.arange(len(blocks))[:, None] * count + blocks).ravel(), minlength=len(blocks) * count)
+    votes = votes.reshape(-1, count)[:, ::-1]
+    return np.uint8(count - 1 - votes.argmax(1)).reshape(resolution, resolution)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from editgan.data.mesh import HeadMesh
-
-Colour = tuple[float, float, float]  # sRGB, 0..1
+from editgan.data.drawing.colour import Colour, as_colour, hsv
+from editgan.data.heads.mesh import HeadMesh
 
 # fmt: off
 SKIN = np.array([  # from the lightest to the darkest
@@ -112,24 +111,24 @@ def sample_identity(mesh: HeadMesh, rng: np.random.Generator) -> Identity:
         weights=weights,
         masculine=masculine,
         age=age,
-        skin=_colour(skin),
+        skin=as_colour(skin),
         blush=float(rng.uniform(0.1, 1)),
-        lips=_colour(lips),
-        lid=_colour(lid),
+        lips=as_colour(lips),
+        lid=as_colour(lid),
         lashes=float(0.35 + 0.6 * feminine * rng.random()),
         hair_style=style,
-        hair=_colour(hair),
+        hair=as_colour(hair),
         hair_volume=float(rng.uniform(0.75, 1.35)),
         hair_height=float(np.clip(rng.normal(0, 0.07), -0.14, 0.16)),
         hair_length=float(rng.random()),
         hair_side=float(rng.choice([-1, 1])),
         hair_phase=tuple(float(x) for x in rng.uniform(0, 2 * np.pi, 8)),
-        brow=_colour(brow),
+        brow=as_colour(brow),
         brow_thickness=float(rng.uniform(0.022, 0.055) + 0.03 * masculine * rng.random()),
         brow_arch=float(rng.uniform(0, 0.075) * (1.2 - 0.5 * masculine)),
         brow_tilt=float(rng.normal(0, 0.018)),
         brow_height=float(rng.normal(0, 0.028)),
-        iris=_colour(iris),
+        iris=as_colour(iris),
         beard=str(beard),
         beard_length=float(rng.random()),
         glasses=str(glasses),
@@ -204,12 +203,3 @@ def _hair_style(masculine: float, age: float, origin: np.ndarray, rng: np.random
 def _ramp(table: np.ndarray, position: float) -> np.ndarray:
     grid = np.linspace(0, 1, len(table))
     return np.array([np.interp(position, grid, table[:, k]) for k in range(3)])
-
-
-def hsv(hue: float, saturation: float, value: float) -> Colour:
-    k = (np.array([5, 3, 1]) + hue * 6) % 6
-    return _colour(value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1))
-
-
-def _colour(values) -> Colour:
-    return tuple(float(v) for v in np.clip(values, 0.02, 1.0))

@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from editgan.data.hair import glasses_meshes, hair_meshes, smoothstep
-from editgan.data.identity import Identity
-from editgan.data.mesh import BODY, HAIR, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, HeadMesh, Mesh, join, vertex_normals
-from editgan.data.paint import CLASSES, beard_field, paint
-from editgan.data.raster import rasterise
-from editgan.data.scene import Expression, View
+from editgan.data.drawing.colour import backdrop, smoothstep
+from editgan.data.drawing.mesh import Mesh, join, vertex_normals
+from editgan.data.drawing.raster import majority, rasterise
+from editgan.data.heads.hair import glasses_meshes, hair_meshes
+from editgan.data.heads.identity import Identity
+from editgan.data.heads.mesh import BODY, HAIR, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, HeadMesh
+from editgan.data.heads.paint import CLASSES, beard_field, paint
+from editgan.data.heads.scene import Expression, View
 from editgan.images import EYE_CENTRE, EYE_DISTANCE
 
 VERSION = 1  # raise when the same parameters would give different pictures
@@ -145,30 +147,3 @@ def shade(
     sharp = np.where(eye, 180, np.where(material == HAIR, 12, 16))
     highlight = gloss * shine**sharp * (0.3 + 0.7 * np.clip(facing, 0, 1)) * openness * 0.6
     return (colour + highlight[:, None] * np.float32(view.key)).astype(np.float32)
-
-
-def backdrop(view: View, size: int) -> np.ndarray:
-    """Linear colour [size, size, 3] of the background."""
-    first, second = (np.float32(c) ** 2 for c in view.colours)
-    grid = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-    x, y = grid[None, :], grid[:, None]
-    along = np.cos(view.angle) * x + np.sin(view.angle) * y  # [size, size]
-    mix = {
-        "plain": np.zeros((size, size), np.float32),
-        "gradient": 0.5 + 0.45 * along,
-        "two-tone": (along - view.offset) * size / 4 + 0.5,
-        "spot": np.hypot(x, y + 0.1) / 1.3,
-    }[view.backdrop]
-    return first + np.clip(mix, 0, 1)[:, :, None].astype(np.float32) * (second - first)
-
-
-def majority(labels: np.ndarray, resolution: int, count: int) -> np.ndarray:
-    """Class of most samples of each pixel, of `count` classes: uint8 [size, size] -> [resolution, resolution].
-
-    Parts win ties.
-    """
-    step = labels.shape[0] // resolution
-    blocks = labels.reshape(resolution, step, resolution, step).transpose(0, 2, 1, 3).reshape(-1, step * step)
-    votes = np.bincount((np.arange(len(blocks))[:, None] * count + blocks).ravel(), minlength=len(blocks) * count)
-    votes = votes.reshape(-1, count)[:, ::-1]
-    return np.uint8(count - 1 - votes.argmax(1)).reshape(resolution, resolution)

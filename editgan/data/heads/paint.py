@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 
 from editgan.data.archive import Classes
-from editgan.data.hair import azimuth, smoothstep, waves
-from editgan.data.identity import Identity
-from editgan.data.mesh import BODY, GLASSES, HAIR, LASHES, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, HeadMesh
+from editgan.data.drawing.colour import smoothstep, waves
+from editgan.data.heads.hair import azimuth
+from editgan.data.heads.identity import Identity
+from editgan.data.heads.mesh import BODY, GLASSES, HAIR, LASHES, LEFT_EYE, RIGHT_EYE, TEETH, TONGUE, HeadMesh
 
 COLOURS = {  # of the part classes, in the order of their numbers
     "background": (24, 26, 32),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from editgan.data.identity import Colour, hsv
+from editgan.data.drawing.colour import Colour, hsv
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from functools import cache
 
 import numpy as np
 
-from editgan.data.identity import Identity
-from editgan.data.mesh import BODY, GLASSES, HAIR, LEFT_EYE, RIGHT_EYE, HeadMesh, Mesh
+from editgan.data.drawing.colour import smoothstep, waves
+from editgan.data.drawing.mesh import Mesh, grid_faces
+from editgan.data.heads.identity import Identity
+from editgan.data.heads.mesh import BODY, GLASSES, HAIR, LEFT_EYE, RIGHT_EYE, HeadMesh
 
 AXIS_Z = 0.5  # decimetres: position of the vertical axis of the head
 HAIRLINE_ANGLES = np.radians([0, 25, 42, 58, 72, 90, 110, 140, 180])
@@ -58,24 +60,9 @@ STYLES = {
 }
 
 
-def smoothstep(x: np.ndarray) -> np.ndarray:
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
-
-
 def azimuth(rest: np.ndarray) -> np.ndarray:
     """Angle around the head, 0..pi, of rest positions [V, 3]."""
     return np.arctan2(np.abs(rest[:, 0]), rest[:, 2] - AXIS_Z)
-
-
-def waves(rest: np.ndarray, phase: tuple[float, ...], frequency: float) -> np.ndarray:
-    """A smooth random field, about -1..1, at rest positions [V, 3]."""
-    x, y, z = (rest * np.float32(frequency)).T
-    return (
-        np.sin(x + phase[0] + 1.3 * np.sin(y + phase[1]))
-        + np.sin(y * 1.2 + phase[2] + np.sin(z + phase[3]))
-        + np.sin(z + phase[4] + 1.1 * np.sin(x * 0.9 + phase[5]))
-    ) / 3
 
 
 @cache
@@ -162,13 +149,6 @@ def sheet(points: np.ndarray, faces: np.ndarray, material: int, occlusion: float
         cover=np.ones(len(points), np.float32),
         occlusion=np.full(len(points), occlusion, np.float32),
     )
-
-
-def grid_faces(rows: int, columns: int) -> np.ndarray:
-    """Two triangles for each cell of a grid of vertices."""
-    grid = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = grid[:-1, :-1].ravel(), grid[:-1, 1:].ravel(), grid[1:, 1:].ravel(), grid[1:, :-1].ravel()
-    return np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)])
 
 
 def lining(mesh: Mesh) -> Mesh:

@@ -1,0 +1,1 @@
+"""What all renderers share: triangle meshes, a z-buffer, colours and smooth functions."""
