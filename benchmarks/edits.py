@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from measuring import Trained, header, row, trained_command_line
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from editgan.data.protocol import MOUTH
@@ -32,7 +33,7 @@ from editgan.editing.edits import Edit, fits
 from editgan.editing.masks import EYES, edit_region, is_part
 from editgan.editing.vectors import MEAN
 from editgan.editor.editor import Editor
-from editgan.images import colourize, labelled_grid, save_png, to_float
+from editgan.images import CAPTION_HEIGHT, colourize, labelled_grid, save_png, to_float
 from editgan.methods.interfacegan.direction import find_boundary
 from editgan.methods.maskgan.losses import Parser, predict
 from editgan.methods.smile import sample_latents
@@ -43,6 +44,7 @@ VECTOR_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 DIRECTION_STRENGTHS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)  # in units of W
 STRIP = (-2.0, -1.0, 1.0, 2.0)
 WANTED = 0.8  # share of heads at which leaks are compared
+MARGIN = 110  # pixels for the names of the rows
 HALF = 0.5  # share of the change in the target mask from which on an edit succeeds
 BATCH = 50
 BROWS = ("left_brow", "right_brow")
@@ -204,6 +206,17 @@ def strip(editor: Editor, name: str, heads: Heads, strength: float) -> dict[str,
     return columns | {"100 steps": optimised.images, "its mask": colourize(optimised.masks, editor.palette)}
 
 
+def with_row_names(picture: Image.Image, names: Sequence[str]) -> Image.Image:
+    """A labelled grid with the name of each row to the left of it."""
+    named = Image.new("RGB", (picture.width + MARGIN, picture.height), "white")
+    named.paste(picture, (MARGIN, 0))
+    draw, font = ImageDraw.Draw(named), ImageFont.load_default(size=12)
+    height = (picture.height - CAPTION_HEIGHT) / len(names)
+    for row_of, name in enumerate(names):
+        draw.text((4, CAPTION_HEIGHT + height * (row_of + 0.5)), name, fill="black", font=font, anchor="lm")
+    return named
+
+
 def main() -> None:
     parser = trained_command_line(__doc__)
     parser.add_argument("--heads", type=int, default=100, help="maximum number of test heads per edit")
@@ -262,8 +275,8 @@ def main() -> None:
         row(*cells)
     if strips:
         columns = {caption: torch.cat([images[caption] for _, images in strips]) for caption in strips[0][1]}
-        path = save_png(options.strips, labelled_grid(columns, scale=2))
-        print(f"\n{path}, from the top: {', '.join(name for name, _ in strips)}")
+        picture = with_row_names(labelled_grid(columns, scale=2), [name for name, _ in strips])
+        print(f"\n{save_png(options.strips, picture)}")
 
 
 if __name__ == "__main__":
