@@ -5,6 +5,8 @@ import subprocess
 import sys
 from importlib.metadata import packages_distributions, requires
 
+import pytest
+
 from editgan.runtime.environment import PROJECT_ROOT
 
 PRESENT = ("torch", "numpy", "safetensors")
@@ -29,6 +31,7 @@ def with_requirements(names: tuple[str, ...]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_script_for_the_gpu_needs_few_packages():
     session = (PROJECT_ROOT / "scripts" / "gpu_session.sh").read_text()
     travels = set(re.search(r"PACKAGES=\((.*)\)", session).group(1).split())

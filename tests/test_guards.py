@@ -73,6 +73,7 @@ def test_killed_dvc_takes_the_stage_along_and_the_next_run_resumes(project):
     assert done >= 5 and starts(project) == [0, 595]
 
 
+@pytest.mark.slow
 def test_killed_flow_takes_everything_along_and_is_closed_by_the_next(project):
     pipeline = start_pipeline(project, "--stages", "first")
     wait_for(lambda: stage_at_work(project), SECONDS, "the stage works")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import yaml
 from fake_project import environment, make_project, processes_in, wait_for
 
@@ -31,6 +32,7 @@ def test_deployments_are_declared():
         assert deployment["entrypoint"] == "flows/pipeline.py:pipeline"
 
 
+@pytest.mark.slow
 def test_nightly_deployment_fires_and_finishes(tmp_path):
     root = make_project(tmp_path / "project")
     declared = yaml.safe_load((root / "prefect.yaml").read_text())
