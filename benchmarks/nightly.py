@@ -34,8 +34,7 @@ from editgan.editing.stage import PREVIEW_HEADS, learn, plan
 from editgan.editing.vectors import EditingVector, apply_vector
 from editgan.errors import UserError
 from editgan.judges.load import SMILE_JUDGES
-from editgan.methods.registry import PLUS
-from editgan.methods.smile import EDITGAN, RECONSTRUCTION
+from editgan.methods.smile import EDITGAN, PLUS, RECONSTRUCTION
 from editgan.report.nightly import (
     AT_ONCE,
     BASELINE,

@@ -31,7 +31,7 @@ from editgan.methods.distillation.pairs import smile
 from editgan.methods.distillation.pix2pixhd import GlobalGenerator
 from editgan.methods.maskgan.networks import MaskGAN, edit, smile_masks
 from editgan.methods.registry import load_methods
-from editgan.methods.smile import DISTILLATION, EDITGAN, INPUT, MASKGAN, RECONSTRUCTION, at_rest, refined_name
+from editgan.methods.smile import DISTILLATION, INPUT, MASKGAN, PLUS, RECONSTRUCTION, at_rest, refined_name
 from editgan.metrics import (
     KID_SUBSETS,
     RESAMPLES,
@@ -59,7 +59,7 @@ def neutral_people(attributes: list[dict], heads: int) -> tuple[list[int], list[
 
 
 def edited(run: Trained, photos: Tensor, w_plus: Tensor, count: int) -> dict[str, tuple[float | None, Tensor]]:
-    """(strength, pictures) by method; refined EditGAN for the first `count` photos only."""
+    """(strength, pictures) by method; refined EditGAN+ for the first `count` photos only."""
     editor, scoring, section = run.editor, run.params.scoring, run.params.editing
     vectors, methods, renderer = load_methods(
         run.outputs, vector=scoring.vector, plus=scoring.plus_vector, device=run.device
@@ -71,8 +71,8 @@ def edited(run: Trained, photos: Tensor, w_plus: Tensor, count: int) -> dict[str
     if count:
         editor.set_latents(w_plus[:count])
         how = dict(refine=section.refine.steps, lr=section.refine.lr, weights=section.weights)
-        refined = editor.apply({vectors[EDITGAN].name: chosen[EDITGAN]}, **how)
-        made[refined_name(section.refine.steps)] = chosen[EDITGAN], refined.images
+        refined = editor.apply({vectors[PLUS].name: chosen[PLUS]}, **how)
+        made[refined_name(section.refine.steps)] = chosen[PLUS], refined.images
     network = load_module(run.outputs / DISTILLATION / "generator.safetensors", GlobalGenerator).to(run.device)
     return made | {DISTILLATION: (None, smile(network, photos, batch=BATCH))}
 

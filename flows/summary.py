@@ -149,7 +149,7 @@ def _benchmark(root: Path) -> str:
     from editgan.methods.smile import refined_name  # imports torch
 
     steps = load_params(root / "params.yaml").editing.refine.steps
-    methods = {"EditGAN": "editgan", f"EditGAN+{steps}": refined_name(steps), "EditGAN+ (ours)": "editgan_plus",
+    methods = {"EditGAN": "editgan", "EditGAN+ (ours)": "editgan_plus", f"EditGAN+{steps} (ours)": refined_name(steps),
                "InterFaceGAN": "interfacegan", "MaskGAN": "maskgan"}  # fmt: skip
     table, heads, smiles = [], 0, True
     for title, method in methods.items():

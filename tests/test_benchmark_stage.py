@@ -199,21 +199,21 @@ def contents(context) -> dict[str, bytes]:
 def test_protocol_end_to_end_is_byte_stable(context):
     first = contents(context)
     pictures = {f"{name}.png" for name in ("grid", "pasted", "worst", "curves", "curves_pasted", "training")}
-    columns = {RECONSTRUCTION, *METHODS, "editgan_2", INPUT, TRULY_SMILING, "distillation", "maskgan"}
+    columns = {RECONSTRUCTION, *METHODS, "editgan_plus_2", INPUT, TRULY_SMILING, "distillation", "maskgan"}
     pictures |= {f"columns/{name}.png" for name in columns}
     assert first.keys() == pictures | {
         "metrics.json", "results.csv", "heads.safetensors", "table.md", "table.tex",
     }  # fmt: skip
     metrics = json.loads(first["metrics.json"])
     smile = metrics[f"smile_test{HEADS}"]
-    edited = [RECONSTRUCTION, *METHODS, "editgan_2"]
+    edited = [RECONSTRUCTION, *METHODS, "editgan_plus_2"]
     assert sorted(smile) == sorted(
         [INPUT, TRULY_SMILING, "distillation", "maskgan", *edited, *(f"{name}_pasted" for name in edited)]
     )
-    both = {name + suffix for name in (*METHODS, "editgan_2") for suffix in ("", "_pasted")}
+    both = {name + suffix for name in (*METHODS, "editgan_plus_2") for suffix in ("", "_pasted")}
     assert set(metrics[f"area_test{HEADS}"]) == both
     assert smile[INPUT]["smiling_judge"] == 0 and smile[TRULY_SMILING]["smiling_judge"] == 100
-    assert smile[EDITGAN] != smile[RECONSTRUCTION] != smile["editgan_2"]
+    assert smile[EDITGAN] != smile[RECONSTRUCTION] != smile["editgan_plus_2"]
     embedding = metrics[f"embedding_val{HEADS}"]
     assert embedding["encoder"] == embedding["encoder_and_optimisation"], "the same latents here"
     names = {"embedding_lpips_alex", "embedding_l2", "embedding_identity_mobilefacenet"}

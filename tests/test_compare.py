@@ -24,7 +24,7 @@ from editgan.scoring.table import Column, Figure, Row, metrics_of, table_csv
 from editgan.weights import write_bytes, write_json
 
 seed, out = yaml.safe_load(Path("params.yaml").read_text())["seed"], Path("outputs/benchmark")
-row, smiling = Row("editgan_30", 2.5), Column("smiling", "judge")
+row, smiling = Row("editgan_plus_30", 2.5), Column("smiling", "judge")
 said = 100.0 * (torch.arange(400) < 280 - 40 * (seed > 0))
 table = {row: {smiling: Figure(400, float(said.mean())), Column("identity", "mobilefacenet"): Figure(400, 0.75)}}
 table[Row("encoder_and_optimisation")] = {Column("embedding_lpips", "alex"): Figure(100, 0.05)}
@@ -46,7 +46,7 @@ GRAPH = """stages:
     - outputs/segmentation/metrics.json:
         cache: false
 """
-SMILING = "EditGAN, refined: % smiling, judge"
+SMILING = "EditGAN+, refined: % smiling, judge"
 
 
 def run(root: Path, *command: str) -> str:
@@ -85,7 +85,7 @@ def command(*arguments: str) -> str:
 def test_a_commit_and_a_folder_of_the_same_are_equal(project):
     runs = [find_run(name, project) for name in ("HEAD", "outputs", ".")]
     assert runs[0].metrics == runs[1].metrics == runs[2].metrics
-    assert runs[0].metrics["benchmark"]["smile_test400"]["editgan_30"]["smiling_judge"] == 70.0
+    assert runs[0].metrics["benchmark"]["smile_test400"]["editgan_plus_30"]["smiling_judge"] == 70.0
     assert runs[0].params == runs[2].params and runs[0].params["seed"] == 0
     said = command("compare")
     assert SMILING in said and "same" in said and "worse" not in said and "better" not in said
@@ -93,8 +93,8 @@ def test_a_commit_and_a_folder_of_the_same_are_equal(project):
 
 def test_experiment_is_called_worse_beyond_the_tolerance(project):
     said = command("compare", "HEAD", "tried")
-    assert re.search(rf"{SMILING} +│ +70 +│ +60 +│ worse +│ +7 ", said), said
-    assert re.search(r"EditGAN, refined: identity +│ +0.75 +│ +0.75 +│ same", said)
+    assert re.search(rf"{re.escape(SMILING)} +│ +70 +│ +60 +│ worse +│ +4 ", said), said
+    assert re.search(r"EditGAN\+, refined: identity +│ +0.75 +│ +0.75 +│ same", said)
     assert re.search(r"samples: KID, AlexNet +│ +- +│ +- +│ -", said), "what neither has is no verdict"
     assert "miou_val100" not in said and "seed" not in said
     whole = command("compare", "HEAD", "tried", "--all")
@@ -143,7 +143,7 @@ def test_unknown_runs_are_refused(project, name):
 
 def test_accepted_baseline_is_a_folder_to_compare_with(project):
     assert "commit that folder" in command("accept", "--reason", "a reason")
-    assert re.search(rf"{SMILING} +│ +70 +│ +60 +│ worse", command("compare", "baseline", "tried"))
+    assert re.search(rf"{re.escape(SMILING)} +│ +70 +│ +60 +│ worse", command("compare", "baseline", "tried"))
     shutil.rmtree(project / "baseline")
 
 

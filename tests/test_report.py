@@ -104,7 +104,8 @@ def test_headline_table_has_five_rows_and_three_columns(reported):
     page = page_of(reported)
     table = page[page.index("<h2>Results") : page.index("<h2>Smiles")]
     rows = re.findall("<tr.*?><td>(.*?)</td>(.*?)</tr>", table)
-    assert [title for title, _ in rows] == ["reconstruction", "EditGAN", "EditGAN+2", "EditGAN+ (ours)", "InterFaceGAN"]
+    ours = ["EditGAN", "EditGAN+ (ours)", "EditGAN+2 (ours)"]
+    assert [title for title, _ in rows] == ["reconstruction", *ours, "InterFaceGAN"]
     assert all(cells.count("<td>") == 3 and cells.count("[") >= 2 for _, cells in rows)
 
 
@@ -155,20 +156,20 @@ def test_sentences_on_failures_follow_the_figures():
         Row("input"): row((4, 2, 4), 1.0),
         Row("reconstruction", 0.0): row((9, 3, 4), 0.82, kid=0.007),
         Row("editgan", 1.5): row((86, 84, 85), 0.7, kid=0.012, leak=0.016),
-        Row("editgan_30", 1.5): row((77, 28, 42), 0.75, kid=0.009, leak=0.002),
+        Row("editgan_plus_30", 1.5): row((77, 28, 42), 0.75, kid=0.009, leak=0.002),
         Row("editgan_plus", 1.5): row((100, 95, 97), 0.72, kid=0.01, leak=0.006),
         Row("interfacegan", 6.0): row((99, 86, 94), 0.6, kid=0.022, leak=0.064),
     }
     spread = torch.linspace(-1, 1, 101)
     areas = {
         Row(name): {"judge": torch.cat([torch.tensor([value]), value + spread * (name != "interfacegan")])}
-        for name, value in (("editgan_30", 70.0), ("editgan_plus", 90.0), ("interfacegan", 80.0))
+        for name, value in (("editgan_plus_30", 70.0), ("editgan_plus", 90.0), ("interfacegan", 80.0))
     }
-    text = "\n".join(failures(results, areas, LEARNED, ["distillation"], "editgan_30"))
+    text = "\n".join(failures(results, areas, LEARNED, ["distillation"], "editgan_plus_30"))
     assert "an identity of 0.820 to the photo. The judge calls 9.0 % of the unedited" in text
-    assert "Of 400 heads these do not smile, by the judge: EditGAN 56, EditGAN+30 92, EditGAN+ (ours) 0." in text
-    assert "disagree. EditGAN+30: 77.0 % by judge, 28.0 % by face_api_expression, 42.0 % by fer." in text
-    assert "EditGAN+30 is not ahead of InterFaceGAN: by judge behind, -10.0 [" in text
+    assert "Of 400 heads these do not smile, by the judge: EditGAN 56, EditGAN+ (ours) 0, EditGAN+30 (ours) 92." in text
+    assert "disagree. EditGAN+30 (ours): 77.0 % by judge, 28.0 % by face_api_expression, 42.0 % by fer." in text
+    assert "EditGAN+30 (ours) is not ahead of InterFaceGAN: by judge behind, -10.0 [" in text
     assert "EditGAN+ (ours) is not ahead" not in text
     assert "InterFaceGAN has the lowest identity (0.600; reconstruction 0.820)" in text
     assert "InterFaceGAN has the highest KID (22.00; reconstruction 7.00)" in text
@@ -176,5 +177,5 @@ def test_sentences_on_failures_follow_the_figures():
     assert "MaskGAN is left out" in text and text.endswith("still improved: StyleGAN2 Distillation.")
     weak = {**LEARNED, "smile": {**LEARNED["smile"], "followed_vector": 0.4}}
     assert "less than half of the requested change on their training heads: smile 25 %." in "\n".join(
-        failures(results, areas, weak, [], "editgan_30")
+        failures(results, areas, weak, [], "editgan_plus_30")
     )

@@ -223,12 +223,12 @@ def test_different_people_leave_out_the_same_person():
 
 RESULTS: Table = {
     Row(INPUT): {SMILING: Figure(6, 1.0), KID: Figure(6, 0.0123)},
-    Row("editgan_30", 2.5): {
+    Row("editgan_plus_30", 2.5): {
         SMILING: Figure(6, 91.5, 88.7, 94.2),
         KID: Figure(6, -0.001),
         LEAK: Figure(6, 0.002, 0.001, 0.003),
     },
-    Row("editgan_30", 2.5, pasted=True): {SMILING: Figure(6, 0.1 + 0.2)},
+    Row("editgan_plus_30", 2.5, pasted=True): {SMILING: Figure(6, 0.1 + 0.2)},
     Row("encoder"): {Column("embedding_l2"): Figure(5, 0.25)},
 }
 
@@ -238,8 +238,8 @@ def test_table_has_a_dash_where_a_figure_makes_no_sense():
     lines = unpadded(table(rows))
     assert lines[0] == "| | % smiling, judge | KID6_efflite0 x1e3 | leak to input x1e3 |"
     assert lines[2] == "| input | 1.0 | 12.30 | – |"
-    assert lines[3] == "| EditGAN+30 | 91.5 [88.7, 94.2] | -1.00 | 2.00 [1.00, 3.00] |"
-    assert title_of("editgan_10") == "EditGAN+10"
+    assert lines[3] == "| EditGAN+30 (ours) | 91.5 [88.7, 94.2] | -1.00 | 2.00 [1.00, 3.00] |"
+    assert title_of("editgan_plus_10") == "EditGAN+10 (ours)"
     assert column_title(Column("fid", "inception"), 400) == "FID400_inception"
 
 
@@ -249,13 +249,13 @@ def test_long_table_comes_back_from_its_file():
         "method,strength,pasted,metric,network,samples,value,low,high", "input,,false,smiling,judge,6,1.0,,",
     ]  # fmt: skip
     again = parse_table(content, "results.csv")
-    assert again[Row("editgan_30", 2.5, pasted=True)][SMILING].value == 0.3, "rounded to six decimals"
+    assert again[Row("editgan_plus_30", 2.5, pasted=True)][SMILING].value == 0.3, "rounded to six decimals"
     assert table_csv(again) == content and list(again) == list(RESULTS)
     assert metrics_of(again) == {
         "smile_test6": {
             "input": {"smiling_judge": 1.0, "kid6_efflite0": 0.0123},
-            "editgan_30": {"smiling_judge": 91.5, "kid6_efflite0": -0.001, "leak_to_input": 0.002},
-            "editgan_30_pasted": {"smiling_judge": 0.3},
+            "editgan_plus_30": {"smiling_judge": 91.5, "kid6_efflite0": -0.001, "leak_to_input": 0.002},
+            "editgan_plus_30_pasted": {"smiling_judge": 0.3},
         },
         "embedding_val5": {"encoder": {"embedding_l2": 0.25}},
     }

@@ -40,11 +40,11 @@ def test_every_strength_of_every_method_is_kept_for_every_head(context):  # noqa
     path = context.input("scoring") / "results.csv"
     results = parse_table(path.read_bytes(), str(path))
     heads, _ = load_heads(context.input("scoring") / "heads.safetensors")  # in float16
-    strengths = {"reconstruction": {0.0}, "editgan_2": {1.0, chosen_strength(context)}}
+    strengths = {"reconstruction": {0.0}, "editgan_plus_2": {1.0, chosen_strength(context)}}
     strengths |= {"interfacegan": {1.0, 2.0}, "interfacegan_conditional": {1.0, 2.0}}
     expected = {
         Row(name, strength, pasted)
-        for name in (*METHODS, "editgan_2", "reconstruction")
+        for name in (*METHODS, "editgan_plus_2", "reconstruction")
         for strength in strengths.get(name, {0.5, 1.0})
         for pasted in (False, True)
     }
@@ -61,7 +61,7 @@ def test_every_strength_of_every_method_is_kept_for_every_head(context):  # noqa
 
 
 def chosen_strength(context) -> float:  # noqa: F811
-    return json.loads((context.input("scoring") / "metrics.json").read_text())["chosen"]["editgan"]["strength"]
+    return json.loads((context.input("scoring") / "metrics.json").read_text())["chosen"]["editgan_plus"]["strength"]
 
 
 def test_sweep_is_byte_stable_and_takes_up_finished_batches(context, monkeypatch):  # noqa: F811
@@ -76,7 +76,7 @@ def test_sweep_is_byte_stable_and_takes_up_finished_batches(context, monkeypatch
     assert len(judged) == 1 + 10 + len(kept) // 2
     judged[0].unlink()
     for path in judged:
-        if path.name.startswith("editgan_2_"):  # after refinement
+        if path.name.startswith("editgan_plus_2_"):  # after refinement
             path.unlink()
     refined, real = [], smile.refine
     monkeypatch.setattr(smile, "refine", lambda *args, **kwargs: refined.append(len(args[3])) or real(*args, **kwargs))
@@ -89,7 +89,7 @@ def test_the_chosen_strength_is_refined_whether_asked_for_or_not(context):  # no
     tensors, metadata = load_tensors(context.input("scoring") / "refined.safetensors")
     assert metadata["strength"] == chosen and len(tensors["w_plus"]) == HEADS
     heads, _ = load_heads(context.input("scoring") / "heads.safetensors")
-    assert {row.strength for row, _ in heads if row.method == "editgan_2"} == {1.0, chosen}
+    assert {row.strength for row, _ in heads if row.method == "editgan_plus_2"} == {1.0, chosen}
 
 
 def test_choice_is_the_least_strength_that_reaches_what_is_asked(context, monkeypatch):  # noqa: F811

@@ -29,11 +29,11 @@ def figures(smiling: float, identity: float, **others: float) -> dict[Column, Fi
 
 def said(areas: dict, sweep: dict, results: dict) -> str:
     rows = {Row(name): values for name, values in results.items()}
-    return "\n".join(verdict(rows, areas, sweep, "editgan_30"))
+    return "\n".join(verdict(rows, areas, sweep, "editgan_plus_30"))
 
 
 def test_winner_and_those_that_the_interval_does_not_tell_apart():
-    plain = block(editgan=60.0, editgan_30=70.0, editgan_plus=79.7, interfacegan=80.0, localediting=20.0)
+    plain = block(editgan=60.0, editgan_plus_30=70.0, editgan_plus=79.7, interfacegan=80.0, localediting=20.0)
     pasted = block(pasted=True, editgan=90.0, editgan_plus=50.0)
     sweep = {
         Row("editgan_plus", 1.0): figures(60.0, 0.7),
@@ -51,15 +51,21 @@ def test_winner_and_those_that_the_interval_does_not_tell_apart():
     first = "as generated, by judge: InterFaceGAN has the largest, 80.0"
     assert f"{first}; no significant difference to EditGAN+ (ours)." in text
     assert "pasted back, by judge: EditGAN has the largest, 90.0; others significantly lower." in text
-    assert "EditGAN+30 against InterFaceGAN, as generated, paired: by judge InterFaceGAN is better by 10.0 [" in text
-    assert "EditGAN+30 against LocalEditing, as generated, paired: by judge EditGAN+30 is better by 50.0 [" in text
+    assert (
+        "EditGAN+30 (ours) against InterFaceGAN, as generated, paired: by judge InterFaceGAN is better by 10.0 ["
+        in text
+    )
+    assert (
+        "EditGAN+30 (ours) against LocalEditing, as generated, paired: by judge EditGAN+30 (ours) is better by 50.0 ["
+        in text
+    )
     assert "makes at most 85.0 % smile by the judge, at an identity of 0.600 (goal: 95 % at the" in text
     assert "Of those that reach 95 %, MaskGAN has the highest identity, 0.710." in text
     assert "EditGAN+ (ours) has the lowest leak and InterFaceGAN is nearest to the truth (LPIPS-Alex)." in text
 
 
 def test_paired_interval_around_zero_is_no_victory_and_photographs_have_no_truth():
-    areas = block(editgan_30=80.0, interfacegan=79.0, localediting=78.5) | block(pasted=True, editgan_30=1.0)
+    areas = block(editgan_plus_30=80.0, interfacegan=79.0, localediting=78.5) | block(pasted=True, editgan_plus_30=1.0)
     sweep = {Row("editgan_plus", 1.0): figures(60.0, 0.7)}
     text = said(areas, sweep, {"editgan_plus": figures(60.0, 0.7, leak=0.001)})
     assert "against InterFaceGAN, as generated, paired: by judge no significant difference (+1.0 [" in text
@@ -69,6 +75,6 @@ def test_paired_interval_around_zero_is_no_victory_and_photographs_have_no_truth
 def test_unit_strength_is_strength_one_of_every_method():
     sweep = {
         Row("reconstruction", 0.0): {}, Row("editgan", 0.5): {}, Row("editgan", 1.0): {}, Row("editgan_plus", 2.0): {},
-        Row("editgan_30", 1, True): {},
+        Row("editgan_plus_30", 1, True): {},
     }  # fmt: skip
-    assert list(at_unit_strength(sweep)) == [Row("editgan", 1.0), Row("editgan_30", 1.0, True)]
+    assert list(at_unit_strength(sweep)) == [Row("editgan", 1.0), Row("editgan_plus_30", 1.0, True)]

@@ -30,6 +30,7 @@ FID = "FID: against other people of the test part; the paper compares with the t
 NO_INCEPTION = "FID: without the published Inception (assets.reference_inception), there is no figure to compare"
 NO_ARCFACE = "identity: without IR-SE50 (assets.ir_se50), there is no figure to compare"
 ARCFACE = "identity: IR-SE50 on faces that are cropped as in all identity networks here; the paper does not say how"
+REFINED = "EditGAN+30: here the mean of the vectors of several heads is refined, in the paper the vector of one head"
 ENCODER = "embedding: this project's encoder and its optimisation; the paper's encoder is a ResNet-50 with a pyramid"
 
 
@@ -40,7 +41,7 @@ def published_table(results: Table, facts: Mapping[str, Any]) -> str:
     rows = []
     for method, values in PUBLISHED.items():
         own = refined_name(facts["refine_steps"]) if method == refined_name(PAPERS_STEPS) else method
-        cells = [title_of(method)]
+        cells = [title_of(method).removesuffix(" (ours)")]
         for column, value, form in zip(COLUMNS, values, FORMATS, strict=True):
             figure = ours.get(own, {}).get(column)
             cells += [f"{value:{form}}", NO_FIGURE if figure is None else cell(figure, column)]
@@ -57,6 +58,7 @@ def differences(results: Table, facts: Mapping[str, Any]) -> list[str]:
         ENCODER,
         STRENGTH,
         NETWORK,
+        REFINED,
         FID if COLUMNS[1] in measured else NO_INCEPTION,
         ARCFACE if COLUMNS[2] in measured else NO_ARCFACE,
     ]

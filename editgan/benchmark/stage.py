@@ -19,13 +19,14 @@ from editgan.data.protocol import load_protocol
 from editgan.editing.vectors import load_vector
 from editgan.errors import UserError
 from editgan.images import colourize, image_grid, save_png
-from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
+from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING
 from editgan.methods.smile import (
     DISTILLATION,
     EDITGAN,
     FROM_PHOTOS,
     INPUT,
     MASKGAN,
+    PLUS,
     RECONSTRUCTION,
     refined_name,
 )
@@ -81,7 +82,7 @@ def run(context: StageContext) -> None:
     text = markdown_report(results, embedding, areas, sweep, trained, facts)
     write_bytes(context.out / "table.md", text.encode())
     write_curves(context, sweep, {Row(name): results[Row(name)] for name in trained})
-    write_grids(context, rows, strengths[EDITGAN])
+    write_grids(context, rows, strengths[PLUS])
     write_columns(context, rows)
     for picture in sorted(context.out.glob("*.png")):
         context.run.log_image(picture, picture.stem)
@@ -98,8 +99,8 @@ def scored_rows(context: StageContext, strengths: dict[str, float]) -> tuple[dic
     outputs = context.root / "outputs"
     refined = refined_name(context.params.editing.refine.steps)
     jobs: list[tuple[str, float | None]] = [(INPUT, None), (RECONSTRUCTION, 0.0)]
-    jobs += [(EDITGAN, strengths[EDITGAN]), (refined, strengths[EDITGAN])]
-    jobs += [(name, strengths[name]) for name in (PLUS, INTERFACEGAN, CONDITIONAL, LOCALEDITING)]
+    jobs += [(EDITGAN, strengths[EDITGAN]), (PLUS, strengths[PLUS]), (refined, strengths[PLUS])]
+    jobs += [(name, strengths[name]) for name in (INTERFACEGAN, CONDITIONAL, LOCALEDITING)]
     jobs += [(name, None) for name in measured_training(context)]
     if count(context.input("data") / "test_smiling.zip"):
         jobs.append((load_protocol(context.input("data")).truth, None))
@@ -121,7 +122,7 @@ def scored_rows(context: StageContext, strengths: dict[str, float]) -> tuple[dic
 
 
 def load_rows(outputs: Path, params: Params, device: torch.device) -> Rows:
-    """The scorer of the table's rows; it uses EditGAN's refined latents from stage scoring."""
+    """The scorer of the table's rows; it uses the refined latents of stage scoring."""
     rows = Rows(outputs, params, device)
     refined = refined_name(params.editing.refine.steps)
     latents = load_tensors(outputs / "scoring" / "refined.safetensors")[0]["w_plus"].float()  # [N, num_ws, w_dim]
@@ -204,7 +205,7 @@ def write_curves(context: StageContext, sweep: Table, points: Table) -> None:
 
 
 def write_grids(context: StageContext, rows: dict[Row, Scored], strength: float) -> None:
-    """Draw the first heads and the worst; `strength` is EditGAN's, refined or not."""
+    """Draw the first heads and the worst; `strength` is that of EditGAN+, refined or not."""
     shown, refined = context.params.benchmark.grid_heads, refined_name(context.params.editing.refine.steps)
     worst = rows[Row(refined, strength)].smile[:, 0].argsort(stable=True)[:shown]
     first = torch.arange(min(shown, len(rows[Row(INPUT)].pictures)))

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 
 from editgan.data.protocol import Protocol, SmileProtocol
-from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING, PLUS
+from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, LOCALEDITING
 from editgan.methods.smile import (
     DISTILLATION,
     EDITGAN,
     INPUT,
     MASKGAN,
+    PLUS,
     RECONSTRUCTION,
     TRULY_SMILING,
 )
@@ -93,12 +94,12 @@ def word(text: str, table: Table) -> str:
 
 
 def title_of(method: str) -> str:
-    """Name of a method as in the papers: editgan_30 -> EditGAN+30."""
-    return TITLES.get(method) or method.replace(f"{EDITGAN}_", "EditGAN+")
+    """Name of a method for readers: editgan_plus_30 -> EditGAN+30 (ours)."""
+    return TITLES.get(method) or f"EditGAN+{method.removeprefix(f'{PLUS}_')} (ours)"
 
 
 def is_refined(method: str) -> bool:
-    """Whether a row is EditGAN's edit after refinement, whose name depends on the steps. All other rows are listed."""
+    """Whether a row is EditGAN+ after refinement, whose name depends on the steps. All other rows are listed."""
     return method not in TITLES and method not in RUNGS
 
 

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from editgan.benchmark.titles import TRUTHS, ranked_by, title_of, word
-from editgan.methods.registry import INTERFACEGAN, LOCALEDITING, PLUS
-from editgan.methods.smile import INPUT, RECONSTRUCTION
+from editgan.methods.registry import INTERFACEGAN, LOCALEDITING
+from editgan.methods.smile import INPUT, PLUS, RECONSTRUCTION
 from editgan.metrics import percentile_interval
 from editgan.scoring.table import Column, Row, Table, of_method, only
 

@@ -16,12 +16,12 @@ from editgan.editing.vectors import EditingVector, apply_vector, load_vector
 from editgan.errors import UserError
 from editgan.generator.generator import Generator, load_generator, synthesise
 from editgan.methods.localediting.channels import convolutions, swapped_styles
-from editgan.methods.smile import EDITGAN
+from editgan.methods.smile import EDITGAN, PLUS
 from editgan.segmentation.ensemble import SegmentationEnsemble, load_segmentation
 from editgan.segmentation.predict import render
 from editgan.weights import load_tensors
 
-PLUS, INTERFACEGAN, CONDITIONAL = "editgan_plus", "interfacegan", "interfacegan_conditional"
+INTERFACEGAN, CONDITIONAL = "interfacegan", "interfacegan_conditional"
 LOCALEDITING = "localediting"
 
 EditAt = Callable[[float], AbstractContextManager[Tensor]]  # strength -> context with the edited w_plus for G

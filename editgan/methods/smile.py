@@ -1,7 +1,7 @@
 """The smile protocol (EditGAN, section 4.2): neutral test heads are edited to smile, then judged.
 
-Rows: the input photo, its reconstruction, the edit of every method, EditGAN's edit after refinement, and the same head
-truly smiling, which is the upper bound. Photographs lack the last row and all metrics that need it. All rows are
+Rows: the input photo, its reconstruction, the edit of every method, the edit of EditGAN+ after refinement, and the same
+head truly smiling, which is the upper bound. Photographs lack the last row and all metrics that need it. All rows are
 quantised to 8 bits first, like pictures on disk.
 """
 
@@ -24,7 +24,8 @@ from editgan.errors import UserError
 from editgan.generator.generator import TRUNCATION_PSI, Generator
 from editgan.training import once
 
-INPUT, RECONSTRUCTION, EDITGAN, TRULY_SMILING = "input", "reconstruction", "editgan", SMILE.truth
+INPUT, RECONSTRUCTION, TRULY_SMILING = "input", "reconstruction", SMILE.truth
+EDITGAN, PLUS = "editgan", "editgan_plus"  # the vector of one head, as in the paper; the mean of several heads (ours)
 DISTILLATION, MASKGAN = "distillation", "maskgan"
 FROM_PHOTOS = (DISTILLATION, MASKGAN)  # methods that edit the photo directly: no embedding, no strength
 REST = ("smile = 0", "mouth_open = 0", "frown = 0", "blink < 0.5")  # rules that a neutral head satisfies
@@ -33,8 +34,8 @@ ROOM = 16  # without true smiles, the smile region is the neutral mouth dilated 
 
 
 def refined_name(steps: int) -> str:
-    """Name of the row after refinement, e.g. `editgan_30`."""
-    return f"{EDITGAN}_{steps}"
+    """Name of the row of EditGAN+ after refinement, e.g. `editgan_plus_30`."""
+    return f"{PLUS}_{steps}"
 
 
 def at_rest(attributes: dict, protocol: Protocol = SMILE) -> bool:

@@ -62,7 +62,7 @@ def embedded(metric: str, network: str) -> Callable[[Run], float | None]:
 
 
 def refined(metric: str, network: str = "") -> Callable[[Run], float | None]:
-    """A metric of EditGAN's edit after refinement by any number of steps, as generated."""
+    """A metric of the edit of EditGAN+ after refinement by any number of steps, as generated."""
     return _benchmarked(Column(metric, network), is_refined)
 
 
@@ -97,10 +97,10 @@ HEADLINES = (
     Headline("embedding: LPIPS-Alex", embedded("embedding_lpips", "alex"), -1, "tolerance.lpips"),
     Headline("embedding: identity", embedded("embedding_identity", "mobilefacenet"), 1, "tolerance.identity"),
     Headline("segmentation: mIoU", segmentation_miou, 1, "compare.segmentation_miou"),
-    Headline("EditGAN, refined: % smiling, judge", refined("smiling", "judge"), 1, "single_vector.smiling"),
-    Headline("EditGAN, refined: identity", refined("identity", "mobilefacenet"), 1, "single_vector.identity"),
-    Headline("EditGAN, refined: leak", refined("leak_to_reconstruction"), -1, "single_vector.leak"),
-    Headline("EditGAN, refined: area, judge", refined("area", "judge"), 1, "single_vector.area"),
+    Headline("EditGAN+, refined: % smiling, judge", refined("smiling", "judge"), 1, "tolerance.smiling"),
+    Headline("EditGAN+, refined: identity", refined("identity", "mobilefacenet"), 1, "tolerance.identity"),
+    Headline("EditGAN+, refined: leak", refined("leak_to_reconstruction"), -1, "tolerance.leak"),
+    Headline("EditGAN+, refined: area, judge", refined("area", "judge"), 1, "tolerance.area"),
 )
 
 

@@ -14,8 +14,8 @@ from editgan.benchmark.titles import (
     word,
 )
 from editgan.benchmark.verdict import LEAK
-from editgan.methods.registry import INTERFACEGAN, PLUS
-from editgan.methods.smile import EDITGAN, INPUT, MASKGAN, RECONSTRUCTION
+from editgan.methods.registry import INTERFACEGAN
+from editgan.methods.smile import EDITGAN, INPUT, MASKGAN, PLUS, RECONSTRUCTION
 from editgan.metrics import percentile_interval
 from editgan.scoring.table import Column, Figure, Row, Table, of_method, only
 
@@ -46,7 +46,7 @@ def failures(
         refined: name of the refined method
     """
     figures = figures_of(results)
-    ours = [name for name in (EDITGAN, refined, PLUS) if name in figures]
+    ours = [name for name in (EDITGAN, PLUS, refined) if name in figures]
     said = [embedding(figures), missed(figures, ours), disagreement(figures, ours)]
     said += [not_ahead(areas, name, INTERFACEGAN) for name in ours if name != EDITGAN]
     said += [

@@ -18,7 +18,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from editgan.benchmark.titles import is_refined
 from editgan.config import Section, checked, read_yaml
 from editgan.errors import UserError
 from editgan.judges.load import SMILE_JUDGES
@@ -104,7 +103,7 @@ class NightlyParams(Section):
     tolerance: ToleranceParams
     compare: dict[str, float]  # of `editgan compare` alone: metrics that the nightly check does not watch
     samples: SamplesTolerance
-    single_vector: MethodTolerance  # in its place for the rows of EditGAN's vector, which is learned from few heads
+    single_vector: MethodTolerance  # in its place for the row of EditGAN, whose vector is learned from one head
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def tolerances_of(row: Row, params: NightlyParams) -> MethodTolerance | SamplesT
     """
     if row.method == SAMPLES:
         return params.samples
-    return params.single_vector if row.method == EDITGAN or is_refined(row.method) else params.tolerance
+    return params.single_vector if row.method == EDITGAN else params.tolerance
 
 
 def paired_intervals(

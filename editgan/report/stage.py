@@ -19,8 +19,8 @@ from editgan.data.protocol import load_protocol
 from editgan.editing.vectors import MEAN, load_vectors
 from editgan.encoder.encoder import load_latents
 from editgan.generator.generator import load_generator
-from editgan.methods.registry import CONDITIONAL, INTERFACEGAN, PLUS
-from editgan.methods.smile import EDITGAN, FROM_PHOTOS, INPUT, RECONSTRUCTION, refined_name
+from editgan.methods.registry import CONDITIONAL, INTERFACEGAN
+from editgan.methods.smile import EDITGAN, FROM_PHOTOS, INPUT, PLUS, RECONSTRUCTION, refined_name
 from editgan.report.failures import KID, failures, figures_of
 from editgan.report.nightly import load_results
 from editgan.report.pictures import column, data_uri, enlarged, vector_row
@@ -138,7 +138,7 @@ def strip(results: Table, columns: Path, heads: int) -> dict[str, Any]:
 def headline_table(results: Table, refined: str) -> dict[str, Any]:
     """Five rows and three columns, with intervals."""
     figures, columns = figures_of(results), (*ranked_by(results), KID)
-    names = (RECONSTRUCTION, EDITGAN, refined, PLUS, INTERFACEGAN)
+    names = (RECONSTRUCTION, EDITGAN, PLUS, refined, INTERFACEGAN)
     samples = figures[RECONSTRUCTION][columns[0]].samples
     return {
         "head": [column_title(one, samples) for one in columns],

@@ -21,12 +21,11 @@ from editgan.methods.registry import (
     CONDITIONAL,
     INTERFACEGAN,
     LOCALEDITING,
-    PLUS,
     Method,
     Renderer,
     load_methods,
 )
-from editgan.methods.smile import EDITGAN, RECONSTRUCTION, at_rest, refine_resumably, refined_name
+from editgan.methods.smile import EDITGAN, PLUS, RECONSTRUCTION, at_rest, refine_resumably, refined_name
 from editgan.runtime.stage import StageContext
 from editgan.scoring.rows import BATCH, Rows, Scored, score_rows
 from editgan.scoring.scores import Heads, Scores, load_heads, save_heads
@@ -41,7 +40,7 @@ def run(context: StageContext) -> None:
     """Write the outputs of the stage.
 
     results.csv (every row at every strength), heads.safetensors (values per head, from which areas are computed),
-    metrics.json (the chosen strengths) and refined.safetensors (refined latents at EditGAN's chosen strength).
+    metrics.json (the chosen strengths) and refined.safetensors (refined latents at the chosen strength of EditGAN+).
     """
     params, device, protocol = context.params.scoring, context.device, load_protocol(context.input("data"))
     per_head = (protocol.success, protocol.kept)  # stored per head: areas and their intervals are computed from these
@@ -56,7 +55,7 @@ def run(context: StageContext) -> None:
         LOCALEDITING: params.localediting,
     }
     metrics = choose(context, methods, renderer, strengths, vectors)
-    chosen = metrics["chosen"][EDITGAN]["strength"]
+    chosen = metrics["chosen"][PLUS]["strength"]
     jobs = [(RECONSTRUCTION, 0.0), *((name, strength) for name in methods for strength in strengths[name])]
     refined_row = refined_name(context.params.editing.refine.steps)
     refined = [(refined_row, strength) for strength in sorted({*params.refined, chosen})]
@@ -124,7 +123,7 @@ def choose(
 
 
 class Sweep(Rows):
-    """Rows including the refined vector at every strength; resumes from the finished rows of a killed run."""
+    """Rows including EditGAN+ refined at every strength; resumes from the finished rows of a killed run."""
 
     def __init__(self, outputs: Path, params: Params, device: torch.device, work: Path, chosen: float) -> None:
         super().__init__(outputs, params, device)
@@ -160,7 +159,7 @@ class Sweep(Rows):
             self.renderer.S,
             use_winograd(load_network("lpips_vgg", assets)).to(self.device),
             self.w_plus,
-            self.vectors[EDITGAN],
+            self.vectors[PLUS],
             scale=strength,
             params=self.editing,
             identity=identity,
