@@ -263,7 +263,7 @@ def gpu(root: Path) -> Iterator[Finding]:
     """A GPU that this build of torch cannot use; `runtime.device: cuda` without a GPU."""
     try:
         device = yaml.safe_load((root / "params.yaml").read_text())["runtime"]["device"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError):
         device = "auto"
     if device == "cpu":
         return
