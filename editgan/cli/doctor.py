@@ -104,7 +104,7 @@ def mlflow_runs(root: Path) -> Iterator[Finding]:
     try:
         found = tracking.left_running(root)
     except Exception as error:  # an unreachable store may raise any exception
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         remedy = "start its server; until then, runs write local files only"
         yield Finding(f"{store_uri(root)}: MLflow does not answer ({reason})", remedy)
         return
