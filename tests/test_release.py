@@ -213,6 +213,11 @@ def test_unsuitable_files_are_named(run, tmp_path):
     np.save(folder / "image_mask1.npy", np.zeros((8, 8)))
     with pytest.raises(UserError, match="is 32x32, its mask 8x8"):
         import_labels(folder, tmp_path / "labels")
+    np.save(folder / "image_mask1.npy", np.zeros((SIDE, SIDE)))
+    pixels = np.random.default_rng(2).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(folder / "image_1.png")  # as every reader of pictures sees it
+    import_labels(folder, tmp_path / "deep")
+    assert (np.asarray(Image.open(tmp_path / "deep/images/image_1.png")) == pixels[:, :, None]).all()
     np.save(folder / "image_mask1.npy", np.full((SIDE, SIDE), 9))
     with pytest.raises(UserError, match="has the label 9"):
         import_labels(folder, tmp_path / "labels", folder / "classes.json")
