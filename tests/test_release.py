@@ -21,7 +21,7 @@ from editgan.generator.generator import load_generator
 from editgan.images import save_png, to_pil
 from editgan.segmentation.ensemble import load_segmentation
 from editgan.segmentation.pixels import full_feature_stack
-from editgan.weights import save_tensors
+from editgan.weights import load_metadata, save_tensors, sha256
 
 SIDE, W, ROWS = 32, 16, 8
 NAMES = ["background", "skin", "nose", "eye"]
@@ -106,6 +106,8 @@ def test_labels_make_a_segmentation_and_then_everything_works(run, tmp_path):
         )
     said = editgan("train", "segmentation", tmp_path / "labels", "--outputs", outputs)
     assert "of the labelled pixels" in said
+    recorded = load_metadata(outputs / "segmentation/S.safetensors")["generator"]
+    assert recorded == sha256(outputs / "generator/G_ema.safetensors")
     editor = Editor.load(outputs, "cpu")
     editor.sample([1])
     before = editor.segment()
