@@ -177,7 +177,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = parse_yaml(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping, found {content!r}")
@@ -200,7 +200,10 @@ class _OnceLoader(yaml.SafeLoader):
 
 def parse_yaml(text: str) -> Any:
     """The content of a YAML text. Raises yaml.YAMLError: it is not YAML, or a mapping has a key twice."""
-    return yaml.load(text, _OnceLoader)
+    try:
+        return yaml.load(text, _OnceLoader)
+    except (ValueError, RecursionError) as error:  # of a date like 2026-13-45, a number of 5,000 digits, deep nesting
+        raise yaml.YAMLError(str(error)) from None
 
 
 def flat_keys(nested: Any, prefix: str = "") -> dict[str, Any]:

@@ -11,6 +11,8 @@ from editgan.errors import Unusable
 
 IGNORE = 255  # pixel value of a mask: no label
 TOLERANCE = 24  # a painted colour may differ by this much (of 255, in each channel) from that of its class
+ROUNDED = 4  # lossy formats and colour profiles change flat areas by so much
+AREA = 0.01  # share of a mask's pixels from which an area is named whose colour no class has
 STRAY = 0.1  # share of the pixels on edges whose colour may be no mixture of classes beside it, as at corners
 MOST_COLOURS = 200_000  # a mask with soft edges has fewer
 MOST_EDGES = 2_000_000  # pixels of a mask whose colour is of no class, beyond which they are not looked at one by one
@@ -134,13 +136,15 @@ def _labels(
         raise Unusable("is a colour picture; save the mask with part labels as pixel values")
     if numbers is None:
         return _by_colour(colours, where, palette)
-    values, first = np.unique(numbers, return_index=True)
+    values, first, counts = np.unique(numbers, return_index=True, return_counts=True)
     wrong = values[(values < 0) | (values >= classes)]
     if palette is not None and colours is not None:
         shown = colours[first].astype(int)  # colour of each value  # [V, 3]
         gaps = np.abs(shown[:, None] - palette.astype(int)).max(2)  # [V, K]
         near, exact = gaps.argmin(1), gaps.min(1) == 0
         ramp = (shown == values[:, None]).all()
+        # as `encode_mask` writes:
+        unlabelled = indexed and bool(((exact & (near == values)) | (values == IGNORE)).all())
         greys = shown[:, 0] if (shown == shown[:, :1]).all() else np.zeros(0)
         if exact.all() and (wrong.size or not ramp):
             _check_distinct(near, palette)
@@ -149,19 +153,34 @@ def _labels(
             return greys[np.searchsorted(values, numbers)], []
         if not indexed and wrong.size and exact.sum() > 1:  # edges between classes that are black, grey or white
             return _by_colour(colours, where, palette)
-        if indexed and not ramp:
+        if indexed and not ramp and not unlabelled:
             if (gaps.min(1) <= TOLERANCE).all() and len(set(near)) == len(near):
-                return near[np.searchsorted(values, numbers)], []
+                return near[np.searchsorted(values, numbers)], _off(shown, counts, near, gaps.min(1), palette)
             own = near == values
             if (exact & ~own).any() or (exact & own).sum() > 1 or (wrong.size and (gaps.min(1) <= TOLERANCE).any()):
                 return _by_colour(colours, where, palette)
             if not wrong.size:
                 return numbers, ["its colours are not those of the classes; pixel values were taken as class numbers"]
     if wrong.size:
-        counts = ", ".join(f"{value} in {(numbers == value).sum()} pixels" for value in wrong[:3])
+        named = ", ".join(f"{value} in {(numbers == value).sum()} pixels" for value in wrong[:3])
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise Unusable(f"has the label {counts}{more}; there are {classes} parts, numbered from 0")
+        raise Unusable(f"has the label {named}{more}; there are {classes} parts, numbered from 0")
     return numbers, []
+
+
+def _off(shown: np.ndarray, counts: np.ndarray, near: np.ndarray, gap: np.ndarray, palette: np.ndarray) -> list[str]:
+    """A remark on areas whose colours are near those of classes, but not theirs: a white canvas and near-white teeth.
+
+    Args: colours [V, 3], their numbers of pixels [V], the nearest class of each [V] (-1: none), and how far it is [V].
+    """
+    areas = np.flatnonzero((near >= 0) & (gap > ROUNDED) & (counts >= AREA * counts.sum()))
+    areas = areas[counts[areas].argsort(kind="stable")[::-1]]
+    named = [
+        f"{tuple(shown[at].tolist())} in {counts[at]} pixels, as class {near[at]}, {tuple(palette[near[at]].tolist())}"
+        for at in areas[:3]
+    ]
+    more = f"; and {len(areas) - 3} more" if len(areas) > 3 else ""
+    return [f"colours that no class has were read as the nearest: {'; '.join(named)}{more}"] if named else []
 
 
 def _check_distinct(labels: np.ndarray, palette: np.ndarray) -> None:
@@ -174,7 +193,7 @@ def _check_distinct(labels: np.ndarray, palette: np.ndarray) -> None:
 def _by_colour(colours: np.ndarray, where: np.ndarray, palette: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Labels of the pixels `where` [H, W] from their colours [P, 3]: the nearest class, or on edges one beside them."""
     palette, codes = palette.astype(int), (colours.astype(np.int32) * (65536, 256, 1)).sum(1)
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    _, first, inverse, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
     if len(first) > MOST_COLOURS:
         raise Unusable(f"has {len(first)} different colours, so it is a photograph, not a mask")
     shown = colours[first].astype(int)  # each colour once
@@ -186,10 +205,10 @@ def _by_colour(colours: np.ndarray, where: np.ndarray, palette: np.ndarray) -> t
         raise Unusable("has class numbers in its colours; save them as the pixel values of a grey picture")
     nearest[gap > TOLERANCE] = -1
     _check_distinct(nearest[nearest >= 0], palette)
-    labels = nearest[inverse]  # [P]
+    labels, off = nearest[inverse], _off(shown, counts, nearest, gap, palette)  # [P]
     unsure = np.flatnonzero(labels < 0)
     if not len(unsure):
-        return labels, []
+        return labels, off
     if len(unsure) <= MOST_EDGES:
         edges = _Edges(colours, where, palette)
         thin = np.flatnonzero((labels >= 0) & ~edges.solid(labels))
@@ -210,7 +229,7 @@ def _by_colour(colours: np.ndarray, where: np.ndarray, palette: np.ndarray) -> t
             f"has colours that belong to no part: {named}; paint with those of the classes (they may differ by "
             f"{TOLERANCE} of 255) and save it as PNG"
         )
-    notes = [f"{len(unsure)} pixels on edges have mixed colours; each was given the class it has most of"]
+    notes = [*off, f"{len(unsure)} pixels on edges have mixed colours; each was given the class it has most of"]
     return labels, [*notes, f"{len(unknown)} of them have unknown colours, {named}"] if named else notes
 
 

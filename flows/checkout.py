@@ -98,7 +98,7 @@ def override_in(content: dict, key: str, value: str, name: str) -> None:
         raise UserError(f"{key}={value}: {name} has no such key")
     try:
         section[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{key}={value}: not YAML: {error}") from None
 
 

@@ -246,6 +246,7 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
     ):
         status, said = run(*arguments)
         assert status == 1 and any(one in said for one in fault.split("|")), (arguments, said)
+    assert run("sample", "--seed", "9" * 20)[0] == 2, "wider than 64 bits"
     assert not (tmp_path / "edited").exists(), "nothing was written"
 
 

@@ -116,7 +116,9 @@ def test_every_fault_is_listed(changed):
     assert "runtime.device: " in message and "'tpu'" in message
 
 
-@pytest.mark.parametrize("text", ["a: [", "just words", ""])
+@pytest.mark.parametrize(
+    "text", ["a: [", "just words", "", "a: 2026-13-45", "a: !!int b", f"a: {'9' * 5000}", "[" * 5000]
+)
 def test_no_mapping_is_refused(tmp_path, text):
     path = tmp_path / "broken.yaml"
     path.write_text(text)

@@ -86,6 +86,10 @@ def test_labelme_polygons_are_drawn_in_the_order_of_the_classes(tmp_path, into):
 
 
 def test_labelme_masks_and_circles_are_areas(tmp_path, into):
+    labelme(tmp_path / "turned/a.json", shape("skin", SKIN, "oriented_rectangle"), shape("left_eye", EYE))
+    assert import_labels(tmp_path / "turned", into, overwrite=True).masks == 1
+    np.testing.assert_array_equal(mask(into), expected())
+    (into / "masks/a.png").unlink()
     inner = np.ones((5, 10), np.uint8)
     encoded = base64.b64encode(png(inner * 255)).decode()
     masked = shape("left_eye", [[10, 10], [19, 14]], "mask", mask=encoded)
@@ -102,6 +106,7 @@ def test_labelme_masks_and_circles_are_areas(tmp_path, into):
         ([shape("skin", SKIN), shape("noze", EYE), shape("noze", EYE)], {}, "does not name: 'noze' .2."),
         ([shape("skin", EYE[:2], "linestrip")], {}, "'skin' is a linestrip, which has no area; draw a polygon"),
         ([shape("skin", [[1, 1]], "point")], {}, "'skin' is a point"),
+        ([shape(" ", SKIN)], {}, "a shape has no label"),
         ([shape("skin", EYE[:2])], {}, "expected at least 3 points"),
         ([shape("skin", [[1, 1], [2, 1e30], [3, 3]])], {}, "outside of any picture"),
         ([shape("skin", [[1, 1], [2, None], [3, 3]])], {}, "'skin'"),
@@ -335,6 +340,23 @@ def test_what_is_ignored_has_no_label_and_background_cuts_no_holes(tmp_path, int
     (into / "masks/a.png").unlink()
     import_labels(zipped(tmp_path / "masks.zip", files), into)
     np.testing.assert_array_equal(mask(into), np.where(expected() == 2, 255, expected()))
+
+
+def test_names_of_labels_are_unique_and_in_utf8(tmp_path, into):
+    """A category that is listed twice is one class; two classes that a label could mean are refused."""
+    content = coco([flat(SKIN)], names=("skin", "skin", "left_eye"))
+    content["annotations"][0]["category_id"] = content["categories"][1]["id"]
+    made = import_labels(zipped(tmp_path / "c.zip", {"c.json": json.dumps(content).encode(), "a.png": picture(1)}),
+                         tmp_path / "new")  # fmt: skip
+    assert made.classes.names == ["background", "skin", "left_eye"] and mask(tmp_path / "new").max() == 1
+    content["annotations"][0]["category_id"] = [1]
+    with pytest.raises(UserError, match="unhashable"):
+        import_labels(zipped(tmp_path / "c.zip", {"c.json": json.dumps(content).encode()}), into)
+    cvat = {"SegmentationClass/a.png": png(expected()), "a.png": picture(1)}
+    for lines, fault in (("eye:1,1,1::\nEye:2,2,2::", "rename 'eye' or 'Eye'"), ("é:1,1,1::", "is not UTF-8 text")):
+        files = cvat | {"labelmap.txt": lines.encode("latin-1")}
+        with pytest.raises(UserError, match=fault):
+            import_labels(zipped(tmp_path / "cvat.zip", files), tmp_path / "other")
 
 
 def test_masks_of_any_program_with_their_classes(tmp_path, into):

@@ -31,6 +31,9 @@ COPIES = {
     "saved again": lambda picture: jpeg(picture, 40),
     "resized": lambda picture: jpeg(picture.resize((72, 72), Image.Resampling.LANCZOS), 85),
     "brighter": lambda picture: ImageEnhance.Brightness(picture).enhance(1.06),
+    "grey": lambda picture: picture.convert("L").convert("RGB"),
+    "strong colours": lambda picture: ImageEnhance.Color(picture).enhance(1.4),
+    "warmer": lambda picture: Image.fromarray((np.asarray(picture) * (1.1, 1, 0.85)).clip(0, 255).astype(np.uint8)),
     "less contrast": lambda picture: ImageEnhance.Contrast(picture).enhance(0.85),
 }
 

@@ -49,6 +49,24 @@ def test_layout_is_found_under_top_folders_in_any_letter_case(tmp_path, top, nam
     assert made.notes == ["ignored 3 hidden files or files of other programs (.DS_Store, Thumbs.db, __MACOSX)"]
 
 
+def test_what_has_no_label_in_the_mask_of_a_photo_stays_so(tmp_path):
+    labels, file = np.zeros((SIZE, SIZE), np.uint8), io.BytesIO()
+    labels[:, SIZE // 2 :] = 255
+    Image.fromarray(np.maximum(labels, np.eye(SIZE, dtype=np.uint8))).save(file, "PNG")
+    archive = zipped(tmp_path / "a.zip", layout() | {"masks/a.png": file.getvalue()})
+    made = import_photos("pictures", archive, tmp_path / "mine", None, side=32)
+    assert made.masks == 1 and "its mask" in made.notes[-1] and "pixels have no label" in made.notes[-1]
+    found = np.asarray(Image.open(tmp_path / "mine/masks/pictures/a/images/a.png"))
+    assert (found[:, -14:] == 255).all() and (found[:, :14] < 2).all()
+
+
+@pytest.mark.parametrize("bin", ["#recycle", "@Recycle", "$RECYCLE.BIN", "@eaDir", "@__thumb"])
+def test_what_a_server_or_windows_keeps_of_photos_is_no_photo(tmp_path, bin):
+    content = {"a.jpg": picture(1), f"{bin}/b.jpg": picture(2)}
+    made = import_photos("pictures", zipped(tmp_path / "a.zip", content), tmp_path / "mine", None, side=32)
+    assert made.pictures == 1 and made.notes == [f"ignored 1 hidden files or files of other programs ({bin})"]
+
+
 @pytest.mark.parametrize("name", ["masks", "Labels", "SegmentationClass", "annotations", "face_masks"])
 def test_masks_are_never_photos(tmp_path, name):
     content = {"t/images/a.png": picture(1, kind="PNG"), f"t/{name}/a.png": mask(), f"t/{name}/b.jpg": picture(3)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from editgan.data.archive import encode_mask
+from editgan.data.archive import encode_image, encode_mask
 from editgan.data.heads.paint import CLASSES
 from editgan.data.renderers import RENDERERS
 from editgan.editing.edits import Edit, choose_donor, fits, load_edits, suitable_pictures, target_mask
@@ -187,12 +187,14 @@ def test_the_rules_of_every_rendered_class_fit_its_attributes(source):
 
 def test_painted_mask_is_read_from_beside_the_file(tmp_path):
     wanted = open_parts(head(), UPPER, LOWER, INSIDE, 3)
-    (tmp_path / "mine.png").write_bytes(encode_mask(wanted, np.arange(24, dtype=np.uint8).reshape(8, 3)))
+    palette = np.arange(24, dtype=np.uint8).reshape(8, 3) * 10
+    other_order = encode_mask(7 - wanted, palette[::-1].copy())
     edit = parse({"about": "x", "region": ["skin"], "mask": [{"painted": {"file": "mine.png"}}]})
-    found, origin = target_mask(
-        edit, head(), class_names=NAMES, donors=np.zeros((0, 32, 32)), donor_attributes=[], folder=tmp_path
-    )
-    assert np.array_equal(found, wanted) and origin == "mine.png"
+    options = dict(class_names=NAMES, donors=np.zeros((0, 32, 32)), donor_attributes=[], folder=tmp_path)
+    for content in (encode_mask(wanted, palette), other_order, encode_image(palette[wanted])):
+        (tmp_path / "mine.png").write_bytes(content)
+        found, origin = target_mask(edit, head(), **options, palette=palette)
+        assert np.array_equal(found, wanted) and origin == "mine.png"
 
 
 def test_shipped_file_describes_at_least_twelve_edits_one_sided_ones_among_them():

@@ -144,6 +144,20 @@ def test_colours_may_differ_by_the_tolerance(seed):
     assert np.array_equal(read(indexed(labels, painted)), labels)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_areas_in_a_colour_that_no_class_has_are_named(mode):
+    """A white canvas is near the white of teeth."""
+    palette, labels = np.concatenate([PALETTE[1:], [(250, 250, 250)]]).astype(np.uint8), blobs() % (K - 1)
+    painted = palette[labels]
+    painted[labels == 0] = 255
+    picture = Image.fromarray(painted) if mode == "RGB" else Image.fromarray(painted).quantize(16)
+    mask = decode_mask(io.BytesIO(written(picture, "PNG")), K, palette)
+    assert (mask.labels == np.where(labels == 0, K - 1, labels)).all()
+    count = (labels == 0).sum()
+    named = f"(255, 255, 255) in {count} pixels, as class 6, (250, 250, 250)"
+    assert mask.notes == (f"colours that no class has were read as the nearest: {named}",)
+
+
 def test_unknown_labels_and_colours_are_named_with_their_pixels():
     labels, purple = blobs(), Image.fromarray(PALETTE[blobs()])
     purple.paste((180, 60, 180), (4, 4, 12, 9))
@@ -224,6 +238,9 @@ def test_masks_that_the_project_wrote_keep_what_has_no_label():
         assert np.array_equal(mask.labels, marked) and mask.notes == (
             f"{(marked == IGNORE).sum()} pixels have no label",
         )
+    near = np.concatenate([PALETTE[:-1], np.full((1, 3), 250, np.uint8)])
+    with pytest.raises(Unusable, match=f"has the label 255 in {(marked == IGNORE).sum()} pixels"):
+        decode_mask(io.BytesIO(encode_mask(marked, near)), K, near)
 
 
 def test_masks_of_another_size_are_scaled_and_other_shapes_refused(tmp_path):

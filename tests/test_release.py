@@ -21,7 +21,7 @@ from editgan.generator.generator import load_generator
 from editgan.images import save_png, to_pil
 from editgan.segmentation.ensemble import load_segmentation
 from editgan.segmentation.pixels import full_feature_stack
-from editgan.weights import save_tensors
+from editgan.weights import load_metadata, save_tensors, sha256
 
 SIDE, W, ROWS = 32, 16, 8
 NAMES = ["background", "skin", "nose", "eye"]
@@ -106,6 +106,8 @@ def test_labels_make_a_segmentation_and_then_everything_works(run, tmp_path):
         )
     said = editgan("train", "segmentation", tmp_path / "labels", "--outputs", outputs)
     assert "of the labelled pixels" in said
+    recorded = load_metadata(outputs / "segmentation/S.safetensors")["generator"]
+    assert recorded == sha256(outputs / "generator/G_ema.safetensors")
     editor = Editor.load(outputs, "cpu")
     editor.sample([1])
     before = editor.segment()
@@ -213,6 +215,11 @@ def test_unsuitable_files_are_named(run, tmp_path):
     np.save(folder / "image_mask1.npy", np.zeros((8, 8)))
     with pytest.raises(UserError, match="is 32x32, its mask 8x8"):
         import_labels(folder, tmp_path / "labels")
+    np.save(folder / "image_mask1.npy", np.zeros((SIDE, SIDE)))
+    pixels = np.random.default_rng(2).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(folder / "image_1.png")  # as every reader of pictures sees it
+    import_labels(folder, tmp_path / "deep")
+    assert (np.asarray(Image.open(tmp_path / "deep/images/image_1.png")) == pixels[:, :, None]).all()
     np.save(folder / "image_mask1.npy", np.full((SIDE, SIDE), 9))
     with pytest.raises(UserError, match="has the label 9"):
         import_labels(folder, tmp_path / "labels", folder / "classes.json")

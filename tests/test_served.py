@@ -126,7 +126,9 @@ def request(url: str, rows: list[dict]) -> list[dict]:
         ({"image": base64.b64encode(b"GIF89a").decode()}, "`image` cannot be read as an image"),
         ({"edits": None}, "not an object of strengths"),
         ({"steps": float("inf")}, "`steps` is inf; give a whole number"),
+        ({"edits": {"bigger_nose": "1"}}, "the strength of bigger_nose is '1'; give a finite number"),
         ({"steps": 0.7}, "whole number"),
+        ({"steps": "2"}, "`steps` is '2'; give a whole number"),
         ({"refine": 1e9}, "from 0 to 1000"),
     ],
 )

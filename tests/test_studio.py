@@ -200,6 +200,19 @@ def test_uploads_are_checked_before_they_are_decoded(visits, tmp_path, monkeypat
     check_size(save_png(tmp_path / "aligned.png", to_pil(photos()[0])))
 
 
+def test_how_uploads_were_read_is_said(visits, tmp_path):
+    visit, said = opened(visits), []
+    pages = [to_pil(photos()[0]), to_pil(photos()[0])]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    visit.upload(tmp_path / "two.tif", said.append)
+    mask = Image.fromarray(visit.session.mask.numpy()).resize((4 * SIDE, 4 * SIDE), Image.Resampling.NEAREST)
+    mask.save(tmp_path / "large.png")
+    visit.upload_mask(tmp_path / "large.png", said.append)
+    assert torch.equal(visit.wanted, visit.session.mask)
+    assert said[0] == "two.tif: has 2 frames; the first one is used"
+    assert said[1] == f"large.png: is {4 * SIDE}x{4 * SIDE}; scaled to {SIDE}x{SIDE}"
+
+
 def test_an_aligned_picture_is_taken_as_it_is_and_faces_are_offered(visits, tmp_path, monkeypatch):
     from editgan.assets.alignment import HEADS
     from editgan.data.photo import Face

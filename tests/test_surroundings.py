@@ -154,7 +154,8 @@ def repository(root: Path) -> Path:
 
 
 def test_copy_without_git_is_named(tmp_path, monkeypatch):
-    assert surroundings.faults(repository(tmp_path / "whole"), pipeline=True) == []
+    for name in ("whole", "blank at the end "):
+        assert surroundings.faults(repository(tmp_path / name), pipeline=True) == []
     copy = tmp_path / "whole/copy"
     copy.mkdir()
     for root in (copy, tmp_path):
@@ -173,11 +174,12 @@ def test_repository_of_another_owner_is_named(tmp_path):
     assert "belongs to another user" in fault.what and f"safe.directory '{root}'" in fault.remedy
 
 
-def test_server_that_does_not_answer_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://localhost:port/api", "http://a b", "localhost:4200"])
+def test_server_that_does_not_answer_is_named(tmp_path, monkeypatch, url):
     root = repository(tmp_path / "whole")
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_API_URL", url)
     (fault,) = surroundings.faults(root, pipeline=True)
-    assert fault.what == "PREFECT_API_URL http://127.0.0.1:9/api does not answer"
+    assert fault.what == f"PREFECT_API_URL {url} does not answer"
 
 
 def test_stage_is_refused_in_one_line(tmp_path):

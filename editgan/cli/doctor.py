@@ -104,7 +104,7 @@ def mlflow_runs(root: Path) -> Iterator[Finding]:
     try:
         found = tracking.left_running(root)
     except Exception as error:  # an unreachable store may raise any exception
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         remedy = "start its server; until then, runs write local files only"
         yield Finding(f"{store_uri(root)}: MLflow does not answer ({reason})", remedy)
         return
@@ -263,7 +263,7 @@ def gpu(root: Path) -> Iterator[Finding]:
     """A GPU that this build of torch cannot use; `runtime.device: cuda` without a GPU."""
     try:
         device = yaml.safe_load((root / "params.yaml").read_text())["runtime"]["device"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError):
         device = "auto"
     if device == "cpu":
         return

@@ -94,7 +94,7 @@ def export_labels(
     for path in inputs:
         if path.suffix == ".txt":
             try:
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{path}: is not a list of pictures ({error})") from None
             pictures += [Path(line.strip()) for line in lines if line.strip()]

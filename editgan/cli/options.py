@@ -19,7 +19,7 @@ MaybeInputs = Annotated[list[Path] | None, typer.Argument(help="Pictures, folder
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Outputs = Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu or cuda.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the first sample; the next ones are seed + 1, ...")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the first sample, then seed + 1, ...")]
 Truncation = Annotated[float, typer.Option(help="Truncation psi; values below 1 move latents towards their mean.")]
 
 

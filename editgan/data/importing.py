@@ -33,6 +33,7 @@ from editgan.data.sources.listing import Rejected, Unusable, rejected_csv, repea
 from editgan.data.tables import file_name, read_table
 from editgan.errors import UserError
 from editgan.images import to_float
+from editgan.labels import IGNORE
 from editgan.weights import write_bytes
 
 COLLECTIONS = {
@@ -254,10 +255,10 @@ def yaw_of(detector: BlazeFace, picture: Tensor) -> float:
 
 
 def crop_labels(labels: np.ndarray, face: Face, side: int, classes: int) -> np.ndarray:
-    """Mask of the crop: each pixel gets the class that covers most of it.  # uint8 [side, side]"""
+    """Mask of the crop: each pixel gets the class, or IGNORE, that covers most of it.  # uint8 [side, side]"""
     best = torch.zeros(side, side, dtype=torch.uint8)
     most = torch.zeros(side, side)
-    for label in range(classes):
+    for label in (*range(classes), IGNORE):
         layer = torch.from_numpy((labels == label).astype(np.float32))[None, None]
         share = align(layer, HEADS, side, face.points[None])[0, 0]
         best[share > most + 1e-5] = label

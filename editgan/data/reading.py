@@ -19,7 +19,7 @@ from editgan.decoding import decode_picture, open_picture
 from editgan.errors import Unusable
 from editgan.labels import Mask, decode_mask, scaled_mask
 
-VERSION = 4  # raise when the same files would give different archives
+VERSION = 5  # raise when the same files would give different archives
 # Attributes assumed for a picture without labels: neutral, frontal.
 AT_REST = {
     **dict.fromkeys(("smile", "mouth_open", "frown", "blink", "yaw", "pitch", "roll"), 0.0),

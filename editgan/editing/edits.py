@@ -270,6 +270,7 @@ def target_mask(
     donors: np.ndarray,
     donor_attributes: Sequence[dict],
     folder: Path = Path(),
+    palette: np.ndarray | None = None,
 ) -> tuple[np.ndarray, str]:
     """Apply an edit to the mask of a head.
 
@@ -277,6 +278,7 @@ def target_mask(
         mask: labels  # uint8 [H, W]
         donors: masks of the labelled heads  # uint8 [N, H, W]
         folder: paths of painted masks are relative to this folder
+        palette: colours of the classes, uint8 [K, 3], by which painted masks are read
     Returns:
         (the edited mask  # uint8 [H, W], the source of transplanted parts, e.g. "pool/00003")
     """
@@ -312,8 +314,8 @@ def target_mask(
             upper, lower, inside = (class_names.index(part) for part in (step.upper, step.lower, step.inside))
             mask = open_parts(mask, upper, lower, inside, pixels(step.y))
         else:
-            mask = read_mask(folder / operation.painted.file, resolution=side, classes=len(class_names)).numpy()
-            origin = operation.painted.file
+            origin, options = operation.painted.file, dict(resolution=side, classes=len(class_names), palette=palette)
+            mask = read_mask(folder / origin, **options).numpy()
     return mask, origin
 
 

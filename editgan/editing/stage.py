@@ -72,6 +72,7 @@ def run(context: StageContext) -> None:
         predict_masks(G, S, val).numpy(),
         load_attributes(data / "val.zip")[: len(val)],
         class_names=S.class_names,
+        palette=palette.numpy(),
         donors=donors,
         donor_attributes=donor_attributes[:labelled],
         folder=context.root,
@@ -128,6 +129,7 @@ def plan(
     donors: np.ndarray,
     donor_attributes: Sequence[dict],
     folder: Path,
+    palette: np.ndarray | None = None,
     heads: int,
     preview_heads: int,
 ) -> list[Lesson]:
@@ -149,7 +151,8 @@ def plan(
         enough = SEEN * float(np.median(sizes[sizes > 0])) if sizes.any() else 0.0
         suited = suitable_pictures(described, attributes)
         wanted = min(heads, max(1, len(suited) // 2))
-        options = dict(class_names=class_names, donors=donors, donor_attributes=donor_attributes, folder=folder)
+        options = dict(class_names=class_names, donors=donors, donor_attributes=donor_attributes)
+        options |= dict(folder=folder, palette=palette)
         taken, best = [], None  # (pixels seen, head, target, origin of its parts)
         for head in suited:
             target, origin = target_mask(described, masks[head], **options)

@@ -16,9 +16,10 @@ from editgan.editor.editor import Editor
 from editgan.editor.inputs import LATENTS, read_latents
 from editgan.editor.loading import CLASSES, ENSEMBLE
 from editgan.errors import UserError
-from editgan.segmentation.ensemble import load_segmentation, save_segmentation
+from editgan.segmentation.ensemble import load_segmentation
 from editgan.segmentation.predict import features_of, segment
 from editgan.segmentation.train import drop_small_labels, train_ensemble
+from editgan.weights import save_module
 
 MASK_SIDE = 256  # side of the masks to learn from; larger ones hold the same parts in more pixels
 MIN_LABEL_PIXELS = 30  # of larger masks; smaller labels become background, as in stage segmentation
@@ -90,7 +91,8 @@ def learn_segmentation(
         epochs=epochs,
         report=None if training is None else lambda done, total, _: training(done, total),
     )
-    path = save_segmentation(outputs / ENSEMBLE, S)
+    recorded = {"generator": editor.origin.sha256} if editor.origin is not None else {}
+    path = save_module(outputs / ENSEMBLE, S, S.config, recorded)
     (outputs / CLASSES).parent.mkdir(parents=True, exist_ok=True)
     save_classes(outputs / CLASSES, classes)
     predicted, *_ = segment(editor.G, load_segmentation(path, editor.device), w_plus, editor.device)

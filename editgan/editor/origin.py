@@ -12,7 +12,7 @@ from editgan.errors import UserError
 from editgan.generator.generator import Generator
 from editgan.runtime.graph import content_hash
 from editgan.segmentation.ensemble import SegmentationEnsemble
-from editgan.weights import sha256
+from editgan.weights import load_metadata, sha256
 
 IN_LOCK = re.compile(r"^  segmentation:\n(?:    .*\n)*", re.MULTILINE)  # of dvc.lock, which is long
 
@@ -48,8 +48,8 @@ def check_encoder(path: Path, E: Encoder, origin: Origin, G: Generator) -> None:
 def check_segmentation(path: Path, S: SegmentationEnsemble, origin: Origin, G: Generator) -> None:
     """Raise UserError if a segmentation was trained for another generator.
 
-    It keeps the widths of the generator's feature maps. A dvc.lock beside the folder of outputs tells more, if it lists
-    the file as it is.
+    It keeps the widths of the generator's feature maps; one that was trained outside the pipeline also the generator's
+    hash. A dvc.lock beside the folder of outputs tells more, if it lists the file as it is.
     """
     if list(S.feature_channels) != list(G.feature_channels):
         reads, has = (
@@ -57,13 +57,21 @@ def check_segmentation(path: Path, S: SegmentationEnsemble, origin: Origin, G: G
         )
         fault = f"reads {reads}, but {origin.path} ({G.img_resolution}x{G.img_resolution}) has {has}"
         raise UserError(f"{path}: {fault}; use files of one run")
+    if recorded := load_metadata(path).get("generator"):
+        origin.check(path, recorded)
+        return
+    if in_lock_with_another(path, origin):
+        fault = f"was trained with another generator than {origin.path}, as dvc.lock says"
+        raise UserError(f"{path}: {fault}; use files of one run")
+
+
+def in_lock_with_another(path: Path, origin: Origin) -> bool:
+    """Whether a dvc.lock beside the folder of outputs lists the segmentation as it is, and another generator."""
     outputs = path.absolute().parents[1]
     try:
         (stage,) = yaml.safe_load(IN_LOCK.search((outputs.parent / "dvc.lock").read_text())[0]).values()
         listed = {item["path"]: item["md5"] for item in (*stage["deps"], *stage["outs"])}
         made, used = listed["outputs/segmentation/S.safetensors"], listed["outputs/generator/G_ema.safetensors"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):  # only outputs were copied
-        return
-    if used != content_hash(origin.path) and made == content_hash(path):
-        fault = f"was trained with another generator than {origin.path}, as dvc.lock says"
-        raise UserError(f"{path}: {fault}; use files of one run")
+        return False
+    return used != content_hash(origin.path) and made == content_hash(path)

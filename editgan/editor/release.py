@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from editgan.data.archive import Classes, encode_image, encode_mask, load_classes, save_classes
+from editgan.decoding import decode_picture
 from editgan.editing.vectors import EditingVector, save_vector
 from editgan.editor.loading import CLASSES, ENSEMBLE, G_EMA
-from editgan.errors import UserError
+from editgan.errors import Unusable, UserError
 from editgan.generator.foreign.files import weights_of
 from editgan.generator.generator import Generator, load_generator
 from editgan.segmentation.ensemble import SegmentationEnsemble, hidden_widths
@@ -194,10 +194,9 @@ def import_labels(folder: Path, into: Path, classes: Path | None = None, *, side
     made: list[tuple[Path, bytes]] = []
     for picture, mask in masks.items():
         try:
-            with Image.open(picture, formats=("PNG", "JPEG")) as opened:
-                pixels = np.array(opened.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{picture}: cannot be read as a picture ({error})") from None
+            pixels = decode_picture(picture).seen()
+        except Unusable as reason:
+            raise UserError(f"{picture}: {reason}") from None
         if pixels.shape[:2] != mask.shape:
             sizes = f"{pixels.shape[1]}x{pixels.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}"
             raise UserError(f"{picture}: is {sizes}; both must have the same size")

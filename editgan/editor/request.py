@@ -76,13 +76,20 @@ def requested(
     for name, given in edits.items():
         if name not in vectors:
             raise UserError(f"unknown edit {name!r}; available: {', '.join(vectors) or 'none'}")
-        if given is not None and not math.isfinite(given):
-            raise UserError(f"the strength of {name} is {given}; give a finite number")
+        if given is not None and not _finite(given):
+            raise UserError(f"the strength of {name} is {given!r}; give a finite number")
         if origin is not None:
             origin.check(vectors[name].file, vectors[name].generator)
     return [vectors[name] for name in edits], [
         vectors[name].scale if given is None else given for name, given in edits.items()
     ]
+
+
+def _finite(value: object) -> bool:
+    try:
+        return math.isfinite(value)  # also a scalar of NumPy or torch
+    except (TypeError, OverflowError):
+        return False
 
 
 def check_counts(**values: float) -> None:

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,8 @@ def _count(row: Mapping[str, Any], column: str) -> int | None:
     value = row.get(column)
     if value is None or value != value:
         return None
-    if not (0 <= value <= MOST_STEPS and value == int(value)):
-        raise UserError(f"`{column}` is {value}; give a whole number from 0 to {MOST_STEPS}")
+    if not (isinstance(value, Real) and 0 <= value <= MOST_STEPS and value == int(value)):
+        raise UserError(f"`{column}` is {value!r}; give a whole number from 0 to {MOST_STEPS}")
     return int(value)
 
 

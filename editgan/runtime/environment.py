@@ -5,6 +5,7 @@ Imports only the standard library, because the Makefile calls it before anything
 """
 
 import contextlib
+import http.client
 import json
 import os
 import pwd
@@ -69,7 +70,7 @@ def answers(url: str, *, if_busy: bool = False) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5 if if_busy else 2) as reply:
             return reply.status == 200
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return if_busy and isinstance(getattr(error, "reason", error), TimeoutError)
 
 

@@ -40,7 +40,7 @@ def load_graph(path: str | Path = "dvc.yaml") -> dict[str, StageSpec]:
         text = path.read_text()
         params = yaml.safe_load(path.with_name("params.yaml").read_text()) if TEMPLATE.search(text) else {}
         content = yaml.safe_load(TEMPLATE.sub(lambda found: str(_value(params, found[1])), text))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable: {error}; run this in the project's folder") from None
     except KeyError as error:
         raise UserError(f"{path}: ${{{error.args[0]}}} is not a key of params.yaml") from None

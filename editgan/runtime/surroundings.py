@@ -105,7 +105,7 @@ def _repository(root: Path) -> list[Fault]:
     if "dubious ownership" in done.stderr:
         remedy = f"`git config --global --add safe.directory '{root}'` if you trust it, or change its owner"
         return [Fault(f"{root}: belongs to another user, so git and DVC refuse it", remedy)]
-    if done.returncode or Path(done.stdout.strip()).resolve() != root.resolve():
+    if done.returncode or Path(done.stdout.removesuffix("\n")).resolve() != root.resolve():
         remedy = f"clone the project, or run `git init && git add -A && git commit -m copy` in {root}"
         return [Fault(f"{root}: is not a git repository, which DVC needs (a download without .git?)", remedy)]
     return []

@@ -15,10 +15,10 @@ from PIL import Image
 from editgan.editor.edited import Edited
 from editgan.editor.session import HeadStart, SeedStart
 from editgan.errors import UserError
-from editgan.images import colourize, read_mask, to_pil
+from editgan.images import colourize, to_pil
 from editgan.studio.layout import LARGEST_SEED, REFINE, Layout
 from editgan.studio.pictures import background, enlarged, figures, layer_of, outlined, painted_mask
-from editgan.studio.visits import Moment, Visit, Visits, check_size, named
+from editgan.studio.visits import Moment, Visit, Visits
 
 HEAVY = dict(concurrency_id="computing", concurrency_limit=1, show_progress="hidden")  # one at a time for all pages
 LIGHT = dict(show_progress="hidden", concurrency_limit=4)
@@ -52,6 +52,11 @@ def told(work: Callable) -> Callable:
                 raise gr.Error(escape(str(fault)), print_exception=False) from None
 
     return shown
+
+
+def remark(text: str) -> None:
+    """Say on the page how an upload was read."""
+    gr.Info(escape(text), title="Note")
 
 
 class Page:
@@ -144,7 +149,7 @@ class Page:
         """Not `told`: the box of the upload has to be cleared after an error, too."""
         try:
             with self._turn(request) as visit:
-                faces = visit.upload(Path(path))
+                faces = visit.upload(Path(path), remark)
                 shown = [(enlarged(face), f"face {number}") for number, face in enumerate(faces, 1)]
                 changes = {self.at.faces: gr.Gallery(shown, visible=bool(faces)), self.at.upload: None}
                 if faces:
@@ -187,11 +192,7 @@ class Page:
 
     def mask_uploaded(self, path: str, opacity: float, request: gr.Request) -> Changes:
         with self._turn(request) as visit:
-            check_size(Path(path))
-            editor = self.at.editor
-            options = dict(resolution=editor.G.img_resolution, classes=len(editor.class_names))
-            with named(Path(path)):
-                visit.wanted = read_mask(path, palette=editor.palette.numpy(), **options)
+            visit.upload_mask(Path(path), remark)
         return self.canvas_shown(opacity, request)
 
     def _asked(self, visit: Visit) -> Changes:

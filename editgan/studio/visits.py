@@ -20,7 +20,7 @@ from editgan.data.photo import Face
 from editgan.editing.vectors import save_vector
 from editgan.editor.edited import Edited, Preview
 from editgan.editor.editor import Editor
-from editgan.editor.inputs import read_pictures
+from editgan.editor.inputs import Say, read_masks, read_pictures
 from editgan.editor.session import Session, picture_start
 from editgan.errors import UserError
 from editgan.images import save_mask, to_pil
@@ -46,8 +46,10 @@ class Visit:
     stop: threading.Event = field(default_factory=threading.Event)
     turn: threading.Lock = field(default_factory=threading.Lock)  # held while something is computed
 
-    def upload(self, path: Path) -> list[Tensor]:
+    def upload(self, path: Path, say: Say = print) -> list[Tensor]:
         """Read an upload: an aligned picture becomes the picture, a photo with one face its face.
+
+        `say` gets remarks on how it was read.
 
         Returns:
             the faces to choose from (`choose`), uint8 [3, H, W]; empty if the picture was set
@@ -57,7 +59,7 @@ class Visit:
         check_size(path)
         editor = self.session.editor
         with named(path):
-            inputs, images = read_pictures([path], editor.G.img_resolution, editor.assets, None)
+            inputs, images = read_pictures([path], editor.G.img_resolution, editor.assets, None, _by_name(path, say))
         if inputs[0].face is None:
             self.session.start(picture_start(images[0]))
             self.begin()
@@ -68,6 +70,12 @@ class Visit:
             self.choose(0)
             return []
         return [image for _, _, image in self.faces]
+
+    def upload_mask(self, path: Path, say: Say = print) -> None:
+        """Read a painted mask (`upload`)."""
+        check_size(path)
+        with named(path):
+            self.wanted = read_masks([path], self.session.editor, _by_name(path, say))[0]
 
     def _kept_copy(self, path: Path) -> Path:
         """A copy of a photo among the page's files; copies of earlier photos are removed, except for the one in use."""
@@ -233,6 +241,10 @@ def named(path: Path) -> Iterator[None]:
         yield
     except UserError as fault:
         raise UserError(str(fault).replace(str(path), path.name)) from None
+
+
+def _by_name(path: Path, say: Say) -> Say:
+    return lambda text: say(text.replace(str(path), path.name))
 
 
 def check_size(path: Path) -> None:

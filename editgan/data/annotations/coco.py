@@ -47,9 +47,9 @@ def parts(labels: list[dict], names: dict, size: tuple[int, int], notes: list[st
     """The parts of one picture. Raises ValueError, which says what is wrong with one."""
     found = []
     for label in labels:
-        name = names.get(label.get("category_id"), f"category {label.get('category_id')}")
-        shape = label.get("segmentation")
+        name, shape = f"category {label.get('category_id')}", label.get("segmentation")
         try:
+            name = names.get(label.get("category_id"), name)
             if isinstance(shape, dict):
                 height, width = shape.get("size") or (0, 0)
                 if (width, height) != size:

@@ -74,6 +74,7 @@ def import_labels(
             fault = "no labels found: expected LabelMe or COCO JSON, or PNG masks of CVAT, Label Studio or masks/"
             raise UserError(f"{path}: {fault}{f' ({others})' if others else ''}")
         classes = known or found.classes or classes_in(found.annotations)
+        check_names(classes, listed if known else path)
         targets = pictures_in(into)
         written: dict[str, str] = {}
         remarks: list[tuple[str, str]] = []
@@ -97,6 +98,16 @@ def import_labels(
     return Labelled(len(written), classes, rejected, notes)
 
 
+def check_names(classes: Classes, place: Path) -> None:
+    """Raise UserError for two classes that a label could mean."""
+    first: dict[str, str] = {}
+    for name in classes.names:
+        if label_key(name) in first:
+            named = f"{first[label_key(name)]!r} or {name!r}"
+            raise UserError(f"{place}: labels are compared without letter case and blanks, so rename {named}")
+        first[label_key(name)] = name
+
+
 def entry_of(into: Path, name: str) -> str:
     return entry(into, name) if into.is_dir() else name
 
@@ -106,11 +117,11 @@ def read_source(files: Files, known: Classes | None, rejected: list[Rejected]) -
     named = {folded(name.rpartition("/")[2]): name for name in files.names}
     classes = None
     if painted.LABELMAP in named:
-        classes = background_first(painted.labelmap(files.read_needed(named[painted.LABELMAP]).decode("utf-8-sig")))
+        classes = background_first(painted.labelmap(files.text(named[painted.LABELMAP])))
     elif CLASSES in named:
         classes = parse_classes(files.read_needed(named[CLASSES]), named[CLASSES])
     elif LABELS in named:
-        lines = files.read_needed(named[LABELS]).decode("utf-8-sig").splitlines()
+        lines = files.text(named[LABELS]).splitlines()
         classes = coloured([line.strip() for line in lines if line.strip() and line.strip() != UNLABELLED])
     found: list[Annotation] = []
     tasks: dict[int, str] = {}
@@ -265,8 +276,10 @@ def classes_in(annotations: Sequence[Annotation]) -> Classes:
 
 
 def coloured(names: Sequence[str]) -> Classes:
-    """Classes with the colours of Pascal VOC, background first."""
-    names = ["background", *(name for name in names if label_key(name) not in BACKGROUND)]
+    """Classes with the colours of Pascal VOC, background first; a name that comes twice is one class."""
+    distinct = {label_key(name): name for name in reversed(names)}
+    names = [distinct[key] for key in dict.fromkeys(map(label_key, names)) if key not in ("", *BACKGROUND)]
+    names = ["background", *names]
     bits = np.array([[index >> (3 * step) & 7 for step in range(3)] for index in range(len(names))])  # [K, 3]
     palette = sum((bits[:, step, None] >> np.arange(3) & 1) << (7 - step) for step in range(3))  # [K, 3]
     return Classes(list(names), np.asarray(palette, np.uint8))

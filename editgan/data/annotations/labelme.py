@@ -16,6 +16,8 @@ from editgan.data.tables import file_name
 from editgan.decoding import open_picture
 from editgan.errors import Unusable, UserError
 
+POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")  # the others by newer or related programs
+
 
 def is_labelme(content) -> bool:
     return isinstance(content, dict) and isinstance(content.get("shapes"), list)
@@ -46,11 +48,11 @@ def annotation(content: dict, file: str) -> Annotation:
 
 def part(shape, size: tuple[int, int]) -> Part:
     """One shape. Raises ValueError, which says what is wrong with it."""
-    if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+    if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
         raise ValueError("a shape has no label")
     label, kind, points = shape["label"], shape.get("shape_type") or "polygon", shape.get("points")
     try:
-        if kind == "polygon":
+        if kind in POLYGONS:
             return Part(label, [polygon(points)])
         if kind == "rectangle":
             return Part(label, [rectangle(*points[:2] if len(points) == 2 else (points[0], points[2]))])

@@ -49,23 +49,29 @@ def merged_masks(
         stem = "/".join(PurePosixPath(name).parts[parts.index(folder) + 1 :]).rpartition(".")[0]
         size = size_in(read(name), name, rejected)
         if size is not None:
-            found.append(Annotation(name, [f"{stem}.png"], size, lambda name=name: split(read(name), classes)))
+            notes: list[str] = []
+
+            def parts(name=name, notes=notes) -> list[Part]:
+                return split(read(name), classes, notes)
+
+            found.append(Annotation(name, [f"{stem}.png"], size, parts, notes=notes))
     return found
 
 
-def split(content: bytes, classes: Classes) -> list[Part]:
-    """A mask of all classes as one part a class. Raises ValueError: a colour or label that is none of them."""
-    labels = class_numbers(content, classes)
-    names = [*classes.names, *[UNLABELLED] * (IGNORE + 1 - len(classes.names))]
-    return [Part(names[number], pixels=labels == number) for number in np.unique(labels) if number]
+def split(content: bytes, classes: Classes, notes: list[str]) -> list[Part]:
+    """A mask of all classes as one part a class; `notes` gets how it was read.
 
-
-def class_numbers(content: bytes, classes: Classes) -> np.ndarray:
-    """Class numbers of a mask, uint8 [H, W], 255 for no label. Raises ValueError: an unknown colour or label."""
+    Raises:
+        ValueError: an unknown colour or label.
+    """
     try:
-        return decode_mask(io.BytesIO(content), len(classes.names), classes.palette, ignore=True).labels
+        mask = decode_mask(io.BytesIO(content), len(classes.names), classes.palette, ignore=True)
     except Unusable as reason:
         raise ValueError(str(reason)) from None
+    labels = mask.labels
+    notes += mask.notes
+    names = [*classes.names, *[UNLABELLED] * (IGNORE + 1 - len(classes.names))]
+    return [Part(names[number], pixels=labels == number) for number in np.unique(labels) if number]
 
 
 def size_in(content: bytes, name: str, rejected: list[Rejected]) -> tuple[int, int] | None:

@@ -67,6 +67,13 @@ class Files:
         except Unusable as reason:
             raise UserError(f"{self.path}: its file {name} {reason}") from None
 
+    def text(self, name: str) -> str:
+        """The text of such a file, without a byte-order mark. Raises UserError if it is not UTF-8."""
+        try:
+            return self.read_needed(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.path}: its file {name} is not UTF-8 text ({error}); save it in UTF-8") from None
+
 
 @dataclass(frozen=True)
 class Found:

@@ -141,7 +141,7 @@ def read_mask(files: Files, name: str, classes: Classes, remarks: list[str]) -> 
     """
     notes: list[str] = []
     try:
-        labels = read_labels(files.read(name), None, None, len(classes.names), classes.palette, notes)
+        labels = read_labels(files.read(name), None, None, len(classes.names), classes.palette, notes, ignore=True)
     except Unusable as reason:
         raise Unusable(f"its mask {name} {reason}") from None
     remarks += [f"its mask {note}" for note in notes]

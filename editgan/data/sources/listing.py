@@ -20,7 +20,8 @@ from editgan.errors import Unusable, UserError
 MAX_BYTES = 64 * 2**20  # limit for one file
 TOOLS = {  # files and folders that programs leave behind; hidden ones (`.NAME`) need no mention
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin", "__pycache__",
-    "system volume information", "lost+found",
+    "system volume information", "lost+found", "recycler", "#recycle", "@recycle", "#snapshot", "@__thumb",
+    "picasa.ini", "ehthumbs_vista.db", "zbthumbnail.info",
 }  # fmt: skip
 LIKE_MASKS = re.compile(
     r"(.*[ _-])?(masks?|labels?|annotations?|seg|segmentations?|segmentation(class|object))([ _-].*)?"
