@@ -25,6 +25,7 @@ from editgan.training import generator_for
 
 KERNEL, GAIN = "kernel", 4.0  # filters of G are stored with the gain of upsampling
 GENERATORS = ("g_ema", "params_ema", "g", "generator", "G")
+STYLEGAN1 = ("g_mapping.", "g_synthesis.", "progression.", "generator.progression.")
 ENCODER = (
     "contains an encoder, not a generator; EditGAN's encoder is another network (ResNet-50 with batch norm, 277 M"
     " parameters), which cannot be used here: train stage encoder for this generator"
@@ -58,6 +59,7 @@ def _found(content: Mapping) -> tuple[Mapping[str, Tensor], Any, str]:
     """Weights of the generator by rosinality's names, mean latent if there is one, and the kind of file."""
     for key in GENERATORS:
         if isinstance(content.get(key), Mapping):
+            _check_release(content[key])
             return content[key], content.get("latent_avg"), f"rosinality .pt ({key})"
     state = content.get("state_dict", content.get("model_state_dict", content))
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
@@ -75,11 +77,16 @@ def _found(content: Mapping) -> tuple[Mapping[str, Tensor], Any, str]:
         if any("layers.0." in name for name in state):
             raise Refused("contains a classifier of EditGAN; `editgan import classifiers FOLDER` reads all ten")
         raise Refused(ENCODER)
-    if any(name.startswith(("g_mapping.", "g_synthesis.", "generator.progression")) for name in state):
-        raise Refused("contains a StyleGAN1 generator; only StyleGAN2 can be edited here")
+    _check_release(state)
     if any(name.startswith("synthesis.b4.") for name in state):
         raise Refused("is a bare state dict with NVIDIA's names and no sizes; give the .pkl itself")
     raise Refused(f"has no generator with rosinality's names (found: {', '.join(sorted(map(str, state)))[:120]})")
+
+
+def _check_release(names: Mapping[Any, Any]) -> None:
+    """Raise Refused for the names of StyleGAN1."""
+    if any(str(name).startswith(STYLEGAN1) for name in names):
+        raise Refused("contains a StyleGAN1 generator; only StyleGAN2 can be edited here")
 
 
 def generator(weights: Mapping[str, Tensor]) -> Described:
@@ -156,6 +163,8 @@ def _modulated(weights: dict[str, Tensor], ours: str, theirs: str) -> dict[str, 
 
 def _tensors(weights: Mapping[str, Any], letter: str) -> dict[str, Tensor]:
     for name, value in weights.items():
+        if not isinstance(name, str):
+            raise Refused(f"{letter} has a weight named {name!r}, which is not text")
         if not isinstance(value, Tensor):
             raise Refused(f"{letter}: {name} is {type(value).__name__}, not a tensor")
     return dict(weights)
