@@ -12,10 +12,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from editgan.cli.pictures import app
-from editgan.data.archive import load_classes
+from editgan.data.archive import encode_image, load_classes, write_archive
+from editgan.editor import likeness, loading
 from editgan.editor.editor import Editor
 from editgan.editor.inputs import read_masks
 from editgan.editor.release import import_classifiers, import_labels, import_latents, import_vectors, read_array
+from editgan.encoder.encoder import EMBEDDED_SETS, save_latents
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.images import save_png, to_pil
@@ -57,6 +59,22 @@ def labelled(folder, count=2):
     classes = [{"name": name, "colour": [60 * k, 10, 200 - 60 * k]} for k, name in enumerate(NAMES)]
     (folder / "classes.json").write_text(str(classes).replace("'", '"'))
     return folder
+
+
+def test_photos_are_not_compared_with_the_pictures_of_another_run(run, tmp_path, monkeypatch):
+    """The main project lends its pretrained networks to an imported generator, and nothing else."""
+    home = tmp_path / "home"
+    (home / "outputs").mkdir(parents=True)
+    (run / "outputs/assets").rename(home / "outputs/assets")
+    save_latents(home / "outputs/encoder/latents.safetensors", dict.fromkeys(EMBEDDED_SETS, torch.zeros(2, 4, 4)), 0)
+    (home / "outputs/data").mkdir()
+    write_archive(home / "outputs/data/val.zip", [encode_image(np.zeros((SIDE, SIDE, 3), np.uint8))] * 2)
+    monkeypatch.setattr(loading, "home_project", lambda: home)
+    monkeypatch.setattr(likeness, "likenesses", lambda images, *_: [likeness.Likeness(0.5, 0.5)] * len(images))
+    editor = Editor.load(run / "outputs", "cpu")
+    editor.set_image(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), steps=0)
+    (found,) = editor.representation()
+    assert editor.assets == home / "outputs/assets" and found.usual is None and str(run) in found.unknown
 
 
 def test_a_generator_alone_embeds_samples_and_applies_vectors(run, tmp_path):

@@ -66,6 +66,7 @@ class Editor:
     palette: Tensor
     vectors: dict[str, EditingVector] = field(default_factory=dict)
     device: torch.device = torch.device("cpu")
+    outputs: Path | None = None  # folder with the generator's other networks and validation pictures
     assets: Path | None = None  # folder of the identity network, which is loaded when a loss first needs it
     settings: Settings = Settings()
     origin: Origin | None = None  # the generator's file; None: unknown
@@ -340,10 +341,10 @@ class Editor:
         Raises:
             UserError: latents were set, or the pretrained networks are missing.
         """
-        if self.photos is None or self.assets is None:
+        if self.photos is None or self.outputs is None or self.assets is None:
             raise UserError("there is no photo to compare with: latents were set, not images")
         images = self._first[0] if self._first else self._start()[0]
-        return represented(self.photos, images, self.copy().render, self.assets, self.shared)
+        return represented(self.photos, images, self.copy().render, self.outputs, self.assets, self.shared)
 
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
         """The latent offset of image `index` as an editing vector for other images; also added to `vectors`."""
