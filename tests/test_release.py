@@ -235,6 +235,9 @@ def test_unsuitable_files_are_named(run, tmp_path):
     with pytest.raises(UserError, match="has the label 9"):
         import_labels(folder, tmp_path / "labels", folder / "classes.json")
     np.save(tmp_path / "ok.npy", np.zeros((1, ROWS, W)))
-    (written,) = import_latents(tmp_path / "ok.npy", outputs, tmp_path / "latents")
+    (tmp_path / "release").mkdir()
+    (tmp_path / "ok.npy").rename(tmp_path / "release" / "ok.npy")
+    np.save(tmp_path / "release" / "ok_npose.npy", np.array([{}]), allow_pickle=True)  # as EditGAN's poses
+    (written,) = import_latents(tmp_path / "release", outputs, tmp_path / "latents")
     editgan("embed", written, "--outputs", outputs, "--out", tmp_path / "edited")
     assert not (tmp_path / "labels").exists(), "nothing is left half done"

@@ -22,6 +22,7 @@ from editgan.generator.generator import Generator, load_generator
 from editgan.segmentation.ensemble import SegmentationEnsemble, hidden_widths
 from editgan.weights import save_tensors, write_bytes
 
+POSES = "_npose"  # ending of files beside the latents of the release
 LAYERS, NORMS = (0, 3, 6), (2, 5)  # of a pixel classifier: linear layers, batch norms
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -99,9 +100,14 @@ def import_vectors(path: Path, outputs: Path, parts: Sequence[str] = ()) -> list
 
 
 def import_latents(path: Path, outputs: Path, into: Path) -> list[Path]:
-    """Latents of EditGAN's release as files that every command takes, INTO/NAME.safetensors."""
+    """Latents of EditGAN's release as files that every command takes, INTO/NAME.safetensors.
+
+    The poses beside them in the release, NAME_npose.npy, are pickles; in a folder they are left out.
+    """
     G, made = generator_in(outputs), []
     for file in arrays_in(path):
+        if path.is_dir() and file.stem.endswith(POSES):
+            continue
         made.append((into / f"{file.stem}.safetensors", read_latent(file, G)[None]))
     _check_new([target for target, _ in made])
     return [save_tensors(target, {"w_plus": w_plus}) for target, w_plus in made]

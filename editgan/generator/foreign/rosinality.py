@@ -39,15 +39,12 @@ def networks_of(content: Any) -> Networks:
     weights, latent_avg, kind = _found(content)
     described = generator(weights)
     notes = []
-    if isinstance(latent_avg, Tensor):
-        row = latent_avg.reshape(-1, latent_avg.shape[-1])[0] if latent_avg.ndim else latent_avg
-        described.tensors["mapping.w_avg"] = row.float()
-        G = built(Generator, described)
-    else:
-        described.tensors["mapping.w_avg"] = torch.zeros(described.config["w_dim"])
-        G = built(Generator, described)
-        with torch.no_grad():
-            G.w_avg.copy_(mean_w(G, seed=0))
+    known = isinstance(latent_avg, Tensor)
+    w_avg = latent_avg if known else torch.zeros(described.config["w_dim"])
+    described.tensors["mapping.w_avg"] = w_avg.reshape(-1, w_avg.shape[-1])[0] if w_avg.ndim else w_avg
+    G = built(Generator, described)
+    if not known:
+        G.w_avg.copy_(mean_w(G, seed=0))
         notes.append("w_avg is not in the file; it is the mean of 10,000 samples")
     if "noises.noise_0" not in weights:
         notes.append("noise maps are not in the file; they are drawn with seed 0")
