@@ -61,6 +61,20 @@ def labelled(folder, count=2):
     return folder
 
 
+def test_vectors_can_be_applied_to_photos_before_there_is_a_segmentation(run, tmp_path):
+    outputs, out = run / "outputs", tmp_path / "out"
+    np.save(tmp_path / "smile.npy", np.random.default_rng(0).normal(size=(ROWS, W)))
+    editgan("import", "vectors", tmp_path / "smile.npy", "--into", run)
+    save_png(tmp_path / "face.png", Image.fromarray(np.full((SIDE, SIDE, 3), 90, np.uint8)))
+    options = ("--steps", 0, "--edit", "smile=1", "--outputs", outputs, "--out", out)
+    editgan("apply", tmp_path / "face.png", *options)
+    assert {path.name for path in out.iterdir()} == {f"face_{name}" for name in ("edited.png", "edited.safetensors", "strip.png")}  # noqa: E501  # fmt: skip
+    editor = Editor.load(outputs, "cpu")
+    editor.set_image(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), steps=0)
+    edited = editor.apply({"smile": 1.0})
+    assert edited.region.all() and torch.equal(editor.paste(edited), edited.images)
+
+
 def test_photos_are_not_compared_with_the_pictures_of_another_run(run, tmp_path, monkeypatch):
     """The main project lends its pretrained networks to an imported generator, and nothing else."""
     home = tmp_path / "home"

@@ -264,6 +264,8 @@ class Editor:
     ) -> Edited:
         """Add editing vectors, each at its strength, then refine the sum if `refine` is not 0 (EditGAN 3.3).
 
+        A vector that names no parts, or any vector without a segmentation, may change the whole picture.
+
         Args:
             edits: strengths by name; 1 is the mean learned edit, negative strengths reverse it, None is the vector's
                 default
@@ -287,7 +289,9 @@ class Editor:
             options = dict(weights=weights, identity=self._identity(weights.identity), batch=BATCH, progress=progress)
             networks, options["preview"] = (self.G, self.S, self.lpips_vgg), preview
             w_edited = refine_edit(*networks, start, w_edited, class_ids, steps=refine, lr=lr, **options)
-        return self._edited(w_edited, (vector.region_classes,) * len(w_edited))
+        bounded = all(self.S.class_ids(one.region_classes) for one in vectors)
+        whole = None if bounded else torch.ones_like(self._start()[1], dtype=torch.bool)
+        return self._edited(w_edited, (vector.region_classes,) * len(w_edited), whole)
 
     def paste(self, edited: Edited) -> Tensor:
         """Paste the edited regions into the photos that were set.  # uint8 [N, 3, H, W]
