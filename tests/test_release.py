@@ -89,6 +89,7 @@ def test_photos_are_not_compared_with_the_pictures_of_another_run(run, tmp_path,
     editor.set_image(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), steps=0)
     (found,) = editor.representation()
     assert editor.assets == home / "outputs/assets" and found.usual is None and str(run) in found.unknown
+    assert found.unknown.endswith("latents.safetensors: missing; it is written by stage encoder")
 
 
 def test_a_generator_alone_embeds_samples_and_applies_vectors(run, tmp_path):

@@ -72,9 +72,11 @@ def usual_likeness(render: Callable[[Tensor], Tensor], outputs: Path, assets: Pa
     Raises:
         UserError: the pictures or their latents are missing.
     """
-    w_plus, pictures = load_latents(outputs / "encoder" / "latents.safetensors")["val"], outputs / "data" / "val.zip"
-    if not pictures.exists():
-        raise UserError(f"{pictures}: missing; it is written by stage data")
+    latents, pictures = outputs / "encoder" / "latents.safetensors", outputs / "data" / "val.zip"
+    for path, stage in ((latents, "encoder"), (pictures, "data")):
+        if not path.exists():
+            raise UserError(f"{path}: missing; it is written by stage {stage}")
+    w_plus = load_latents(latents)["val"]
     images = torch.as_tensor(load_images(pictures, range(min(OWN_KIND, len(w_plus)))))
     found = likenesses(images, render(w_plus[: len(images)]).cpu(), assets)
     lpips, identity = torch.tensor([[one.lpips, one.identity] for one in found]).T
