@@ -28,7 +28,6 @@ NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 PICTURES = (".png", ".jpg", ".jpeg")
 # Words in the names of parts of which a face has two; the released labels do not tell the sides.
 SIDED = {"ear", "eye", "eyes", "eyelashes", "iris", "pupil", "sclera", "tear", "brow", "eyebrow"}
-MASK_NAMES = ("image_mask{}", "image_mask_{}", "mask{}", "mask_{}")  # of the mask of image_{}
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -222,13 +221,12 @@ def _annotated(folder: Path) -> list[tuple[Path, Path]]:
         raise UserError(f"{folder}: no such folder")
     pairs = []
     for picture in folder.iterdir():
-        number = re.fullmatch(r"image_?(\d+)", picture.stem)
+        number = re.fullmatch(r"image_(\d+)", picture.stem)
         if picture.suffix.lower() not in PICTURES or number is None:
             continue
-        found = [folder / f"{name.format(number[1])}.npy" for name in MASK_NAMES]
-        mask = next((path for path in found if path.is_file()), None)
-        if mask is None:
-            raise UserError(f"{picture}: has no mask {found[0].name} beside it")
+        mask = folder / f"image_mask{number[1]}.npy"
+        if not mask.is_file():
+            raise UserError(f"{picture}: has no mask {mask.name} beside it")
         pairs.append((int(number[1]), picture, mask))
     if not pairs:
         raise UserError(f"{folder}: has no pictures image_0.png, image_1.png, ... with masks image_mask0.npy, ...")

@@ -170,7 +170,6 @@ def _not_called(full: str, *args: Any) -> Any:
 BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_utils.persistence._reconstruct_persistent_obj": lambda full, meta: Instance(full, (meta,)),
     "dnnlib.tflib.network.Network": lambda full, *args: Instance(full, args),
-    "argparse.Namespace": lambda full, *args: Instance(full, args),
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch.storage._load_from_bytes": _storage,
