@@ -202,11 +202,15 @@ UNSUITED_G = {
     "low-pass filter": dict(taps=SOFT),
     "resample_filter": dict(settings=dict(resample_filter=[1, 2, 1])),
     "activation": dict(settings=dict(activation="relu")),
+    "conv_clamp": dict(clamp=-1.0),
+    "more layers than weights": dict(mapping_kwargs=dict(num_layers=10**9)),
+    "impossible sizes": dict(settings=dict(channel_base=1)),
 }
 UNSUITED_D = {
     "D: architecture": dict(architecture="orig"),
     "D: c_dim": dict(c_dim=3),
     "mbstd_num_channels": dict(epilogue=dict(mbstd_num_channels=2)),
+    "mbstd_group_size": dict(group=0),
 }
 
 
@@ -269,6 +273,10 @@ def test_other_networks_are_named(tmp_path):
     refused(path, "low-pass filter .* gain 4")
     torch.save({"g_ema": {name: one for name, one in state.items() if name != "convs.1.activate.bias"}}, path)
     refused(path, "lacks the weights convs.1.activate.bias")
+    torch.save({"generator": {"progression.0.conv1.weight": torch.ones(2, 2)}}, path)
+    refused(path, "StyleGAN1")
+    torch.save({"g_ema": {1: torch.ones(2)}}, path)
+    refused(path, "named 1")
     torch.save({"g_ema": state | {"more": torch.ones(1)}}, path)
     refused(path, "unknown weights more")
     path.write_bytes(b"<!DOCTYPE html><html>quota exceeded</html>")

@@ -336,14 +336,14 @@ def test_what_is_warned_of_is_what_the_models_own_kind_seldom_is(run, outputs, w
     held = editor.sample(list(range(12)))
     save_latents(outputs / "encoder" / "latents.safetensors", dict.fromkeys(EMBEDDED_SETS, editor.w_plus), 0)
     write_archive(outputs / "data" / "val.zip", [encode_image(image.permute(1, 2, 0).numpy()) for image in held])
-    usual = likeness.usual_likeness(editor.render, outputs)
+    usual = likeness.usual_likeness(editor.render, outputs, editor.assets)
     assert usual.lpips < 0.01 and usual.identity > 0.98
     save_png(tmp_path / "party.png", scene[0])
     command = ("embed", "party.png", "--steps", "0")
     assert "party: the model cannot represent this face" in run(*command)[1]
     strangers = [encode_image(np.full((SIDE, SIDE, 3), value, np.uint8)) for value in range(0, 240, 20)]
     write_archive(outputs / "data" / "val.zip", strangers)
-    assert likeness.usual_likeness(editor.render, outputs).lpips > 0.1
+    assert likeness.usual_likeness(editor.render, outputs, editor.assets).lpips > 0.1
     said = run(*command)[1]
     (outputs / "data" / "val.zip").unlink()
     assert "val.zip: missing; it is written by stage data" in run(*command)[1] and "val.zip" not in said

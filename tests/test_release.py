@@ -12,10 +12,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from editgan.cli.pictures import app
-from editgan.data.archive import load_classes
+from editgan.data.archive import encode_image, load_classes, write_archive
+from editgan.editor import likeness, loading
 from editgan.editor.editor import Editor
 from editgan.editor.inputs import read_masks
 from editgan.editor.release import import_classifiers, import_labels, import_latents, import_vectors, read_array
+from editgan.encoder.encoder import EMBEDDED_SETS, save_latents
 from editgan.errors import UserError
 from editgan.generator.generator import load_generator
 from editgan.images import save_png, to_pil
@@ -57,6 +59,37 @@ def labelled(folder, count=2):
     classes = [{"name": name, "colour": [60 * k, 10, 200 - 60 * k]} for k, name in enumerate(NAMES)]
     (folder / "classes.json").write_text(str(classes).replace("'", '"'))
     return folder
+
+
+def test_vectors_can_be_applied_to_photos_before_there_is_a_segmentation(run, tmp_path):
+    outputs, out = run / "outputs", tmp_path / "out"
+    np.save(tmp_path / "smile.npy", np.random.default_rng(0).normal(size=(ROWS, W)))
+    editgan("import", "vectors", tmp_path / "smile.npy", "--into", run)
+    save_png(tmp_path / "face.png", Image.fromarray(np.full((SIDE, SIDE, 3), 90, np.uint8)))
+    options = ("--steps", 0, "--edit", "smile=1", "--outputs", outputs, "--out", out)
+    editgan("apply", tmp_path / "face.png", *options)
+    assert {path.name for path in out.iterdir()} == {f"face_{name}" for name in ("edited.png", "edited.safetensors", "strip.png")}  # noqa: E501  # fmt: skip
+    editor = Editor.load(outputs, "cpu")
+    editor.set_image(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), steps=0)
+    edited = editor.apply({"smile": 1.0})
+    assert edited.region.all() and torch.equal(editor.paste(edited), edited.images)
+
+
+def test_photos_are_not_compared_with_the_pictures_of_another_run(run, tmp_path, monkeypatch):
+    """The main project lends its pretrained networks to an imported generator, and nothing else."""
+    home = tmp_path / "home"
+    (home / "outputs").mkdir(parents=True)
+    (run / "outputs/assets").rename(home / "outputs/assets")
+    save_latents(home / "outputs/encoder/latents.safetensors", dict.fromkeys(EMBEDDED_SETS, torch.zeros(2, 4, 4)), 0)
+    (home / "outputs/data").mkdir()
+    write_archive(home / "outputs/data/val.zip", [encode_image(np.zeros((SIDE, SIDE, 3), np.uint8))] * 2)
+    monkeypatch.setattr(loading, "home_project", lambda: home)
+    monkeypatch.setattr(likeness, "likenesses", lambda images, *_: [likeness.Likeness(0.5, 0.5)] * len(images))
+    editor = Editor.load(run / "outputs", "cpu")
+    editor.set_image(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), steps=0)
+    (found,) = editor.representation()
+    assert editor.assets == home / "outputs/assets" and found.usual is None and str(run) in found.unknown
+    assert found.unknown.endswith("latents.safetensors: missing; it is written by stage encoder")
 
 
 def test_a_generator_alone_embeds_samples_and_applies_vectors(run, tmp_path):
@@ -224,6 +257,9 @@ def test_unsuitable_files_are_named(run, tmp_path):
     with pytest.raises(UserError, match="has the label 9"):
         import_labels(folder, tmp_path / "labels", folder / "classes.json")
     np.save(tmp_path / "ok.npy", np.zeros((1, ROWS, W)))
-    (written,) = import_latents(tmp_path / "ok.npy", outputs, tmp_path / "latents")
+    (tmp_path / "release").mkdir()
+    (tmp_path / "ok.npy").rename(tmp_path / "release" / "ok.npy")
+    np.save(tmp_path / "release" / "ok_npose.npy", np.array([{}]), allow_pickle=True)  # as EditGAN's poses
+    (written,) = import_latents(tmp_path / "release", outputs, tmp_path / "latents")
     editgan("embed", written, "--outputs", outputs, "--out", tmp_path / "edited")
     assert not (tmp_path / "labels").exists(), "nothing is left half done"

@@ -66,6 +66,7 @@ class Editor:
     palette: Tensor
     vectors: dict[str, EditingVector] = field(default_factory=dict)
     device: torch.device = torch.device("cpu")
+    outputs: Path | None = None  # folder with the generator's other networks and validation pictures
     assets: Path | None = None  # folder of the identity network, which is loaded when a loss first needs it
     settings: Settings = Settings()
     origin: Origin | None = None  # the generator's file; None: unknown
@@ -263,6 +264,8 @@ class Editor:
     ) -> Edited:
         """Add editing vectors, each at its strength, then refine the sum if `refine` is not 0 (EditGAN 3.3).
 
+        A vector that names no parts, or any vector without a segmentation, may change the whole picture.
+
         Args:
             edits: strengths by name; 1 is the mean learned edit, negative strengths reverse it, None is the vector's
                 default
@@ -286,7 +289,9 @@ class Editor:
             options = dict(weights=weights, identity=self._identity(weights.identity), batch=BATCH, progress=progress)
             networks, options["preview"] = (self.G, self.S, self.lpips_vgg), preview
             w_edited = refine_edit(*networks, start, w_edited, class_ids, steps=refine, lr=lr, **options)
-        return self._edited(w_edited, (vector.region_classes,) * len(w_edited))
+        bounded = all(self.S.class_ids(one.region_classes) for one in vectors)
+        whole = None if bounded else torch.ones_like(self._start()[1], dtype=torch.bool)
+        return self._edited(w_edited, (vector.region_classes,) * len(w_edited), whole)
 
     def paste(self, edited: Edited) -> Tensor:
         """Paste the edited regions into the photos that were set.  # uint8 [N, 3, H, W]
@@ -340,10 +345,10 @@ class Editor:
         Raises:
             UserError: latents were set, or the pretrained networks are missing.
         """
-        if self.photos is None or self.assets is None:
+        if self.photos is None or self.outputs is None or self.assets is None:
             raise UserError("there is no photo to compare with: latents were set, not images")
         images = self._first[0] if self._first else self._start()[0]
-        return represented(self.photos, images, self.copy().render, self.assets, self.shared)
+        return represented(self.photos, images, self.copy().render, self.outputs, self.assets, self.shared)
 
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
         """The latent offset of image `index` as an editing vector for other images; also added to `vectors`."""

@@ -62,36 +62,46 @@ def likenesses(images: Tensor, reconstructions: Tensor, assets: Path) -> list[Li
     return [Likeness(*pair) for pair in zip(lpips(x, y).tolist(), cosines.tolist(), strict=True)]
 
 
-def usual_likeness(render: Callable[[Tensor], Tensor], outputs: Path) -> Likeness:
+def usual_likeness(render: Callable[[Tensor], Tensor], outputs: Path, assets: Path) -> Likeness:
     """The similarity that 95 % of the model's validation pictures reach, separately for each measure.
 
     Args:
         render: the pictures of latents, uint8 (`Editor.render`)
+        outputs: the model's folder of outputs
+        assets: folder of the pretrained networks
     Raises:
         UserError: the pictures or their latents are missing.
     """
-    w_plus, pictures = load_latents(outputs / "encoder" / "latents.safetensors")["val"], outputs / "data" / "val.zip"
-    if not pictures.exists():
-        raise UserError(f"{pictures}: missing; it is written by stage data")
+    latents, pictures = outputs / "encoder" / "latents.safetensors", outputs / "data" / "val.zip"
+    for path, stage in ((latents, "encoder"), (pictures, "data")):
+        if not path.exists():
+            raise UserError(f"{path}: missing; it is written by stage {stage}")
+    w_plus = load_latents(latents)["val"]
     images = torch.as_tensor(load_images(pictures, range(min(OWN_KIND, len(w_plus)))))
-    found = likenesses(images, render(w_plus[: len(images)]).cpu(), outputs / "assets")
+    found = likenesses(images, render(w_plus[: len(images)]).cpu(), assets)
     lpips, identity = torch.tensor([[one.lpips, one.identity] for one in found]).T
     return Likeness(float(lpips.quantile(USUAL)), float(identity.quantile(1 - USUAL)))
 
 
 def represented(
-    photos: Tensor, images: Tensor, render: Callable[[Tensor], Tensor], assets: Path, known: dict[str, Any]
+    photos: Tensor,
+    images: Tensor,
+    render: Callable[[Tensor], Tensor],
+    outputs: Path,
+    assets: Path,
+    known: dict[str, Any],
 ) -> list[Representation]:
     """Whether the model can represent photos, from their reconstructions, uint8 [N, 3, H, W] each.
 
     Args:
         render: the pictures of latents, uint8 (`Editor.render`)
-        assets: folder of the pretrained networks; the other outputs are beside it
+        outputs: the model's folder of outputs
+        assets: folder of the pretrained networks; an imported generator uses those of another run
         known: what is computed only once is kept here
     """
     if "usual" not in known:
         try:
-            known["usual"] = usual_likeness(render, assets.parent), ""
+            known["usual"] = usual_likeness(render, outputs, assets), ""
         except UserError as fault:
             known["usual"] = None, str(fault)
     return [Representation(one, *known["usual"]) for one in likenesses(photos, images.cpu(), assets)]

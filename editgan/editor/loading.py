@@ -105,6 +105,7 @@ class Found:
                 fault = f"has other parts ({', '.join(S.class_names)}) than {self.outputs / CLASSES}"
                 raise UserError(f"{self.segmentation}: {fault}")
         return dict(
+            outputs=self.outputs,
             G=G,
             E=E,
             S=S,

@@ -22,12 +22,12 @@ from editgan.generator.generator import Generator, load_generator
 from editgan.segmentation.ensemble import SegmentationEnsemble, hidden_widths
 from editgan.weights import save_tensors, write_bytes
 
+POSES = "_npose"  # ending of files beside the latents of the release
 LAYERS, NORMS = (0, 3, 6), (2, 5)  # of a pixel classifier: linear layers, batch norms
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 PICTURES = (".png", ".jpg", ".jpeg")
 # Words in the names of parts of which a face has two; the released labels do not tell the sides.
 SIDED = {"ear", "eye", "eyes", "eyelashes", "iris", "pupil", "sclera", "tear", "brow", "eyebrow"}
-MASK_NAMES = ("image_mask{}", "image_mask_{}", "mask{}", "mask_{}")  # of the mask of image_{}
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -99,9 +99,14 @@ def import_vectors(path: Path, outputs: Path, parts: Sequence[str] = ()) -> list
 
 
 def import_latents(path: Path, outputs: Path, into: Path) -> list[Path]:
-    """Latents of EditGAN's release as files that every command takes, INTO/NAME.safetensors."""
+    """Latents of EditGAN's release as files that every command takes, INTO/NAME.safetensors.
+
+    The poses beside them in the release, NAME_npose.npy, are pickles; in a folder they are left out.
+    """
     G, made = generator_in(outputs), []
     for file in arrays_in(path):
+        if path.is_dir() and file.stem.endswith(POSES):
+            continue
         made.append((into / f"{file.stem}.safetensors", read_latent(file, G)[None]))
     _check_new([target for target, _ in made])
     return [save_tensors(target, {"w_plus": w_plus}) for target, w_plus in made]
@@ -215,13 +220,12 @@ def _annotated(folder: Path) -> list[tuple[Path, Path]]:
         raise UserError(f"{folder}: no such folder")
     pairs = []
     for picture in folder.iterdir():
-        number = re.fullmatch(r"image_?(\d+)", picture.stem)
+        number = re.fullmatch(r"image_(\d+)", picture.stem)
         if picture.suffix.lower() not in PICTURES or number is None:
             continue
-        found = [folder / f"{name.format(number[1])}.npy" for name in MASK_NAMES]
-        mask = next((path for path in found if path.is_file()), None)
-        if mask is None:
-            raise UserError(f"{picture}: has no mask {found[0].name} beside it")
+        mask = folder / f"image_mask{number[1]}.npy"
+        if not mask.is_file():
+            raise UserError(f"{picture}: has no mask {mask.name} beside it")
         pairs.append((int(number[1]), picture, mask))
     if not pairs:
         raise UserError(f"{folder}: has no pictures image_0.png, image_1.png, ... with masks image_mask0.npy, ...")

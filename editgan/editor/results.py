@@ -67,18 +67,19 @@ def write_edit(
     painted: Tensor | None = None,
 ) -> None:
     """Write NAME_edited.png, NAME_edited.safetensors, NAME_edited_overlay.png (edited mask over edited picture), and
-    NAME_strip.png: photo, embedded, its mask, the painted mask, edited, its mask, result.
+    NAME_strip.png: photo, embedded, its mask, the painted mask, edited, its mask, result. Without a segmentation,
+    overlay and masks are left out.
 
     For a photo, the edited picture is the whole photo with all edited faces. Transparency is kept.
 
     Args:
         painted: masks that were painted, uint8 [N, H, W]; None: vectors were applied
     """
-    before, masks = editor.reconstruct(), editor.segment()
+    before, parts = editor.reconstruct(), bool(editor.class_names)
     columns = {} if editor.photos is None else {"photo": editor.photos}
-    columns |= {"embedded": before, "mask": colourize(masks, editor.palette)}
+    columns |= {"embedded": before} | ({"mask": colourize(editor.segment(), editor.palette)} if parts else {})
     columns |= {} if painted is None else {"painted": colourize(painted, editor.palette)}
-    columns |= {"edited": edited.images, "its mask": colourize(edited.masks, editor.palette)}
+    columns |= {"edited": edited.images} | ({"its mask": colourize(edited.masks, editor.palette)} if parts else {})
     result = edited.images
     if paste_back:
         result = columns["pasted back"] = editor.paste(edited)
@@ -86,7 +87,8 @@ def write_edit(
     records = [{"edited_from": one.record.get("picture_sha256", "")} for one in inputs]
     generator = {} if editor.origin is None else {"generator": editor.origin.sha256}
     write_latents(edited.w_plus, [f"{name}_edited" for name in names], [one | generator for one in records], out)
-    write_pictures(overlay(edited.images, edited.masks, editor.palette), names, out, "edited_overlay")
+    if parts:
+        write_pictures(overlay(edited.images, edited.masks, editor.palette), names, out, "edited_overlay")
     for index, one in enumerate(inputs):
         if one.face is None:
             write_png(out / f"{one.name}_edited.png", Photo(result[index], one.alpha).to_pil())

@@ -70,7 +70,9 @@ def read_networks(path: Path) -> Networks:
         return _of_pickle(path)
     except Refused as reason:
         raise UserError(f"{path}: {reason}") from None
-    except (RuntimeError, ValueError, TypeError, LookupError, OverflowError, MemoryError, OSError) as error:
+    except (
+        RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, OSError,
+    ) as error:  # fmt: skip
         raise UserError(f"{path}: damaged or of an unknown kind ({one_line(error)}); fetch the file again") from None
 
 

@@ -1,5 +1,6 @@
 """What every reader returns, and the checks that all formats share."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,14 +41,15 @@ def built(kind: type[nn.Module], described: Described) -> Any:
         Refused: names or shapes of the tensors are not those of the network, or a weight is not finite.
     """
     letter = "G" if kind is Generator else "D"
-    tensors = {name: tensor.float() for name, tensor in described.tensors.items()}
     try:
+        if described.config.get("num_mapping_layers", 0) > len(described.tensors):  # which would take long to build
+            raise ValueError("more layers than weights")
         with torch.device("meta"):  # no random initialisation
             network = kind(**described.config)
         expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise Refused(f"{letter} has impossible sizes {described.config} ({one_line(error)})") from None
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in described.tensors.items()}
     for fault, names in (
         ("lacks", expected.keys() - found.keys()),
         ("has the unknown weights", found.keys() - expected.keys()),
@@ -58,6 +60,7 @@ def built(kind: type[nn.Module], described: Described) -> Any:
             more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
             shapes = [f"{name} {list(found.get(name, expected.get(name)))}" for name in listed[:3]]
             raise Refused(f"{letter} {fault} {', '.join(shapes)}{more}; its sizes are {described.config}")
+    tensors = {name: tensor.float() for name, tensor in described.tensors.items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise Refused(f"{letter}: {name} has values that are NaN or infinite")
@@ -90,6 +93,22 @@ def only(what: str, found: Any, allowed: Any) -> None:
     """Raise Refused unless a setting has the one value that this project's networks implement."""
     if found != allowed:
         raise Refused(f"{what} is {found!r}; only {allowed!r} is supported")
+
+
+def limit(clamp: Any, letter: str) -> dict[str, float]:
+    """The argument `conv_clamp`, if the file has one. Raises Refused: it is not a positive number."""
+    if clamp is None:
+        return {}
+    if isinstance(clamp, bool) or not isinstance(clamp, int | float) or not 0 < clamp < math.inf:
+        raise Refused(f"{letter}: conv_clamp is {clamp!r}; only a positive number or None is supported")
+    return {"conv_clamp": float(clamp)}
+
+
+def group_size(group: Any) -> int | None:
+    """The argument `mbstd_group`; None: the whole batch. Raises Refused: it is not a positive number."""
+    if group is not None and (not isinstance(group, int) or group < 1):
+        raise Refused(f"D: mbstd_group_size is {group!r}; only a positive number or None is supported")
+    return group
 
 
 def channels_from(widths: Mapping[int, int], letter: str) -> dict[str, int]:

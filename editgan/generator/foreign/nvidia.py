@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from editgan.generator.discriminator import Discriminator
-from editgan.generator.foreign.networks import FILTER, Described, Networks, built, only, without_filters
+from editgan.generator.foreign.networks import (
+    FILTER,
+    Described,
+    Networks,
+    built,
+    group_size,
+    limit,
+    only,
+    without_filters,
+)
 from editgan.generator.foreign.plain import Instance, Refused
 from editgan.generator.generator import Generator
 
@@ -86,7 +95,7 @@ def discriminator(module: Any) -> Described:
         img_resolution=given["img_resolution"],
         channel_base=given.get("channel_base", 32768),
         channel_max=given.get("channel_max", 512),
-        mbstd_group=epilogue.get("mbstd_group_size", 4),
+        mbstd_group=group_size(epilogue.get("mbstd_group_size", 4)),
     )
     clamp = _clamp(state, given.get("conv_clamp"), "D")
     return Described(config | clamp, without_filters(dict(_tensors(state)), FILTER))
@@ -151,7 +160,7 @@ def _clamp(state: dict, given: Any, letter: str) -> dict[str, float]:
     if len(layers) > 1:
         raise Refused(f"{letter} has layers with different conv_clamp: {', '.join(map(str, layers))}")
     (clamp,) = layers or {given}
-    return {} if clamp is None else {"conv_clamp": float(clamp)}
+    return limit(clamp, letter)
 
 
 def _convolves(state: dict) -> bool:

@@ -213,12 +213,6 @@ class _Machine:
 
     _newobj = _reduce
 
-    def _newobj_ex(self, _) -> None:
-        keywords, args, called = self.stack.pop(), self.stack.pop(), self.stack.pop()
-        if keywords:
-            raise Refused("damaged pickle (a class with named arguments)")
-        self.stack.append(self._built(called, args))
-
     def _built(self, called: Any, args: Any) -> Any:
         if not isinstance(called, Name) or not isinstance(args, tuple):
             raise Refused("damaged pickle (it calls what is not a function)")

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST = 2**31  # most elements of a tensor; the largest of StyleGAN2 has 4 million
 STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -113,7 +112,7 @@ def _tensor(_, storage: Any, offset: int, size: tuple, stride: tuple, *rest: Any
     last = offset + sum((one - 1) * step for one, step in zip(size, stride, strict=True))
     if 0 in size:
         return torch.empty(size, dtype=storage.values.dtype)
-    if last >= len(storage.values) or np.prod(size, dtype=float) > LARGEST:
+    if last >= len(storage.values):
         raise Refused("damaged file (a tensor is larger than its storage)")
     return torch.as_strided(storage.values, size, stride, offset)
 
@@ -171,7 +170,6 @@ def _not_called(full: str, *args: Any) -> Any:
 BUILDERS: dict[str, Callable[..., Any]] = {
     "torch_utils.persistence._reconstruct_persistent_obj": lambda full, meta: Instance(full, (meta,)),
     "dnnlib.tflib.network.Network": lambda full, *args: Instance(full, args),
-    "argparse.Namespace": lambda full, *args: Instance(full, args),
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch.storage._load_from_bytes": _storage,

@@ -25,6 +25,7 @@ from editgan.training import generator_for
 
 KERNEL, GAIN = "kernel", 4.0  # filters of G are stored with the gain of upsampling
 GENERATORS = ("g_ema", "params_ema", "g", "generator", "G")
+STYLEGAN1 = ("g_mapping.", "g_synthesis.", "progression.", "generator.progression.")
 ENCODER = (
     "contains an encoder, not a generator; EditGAN's encoder is another network (ResNet-50 with batch norm, 277 M"
     " parameters), which cannot be used here: train stage encoder for this generator"
@@ -38,15 +39,12 @@ def networks_of(content: Any) -> Networks:
     weights, latent_avg, kind = _found(content)
     described = generator(weights)
     notes = []
-    if isinstance(latent_avg, Tensor):
-        row = latent_avg.reshape(-1, latent_avg.shape[-1])[0] if latent_avg.ndim else latent_avg
-        described.tensors["mapping.w_avg"] = row.float()
-        G = built(Generator, described)
-    else:
-        described.tensors["mapping.w_avg"] = torch.zeros(described.config["w_dim"])
-        G = built(Generator, described)
-        with torch.no_grad():
-            G.w_avg.copy_(mean_w(G, seed=0))
+    known = isinstance(latent_avg, Tensor)
+    w_avg = latent_avg if known else torch.zeros(described.config["w_dim"])
+    described.tensors["mapping.w_avg"] = w_avg.reshape(-1, w_avg.shape[-1])[0] if w_avg.ndim else w_avg
+    G = built(Generator, described)
+    if not known:
+        G.w_avg.copy_(mean_w(G, seed=0))
         notes.append("w_avg is not in the file; it is the mean of 10,000 samples")
     if "noises.noise_0" not in weights:
         notes.append("noise maps are not in the file; they are drawn with seed 0")
@@ -58,6 +56,7 @@ def _found(content: Mapping) -> tuple[Mapping[str, Tensor], Any, str]:
     """Weights of the generator by rosinality's names, mean latent if there is one, and the kind of file."""
     for key in GENERATORS:
         if isinstance(content.get(key), Mapping):
+            _check_release(content[key])
             return content[key], content.get("latent_avg"), f"rosinality .pt ({key})"
     state = content.get("state_dict", content.get("model_state_dict", content))
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
@@ -75,11 +74,16 @@ def _found(content: Mapping) -> tuple[Mapping[str, Tensor], Any, str]:
         if any("layers.0." in name for name in state):
             raise Refused("contains a classifier of EditGAN; `editgan import classifiers FOLDER` reads all ten")
         raise Refused(ENCODER)
-    if any(name.startswith(("g_mapping.", "g_synthesis.", "generator.progression")) for name in state):
-        raise Refused("contains a StyleGAN1 generator; only StyleGAN2 can be edited here")
+    _check_release(state)
     if any(name.startswith("synthesis.b4.") for name in state):
         raise Refused("is a bare state dict with NVIDIA's names and no sizes; give the .pkl itself")
     raise Refused(f"has no generator with rosinality's names (found: {', '.join(sorted(map(str, state)))[:120]})")
+
+
+def _check_release(names: Mapping[Any, Any]) -> None:
+    """Raise Refused for the names of StyleGAN1."""
+    if any(str(name).startswith(STYLEGAN1) for name in names):
+        raise Refused("contains a StyleGAN1 generator; only StyleGAN2 can be edited here")
 
 
 def generator(weights: Mapping[str, Tensor]) -> Described:
@@ -156,6 +160,8 @@ def _modulated(weights: dict[str, Tensor], ours: str, theirs: str) -> dict[str, 
 
 def _tensors(weights: Mapping[str, Any], letter: str) -> dict[str, Tensor]:
     for name, value in weights.items():
+        if not isinstance(name, str):
+            raise Refused(f"{letter} has a weight named {name!r}, which is not text")
         if not isinstance(value, Tensor):
             raise Refused(f"{letter}: {name} is {type(value).__name__}, not a tensor")
     return dict(weights)

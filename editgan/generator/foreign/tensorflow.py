@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from editgan.generator.discriminator import Discriminator
-from editgan.generator.foreign.networks import Described, Networks, built, only, resolutions
+from editgan.generator.foreign.networks import Described, Networks, built, group_size, limit, only, resolutions
 from editgan.generator.foreign.plain import Array, Instance, Refused
 from editgan.generator.generator import Generator
 
@@ -87,7 +87,7 @@ def generator(network: Instance) -> Described:
             tensors[f"{ours}.{layer}.noise_const"] = _tensor(arrays, f"synthesis/noise{noise}")[0, 0]
             noise += 1
         tensors |= _modulated(arrays, f"{ours}.torgb", f"{theirs}/ToRGB")
-    return Described(config | _clamp(settings), tensors)
+    return Described(config | limit(settings.get("conv_clamp"), "G"), tensors)
 
 
 def discriminator(network: Instance) -> Described:
@@ -107,7 +107,7 @@ def discriminator(network: Instance) -> Described:
         img_resolution=resolution,
         channel_base=2 * settings.get("fmap_base", 16384),
         channel_max=settings.get("fmap_max", 512),
-        mbstd_group=settings.get("mbstd_group_size", default_group),
+        mbstd_group=group_size(settings.get("mbstd_group_size", default_group)),
     )
     layers = {f"b{resolution}.fromrgb": f"{resolution}x{resolution}/FromRGB", "b4.conv": "4x4/Conv"}
     for side in resolutions(resolution)[1:]:
@@ -121,7 +121,7 @@ def discriminator(network: Instance) -> Described:
     for ours, theirs in (("b4.fc", "4x4/Dense0"), ("b4.out", "Output")):
         tensors[f"{ours}.weight"] = _tensor(arrays, f"{theirs}/weight", "dense")
         tensors[f"{ours}.bias"] = _tensor(arrays, f"{theirs}/bias")
-    return Described(config | _clamp(settings), tensors)
+    return Described(config | limit(settings.get("conv_clamp"), "D"), tensors)
 
 
 def _modulated(arrays: dict[str, np.ndarray], ours: str, theirs: str, flipped: bool = False) -> dict[str, Tensor]:
@@ -174,8 +174,3 @@ def _variables(state: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]
             raise Refused(f"the component {name} is not a network")
         found |= _variables(part.state, f"{prefix}{name}/")
     return found
-
-
-def _clamp(settings: dict[str, Any]) -> dict[str, float]:
-    clamp = settings.get("conv_clamp")
-    return {} if clamp is None else {"conv_clamp": float(clamp)}
