@@ -187,10 +187,12 @@ def test_uploads_are_checked_before_they_are_decoded(visits, tmp_path, monkeypat
     visit = opened(visits)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     Image.new("1", (9000, 9000)).save(tmp_path / "wide.png")
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")
     Image.new("RGBA", (SIDE, SIDE)).save(tmp_path / "clear.png")
     for name, fault in (
         ("broken.png", "cannot be read"),
         ("wide.png", "has 81 million pixels"),
+        ("bomb.png", "has too many pixels"),
         ("clear.png", "is completely transparent"),
     ):
         with pytest.raises(UserError, match=f"^{name}: {fault}"):  # the folder of the server is not told

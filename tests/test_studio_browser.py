@@ -106,10 +106,34 @@ def test_a_smile_is_painted_kept_moved_refined_and_taken_away(person, driver, ed
     again = repeat(editor, OUTPUTS, read_record(session))
     assert np.array_equal(again.image.permute(1, 2, 0).numpy(), shown), "the record makes the same picture again"
 
+    page.get_by_role("button", name="Back to the start").click()
+    person.until_said("All edits are undone")
+    page.wait_for_timeout(5000)
+    unedited = read_image(person.download("picture")).permute(1, 2, 0).numpy()
+    assert np.array_equal(unedited, before), "the files follow the picture while their tab is open"
+
     page.reload()
     page.wait_for_selector("#picture img")
     person.until_said("A head that the model draws")
     assert not page.locator("#kept_0").is_visible(), "a page that is loaded again begins anew"
+
+
+def test_the_painting_area_is_cleared_and_the_brush_taken_again(person):
+    person.seed(SEED)
+    person.to_paint()
+    brush, eraser, clear = (person.page.get_by_role("button", name=name) for name in ("Brush", "Erase", "Clear canvas"))
+    eraser.click()
+    person.stroke("glasses", [(0.3, 0.45), (0.7, 0.45)])  # waits until something is painted
+    assert "highlight" in brush.first.get_attribute("class")
+    clear.click()
+    person.page.locator("#wanted", has_text="Nothing is painted yet").wait_for()
+    person.page.get_by_text("select the draw tool to start").wait_for(state="hidden")
+    person.stroke("glasses", [(0.3, 0.45), (0.7, 0.45)])
+    assert "glasses" in person.page.locator("#wanted").inner_text()
+    clear.click()
+    person.page.locator("#wanted", has_text="Nothing is painted yet").wait_for()
+    person.page.locator("#optimise").click()
+    person.until_said("Nothing is painted yet; choose a part")
 
 
 def test_two_pages_do_not_mix(person, driver, chromium, address):
@@ -124,7 +148,11 @@ def test_two_pages_do_not_mix(person, driver, chromium, address):
     other.context.close()
 
 
-def test_an_optimisation_is_stopped(person, driver, editor):
+def test_an_optimisation_is_stopped_and_that_of_another_page_waits(person, driver, chromium, address, editor):
+    other = driver.Studio(chromium, address)
+    other.tab("3 Vectors")
+    other.slide("slider_smile_mean", 0.5)
+    other.until_said("smile_mean 0.5")
     editor.sample([SEED])
     person.seed(SEED)
     person.to_paint()
@@ -132,7 +160,11 @@ def test_an_optimisation_is_stopped(person, driver, editor):
     person.stroke(part, points)
     person.page.locator("#optimise").click()
     person.until_said("step 5 of")
+    other.page.locator("#refine").click()
+    other.until_said("Waiting to start")
     person.page.locator("#stop").click()
+    other.until_said("Refined")
+    other.context.close()
     person.until_said("repainted pixels")
     person.tab("4 Save")
     person.page.wait_for_selector("#take_session:not([disabled])")
@@ -158,6 +190,8 @@ def test_the_page_fits_a_telephone_and_is_reached_by_keyboard(driver, chromium, 
         small.page.wait_for_timeout(1500)
         assert small.page.evaluate("document.documentElement.scrollWidth") <= 390, tab
     small.tab("3 Vectors")
+    small.page.locator("#keep_sum").scroll_into_view_if_needed()
+    assert small.page.locator("#picture").bounding_box()["y"] >= 0, "the picture stays in sight"
     handle = small.page.locator("#slider_smile_mean input[type=range]")
     handle.focus()
     small.page.keyboard.press("ArrowRight")

@@ -40,16 +40,25 @@ class Outcome:
         """Whether the edit succeeded: enough repainted pixels are segmented as painted, and the picture changed."""
         return self.followed is None or (self.followed >= TOOK and self.inside >= LEAST_CHANGE)
 
-    def __str__(self) -> str:
+    @property
+    def fault(self) -> str:
+        """Why the edit failed; empty if it succeeded."""
+        if self.took:
+            return ""
+        if self.inside < LEAST_CHANGE:
+            return f"the edit failed: less than {LEAST_CHANGE:g} grey levels are hardly visible"
+        return "the edit failed in part: the generator can hardly render what is painted"
+
+    @property
+    def facts(self) -> str:
+        """What was measured."""
         if self.followed is None:
             return "the mask was not changed"
         said = f"{self.followed:.0%} of the repainted pixels are segmented as painted; parts {', '.join(self.parts)}"
-        change = f"change {self.inside:.1f} grey levels inside the region, {self.outside:.1f} outside"
-        if self.took:
-            return f"{said}; {change}"
-        if self.inside < LEAST_CHANGE:
-            return f"{said}; {change}; the edit failed: less than {LEAST_CHANGE:g} grey levels are hardly visible"
-        return f"{said}; {change}; the edit failed in part: the generator can hardly render what is painted"
+        return f"{said}; change {self.inside:.1f} grey levels inside the region, {self.outside:.1f} outside"
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.facts, self.fault)))
 
 
 def outcomes(edited: Edited, start: tuple[Tensor, Tensor], wanted: Tensor | None) -> list[Outcome]:

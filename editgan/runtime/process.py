@@ -15,7 +15,7 @@ import psutil
 from editgan.runtime.locks import held
 
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal that the kernel sends when the thread that started this process ends
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # of mallopt(3)
 KEPT_BYTES, GROWTH_BYTES = 1 << 30, 256 << 20
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 15.0  # to close the run after SIGTERM
@@ -49,6 +49,15 @@ def keep_freed_memory() -> None:
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
     mallopt(M_TOP_PAD, GROWTH_BYTES)
+
+
+def share_freed_memory() -> None:
+    """Make all threads use one heap of glibc, so that a thread reuses the memory that another one has freed.
+
+    Otherwise glibc gives threads heaps of their own, and each keeps as much as its largest edit took: a server that
+    answers from many threads then grew from 1.2 GB to 2.6 GB within four edits.
+    """
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def die_with_stage() -> None:

@@ -49,8 +49,8 @@ class Layout:
                         self.undo = gr.Button("Undo the last edit", size="sm", min_width=100)
                         self.again = gr.Button("Back to the start", size="sm", min_width=100)
                     self.compare = gr.ImageSlider(
-                        label="Before and after", visible=False, interactive=False, buttons=[], elem_id="compare",
-                        format="png", max_height=420,
+                        label="Before and after the last optimisation", visible=False, interactive=False, buttons=[],
+                        elem_id="compare", format="png", max_height=420,
                     )  # fmt: skip
                     self.masks = gr.HTML(elem_id="masks", container=False, padding=False)
                 with gr.Column(scale=5, min_width=320, elem_id="right"), gr.Tabs():
@@ -154,6 +154,7 @@ class Layout:
                 for kind, label in (("picture", "Picture"), ("mask", "Mask"), ("latent", "Latent"),
                                     ("session", "Session"))
             }  # fmt: skip
+        self.saving = gr.Checkbox(visible=False)  # carries whether this tab is open
         self.kept_files = gr.File(label="Vectors kept on this page", file_count="multiple", visible=False,
                                   interactive=False)  # fmt: skip
 
@@ -177,11 +178,15 @@ class Layout:
         return gr.Brush(default_size=self._brush_size(), colors=self.colours, default_color=colour, color_mode="fixed")
 
     def brush_script(self) -> str:
-        """A function of JavaScript that changes the brush to a part's colour, before the next stroke can begin."""
+        """A function of JavaScript that changes the brush to a part's colour, before the next stroke can begin.
+
+        It also takes the brush in place of the eraser.
+        """
         brush = {"default_size": self._brush_size(), "colors": self.colours, "color_mode": "fixed"}
         colours = json.dumps(dict(zip(self.names, self.colours, strict=False)))
         change = f"{{...{json.dumps(brush)}, default_color: {colours}[part]}}"
-        return f'(part) => ({{"__type__": "update", "brush": {change}}})'
+        take = "document.querySelector('#canvas button[aria-label=\"Brush\"]')?.click()"
+        return f'(part) => {{ {take}; return {{"__type__": "update", "brush": {change}}}; }}'
 
     def _first_part(self) -> str:
         return "upper_lip" if "upper_lip" in self.names else [*self.names, ""][-1]

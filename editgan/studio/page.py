@@ -28,6 +28,9 @@ NUDGE = """() => {
     canvas.style.width = "calc(100% - 2px)";
     setTimeout(() => { canvas.style.width = ""; }, 300);
 }"""
+# Whether the tab with the files is open.
+SAVING = """() => [document.querySelector("#take_picture")?.checkVisibility() ?? false]"""
+WAITING = "Waiting to start: one optimisation runs at a time, of all open pages ..."
 WAIT = 5.0  # seconds that a handler waits for another one of the same page
 Changes = dict[Any, Any]  # new values by component
 
@@ -59,6 +62,10 @@ def remark(text: str) -> None:
     gr.Info(escape(text), title="Note")
 
 
+def sentence(said: str) -> str:
+    return f"{said[:1].upper()}{said[1:]}."
+
+
 class Page:
     """The handlers. Each gets the id of the browser's page, and returns new values of components."""
 
@@ -73,6 +80,7 @@ class Page:
         canvas = [at.canvas, at.wanted, at.mask_down]
         new = [*picture, at.compare, at.masks, at.wanted, at.seed, at.own_group, *sliders]
         slow = HEAVY | dict(show_progress="full", show_progress_on=at.picture)  # embedding takes seconds
+        files = [*at.downloads.values(), at.kept_files]
         run = [*new, at.optimise, at.refine, at.stop, at.stop_refining]
         at.blocks.load(told(self.opened), None, new, **LIGHT)
         at.blocks.unload(self.closed)
@@ -85,12 +93,13 @@ class Page:
         at.paint_tab.select(told(self.canvas_shown), at.opacity, canvas, **LIGHT).then(None, js=NUDGE)
         at.opacity.release(told(self.faded), [at.opacity, at.canvas], at.canvas, **LIGHT)
         at.part.input(None, at.part, at.canvas, js=at.brush_script())
+        at.canvas.clear(told(self.cleared), at.opacity, canvas, **LIGHT)
         at.canvas.input(told(self.painted), at.canvas, canvas[1:], trigger_mode="always_last", **LIGHT)
         at.mask_up.upload(told(self.mask_uploaded), [at.mask_up, at.opacity], canvas, **LIGHT)
-        at.optimise.click(told(self.painted), at.canvas, canvas[1:], **LIGHT).success(
+        at.optimise.click(told(self.painted_last), at.canvas, [*canvas[1:], at.status], **LIGHT).success(
             told(self.optimised), None, run, **HEAVY
         ).success(told(self.canvas_shown), at.opacity, canvas, **LIGHT)
-        at.refine.click(told(self.refined), None, run, **HEAVY)
+        at.refine.click(lambda: WAITING, None, at.status, **LIGHT).success(told(self.refined), None, run, **HEAVY)
         for stop in (at.stop, at.stop_refining):
             stop.click(told(self.stopped), None, None, queue=False)
         for name, slider in [*at.sliders.items(), *enumerate(at.slots)]:
@@ -98,13 +107,11 @@ class Page:
         at.reset.click(told(self.reset), None, new, **LIGHT)
         for button, name in ((at.keep_edit, at.edit_name), (at.keep_sum, at.sum_name)):
             button.click(told(self.kept), name, [*new, at.edit_name, at.sum_name], **LIGHT)
-        at.undo.click(told(self.undone), None, new, **LIGHT).success(
-            told(self.canvas_shown), at.opacity, canvas, **LIGHT
-        )
-        at.again.click(told(self.begun_again), None, new, **LIGHT).success(
-            told(self.canvas_shown), at.opacity, canvas, **LIGHT
-        )
-        at.save_tab.select(told(self.saved), None, [*at.downloads.values(), at.kept_files], **LIGHT)
+        for button, work in ((at.undo, self.undone), (at.again, self.begun_again)):
+            button.click(told(work), None, new, **LIGHT).success(
+                told(self.canvas_shown), at.opacity, canvas, **LIGHT
+            ).success(told(self.saved_again), at.saving, files, js=SAVING, **LIGHT)
+        at.save_tab.select(told(self.saved), None, files, **LIGHT)
 
     @contextmanager
     def _turn(self, request: gr.Request) -> Iterator[Visit]:
@@ -165,8 +172,7 @@ class Page:
             return self._all(visit, self._represented(visit))
 
     def _represented(self, visit: Visit) -> str:
-        said = str(visit.session.editor.representation()[0])
-        return f"{said[0].upper()}{said[1:]}.".replace(" %", "&nbsp;%")
+        return sentence(str(visit.session.editor.representation()[0])).replace(" %", "&nbsp;%")
 
     # --- the mask --------------------------------------------------------------------------------------------------
 
@@ -177,6 +183,12 @@ class Page:
             below = background(session.image, session.mask, palette, opacity)
             layers = [] if visit.wanted is None else [layer_of(visit.wanted, session.mask, palette)]
             return {self.at.canvas: {"background": below, "layers": layers, "composite": None}} | self._asked(visit)
+
+    def cleared(self, opacity: float, request: gr.Request) -> Changes:
+        """Gradio's editor also removes the picture below the strokes, so it is shown again."""
+        with self._turn(request) as visit:
+            visit.wanted = None
+        return self.canvas_shown(opacity, request)
 
     def faded(self, opacity: float, canvas: dict[str, Any], request: gr.Request) -> Changes:
         with self._turn(request) as visit:
@@ -189,6 +201,9 @@ class Page:
             wanted = painted_mask(canvas["layers"], mask, self.at.editor.palette)
             visit.wanted = None if bool((wanted == mask).all()) else wanted
             return self._asked(visit)
+
+    def painted_last(self, canvas: dict[str, Any], request: gr.Request) -> Changes:
+        return self.painted(canvas, request) | {self.at.status: WAITING}
 
     def mask_uploaded(self, path: str, opacity: float, request: gr.Request) -> Changes:
         with self._turn(request) as visit:
@@ -216,7 +231,8 @@ class Page:
             yield from self._run(visit, visit.optimise(), "Optimising")
             edited = visit.session.current
             outcome = visit.session.editor.outcomes(edited, wanted)[0]
-            said = f"{str(outcome)[0].upper()}{str(outcome)[1:]}."
+            verdict = sentence(outcome.fault or "the edit succeeded")
+            said = f"<b>{verdict}</b> {sentence(outcome.facts).replace('_', ' ')}"
             colours = colourize(torch.stack([wanted, edited.masks[0]]), self.at.editor.palette)  # [2, 3, H, W]
             shown = [enlarged(one, smooth=False) for one in colours]
             masks = figures(("Mask wanted", shown[0]), ("Mask reached", shown[1]))
@@ -245,7 +261,7 @@ class Page:
                     bar = f'<progress max="{moment.steps}" value="{moment.step}"></progress>'
                     yield {at.picture: figures((doing, moment.picture)), at.status: said + bar}
         except UserError as fault:
-            yield self._idle() | {at.status: ""}
+            yield self._idle() | {at.status: escape(sentence(str(fault)))}
             raise fault
 
     def _idle(self) -> Changes:
@@ -301,6 +317,10 @@ class Page:
                 for kind, button in self.at.downloads.items()
             }
             return buttons | {self.at.kept_files: gr.File(vectors, visible=bool(vectors))}
+
+    def saved_again(self, saving: bool, request: gr.Request) -> Changes:
+        """Write the files again if their tab is open while the picture changes."""
+        return self.saved(request) if saving else {}
 
     # --- what is shown ---------------------------------------------------------------------------------------------
 

@@ -253,11 +253,13 @@ def check_size(path: Path) -> None:
     Raises:
         UserError: it is not a picture, or has too many pixels.
     """
+    possible = f"at most {MOST_PIXELS // 1_000_000} million pixels are possible"
     try:
         with Image.open(path) as header:
             width, height = header.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        raise UserError(f"{path.name}: has too many pixels; {possible}") from None
+    except (OSError, SyntaxError, ValueError):
         raise UserError(f"{path.name}: cannot be read as a picture; give a JPEG, PNG or WebP file") from None
     if width * height > MOST_PIXELS:
-        least = f"at most {MOST_PIXELS // 1_000_000} million pixels are possible"
-        raise UserError(f"{path.name}: has {width * height / 1e6:.0f} million pixels; {least}")
+        raise UserError(f"{path.name}: has {width * height / 1e6:.0f} million pixels; {possible}")
