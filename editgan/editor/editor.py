@@ -28,7 +28,7 @@ from editgan.encoder.tuning import tune_generator
 from editgan.errors import UserError
 from editgan.generator.generator import TRUNCATION_PSI, Generator, synthesise
 from editgan.images import to_float
-from editgan.runtime.process import keep_freed_memory, share_freed_memory
+from editgan.runtime.process import keep_freed_memory
 from editgan.segmentation.ensemble import SegmentationEnsemble
 from editgan.segmentation.labelled import sampled_latents
 from editgan.segmentation.predict import render
@@ -95,7 +95,7 @@ class Editor:
         G_ema.safetensors that is to work so; the networks in its folder of outputs are used if they are there.
 
         On a CPU the process keeps freed memory instead of returning it to the system (`keep_freed_memory`), which makes
-        optimisation up to twice as fast. All threads share it (`share_freed_memory`).
+        optimisation up to twice as fast.
 
         Raises:
             UserError: a model is missing or damaged, with the stage that writes it; two models do not belong together;
@@ -104,7 +104,6 @@ class Editor:
         found, chosen = find(outputs, generator), device_named(device)
         if chosen.type == "cpu":
             keep_freed_memory()
-            share_freed_memory()
         lpips_vgg = use_winograd(load_network("lpips_vgg", found.assets)).to(chosen)
         return cls(lpips_vgg=lpips_vgg, device=chosen, assets=found.assets, **found.load(chosen, vectors))
 

@@ -44,20 +44,15 @@ def keep_freed_memory() -> None:
 
     Otherwise each new tensor of more than 128 kB needs new pages from the kernel. On a virtual machine this took 16 of
     the 98 ms per image of an inversion step; now 1 ms.
+
+    All threads share one heap. With a heap each, every thread would keep as much as its largest edit took: a server
+    that answers from many threads grew from 1.2 GB to 2.6 GB within four edits.
     """
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
     mallopt(M_TOP_PAD, GROWTH_BYTES)
-
-
-def share_freed_memory() -> None:
-    """Make all threads use one heap of glibc, so that a thread reuses the memory that another one has freed.
-
-    Otherwise glibc gives threads heaps of their own, and each keeps as much as its largest edit took: a server that
-    answers from many threads then grew from 1.2 GB to 2.6 GB within four edits.
-    """
-    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    mallopt(M_ARENA_MAX, 1)
 
 
 def die_with_stage() -> None:
