@@ -20,12 +20,14 @@ from studio import Studio, browser, running, smile  # noqa: E402
 
 from editgan.editor.editor import Editor  # noqa: E402
 
-SEED, HEAD, OTHER_SEED = 31, 9, 53
+SEED, HEAD, OTHER_SEED = 53, 9, 31
 SHOWN = 860  # px, width of the pictures
 FILM_WIDTH, FILM_MS, LAST_MS = 760, 700, 2600
 
 
 def shot(person: Studio, whole: bool = False) -> Image.Image:
+    if whole:
+        person.page.evaluate("scrollTo(0, 0)")
     return Image.open(io.BytesIO(person.page.screenshot(full_page=whole))).convert("RGB")
 
 

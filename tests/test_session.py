@@ -182,7 +182,7 @@ def test_what_an_edit_changed_is_measured(editor):
         repainted = editor.segment()[index] != target[index]
         reached = (edited.masks[index] == target[index])[repainted].float().mean()
         assert outcome.followed == pytest.approx(reached.item()) and outcome.took == (outcome.followed >= 0.8)
-        assert ("the edit failed" in str(outcome)) != outcome.took
+        assert any(said in str(outcome) for said in ("the edit failed", "succeeded in part")) != outcome.took
     assert editor.outcomes(editor.apply({"red_hair": 1.0}))[0].followed is None
     editor.sample([1])
     with pytest.raises(UserError, match="belongs to images set earlier"):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 TOOK = 0.8  # share of the repainted pixels below which the picture often lacks what S reads in its features
+FAILED = 0.5  # share of repainted pixels below which it failed; between the two, it succeeded in part
 LEAST_CHANGE = 2.0  # grey levels within the region; a smaller change is not visible
 Progress = Callable[[int, int], None]  # (done, total)
 # (step, steps, latents [N, num_ws, w_dim] of the current batch) of an optimisation; `Editor.render` shows them.
@@ -42,12 +43,14 @@ class Outcome:
 
     @property
     def fault(self) -> str:
-        """Why the edit failed; empty if it succeeded."""
+        """Why the edit failed, or what it lacks; empty if it succeeded."""
         if self.took:
             return ""
         if self.inside < LEAST_CHANGE:
             return f"the edit failed: less than {LEAST_CHANGE:g} grey levels are hardly visible"
-        return "the edit failed in part: the generator can hardly render what is painted"
+        if self.followed < FAILED:
+            return "the edit failed: the generator can hardly render what is painted"
+        return "the edit succeeded in part: the generator cannot render all that is painted"
 
     @property
     def facts(self) -> str:
