@@ -78,7 +78,7 @@ def grid(rows: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Image.Image
     for name, pictures in rows.items():
         columns[title_of(name).removesuffix(" (ceiling)").replace("conditional", "cond.")] = pictures
         if name in masks:
-            columns[f"mask of {title_of(name)}"] = masks[name]
+            columns[f"mask of {title_of(name).removesuffix(' (ours)')}"] = masks[name]
     width = next(iter(rows.values())).shape[-1]
     return labelled_grid(columns, scale=max(1, round(128 / width)))
 
