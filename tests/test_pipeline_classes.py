@@ -54,7 +54,7 @@ def outputs(tmp_path_factory, assets_dir) -> Path:
 def test_the_table_has_the_rows_of_the_class_and_no_column_of_faces(outputs):
     path = outputs / "benchmark" / "results.csv"
     table = parse_table(path.read_bytes(), str(path))
-    methods = {"interfacegan", "interfacegan_conditional", "localediting", "editgan", "editgan_3", "editgan_plus"}
+    methods = {"interfacegan", "interfacegan_conditional", "localediting", "editgan", "editgan_plus", "editgan_plus_3"}
     assert {row.method for row in table} >= methods | {"input", "reconstruction", "truly_changed"}
     assert not {"maskgan", "distillation", "truly_smiling"} & {row.method for row in table}
     columns = {column for figures in table.values() for column in figures}
