@@ -40,6 +40,13 @@ WATCH = """() => {
 }"""
 
 
+# Whether what is said of the painting changed, and is not the time that its handler takes.
+PAINTED = """html => {
+    const said = document.querySelector("#wanted");
+    return said.innerHTML !== html && said.innerText.includes("are painted") && !/^[0-9.]+s/.test(said.innerText.trim());
+}"""
+
+
 @contextmanager
 def running(*options: str) -> Iterator[tuple[str, psutil.Process]]:
     """`editgan studio` in a process of its own: its address and process."""
@@ -129,7 +136,7 @@ class Studio:
         for x, y in rest:
             self.page.mouse.move(x, y, steps=2)
         self.page.mouse.up()
-        self.page.wait_for_function("html => document.querySelector('#wanted').innerHTML !== html", arg=before)
+        self.page.wait_for_function(PAINTED, arg=before)
 
     def _drawn(self) -> tuple[float, float, float]:
         """left, top and side of the picture in the painting area, which shows it as large as it fits, centred."""

@@ -221,7 +221,7 @@ def test_protocol_end_to_end_is_byte_stable(context):
     assert {name for name, row in smile.items() if "mouth_iou_segmentation" in row} == set(edited)
     assert {name for name, row in smile.items() if "segmentation_accuracy" in row} == {RECONSTRUCTION}
     text = re.sub(" +", " ", first["table.md"].decode())
-    assert text.index("stand-ins") < text.index("| EditGAN+2 |") and f"FID{HEADS}_efflite0" in text
+    assert text.index("stand-ins") < text.index("| EditGAN+2 (ours) |") and f"FID{HEADS}_efflite0" in text
     assert f"with {REFERENCE} reference" in text
     assert "ms" not in json.dumps(metrics)
     for name in ("distillation", "maskgan"):
