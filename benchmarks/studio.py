@@ -43,7 +43,8 @@ WATCH = """() => {
 # Whether what is said of the painting changed, and is not the time that its handler takes.
 PAINTED = """html => {
     const said = document.querySelector("#wanted");
-    return said.innerHTML !== html && said.innerText.includes("are painted") && !/^[0-9.]+s/.test(said.innerText.trim());
+    const text = said.innerText.trim();
+    return said.innerHTML !== html && text.includes("are painted") && !/^[0-9.]+s/.test(text);
 }"""
 
 
