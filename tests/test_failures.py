@@ -221,8 +221,7 @@ def test_run_that_is_cancelled_on_the_page_is_closed(root, unbroken):
 
 
 @pytest.mark.slow
-def test_killed_supervisor_leaves_no_servers_and_a_flow_that_can_be_stopped(root, unbroken, monkeypatch):
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "2")  # the worker waits for its flow, which asks for the server
+def test_killed_supervisor_leaves_no_servers_and_a_flow_that_can_be_stopped(root, unbroken):
     parts = (("mlflow", "server"), ("prefect", "server"), ("prefect", "worker"))
     with serving(root) as served:
         run_deployment(root)
