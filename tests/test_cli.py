@@ -242,6 +242,9 @@ def test_bad_calls_are_refused_in_one_line(run, tmp_path):
         (("edit", "both", "more"), "no such mask: more/a_mask.png, more/b_mask.png; `editgan segment` writes masks"),
         (("edit", "both", "more", "--name", "mine"), "contains several pictures; --name needs a single picture"),
         (("edit", "a.png", "a.png", "--name", "../x"), "use letters, digits and _"),
+        (("edit", "a.png", "a.png", "--name", ""), "use letters, digits and _"),
+        (("apply", "a.png", "--edit", "red_hair", "--vectors", "nosuch"), "--vectors nosuch: no such folder"),
+        (("vectors", "--vectors", "nosuch"), "--vectors nosuch: no such folder"),
         (("edit", "a.png", "a.png", "--name", "red_hair"), "the pipeline has an edit with this name"),
     ):
         status, said = run(*arguments)

@@ -190,6 +190,8 @@ def test_pasting_back_changes_nothing_beyond_the_seam(editor):
 
 def test_what_cannot_be_done_is_said(editor, outputs, tmp_path):
     fresh = Editor.load(outputs, "cpu")
+    with pytest.raises(UserError, match="at least one seed"):
+        editor.sample([])
     with pytest.raises(UserError, match="no image is set"):
         fresh.segment()
     editor.sample([1])

@@ -28,6 +28,7 @@ def say(text: str) -> None:
 
 
 def loaded(outputs: Path, device: str, own: Path | None = None) -> "Editor":
+    """The editor with the pipeline's vectors and those of folder `own`."""
     from editgan.editor.editor import Editor  # imports torch, which takes seconds
 
     return Editor.load(outputs, device, vectors=own)

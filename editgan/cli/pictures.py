@@ -69,6 +69,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+OWN = Path("vectors")
 Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
 FaceNumber = Annotated[
     int | None, typer.Option("--face", min=1, help="Number of the face in a photo; the largest face is 1.")
@@ -146,7 +147,7 @@ def edit(
     picture: Annotated[Path, typer.Argument(help="A picture, or latents written by `embed`; or a folder of them.")],
     mask: Annotated[Path, typer.Argument(help="The repainted mask, originally written by `segment`; or a folder.")],
     out: Out = Path("edited"),
-    name: Annotated[str, typer.Option(help="Save the edit as an editing vector with this name.")] = "",
+    name: Annotated[str | None, typer.Option(help="Save the edit as an editing vector with this name.")] = None,
     edit_steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of optimisation towards the mask; default: editing.edit.steps.")
     ] = None,
@@ -154,7 +155,7 @@ def edit(
     identity_weight: IdentityWeight = 0.0,
     face: FaceNumber = None,
     paste_back: PasteBack = False,
-    own: Own = Path("vectors"),
+    own: Own = OWN,
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
@@ -167,11 +168,11 @@ def edit(
     from editgan.editor.results import write_edit
 
     pictures = files_in(picture, say)
-    if name and len(pictures) > 1:
+    if name is not None and len(pictures) > 1:
         raise UserError(f"{picture}: contains several pictures; --name needs a single picture")
     masks = masks_of(pictures, mask)
     editor = loaded(outputs, device, own)
-    path = new_name(editor, name, own) if name else None
+    path = None if name is None else new_name(editor, name, own)
     target = read_masks(masks, editor, say)
     places = {out, *(one.parent for one in (*masks, *pictures))}
     taken = set_inputs(
@@ -211,7 +212,7 @@ def apply(
     face: FaceNumber = None,
     all_faces: AllFaces = False,
     paste_back: PasteBack = False,
-    own: Own = Path("vectors"),
+    own: Own = OWN,
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
@@ -227,6 +228,7 @@ def apply(
     if not inputs or not edit:
         raise UserError("give pictures and at least one --edit, or --session")
     strengths = parsed(edit)
+    check_own(own)
     editor = loaded(outputs, device, own)
     unknown = [name for name in strengths if name not in editor.vectors]
     if unknown:
@@ -261,10 +263,11 @@ def sample(
 
 
 @app.command()
-def vectors(own: Own = Path("vectors"), outputs: Outputs = Path("outputs")) -> None:
+def vectors(own: Own = OWN, outputs: Outputs = Path("outputs")) -> None:
     """List the editing vectors of the pipeline and your own."""
     from editgan.editing.vectors import load_vectors
 
+    check_own(own)
     found = load_vectors(outputs / "editing" / "vectors", own)
     if not found:
         raise UserError(f"{outputs / 'editing' / 'vectors'}: no editing vectors; run `make demo`")
@@ -374,6 +377,12 @@ def use_latents(
     editor.photos = images
     say(f"latents: {', '.join(map(str, found))}")
     return True
+
+
+def check_own(folder: Path) -> None:
+    """Raises UserError: the folder given with --vectors does not exist; the default one is made when first needed."""
+    if folder != OWN and not folder.is_dir():
+        raise UserError(f"--vectors {folder}: no such folder")
 
 
 def new_name(editor: "Editor", name: str, own: Path) -> Path:

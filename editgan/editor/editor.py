@@ -198,7 +198,13 @@ class Editor:
         return self.render(self.w_plus)
 
     def sample(self, seeds: list[int], truncation_psi: float = TRUNCATION_PSI) -> Tensor:
-        """Sample one image per seed and set them, uint8 [N, 3, H, W]; `truncation_psi` < 1 truncates towards w_avg."""
+        """Sample one image per seed and set them, uint8 [N, 3, H, W]; `truncation_psi` < 1 truncates towards w_avg.
+
+        Raises:
+            UserError: no seed.
+        """
+        if not seeds:
+            raise UserError("give at least one seed")
         self.set_latents(sampled_latents(self._trained or self.G, seeds, truncation_psi))
         return self.render(self.w_plus)
 
