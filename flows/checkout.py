@@ -16,6 +16,7 @@ import yaml
 from editgan.config import read_params
 from editgan.errors import UserError
 
+RELEASED = Path("data") / "released"  # NAME/: dvc.lock and metrics of params/NAME.yaml, whose models the store has
 SCRATCH_MARK = "editgan-scratch"  # file in .git of a checkout that started without results
 OWN = ("outputs/", "dvc.lock", "params.yaml")  # an update of a checkout keeps these
 
@@ -40,7 +41,8 @@ def prepare_checkout(
         params: params file, relative to the project or absolute, merged over the project's params.yaml. A file of the
             same name in edits/ beside it replaces edits.yaml, because other data have other part classes.
         cache: folder of its DVC cache; None: the project's.
-        results: start with the project's results; False: start without any.
+        results: start with the project's results, or with those in data/released of a run with a params file of
+            this name; False: start without any.
         follow: also update an existing checkout to the project's dvc.lock and metrics, i.e. to released results.
         overrides: values as text by dotted key of the params file.
 
@@ -66,6 +68,8 @@ def prepare_checkout(
             (folder / ".git" / SCRATCH_MARK).touch()
     _follow_commit(project, folder)
     _copy_working_tree(project, folder, keep_own=not ((new or follow) and results))
+    if new and results and (released := project / RELEASED / params.stem).is_dir():
+        shutil.copytree(released, folder, dirs_exist_ok=True)
     default = project / "params.yaml"
     if params.resolve() == default.resolve():  # keeps its comments
         shutil.copyfile(default, folder / "params.yaml")

@@ -49,6 +49,23 @@ def test_checkout_takes_over_what_was_released_where_it_is_to_follow(tmp_path):
     assert params_of(checkout) == params_of(project) | {"seed": 1}
 
 
+def test_new_checkout_starts_with_what_was_released_of_its_params_file(tmp_path):
+    project = make_project(tmp_path / "project")
+    metrics = project / "data" / "released" / "other" / "outputs" / "first" / "metrics.json"
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text("{}")
+    (project / "data" / "released" / "other" / "dvc.lock").write_text("released")
+    params = Path("params/other.yaml")
+    checkout = prepare_checkout(project, project / "runs" / "mine", params)
+    assert (checkout / "dvc.lock").read_text() == "released"
+    assert (checkout / "outputs" / "first" / "metrics.json").read_text() == "{}"
+    (checkout / "dvc.lock").write_text("mine")
+    prepare_checkout(project, checkout, params)
+    assert (checkout / "dvc.lock").read_text() == "mine"
+    scratch = prepare_checkout(project, project / "runs" / "scratch", params, results=False)
+    assert not (scratch / "dvc.lock").exists()
+
+
 def test_overrides_change_the_params_of_the_checkout_alone(tmp_path):
     project = make_project(tmp_path / "project")
     params = project / "params" / "other.yaml"
