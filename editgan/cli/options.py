@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from editgan.errors import UserError
+
 if TYPE_CHECKING:
     from editgan.editor.editor import Editor
 
@@ -20,6 +22,8 @@ Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Outputs = Annotated[Path, typer.Option(help="Folder with the outputs of the stages.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu or cuda.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the first sample, then seed + 1, ...")]
+OWN = Path("vectors")
+Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
 Truncation = Annotated[float, typer.Option(help="Truncation psi; values below 1 move latents towards their mean.")]
 
 
@@ -32,6 +36,12 @@ def loaded(outputs: Path, device: str, own: Path | None = None) -> "Editor":
     from editgan.editor.editor import Editor  # imports torch, which takes seconds
 
     return Editor.load(outputs, device, vectors=own)
+
+
+def check_own(folder: Path) -> None:
+    """Raises UserError: the folder given with --vectors does not exist; the default one is made when first needed."""
+    if folder != OWN and not folder.is_dir():
+        raise UserError(f"--vectors {folder}: no such folder")
 
 
 @contextmanager

@@ -21,13 +21,16 @@ from editgan.cli.importing import import_
 from editgan.cli.labels import export, label, suggest
 from editgan.cli.new_class import new_class
 from editgan.cli.options import (
+    OWN,
     Device,
     Inputs,
     MaybeInputs,
     Out,
     Outputs,
+    Own,
     Seed,
     Truncation,
+    check_own,
     console,
     errors,
     loaded,
@@ -69,8 +72,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-OWN = Path("vectors")
-Own = Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")]
 FaceNumber = Annotated[
     int | None, typer.Option("--face", min=1, help="Number of the face in a photo; the largest face is 1.")
 ]
@@ -230,8 +231,7 @@ def apply(
     strengths = parsed(edit)
     check_own(own)
     editor = loaded(outputs, device, own)
-    unknown = [name for name in strengths if name not in editor.vectors]
-    if unknown:
+    if unknown := [name for name in strengths if name not in editor.vectors]:
         raise UserError(f"unknown edit {unknown[0]!r}; available: {', '.join(editor.vectors) or 'none'}")
     for edited in strengths if refine else ():
         require_segmentation(editor.S, editor.vectors[edited])
@@ -377,12 +377,6 @@ def use_latents(
     editor.photos = images
     say(f"latents: {', '.join(map(str, found))}")
     return True
-
-
-def check_own(folder: Path) -> None:
-    """Raises UserError: the folder given with --vectors does not exist; the default one is made when first needed."""
-    if folder != OWN and not folder.is_dir():
-        raise UserError(f"--vectors {folder}: no such folder")
 
 
 def new_name(editor: "Editor", name: str, own: Path) -> Path:

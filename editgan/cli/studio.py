@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from editgan.cli.options import Device, Outputs, errors, loaded, say
+from editgan.cli.options import OWN, Device, Outputs, Own, check_own, errors, loaded, say
 from editgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def studio(
     ),
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: the first free one from 7860.")] = None,
     auth: Annotated[str, typer.Option(help="NAME:PASSWORD that the page asks for.", envvar="EDITGAN_STUDIO_AUTH")] = "",
-    own: Annotated[Path, typer.Option("--vectors", help="Folder with your own editing vectors.")] = Path("vectors"),
+    own: Own = OWN,
     outputs: Outputs = Path("outputs"),
     device: Device = "auto",
 ) -> None:
@@ -32,6 +32,7 @@ def studio(
     name, _, password = auth.partition(":")
     if auth and not (name and password):
         raise UserError("--auth: write NAME:PASSWORD")
+    check_own(own)
     for ending in (signal.SIGTERM, signal.SIGHUP):  # the files are removed then, too
         if signal.getsignal(ending) is not signal.SIG_IGN:  # `nohup`
             signal.signal(ending, signal.default_int_handler)

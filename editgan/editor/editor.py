@@ -119,8 +119,7 @@ class Editor:
     def w_plus(self) -> Tensor:
         """Latents of the images that were set.  # [N, num_ws, w_dim]
 
-        Raises:
-            UserError: no image was set.
+        Raises UserError: no image was set.
         """
         if self._w_plus is None:
             raise UserError("no image is set; call set_image(...) or set_latents(...) first")
@@ -198,11 +197,7 @@ class Editor:
         return self.render(self.w_plus)
 
     def sample(self, seeds: list[int], truncation_psi: float = TRUNCATION_PSI) -> Tensor:
-        """Sample one image per seed and set them, uint8 [N, 3, H, W]; `truncation_psi` < 1 truncates towards w_avg.
-
-        Raises:
-            UserError: no seed.
-        """
+        """Sample one image per seed and set them, uint8 [N, 3, H, W]; `truncation_psi` < 1 truncates towards w_avg."""
         if not seeds:
             raise UserError("give at least one seed")
         self.set_latents(sampled_latents(self._trained or self.G, seeds, truncation_psi))
@@ -375,8 +370,7 @@ class Editor:
         return save_vector(free, self.vector_of(free.stem, edited, index=index, source=source))
 
     def render(self, w_plus: Tensor) -> Tensor:
-        """G(w_plus).  # uint8 [N, 3, H, W]"""
-        return synthesise(self.G, w_plus)
+        return synthesise(self.G, w_plus)  # uint8 [N, 3, H, W]
 
     def _identity(self, weight: float) -> nn.Module | None:
         """The network of L_ID, which also guides training; None if the weight is 0."""
