@@ -112,7 +112,7 @@ class Studio:
         self.page.get_by_role("tab", name=name).click()
 
     def seed(self, number: int) -> None:
-        self.tab("1 Face")
+        self.tab("1 Picture")
         self.page.get_by_label("Seed").fill(str(number))
         self.page.get_by_role("button", name="Show this seed").click()
         self.until_said(f"Seed {number}.")

@@ -88,11 +88,6 @@ def test_sections_fit_each_other(changed, section, key, value, fault):
         load_params(changed(lambda content: content[section].update({key: value})))
 
 
-def test_true_is_not_the_number_one(changed):
-    with pytest.raises(UserError, match=r"generator\.kimg: .*must be a number \(given True\)"):
-        load_params(changed(lambda content: content["generator"].update(kimg=True)))
-
-
 def test_sections_are_frozen():
     params = load_params(FILES[0])
     with pytest.raises(ValueError):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from test_cli import run  # noqa: F401
 from tiny_editor import cheap_distance, outputs  # noqa: F401  fixtures: a model of random weights
@@ -29,6 +30,7 @@ from editgan.editor.editor import Editor
 from editgan.encoder.encoder import EMBEDDED_SETS, save_latents
 from editgan.errors import UserError
 from editgan.images import read_image, save_png, to_pil
+from editgan.weights import write_json
 
 
 def head(index: int, size: int) -> Image.Image:
@@ -246,7 +248,7 @@ def test_broken_and_huge_files_are_refused_in_a_line(tmp_path, monkeypatch):
 
 @pytest.fixture
 def with_networks(outputs, assets_dir):  # noqa: F811
-    for name in ("blazeface", "lpips_alex", "mobilefacenet"):
+    for name in ("blazeface", "efflite0", "lpips_alex", "mobilefacenet"):
         link = outputs / "assets" / f"{name}.safetensors"
         if not link.exists():
             link.symlink_to(assets_dir / link.name)
@@ -307,6 +309,21 @@ def test_pictures_of_the_models_size_are_taken_as_they_are(run, outputs, tmp_pat
     assert read_image(tmp_path / "edited" / "a_edited.png", SIDE).shape == (3, SIDE, SIDE)
 
 
+def test_a_class_without_faces_takes_square_pictures_whole(request, run, outputs, with_networks, tmp_path):  # noqa: F811
+    recipe = write_json(outputs / "data" / "recipe.json", {"source": "cars"})
+    request.addfinalizer(recipe.unlink)
+    square = torch.randint(0, 256, (3, 5 * SIDE, 5 * SIDE), dtype=torch.uint8)
+    save_png(tmp_path / "car.png", to_pil(square))
+    status, said = run("apply", "car.png", "--steps", "0", "--edit", "red_hair")
+    assert status == 0 and "aligned from 160 px" in said and "similarity 0." in said, said
+    aligned = read_image(tmp_path / "edited" / "car_aligned.png").float()
+    assert (aligned - F.avg_pool2d(square.float(), 5)).abs().mean() < 8
+    assert read_image(tmp_path / "edited" / "car_edited.png").shape == square.shape
+    save_png(tmp_path / "wide.png", to_pil(square[:, 7:]))
+    said = run("embed", "wide.png", "--steps", "0")[1]
+    assert f"wide.png: is {5 * SIDE}x{5 * SIDE - 7}; crop it to a square" in said
+
+
 def test_the_editor_blends_only_its_own_edit(outputs):  # noqa: F811
     editor = Editor.load(outputs, "cpu")
     photo, face = Photo(torch.full((3, 90, 120), 99, dtype=torch.uint8)), Face(torch.tensor(HEADS) * 80, 1.0)
@@ -325,9 +342,9 @@ def test_likeness_falls_with_blur_and_with_another_head(assets_dir):
     for itself, softer, other in zip(
         *(likeness.likenesses(heads, images_, assets_dir) for images_ in (heads, blurred, heads.flip(0))), strict=True
     ):
-        assert itself.lpips < 1e-6 and itself.identity == pytest.approx(1, abs=1e-5)
-        assert 0 < softer.lpips and softer.identity < 1
-        assert other.lpips > 0.1 and other.identity < 0.7
+        assert itself.lpips < 1e-6 and itself.kept == pytest.approx(1, abs=1e-5)
+        assert 0 < softer.lpips and softer.kept < 1
+        assert other.lpips > 0.1 and other.kept < 0.7
 
 
 def test_what_is_warned_of_is_what_the_models_own_kind_seldom_is(run, outputs, with_networks, scene, tmp_path):  # noqa: F811
@@ -337,10 +354,10 @@ def test_what_is_warned_of_is_what_the_models_own_kind_seldom_is(run, outputs, w
     save_latents(outputs / "encoder" / "latents.safetensors", dict.fromkeys(EMBEDDED_SETS, editor.w_plus), 0)
     write_archive(outputs / "data" / "val.zip", [encode_image(image.permute(1, 2, 0).numpy()) for image in held])
     usual = likeness.usual_likeness(editor.render, outputs, editor.assets)
-    assert usual.lpips < 0.01 and usual.identity > 0.98
+    assert usual.lpips < 0.01 and usual.kept > 0.98
     save_png(tmp_path / "party.png", scene[0])
     command = ("embed", "party.png", "--steps", "0")
-    assert "party: the model cannot represent this face" in run(*command)[1]
+    assert "party: the model cannot represent this picture" in run(*command)[1]
     strangers = [encode_image(np.full((SIDE, SIDE, 3), value, np.uint8)) for value in range(0, 240, 20)]
     write_archive(outputs / "data" / "val.zip", strangers)
     assert likeness.usual_likeness(editor.render, outputs, editor.assets).lpips > 0.1

@@ -291,7 +291,7 @@ def test_the_page_is_built_and_answers_on_localhost_alone(editor, outputs):
 
     from editgan.studio.serve import served
 
-    with served(editor, outputs) as address:
+    with served({"heads": (editor, outputs), "cars": (editor.copy(), outputs)}) as address:
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
         assert address.startswith("http://127.0.0.1:") and folder.is_dir()
         with urllib.request.urlopen(address) as answer:
@@ -300,6 +300,8 @@ def test_the_page_is_built_and_answers_on_localhost_alone(editor, outputs):
         with urllib.request.urlopen(f"{address}config") as answer:
             config = answer.read().decode()
         assert "slider_red_hair" in config and "bigger_nose" in config and '"analytics_enabled":false' in config
+        with urllib.request.urlopen(f"{address}cars") as answer:
+            assert "slider_red_hair" in answer.read().decode(), "each model has a page"
     assert not folder.exists()
 
 

@@ -114,7 +114,7 @@ def test_a_smile_is_painted_kept_moved_refined_and_taken_away(person, driver, ed
 
     page.reload()
     page.wait_for_selector("#picture img")
-    person.until_said("A head that the model draws")
+    person.until_said("A picture that the model draws")
     assert not page.locator("#kept_0").is_visible(), "a page that is loaded again begins anew"
 
 
@@ -179,13 +179,13 @@ def test_a_broken_upload_is_told_and_a_good_one_is_used(person, tmp_path, editor
     before = person.picture()
     head = save_png(tmp_path / "head.png", to_pil(editor.sample([7])[0]))
     person.page.locator("#upload input[type=file]").set_input_files(head)
-    person.until_said("represent this face")
+    person.until_said("represent this picture")
     assert person.picture() != before and person.page.locator("#picture figure").count() == 2
 
 
 def test_the_page_fits_a_telephone_and_is_reached_by_keyboard(driver, chromium, address):
     small = driver.Studio(chromium, address, 390, 844)
-    for tab in ("1 Face", "2 Paint", "3 Vectors", "4 Save"):
+    for tab in ("1 Picture", "2 Paint", "3 Vectors", "4 Save"):
         small.tab(tab)
         small.page.wait_for_timeout(1500)
         assert small.page.evaluate("document.documentElement.scrollWidth") <= 390, tab

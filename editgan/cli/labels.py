@@ -63,7 +63,7 @@ def suggest(
 
     editor = loaded(outputs, device)
     files = [found for path in inputs for found in files_in(path, say)]
-    taken, images = read_pictures(files, editor.G.img_resolution, editor.assets or outputs / "assets", 1, say)
+    taken, images = read_pictures(files, editor, 1, say)
     if len(taken) <= count:
         raise UserError(f"{len(taken)} pictures, of which {count} are to be chosen; give more, or a smaller --count")
     chosen = suggest(picture_features(editor.lpips_vgg, images, editor.device), count, seed=0)

@@ -349,7 +349,7 @@ def set_inputs(
         editor.set_latents(read_latents(files, editor))
         return [Input(path.stem, path, record=read_metadata(path)) for path in files]
     number = None if all_faces else face or 1
-    inputs, images = read_pictures(files, editor.G.img_resolution, editor.assets or outputs / "assets", number, say)
+    inputs, images = read_pictures(files, editor, number, say)
     checked(inputs)
     if masks is not None and use_latents(editor, inputs, images, latents_in, masks):
         return inputs

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from editgan.cli.options import OWN, Device, Outputs, Own, check_own, errors, loaded, say
+from editgan.cli.options import OWN, Device, Own, check_own, errors, loaded, say
 from editgan.errors import UserError
+from editgan.runtime.environment import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from editgan.editor.editor import Editor
@@ -23,7 +24,13 @@ def studio(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: the first free one from 7860.")] = None,
     auth: Annotated[str, typer.Option(help="NAME:PASSWORD that the page asks for.", envvar="EDITGAN_STUDIO_AUTH")] = "",
     own: Own = OWN,
-    outputs: Outputs = Path("outputs"),
+    outputs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder with the outputs of the stages, of several models repeated; default: outputs, and of"
+            " cars, cats and birds those in runs/."
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Open a page in the browser to paint on masks and move sliders, while the picture follows."""
@@ -33,21 +40,39 @@ def studio(
     if auth and not (name and password):
         raise UserError("--auth: write NAME:PASSWORD")
     check_own(own)
+    folders = outputs or shown_by_default()
+    models = {model_name(folder): (loaded(folder, device, own), folder) for folder in folders}
     for ending in (signal.SIGTERM, signal.SIGHUP):  # the files are removed then, too
         if signal.getsignal(ending) is not signal.SIG_IGN:  # `nohup`
             signal.signal(ending, signal.default_int_handler)
-    with served(
-        loaded(outputs, device, own), outputs, host=host, port=port, auth=(name, password) if auth else None
-    ) as address:
+    with served(models, host=host, port=port, auth=(name, password) if auth else None) as address:
         if host not in (LOCAL, "localhost") and not auth:
             there = address.rstrip("/").rpartition(":")[2]
             errors.print(EVERYONE.format(port=there, host=host), style="yellow", markup=False, highlight=False)
         say(f"the studio is at {address} ; Ctrl-C ends it")
+        if len(models) > 1:
+            say(f"pages for {', '.join(models)}")
         try:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
             say("the studio has ended; its files are removed")
+
+
+def shown_by_default() -> list[Path]:
+    """The outputs of the default run, and of those classes in runs/ that have all networks of an editor."""
+    from editgan.data.params import RENDERED
+    from editgan.editor.networks import MODELS
+
+    classes = [Path("runs") / name / "outputs" for name in RENDERED]
+    return [Path("outputs"), *(one for one in classes if all((one / model).is_file() for model in MODELS))]
+
+
+def model_name(outputs: Path) -> str:
+    """What a page of the studio is called: the name of the run, or of the folder of an imported generator."""
+    folder = outputs.resolve()
+    run = folder.parent if folder.name == "outputs" else folder
+    return "heads" if run == PROJECT_ROOT else run.name
 
 
 def repeat_session(path: Path, photo: Path | None, editor: "Editor", outputs: Path, out: Path) -> None:

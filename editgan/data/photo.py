@@ -200,6 +200,18 @@ def chosen(faces: Sequence[Face], number: int | None, name: str) -> list[Face]:
     return list(faces) if number is None else [faces[number - 1]]
 
 
+def whole(photo: Photo, name: str) -> Face:
+    """A square picture as a whole, in the place of a face, for classes without faces.
+
+    Raises:
+        UserError: it is not square; the message names the picture.
+    """
+    height, width = photo.pixels.shape[1:]
+    if height != width:
+        raise UserError(f"{name}: is {width}x{height}; crop it to a square, framed like the training pictures")
+    return Face(points=torch.tensor(HEADS) * width, score=1.0)
+
+
 # --- into the framing of the heads, and back --------------------------------------------------------------------------
 
 

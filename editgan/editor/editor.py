@@ -12,6 +12,7 @@ from editgan.assets.load import load_network
 from editgan.assets.networks.winograd import use_winograd
 from editgan.data.paste import paste_back
 from editgan.data.photo import Face, Photo, blend
+from editgan.data.protocol import SMILE, Protocol
 from editgan.editing.optimize import edit_in_batches
 from editgan.editing.params import ObjectiveWeights
 from editgan.editing.refine import refine_edit
@@ -69,6 +70,7 @@ class Editor:
     outputs: Path | None = None  # folder with the generator's other networks and validation pictures
     assets: Path | None = None  # folder of the identity network, which is loaded when a loss first needs it
     settings: Settings = Settings()
+    protocol: Protocol = SMILE  # whether the pictures are faces, and what measures how much of a picture is kept
     origin: Origin | None = None  # the generator's file; None: unknown
     shared: dict[str, Any] = field(default_factory=dict, repr=False)  # what copies of the editor compute only once
     photos: Tensor | None = field(default=None, init=False)
@@ -117,10 +119,7 @@ class Editor:
 
     @property
     def w_plus(self) -> Tensor:
-        """Latents of the images that were set.  # [N, num_ws, w_dim]
-
-        Raises UserError: no image was set.
-        """
+        """Latents of the images that were set, [N, num_ws, w_dim]. Raises UserError: no image was set."""
         if self._w_plus is None:
             raise UserError("no image is set; call set_image(...) or set_latents(...) first")
         return self._w_plus
@@ -349,7 +348,8 @@ class Editor:
         if self.photos is None or self.outputs is None or self.assets is None:
             raise UserError("there is no photo to compare with: latents were set, not images")
         images = self._first[0] if self._first else self._start()[0]
-        return represented(self.photos, images, self.copy().render, self.outputs, self.assets, self.shared)
+        folders = self.outputs, self.assets
+        return represented(self.photos, images, self.copy().render, *folders, self.protocol, self.shared)
 
     def vector_of(self, name: str, edited: Edited, *, index: int = 0, source: str = "") -> EditingVector:
         """The latent offset of image `index` as an editing vector for other images; also added to `vectors`."""

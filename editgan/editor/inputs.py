@@ -1,7 +1,7 @@
 """Inputs of the commands: pictures of any size, folders of pictures, or latents. All are read before any computation.
 
-A picture of exactly the model's size is treated as an aligned face. A picture of any other size is treated as a photo:
-its faces are detected and aligned like the rendered heads (`editgan.data.photo`).
+A picture of exactly the model's size is used as it is. A picture of any other size is treated as a photo: its faces are
+detected and aligned like the rendered heads (`editgan.data.photo`). Of a class without faces it must be square.
 """
 
 import re
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from editgan.assets.load import load_network
-from editgan.data.photo import Face, chosen, crop_face, find_faces, read_photo
+from editgan.data.photo import Face, chosen, crop_face, find_faces, read_photo, whole
 from editgan.decoding import ENDINGS
 from editgan.editor.editor import Editor
 from editgan.editor.loading import require_segmentation
@@ -43,21 +43,21 @@ class Input:
 
 
 def read_pictures(
-    paths: Sequence[Path], side: int, assets: Path, number: int | None = 1, say: Say = print
+    paths: Sequence[Path], editor: Editor, number: int | None = 1, say: Say = print
 ) -> tuple[list[Input], Tensor]:
     """Read pictures as images of the model's size, transparency put on white; photos are cropped to their faces.
 
     Args:
-        side: the model's size
-        assets: folder of the pretrained networks
+        editor: tells the model's size, and whether its pictures are faces
         number: which face of a photo, 1 being the largest; None: all faces
         say: gets remarks on how a picture was read
     Returns:
-        the inputs and one image for each, uint8 [N, 3, side, side]
+        the inputs and one image for each, uint8 [N, 3, H, W], H = W = G.img_resolution
     Raises:
         UserError: pictures cannot be read or do not show the requested face; the message lists all of them.
     """
     inputs, images, faults, detector = [], [], [], None
+    side, has_faces = editor.G.img_resolution, editor.protocol.faces
     for path in paths:
         try:
             photo = read_photo(path)
@@ -70,14 +70,17 @@ def read_pictures(
                 inputs.append(Input(path.stem, path, alpha=photo.alpha, record=record))
                 images.append(photo.seen())
                 continue
-            detector = detector or load_network("blazeface", assets)
-            faces = chosen(find_faces(detector, photo), number, str(path))
+            if has_faces:
+                detector = detector or load_network("blazeface", editor.assets)
+                faces = chosen(find_faces(detector, photo), number, str(path))
+            else:
+                faces = chosen([whole(photo, str(path))], number, str(path))
         except UserError as fault:
             hint = f" (an aligned face must be {side}x{side})" if "no face was found" in str(fault) else ""
             faults.append(f"{fault}{hint}")
             continue
         for index, face in enumerate(faces, number or 1):
-            name = path.stem if number is not None else f"{path.stem}_face{index}"
+            name = path.stem if number is not None or not has_faces else f"{path.stem}_face{index}"
             inputs.append(Input(name, path, face, record=record | {"face": index}))
             images.append(crop_face(photo, face, side))
     if faults:

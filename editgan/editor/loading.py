@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from editgan.data.archive import NO_PARTS, load_classes
+from editgan.data.protocol import load_protocol
 from editgan.editing.vectors import EditingVector, load_vectors
 from editgan.editor.networks import MODELS
 from editgan.editor.origin import check_encoder, check_segmentation, origin_of
@@ -110,6 +111,7 @@ class Found:
             E=E,
             S=S,
             origin=origin,
+            protocol=load_protocol(self.outputs / "data"),
             palette=torch.as_tensor(classes.palette),
             vectors=load_vectors(self.outputs / "editing" / "vectors", vectors),
             settings=settings,

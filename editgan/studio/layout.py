@@ -1,6 +1,7 @@
 """What is on the page, in Gradio components."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -12,18 +13,28 @@ from editgan.editor.editor import Editor
 from editgan.studio.pictures import enlarged, enlargement
 from editgan.studio.visits import MOST_KEPT
 
-HEADS = 12  # test heads that are offered
+OFFERED = 12  # test pictures
 REFINE = 30  # steps, as in the paper
 STRONGEST = 2.0  # of a slider, in both directions
 CACHE = (600, 7200)  # look every ten minutes for pictures of Gradio that are older than two hours, and remove them
 LARGEST_SEED = 2**31 - 1
 
 
-class Layout:
-    """The components of the page. They show nothing of any session: `Page` fills them."""
+def new_blocks() -> gr.Blocks:
+    return gr.Blocks(title="EditGAN studio", analytics_enabled=False, delete_cache=CACHE)
 
-    def __init__(self, editor: Editor, outputs: Path) -> None:
-        self.editor, self.outputs = editor, outputs
+
+class Layout:
+    """The components of a model's page. They show nothing of any session: `Page` fills them.
+
+    Args:
+        blocks: where the page is built; of several models, each has a page, and `models` are their names
+    """
+
+    def __init__(
+        self, editor: Editor, outputs: Path, blocks: gr.Blocks | None = None, models: Sequence[str] = ()
+    ) -> None:
+        self.editor, self.outputs, self.blocks, self.models = editor, outputs, blocks or new_blocks(), models
         self.names = self.editor.class_names
         self.colours = ["#{:02x}{:02x}{:02x}".format(*row) for row in self.editor.palette.tolist()]
         self.sliders: dict[str, gr.Slider] = {}
@@ -32,7 +43,10 @@ class Layout:
 
     def build(self) -> None:
         side = self.editor.G.img_resolution
-        with gr.Blocks(title="EditGAN studio", analytics_enabled=False, delete_cache=CACHE) as self.blocks:
+        with self.blocks:
+            if len(self.models) > 1:
+                gr.Navbar(main_page_name=self.models[0])
+            gr.HTML(f"<style>{self.swatches}</style>", visible="hidden")
             facts = f"{side} px, {len(self.names)} parts, {len(self.editor.vectors)} vectors"
             if not self.names:
                 facts += ". This generator has no segmentation yet, so there is nothing to paint on (docs/import.md)"
@@ -54,8 +68,8 @@ class Layout:
                     )  # fmt: skip
                     self.masks = gr.HTML(elem_id="masks", container=False, padding=False)
                 with gr.Column(scale=5, min_width=320, elem_id="right"), gr.Tabs():
-                    with gr.Tab("1 Face"):
-                        self._face()
+                    with gr.Tab("1 Picture"):
+                        self._choice()
                     with gr.Tab("2 Paint", visible=bool(self.names)) as self.paint_tab:
                         self._paint()
                     with gr.Tab("3 Vectors"):
@@ -63,8 +77,8 @@ class Layout:
                     with gr.Tab("4 Save") as self.save_tab:
                         self._take_away()
 
-    def _face(self) -> None:
-        gr.Markdown("Choose whom to edit: a head that the model draws, a test head, or a picture of yours.")
+    def _choice(self) -> None:
+        gr.Markdown("Choose what to edit: a picture that the model draws, a test picture, or one of yours.")
         with gr.Row(equal_height=True):
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=120)
             self.show = gr.Button("Show this seed", min_width=120)
@@ -72,15 +86,18 @@ class Layout:
         archive = self.outputs / "data" / "test.zip"
         self.heads = None
         if archive.exists():
-            number = min(HEADS, count(archive))
+            number = min(OFFERED, count(archive))
             pictures = [enlarged(torch.as_tensor(one)) for one in load_images(archive, range(number))]
-            gr.Markdown("Test heads, which the model has not seen in training:")
+            gr.Markdown("Test pictures, which the model has not seen in training:")
             self.heads = gr.Gallery(
-                pictures, label="Test heads", show_label=False, columns=6, height="auto",
+                pictures, label="Test pictures", show_label=False, columns=6, height="auto",
                 object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id="heads", format="png",
             )  # fmt: skip
+        side = self.editor.G.img_resolution
+        faces = f"a photo of any size, or an aligned face of {side} px"
+        wanted = faces if self.editor.protocol.faces else "square, and framed like the test pictures"
         self.upload = gr.File(
-            label=f"Your picture: a photo of any size, or an aligned face of {self.editor.G.img_resolution} px",
+            label=f"Your picture: {wanted}",
             file_count="single", type="filepath", height=150, elem_id="upload",
             file_types=[".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"],
         )  # fmt: skip
@@ -159,13 +176,12 @@ class Layout:
                                   interactive=False)  # fmt: skip
 
     @property
-    def css(self) -> str:
-        """The style of the page, with the colours of the parts beside their names."""
-        swatches = [
+    def swatches(self) -> str:
+        """The colours of the parts beside their names, as CSS."""
+        return "".join(
             f"#parts label:nth-of-type({number}) {{ --part: {colour}; }}"
             for number, colour in enumerate(self.colours, 1)
-        ]
-        return "\n".join([(Path(__file__).parent / "page.css").read_text(), *swatches])
+        )
 
     def _side(self) -> int:
         return self.editor.G.img_resolution * enlargement(self.editor.G.img_resolution)
@@ -192,9 +208,15 @@ class Layout:
         return "upper_lip" if "upper_lip" in self.names else [*self.names, ""][-1]
 
     def _groups(self) -> dict[str, list[str]]:
-        """Names of the vectors by the parts they edit; the left and the right one of a part are together."""
+        """Names of the vectors by the parts they edit; the left and the right one of a part are together.
+
+        Vectors that were made with another generator are left out.
+        """
         groups: dict[str, list[str]] = {}
+        origin = self.editor.origin
         for name, vector in sorted(self.editor.vectors.items(), key=lambda item: not item[0].endswith(MEAN)):
+            if vector.generator and origin is not None and vector.generator != origin.sha256:
+                continue
             parts = [part.removeprefix("left_").removeprefix("right_") for part in vector.region_classes]
             groups.setdefault(", ".join(dict.fromkeys(parts)).replace("_", " ").capitalize(), []).append(name)
         return dict(sorted(groups.items(), key=lambda item: -len(item[1])))

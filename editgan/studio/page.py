@@ -129,7 +129,9 @@ class Page:
     def opened(self, request: gr.Request) -> Changes:
         visit = self.visits.open(request.session_hash)
         visit.session.start(SeedStart(seed=0))
-        return self._all(visit, "A head that the model draws. Choose another one, or paint on it.") | {self.at.seed: 0}
+        return self._all(visit, "A picture that the model draws. Choose another one, or paint on it.") | {
+            self.at.seed: 0
+        }
 
     def closed(self, request: gr.Request) -> None:
         self.visits.close(request.session_hash)
@@ -140,7 +142,7 @@ class Page:
         with self._turn(request) as visit:
             visit.session.start(SeedStart(seed=int(seed)))
             visit.begin()
-            said = f"Seed {int(seed)}. The model draws this head itself, so it can be represented."
+            said = f"Seed {int(seed)}. The model draws this picture itself, so it can be represented."
             return self._all(visit, said) | {self.at.seed: int(seed)}
 
     def sampled_next(self, seed: float | None, request: gr.Request) -> Changes:

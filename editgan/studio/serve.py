@@ -1,10 +1,10 @@
-"""Serve the page: on this computer alone unless told otherwise, without analytics and without files from elsewhere."""
+"""Serve the pages: on this computer alone unless told otherwise, without analytics and without files from elsewhere."""
 
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from editgan.editor.editor import Editor
@@ -23,13 +23,19 @@ POLICY = (
 
 @contextmanager
 def served(
-    editor: Editor, outputs: Path, *, host: str = LOCAL, port: int | None = None, auth: tuple[str, str] | None = None
+    models: Mapping[str, tuple[Editor, Path]],
+    *,
+    host: str = LOCAL,
+    port: int | None = None,
+    auth: tuple[str, str] | None = None,
 ) -> Iterator[str]:
-    """Serve the page while the context lasts; gives its address. All files of the sessions are removed at its end.
+    """Serve a page for each model while the context lasts; gives the address of the first. All files of the sessions
+    are removed at its end.
 
     Args:
+        models: editors and their folders of outputs, by the name shown for them
         port: None: the first free one from 7860 on
-        auth: user name and password that the page asks for
+        auth: user name and password that the pages ask for
     Raises:
         UserError: Gradio is not installed, or no port is free.
     """
@@ -41,13 +47,15 @@ def served(
             raise UserError("the studio needs Gradio: `make studio`, or `pip install -e '.[studio]'`") from None
         from starlette.middleware import Middleware
 
-        from editgan.studio.layout import Layout
+        from editgan.studio.layout import Layout, new_blocks
         from editgan.studio.page import Page
         from editgan.studio.visits import Visits
 
-        layout = Layout(editor, outputs)
-        Page(layout, Visits(editor, outputs, Path(folder)))
-        blocks = layout.blocks
+        blocks = new_blocks()
+        for number, (name, (editor, outputs)) in enumerate(models.items()):
+            if number:
+                blocks.route(name)  # what is made from here on is on another page
+            Page(Layout(editor, outputs, blocks, list(models)), Visits(editor, outputs, Path(folder)))
         fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
         try:
             _, address, _ = blocks.queue(max_size=LONGEST_QUEUE, api_open=False).launch(
@@ -61,12 +69,12 @@ def served(
                 ssr_mode=False,
                 footer_links=[],
                 theme=gr.themes.Default(primary_hue="indigo", **fonts),
-                css=layout.css,
+                css_paths=Path(__file__).parent / "page.css",
                 app_kwargs={"middleware": [Middleware(Policy)]},
             )
         except OSError as fault:
             raise UserError(f"the studio cannot listen on {host}: {fault}; choose another --port") from None
-        warming = threading.Thread(target=warm, args=(editor,))
+        warming = threading.Thread(target=warm, args=([editor for editor, _ in models.values()],))
         warming.start()
         try:
             yield address
@@ -75,15 +83,12 @@ def served(
             warming.join()  # torch aborts a process that ends while another thread computes
 
 
-def warm(editor: Editor) -> None:
-    """Measure the model's own pictures before someone uploads the first one."""
-    one = editor.copy()
-    images = one.sample([0])
-    one.photos = images
-    try:
-        one.representation()
-    except UserError:
-        pass  # told where somebody asks
+def warm(editors: Sequence[Editor]) -> None:
+    """Measure the models' own pictures before someone uploads the first one."""
+    for one in map(Editor.copy, editors):
+        one.photos = one.sample([0])
+        with suppress(UserError):  # told where somebody asks
+            one.representation()
 
 
 class Policy:

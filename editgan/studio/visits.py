@@ -57,9 +57,8 @@ class Visit:
             UserError: not a picture, too large, or without a face.
         """
         check_size(path)
-        editor = self.session.editor
         with named(path):
-            inputs, images = read_pictures([path], editor.G.img_resolution, editor.assets, None, _by_name(path, say))
+            inputs, images = read_pictures([path], self.session.editor, None, _by_name(path, say))
         if inputs[0].face is None:
             self.session.start(picture_start(images[0]))
             self.begin()
