@@ -20,7 +20,7 @@ from torch import Tensor
 from editgan.editor.inputs import files_in
 from editgan.images import colourize, labelled_grid, mean_squared_error, read_image, save_png, to_float
 
-EDIT = "smile"
+EDIT = "smile_mean"
 COLOURS = 12  # number of colours of a painting or drawing
 LINE = 60  # of 255: minimum strength of an edge that becomes a line
 

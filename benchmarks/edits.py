@@ -12,7 +12,8 @@ changes the measure by less than a pixel are left out.
 Leak is LPIPS-Alex to the reconstruction outside the edited region. The first table interpolates it at the strength at
 which 80 % of the heads succeed, so that weak edits have no advantage. The direction is InterFaceGAN's: a linear support
 vector machine in W separates the samples with the largest and the smallest measures by the parser. For the smile it is
-the direction of stage `interfacegan`, which separates samples by the guide's smile score.
+the direction of stage `interfacegan`, which separates samples by the guide's smile score. `--outputs runs/cars/outputs`
+measures the edits of another class.
 
 The second table compares the modes: the mean vector at that strength, the same with 30 steps of refinement, and 100
 steps of optimisation from scratch towards each head's own target mask, without a vector. The strength is found on the
@@ -65,6 +66,12 @@ MEASURES = {  # edit -> (what changes, of which parts)
     "no_glasses": ("area", ("glasses",)),
     "fuller_lips": ("area", MOUTH),
     "narrow_mouth": ("width", MOUTH),
+    # cars
+    "bigger_wheels": ("area", ("wheels", "rims", "spokes")),
+    "more_spokes": ("area", ("spokes",)),
+    "headlights_on": ("area", ("lit_headlights",)),
+    "longer_bonnet": ("width", ("bonnet",)),
+    "roof_up": ("area", ("roof", "windows", "windscreen")),
 }
 
 
@@ -108,12 +115,12 @@ def centre_y(part: Tensor) -> Tensor:
 
 def measured(kind: str, masks: Tensor, parts: Sequence[str], names: Sequence[str]) -> Tensor:
     """The area (pixels), width (columns) or height above the eyes (rows) of parts in masks [N, H, W].  # [N]"""
-    part, eyes = (is_part(masks, [names.index(name) for name in which]) for which in (parts, EYES))
+    part = is_part(masks, [names.index(name) for name in parts])
     if kind == "area":
         return part.sum((1, 2)).double()
     if kind == "width":
         return part.any(1).sum(1).double()
-    return centre_y(eyes) - centre_y(part)
+    return centre_y(is_part(masks, [names.index(name) for name in EYES])) - centre_y(part)
 
 
 class Judged:
@@ -172,7 +179,7 @@ def directions(run: Trained, parser: Parser, samples: int) -> dict[tuple, Tensor
     masks, w = torch.cat(masks), latents[:, 0].cpu()
     size = measured("area", masks, [name for name in names if name not in BODY], names).clamp(min=1)  # [S]
     found = {}
-    for kind, parts in sorted(set(MEASURES.values())):
+    for kind, parts in sorted({MEASURES[name] for name in run.edits if name in MEASURES}):
         scores = measured(kind, masks, parts, names) / (size if kind == "area" else size.sqrt())
         known = scores.isfinite()
         generator = generator_for(run.params.seed, "benchmarks", "edits", kind, *parts)
@@ -223,7 +230,7 @@ def main() -> None:
     parser.add_argument("--refined", type=int, default=50, help="number of these heads to refine")
     parser.add_argument("--optimised", type=int, default=20, help="number of these heads to optimise")
     parser.add_argument("--samples", type=int, default=10000, help="number of samples for the linear directions")
-    parser.add_argument("--only", nargs="+", metavar="EDIT", default=list(MEASURES), help="edits to measure")
+    parser.add_argument("--only", nargs="+", metavar="EDIT", help="edits to measure; default: all")
     parser.add_argument("--strips", type=Path, help="output file of a picture with one row per edit")
     options = parser.parse_args()
     run = Trained(options)
@@ -233,7 +240,7 @@ def main() -> None:
     w_plus, attributes, modes, strips = run.latents("test"), run.attributes("test"), [], []
     methods = ("vector of one head", "mean of eight", "linear direction")
     header("edit", "heads", *(f"{method}: {what}" for method in methods for what in ("strength", "leak x1e3")), "ratio")
-    for name in options.only:
+    for name in options.only or [name for name in MEASURES if name in run.edits]:
         heads = fitting_heads(run, run.edits[name], w_plus, attributes, options.heads)
         if heads is None:
             continue
