@@ -246,6 +246,12 @@ def test_modules_that_contradict_their_arguments_are_refused(tmp_path):
     refused(tmp_path / "x.pkl", "synthesis.b16.conv0.bias has values that are NaN")
 
 
+def test_networks_of_two_sizes_are_refused(tmp_path):
+    G, D = files.nvidia_generator(), files.nvidia_discriminator(side=2 * SIDE)
+    files.write_nvidia(tmp_path / "x.pkl", G, D)
+    refused(tmp_path / "x.pkl", f"G is of {SIDE} px, but D of {2 * SIDE} px")
+
+
 def test_other_networks_are_named(tmp_path):
     path = tmp_path / "file"
     tensorflow(path, architecture="orig")

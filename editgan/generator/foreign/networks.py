@@ -25,6 +25,11 @@ class Networks:
     format: str  # e.g. "stylegan2-ada-pytorch .pkl"
     notes: list[str] = field(default_factory=list)  # what a user should know about the conversion
 
+    def __post_init__(self) -> None:
+        sides = [network.config["img_resolution"] for network in (self.G_ema, self.D) if network is not None]
+        if len(set(sides)) > 1:
+            raise Refused("G is of {} px, but D of {} px".format(*sides))
+
 
 @dataclass
 class Described:
