@@ -74,6 +74,10 @@ def served(
             )
         except OSError as fault:
             raise UserError(f"the studio cannot listen on {host}: {fault}; choose another --port") from None
+        except ValueError as fault:  # of Gradio, if the page does not answer itself within three seconds
+            blocks.close(verbose=False)
+            busy = "the computer may be too busy, or a proxy is set for it: start the studio again, or set no_proxy"
+            raise UserError(f"the studio does not answer on {host}; {busy} ({fault})") from None
         warming = threading.Thread(target=warm, args=([editor for editor, _ in models.values()],))
         warming.start()
         try:
