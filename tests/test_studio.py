@@ -320,3 +320,17 @@ def test_a_generator_without_segmentation_has_sliders_but_no_painting(editor, ou
     visit.move("red_hair", 1.0)
     assert set(visit.files()) == {"picture", "mask", "latent", "session"}
     assert layout.picture in page._all(visit, "said")
+
+
+def test_the_classes_in_runs_are_shown_beside_the_default_run(tmp_path, monkeypatch):
+    from editgan.cli.studio import model_name, shown_by_default
+    from editgan.editor.networks import MODELS
+
+    monkeypatch.chdir(tmp_path)
+    for name, files in (("cars", list(MODELS)), ("cats", list(MODELS)[:-1]), ("trial", list(MODELS))):
+        for file in files:
+            (tmp_path / "runs" / name / "outputs" / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "runs" / name / "outputs" / file).touch()
+    assert [str(folder) for folder in shown_by_default()] == ["outputs", "runs/cars/outputs"]
+    assert model_name(tmp_path / "runs" / "cars" / "outputs") == "cars"
+    assert model_name(tmp_path / "ffhq") == "ffhq" and model_name(PROJECT_ROOT / "outputs") == "heads"
