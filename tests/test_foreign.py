@@ -233,6 +233,10 @@ def test_modules_that_contradict_their_arguments_are_refused(tmp_path):
     G.synthesis.b8.architecture = "orig"
     files.write_nvidia(tmp_path / "x.pkl", G, None)
     refused(tmp_path / "x.pkl", "architecture is 'orig'")
+    G = files.nvidia_generator()
+    G.synthesis.b8.conv0.activation = "linear"
+    files.write_nvidia(tmp_path / "x.pkl", G, None)
+    refused(tmp_path / "x.pkl", "b8.conv0.activation is 'linear'")
     G = files.nvidia_generator(settings=dict(channel_max=8))
     files.write_nvidia(tmp_path / "x.pkl", G, None)
     refused(tmp_path / "x.pkl", "other shapes than its sizes say")
@@ -292,6 +296,25 @@ def test_other_networks_are_named(tmp_path):
     refused(tmp_path / "none", "no such file")
 
 
+def test_tensorflow_networks_are_not_read_in_part(tmp_path):
+    path = tmp_path / "file"
+    for settings, fault in (
+        (dict(resolution=SIDE // 2), "G has the unknown variables synthesis/64x64"),
+        (dict(mapping_layers=2), "G has the unknown variables mapping/Dense2"),
+        (dict(mapping_layers=-1), "G has the unknown variables mapping/Dense0"),
+    ):
+        tensorflow(path, **settings)
+        refused(path, fault)
+    state = files.rosinality_generator()
+    for name, weight in (("input.input", state["input.input"].repeat(2, 1, 1, 1)), ("conv1.conv.weight", state["conv1.conv.weight"].repeat(2, 1, 1, 1, 1))):  # noqa: E501  # fmt: skip
+        torch.save({"g_ema": state | {name: weight}}, path)
+        refused(path, f"{name} has the shape .2,")
+    torch.save({"g_ema": state, "d": torch.ones(2)}, path)
+    refused(path, "D is Tensor, not the weights of a network")
+    torch.save({"g_ema": state | {"conv1.activate.bias": torch.zeros(16, dtype=torch.complex64)}}, path)
+    refused(path, "complex values")
+
+
 def test_our_own_reader_points_to_the_import(tmp_path):
     nvidia(tmp_path / "G_ema.pkl")
     with pytest.raises(UserError, match="`editgan import generator` converts"):
@@ -337,6 +360,31 @@ def test_instructions_that_call_otherwise_are_refused(tmp_path):
     objects = pickle.dumps((np.array([{}], dtype=object), 1, 2))
     (tmp_path / "x.pkl").write_bytes(objects)
     refused(tmp_path / "x.pkl", "array that does not hold numbers|instead of numbers")
+
+
+def test_nested_keys_do_not_end_the_program(tmp_path):
+    """Python hashes tuples in tuples without a limit of depth."""
+    deep = b"\x85" * 10**6
+    for program in (b"})" + deep + b"K\x01s.", b"\x8f()" + deep + b"\x90.", b"cbuiltins\nset\n()" + deep + b"l\x85R."):
+        (tmp_path / "x.pkl").write_bytes(b"\x80\x04" + program)
+        refused(tmp_path / "x.pkl", "a key that is not text or a number")
+
+
+def test_names_in_a_file_cannot_control_the_terminal(tmp_path):
+    state = files.rosinality_generator() | {"x\ny\x1b[31m" + 9000 * "z": torch.ones(1)}
+    torch.save({"g_ema": state}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"unknown weights x y\?\[31m") as caught:
+        read_networks(tmp_path / "x.pt")
+    assert len(str(caught.value)) < 1000 and str(caught.value).isprintable()
+
+
+def test_other_ways_of_saving_a_network_are_read_or_named(tmp_path):
+    torch.save(files.nvidia_generator(), tmp_path / "x.pt", pickle_protocol=4)
+    assert read_networks(tmp_path / "x.pt").G_ema.img_resolution == SIDE
+    torch.save(files.nvidia_generator(), tmp_path / "x.pt", _use_new_zipfile_serialization=False)
+    refused(tmp_path / "x.pt", "torch's format before 1.6")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "x.pt")
+    refused(tmp_path / "x.pt", "is a TorchScript program")
 
 
 def test_compressed_entries_are_refused(tmp_path):

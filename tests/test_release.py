@@ -88,8 +88,8 @@ def test_photos_are_not_compared_with_the_pictures_of_another_run(run, tmp_path,
     editor = Editor.load(run / "outputs", "cpu")
     editor.set_image(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), steps=0)
     (found,) = editor.representation()
-    assert editor.assets == home / "outputs/assets" and found.usual is None and str(run) in found.unknown
-    assert found.unknown.endswith("latents.safetensors: missing; it is written by stage encoder")
+    assert editor.assets == home / "outputs/assets" and found.usual is None
+    assert found.unknown == "encoder/latents.safetensors is missing; stage encoder writes it"
 
 
 def test_a_generator_alone_embeds_samples_and_applies_vectors(run, tmp_path):
@@ -225,8 +225,74 @@ def test_classifiers_of_the_release_give_the_same_logits(run, tmp_path, count):
     Editor.load(run / "outputs", "cpu")
 
 
+@pytest.mark.parametrize("flips", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_damaged_arrays_and_classifiers_give_one_line(run, tmp_path, flips):
+    """Flipped bits, of arrays in the header, which is Python text."""
+    editor, folder = Editor.load(run / "outputs", "cpu"), tmp_path / "classifiers"
+    folder.mkdir()
+    np.save(tmp_path / "ok.npy", np.ones((ROWS, W), np.float32))
+    torch.save(Classifier(sum(editor.G.feature_channels), 4).state_dict(), folder / "model_0.pth")
+    array, model, rng = (
+        (tmp_path / "ok.npy").read_bytes(),
+        (folder / "model_0.pth").read_bytes(),
+        np.random.default_rng(0),
+    )
+    for whole, path, read, last in (
+        (
+            array,
+            tmp_path / "x.npy",
+            lambda: import_latents(tmp_path / "x.npy", run / "outputs", tmp_path / "latents"),
+            128,
+        ),
+        (model, folder / "model_0.pth", lambda: import_classifiers(folder, run / "outputs"), len(model)),
+    ):
+        failed = 0
+        for place in rng.integers(0, last, flips):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            try:
+                for written in np.ravel(read()):
+                    written.unlink()
+                (run / "outputs/data/classes.json").unlink(missing_ok=True)
+            except UserError as error:
+                assert "\n" not in str(error) and str(path.name) in str(error), place
+                failed += 1
+        assert failed > flips // 4
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (
+            lambda state: state.update({"layers.5.running_var": -state["layers.5.running_var"]}),
+            "5.running_var has values",
+        ),
+        (
+            lambda state: state.update({"layers.0.bias": state["layers.0.bias"] * np.nan}),
+            "0.bias has values that are NaN",
+        ),
+        (lambda state: state.update({"layers.0.weight": torch.ones(3)}), "0.weight has the shape .3. instead of"),
+        (lambda state: state.update({"layers.6.weight": torch.ones(4, 33)}), "6.weight has the shape .4, 33."),
+        (lambda state: state.update({"layers.6.weight": torch.tensor(1.0)}), "6.weight has the shape .. instead"),
+        (lambda state: state.update({"model_state_dict": torch.ones(2)}), "not a pixel classifier"),
+    ],
+)
+def test_classifiers_that_are_none_are_refused(run, tmp_path, change, fault):
+    editor, folder = Editor.load(run / "outputs", "cpu"), tmp_path / "classifiers"
+    folder.mkdir()
+    state = dict(Classifier(sum(editor.G.feature_channels), 4).state_dict())
+    change(state)
+    torch.save(state, folder / "model_0.pth")
+    with pytest.raises(UserError, match=fault):
+        import_classifiers(folder, run / "outputs")
+
+
 def test_unsuitable_files_are_named(run, tmp_path):
     outputs = run / "outputs"
+    np.save(tmp_path / "large.npy", np.full((ROWS, W), 1e300))
+    with pytest.raises(UserError, match="infinite as 32-bit numbers"):
+        import_vectors(tmp_path / "large.npy", outputs)
     np.save(tmp_path / "pose.npy", np.array({"pose": 1}, dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match="pose.npy: not an array of numbers .it holds pickled objects"):
         read_array(tmp_path / "pose.npy")
@@ -244,6 +310,18 @@ def test_unsuitable_files_are_named(run, tmp_path):
     folder = labelled(tmp_path / "annotation")
     (folder / "image_mask1.npy").unlink()
     with pytest.raises(UserError, match="image_1.png: has no mask image_mask1.npy"):
+        import_labels(folder, tmp_path / "labels")
+    (folder / "image_1.png").rename(tmp_path / "away.png")
+    np.save(folder / "image_mask1.npy", np.zeros((8, 8)))
+    with pytest.raises(UserError, match="image_mask1.npy has no picture image_1.png"):
+        import_labels(folder, tmp_path / "labels")
+    Image.open(tmp_path / "away.png").save(folder / "image_0.jpg")
+    with pytest.raises(UserError, match="image_0.png: has the number of image_0.jpg"):
+        import_labels(folder, tmp_path / "labels")
+    (folder / "image_0.jpg").unlink()
+    (tmp_path / "away.png").rename(folder / "image_1.png")
+    np.save(folder / "image_mask1.npy", np.zeros((0, 8)))
+    with pytest.raises(UserError, match="not a mask of class numbers"):
         import_labels(folder, tmp_path / "labels")
     np.save(folder / "image_mask1.npy", np.zeros((8, 8)))
     with pytest.raises(UserError, match="is 32x32, its mask 8x8"):

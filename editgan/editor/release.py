@@ -36,7 +36,7 @@ def read_array(path: Path) -> np.ndarray:
         found = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError, TypeError, SyntaxError, MemoryError) as error:
+    except Exception as error:  # a damaged header may raise anything
         reason = "it holds pickled objects" if "pickle" in str(error) else " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not an array of numbers ({reason})") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
@@ -63,9 +63,11 @@ def read_latent(path: Path, G: Generator) -> Tensor:
     if rows.shape != (G.num_ws, G.w_dim):
         wanted = f"this generator's is [{G.num_ws}, {G.w_dim}], perhaps with a leading 1"
         raise UserError(f"{path}: has the shape {list(array.shape)}; {wanted}")
-    if not np.isfinite(rows).all():
-        raise UserError(f"{path}: has values that are NaN or infinite")
-    return torch.from_numpy(np.array(rows, np.float32))
+    with np.errstate(over="ignore"):
+        latent = torch.from_numpy(np.array(rows, np.float32))
+    if not latent.isfinite().all():
+        raise UserError(f"{path}: has values that are NaN or infinite as 32-bit numbers")
+    return latent
 
 
 def generator_in(outputs: Path) -> Generator:
@@ -160,9 +162,10 @@ def import_classifiers(folder: Path, outputs: Path, classes: Path | None = None)
 
 
 def _classifier(file: Path) -> dict[str, Tensor]:
-    """Tensors of one classifier by the number of the layer. Raises UserError: another kind of file."""
+    """Tensors of one classifier by the number of the layer. Raises UserError: another kind of file, or damaged."""
     content = weights_of(file)
     state = content.get("model_state_dict", content) if isinstance(content, dict) else {}
+    state = state if isinstance(state, dict) else {}
     found = {
         match[1]: tensor.float()
         for name, tensor in state.items()
@@ -172,6 +175,16 @@ def _classifier(file: Path) -> dict[str, Tensor]:
     needed |= {f"{layer}.{part}" for layer in NORMS for part in NORM_PARTS}
     if not needed <= found.keys():
         raise UserError(f"{file}: not a pixel classifier of DatasetGAN or EditGAN (lacks {min(needed - found.keys())})")
+    widths = [found[f"{layer}.bias"].numel() for layer in LAYERS]
+    inputs = [found["0.weight"].shape[-1] if found["0.weight"].ndim else 0, *widths]
+    expected = {name: (widths[int(name[0]) // 3],) for name in needed}
+    expected |= {f"{layer}.weight": (widths[k], inputs[k]) for k, layer in enumerate(LAYERS)}
+    for name in sorted(needed):
+        shape = tuple(found[name].shape)
+        if shape != expected[name]:
+            raise UserError(f"{file}: damaged ({name} has the shape {list(shape)} instead of {list(expected[name])})")
+        if not found[name].isfinite().all() or (name.endswith("running_var") and (found[name] < 0).any()):
+            raise UserError(f"{file}: damaged ({name} has values that are NaN, infinite or negative)")
     return {name: found[name] for name in needed}
 
 
@@ -218,23 +231,28 @@ def _annotated(folder: Path) -> list[tuple[Path, Path]]:
     """Pictures with their masks, by number."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    pairs = []
-    for picture in folder.iterdir():
+    pairs: dict[int, tuple[Path, Path]] = {}
+    masks = {int(found[1]) for file in folder.iterdir() if (found := re.fullmatch(r"image_mask(\d+)\.npy", file.name))}
+    for picture in sorted(folder.iterdir()):
         number = re.fullmatch(r"image_(\d+)", picture.stem)
         if picture.suffix.lower() not in PICTURES or number is None:
             continue
         mask = folder / f"image_mask{number[1]}.npy"
         if not mask.is_file():
             raise UserError(f"{picture}: has no mask {mask.name} beside it")
-        pairs.append((int(number[1]), picture, mask))
+        if int(number[1]) in pairs:
+            raise UserError(f"{picture}: has the number of {pairs[int(number[1])][0].name}; remove one of them")
+        pairs[int(number[1])] = (picture, mask)
+    if pairs and (alone := masks - pairs.keys()):
+        raise UserError(f"{folder}: image_mask{min(alone)}.npy has no picture image_{min(alone)}.png beside it")
     if not pairs:
         raise UserError(f"{folder}: has no pictures image_0.png, image_1.png, ... with masks image_mask0.npy, ...")
-    return [pair[1:] for pair in sorted(pairs)]
+    return [pairs[number] for number in sorted(pairs)]
 
 
 def _mask(path: Path) -> np.ndarray:
     mask = np.squeeze(read_array(path))
-    if mask.ndim != 2 or not ((mask >= 0) & (mask < 255) & (mask == np.round(mask))).all():
+    if mask.ndim != 2 or not mask.size or not ((mask >= 0) & (mask < 255) & (mask == np.round(mask))).all():
         raise UserError(f"{path}: not a mask of class numbers from 0 to 254 (shape {list(mask.shape)})")
     return mask.astype(np.uint8)
 

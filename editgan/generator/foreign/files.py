@@ -1,8 +1,6 @@
 """Read a generator that another program trained, whatever its format, and write it in this project's format."""
 
-import argparse
 import mmap
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +11,13 @@ import torch
 from editgan.errors import UserError
 from editgan.generator.foreign import nvidia, rosinality, tensorflow
 from editgan.generator.foreign.networks import Networks
-from editgan.generator.foreign.pickles import ZIP_START, check_zip, read_pickle, read_torch_zip, torch_zip_names
-from editgan.generator.foreign.plain import Refused, one_line
+from editgan.generator.foreign.pickles import ZIP_START, check_zip, read_pickle, read_torch_zip, torch_zip_program
+from editgan.generator.foreign.plain import PERSISTENT, Refused, one_line, weights_only
 from editgan.weights import load_tensors, save_tensors, sha256, tensors_equal
 
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # start of files of `torch.save` before torch 1.6
+MODULES = PERSISTENT.partition(".")[0].encode()  # in every pickle of NVIDIA's modules, whatever its protocol
+LONGEST = 500  # characters of a message, which may contain names from the file
 NOT_NETWORKS = {
     b"<": "is a web page, not a network: the download failed; fetch the file again",
     b"version https://git-lfs": "is a pointer of Git LFS, not the network itself; run `git lfs pull`",
@@ -61,15 +61,15 @@ def read_networks(path: Path) -> Networks:
         if start[8:9] == b"{":
             raise Refused("is a safetensors file; generators of this project need no import")
         if start.startswith(ZIP_START):
-            if nvidia.PERSISTENT in torch_zip_names(path):
-                return nvidia.networks_of(read_torch_zip(path))
+            program = torch_zip_program(path)
             check_zip(path)
-            return rosinality.networks_of(_weights_only(path))
-        if start.startswith(OLD_TORCH):
-            return rosinality.networks_of(_weights_only(path))
+            if MODULES in program:
+                return nvidia.networks_of(read_torch_zip(path))
+        if start.startswith((ZIP_START, OLD_TORCH)):
+            return rosinality.networks_of(weights_only(path))
         return _of_pickle(path)
     except Refused as reason:
-        raise UserError(f"{path}: {reason}") from None
+        raise UserError(f"{path}: {one_line(reason, LONGEST)}") from None
     except (
         RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, OSError,
     ) as error:  # fmt: skip
@@ -85,22 +85,6 @@ def _of_pickle(path: Path) -> Networks:
     return nvidia.networks_of(data)
 
 
-def _weights_only(path: Path) -> Any:
-    """Tensors and plain containers; training files also hold their command line. Raises Refused: anything else."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        text = str(error)
-        name = text.partition("GLOBAL ")[2].split(" ")[0]
-        asked = (
-            f"the file asks for {name!r}, which a network does not need; nothing was run" if name else one_line(text)
-        )
-        raise Refused(asked) from None
-    except Exception as error:  # a damaged file may raise anything
-        raise Refused(f"damaged file ({type(error).__name__}: {one_line(error)})") from None
-
-
 def weights_of(path: Path) -> Any:
     """The content of a file of `torch.save`: tensors and plain containers; nothing else is read.
 
@@ -110,9 +94,12 @@ def weights_of(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        return _weights_only(path)
+        with path.open("rb") as file:
+            if file.read(len(ZIP_START)) == ZIP_START:
+                check_zip(path)
+        return weights_only(path)
     except Refused as reason:
-        raise UserError(f"{path}: {reason}") from None
+        raise UserError(f"{path}: {one_line(reason, LONGEST)}") from None
 
 
 def source_of(path: Path, networks: Networks) -> dict[str, Any]:

@@ -47,8 +47,8 @@ def built(kind: type[nn.Module], described: Described) -> Any:
     """
     letter = "G" if kind is Generator else "D"
     try:
-        if described.config.get("num_mapping_layers", 0) > len(described.tensors):  # which would take long to build
-            raise ValueError("more layers than weights")
+        if not 0 < described.config.get("num_mapping_layers", 1) <= len(described.tensors):  # many take long to build
+            raise ValueError("no mapping layers, or more layers than weights")
         with torch.device("meta"):  # no random initialisation
             network = kind(**described.config)
         expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -65,6 +65,9 @@ def built(kind: type[nn.Module], described: Described) -> Any:
             more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
             shapes = [f"{name} {list(found.get(name, expected.get(name)))}" for name in listed[:3]]
             raise Refused(f"{letter} {fault} {', '.join(shapes)}{more}; its sizes are {described.config}")
+    for name, tensor in described.tensors.items():
+        if tensor.is_complex():
+            raise Refused(f"{letter}: {name} has complex values")
     tensors = {name: tensor.float() for name, tensor in described.tensors.items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
@@ -125,9 +128,9 @@ def channels_from(widths: Mapping[int, int], letter: str) -> dict[str, int]:
     return {"channel_base": base, "channel_max": most}
 
 
-def resolutions(highest: int) -> list[int]:
+def resolutions(highest: int, letter: str) -> list[int]:
     """4, 8, ... highest. Raises Refused: not a power of two."""
     try:
         return resolutions_of(highest)
     except ValueError as error:
-        raise Refused(str(error)) from None
+        raise Refused(f"{letter}: {error}") from None

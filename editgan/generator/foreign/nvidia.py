@@ -22,13 +22,14 @@ from editgan.generator.foreign.networks import (
     only,
     without_filters,
 )
-from editgan.generator.foreign.plain import Instance, Refused
+from editgan.generator.foreign.plain import PERSISTENT, Instance, Refused
 from editgan.generator.generator import Generator
 
-PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 LR_MULTIPLIER = 0.01  # of the mapping network
 # Attributes of modules, where a file has them, and the value that our networks implement.
-FIXED = {"use_noise": True, "activation": {"lrelu", "linear"}, "num_channels": 1}
+FIXED = {"use_noise": True, "num_channels": 1}
+LINEAR = {"affine", "skip", "out"}  # layers without an activation
+DEEPEST = 8  # levels of modules in modules; there are four
 
 
 def networks_of(content: Any) -> Networks:
@@ -90,12 +91,13 @@ def discriminator(module: Any) -> Described:
     only("D: resample_filter", list(block.get("resample_filter") or [1, 3, 3, 1]), [1, 3, 3, 1])
     only("D: activation", block.get("activation", "lrelu"), "lrelu")
     only("D: mbstd_num_channels", epilogue.get("mbstd_num_channels", 1), 1)
-    _check_modules(state, "D", architecture="resnet")
+    group = group_size(epilogue.get("mbstd_group_size", 4))
+    _check_modules(state, "D", architecture="resnet", group_size=group)
     config = dict(
         img_resolution=given["img_resolution"],
         channel_base=given.get("channel_base", 32768),
         channel_max=given.get("channel_max", 512),
-        mbstd_group=group_size(epilogue.get("mbstd_group_size", 4)),
+        mbstd_group=group,
     )
     clamp = _clamp(state, given.get("conv_clamp"), "D")
     return Described(config | clamp, without_filters(dict(_tensors(state)), FILTER))
@@ -118,7 +120,9 @@ def _parts(module: Any, letter: str) -> tuple[dict, str, dict]:
     return state, str(meta.get("class_name")), given
 
 
-def _children(state: dict) -> Iterator[tuple[str, dict]]:
+def _children(state: dict, prefix: str) -> Iterator[tuple[str, dict]]:
+    if prefix.count(".") > DEEPEST:
+        raise Refused(f"{prefix[:80]}: too many modules in modules")
     for name, child in (state.get("_modules") or {}).items():
         meta = child.args[0] if _is_module(child) and child.args else None
         if child is None:
@@ -136,31 +140,31 @@ def _tensors(state: dict, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}{name}", tensor
             elif tensor is not None:
                 raise Refused(f"{prefix}{name} is not a tensor")
-    for name, child in _children(state):
+    for name, child in _children(state, prefix):
         yield from _tensors(child, f"{prefix}{name}.")
 
 
 def _modules(state: dict, prefix: str) -> Iterator[tuple[str, dict]]:
     yield prefix, state
-    for name, child in _children(state):
+    for name, child in _children(state, prefix):
         yield from _modules(child, f"{prefix}.{name}")
 
 
-def _check_modules(state: dict, letter: str, *, architecture: str) -> None:
+def _check_modules(state: dict, letter: str, **known: Any) -> None:
     """Check what the modules themselves say, which covers defaults of another version of the code."""
     for name, one in _modules(state, letter):
-        for key, allowed in {**FIXED, "architecture": architecture}.items():
-            if key in one and one[key] not in (allowed if isinstance(allowed, set) else {allowed}):
+        activation = "linear" if name.rpartition(".")[2] in LINEAR else "lrelu"
+        for key, allowed in {**FIXED, **known, "activation": activation}.items():
+            if key in one:
                 only(f"{name}.{key}", one[key], allowed)
 
 
 def _clamp(state: dict, given: Any, letter: str) -> dict[str, float]:
     """`conv_clamp`, if there is one: that of the layers, else that of the arguments."""
-    layers = {one["conv_clamp"] for name, one in _modules(state, letter) if "conv_clamp" in one and _convolves(one)}
-    if len(layers) > 1:
+    layers = [one["conv_clamp"] for _, one in _modules(state, letter) if "conv_clamp" in one and _convolves(one)]
+    if any(clamp != layers[0] for clamp in layers):
         raise Refused(f"{letter} has layers with different conv_clamp: {', '.join(map(str, layers))}")
-    (clamp,) = layers or {given}
-    return limit(clamp, letter)
+    return limit(layers[0] if layers else given, letter)
 
 
 def _convolves(state: dict) -> bool:

@@ -29,11 +29,13 @@ from editgan.generator.foreign.plain import (
     Refused,
     Storage,
     array_of,
+    checked_keys,
     numbers,
     one_line,
 )
 
 ZIP_START = b"PK\x03\x04"
+COMPRESSED = "damaged file (its entries are compressed)"
 
 
 def read_pickle(stream: BinaryIO, storages: Callable[[str, torch.dtype, int], Tensor] | None = None) -> Any:
@@ -59,24 +61,27 @@ def read_torch_zip(path: Path) -> Any:
         return read_pickle(io.BytesIO(_stored(archive, f"{folder}data.pkl")), content)
 
 
-def torch_zip_names(path: Path) -> set[str]:
-    """Classes and functions that a file of `torch.save` names; nothing is built. Raises Refused: it is damaged."""
+def torch_zip_program(path: Path) -> bytes:
+    """The pickle in a file of `torch.save`. Raises Refused: it is damaged."""
     with _damage(), zipfile.ZipFile(path) as archive:
-        program = io.BytesIO(_stored(archive, pickle_in(archive)))
-        instructions = pickletools.genops(program)  # torch.save writes protocol 2, in which names are in GLOBAL
-        return {argument.replace(" ", ".", 1) for code, argument, _ in instructions if code.name == "GLOBAL"}
+        return _stored(archive, pickle_in(archive))
 
 
 def check_zip(path: Path) -> None:
-    """Raise Refused if an entry of a file of `torch.save` does not have its CRC; torch does not look."""
+    """Raise Refused if an entry of a file of `torch.save` is compressed or damaged; torch does not look."""
     with _damage(), zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise Refused(COMPRESSED)
         if bad := archive.testzip():
             raise Refused(f"damaged file (entry {bad}); fetch the file again")
 
 
 def pickle_in(archive: zipfile.ZipFile) -> str:
     """Name of the pickle in a file of `torch.save`. Raises Refused: it has none."""
-    found = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
+    names = archive.namelist()
+    if any("/code/" in name for name in names):
+        raise Refused("is a TorchScript program; give the file of weights that it was made from")
+    found = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
     if len(found) != 1:
         raise Refused("is a zip file, but not one of `torch.save`")
     return found[0]
@@ -85,7 +90,7 @@ def pickle_in(archive: zipfile.ZipFile) -> str:
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
     """An entry, whose CRC is checked. `torch.save` does not compress, so an entry cannot expand beyond the file."""
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-        raise Refused("damaged file (its entries are compressed)")
+        raise Refused(COMPRESSED)
     return archive.read(name)
 
 
@@ -129,7 +134,7 @@ class _Machine:
             else:
                 step = getattr(self, f"_{name.lower()}", None)
                 if step is None:
-                    raise Refused(f"the pickle instruction {name}, which networks do not need")
+                    raise Refused(f"uses the pickle instruction {name}, which a network does not need; nothing was run")
                 step(argument)
         raise Refused("damaged pickle (it has no end)")
 
@@ -172,11 +177,11 @@ class _Machine:
 
     def _dict(self, _) -> None:
         items = self._marked()
-        self.stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+        self.stack.append(dict(zip(checked_keys(items[::2]), items[1::2], strict=True)))
 
     def _frozenset(self, _) -> None:
         items = self._marked()
-        self.stack.append(frozenset(items))
+        self.stack.append(frozenset(checked_keys(items)))
 
     def _append(self, _) -> None:
         item = self.stack.pop()
@@ -188,16 +193,16 @@ class _Machine:
 
     def _additems(self, _) -> None:
         items = self._marked()
-        self.stack[-1].update(items)
+        self.stack[-1].update(checked_keys(items))
 
     def _setitem(self, _) -> None:
         key, value = self.stack[-2:]
         del self.stack[-2:]
-        _dict_of(self.stack[-1])[key] = value
+        _dict_of(self.stack[-1]).update(zip(checked_keys([key]), [value], strict=True))
 
     def _setitems(self, _) -> None:
         items = self._marked()
-        _dict_of(self.stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+        _dict_of(self.stack[-1]).update(zip(checked_keys(items[::2]), items[1::2], strict=True))
 
     def _global(self, argument: str) -> None:
         self.stack.append(_allowed(argument.replace(" ", ".", 1)))

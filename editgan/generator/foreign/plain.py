@@ -3,11 +3,15 @@
 BUILDERS lists every class and function that a file may name. None of them is imported by name from the file.
 """
 
+import argparse
 import io
+import math
+import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -25,6 +29,7 @@ STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"  # builds every module of stylegan2-ada-pytorch
 NUMPY_KINDS = "biuf"  # bool, integers, floats; never objects
 
 
@@ -84,9 +89,37 @@ class Storage:
     values: Tensor
 
 
-def one_line(error: object) -> str:
-    """The start of a message, without line breaks."""
-    return " ".join(str(error).split())[:160]
+def one_line(error: object, most: int = 160) -> str:
+    """The start of a message, without line breaks and what else controls a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split())[:most])
+
+
+def weights_only(file: Path | BinaryIO) -> Any:
+    """Tensors and plain containers; training files also hold their command line. Raises Refused: anything else."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = str(error)
+        name = text.partition("GLOBAL ")[2].split(" ")[0]
+        if not name:
+            raise Refused(f"damaged file ({one_line(text.rpartition('error: ')[2])}); fetch the file again") from None
+        if name == PERSISTENT:
+            raise Refused("is a network in torch's format before 1.6; save it with a newer torch") from None
+        raise Refused(f"the file asks for {name!r}, which a network does not need; nothing was run") from None
+    except Exception as error:  # a damaged file may raise anything
+        raise Refused(f"damaged file ({type(error).__name__}: {one_line(error)}); fetch the file again") from None
+
+
+def checked_keys(keys: Iterable[Any]) -> list[Any]:
+    """The keys of a dictionary or set. Raises Refused for others than text, numbers and None.
+
+    Python has no limit of depth when it hashes tuples in tuples: a deep one would end the program.
+    """
+    found = list(keys)
+    if not all(isinstance(key, str | bytes | int | float | None) for key in found):
+        raise Refused("damaged pickle (a key that is not text or a number)")
+    return found
 
 
 def numbers(data: bytes, dtype: torch.dtype, count: int) -> Tensor:
@@ -112,7 +145,7 @@ def _tensor(_, storage: Any, offset: int, size: tuple, stride: tuple, *rest: Any
     last = offset + sum((one - 1) * step for one, step in zip(size, stride, strict=True))
     if 0 in size:
         return torch.empty(size, dtype=storage.values.dtype)
-    if last >= len(storage.values):
+    if max(last + 1, math.prod(size)) > len(storage.values):
         raise Refused("damaged file (a tensor is larger than its storage)")
     return torch.as_strided(storage.values, size, stride, offset)
 
@@ -125,10 +158,7 @@ def _storage(_, data: Any) -> Storage:
     """`torch.storage._load_from_bytes`: the bytes are a file of `torch.save` that holds a storage."""
     if not isinstance(data, bytes):
         raise Refused("damaged pickle (a storage without bytes)")
-    try:
-        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged stream may raise anything
-        raise Refused(f"damaged storage ({one_line(error)})") from None
+    loaded = weights_only(io.BytesIO(data))
     if not isinstance(loaded, torch.storage.TypedStorage):
         raise Refused("damaged pickle (a storage of another kind)")
     with warnings.catch_warnings():
@@ -149,11 +179,13 @@ def _scalar(_, dtype: Any, data: Any = b"") -> Any:
 
 
 def _pairs(_, items: Any = ()) -> Pairs:
-    return Pairs(items)
+    pairs = [(key, value) for key, value in items]
+    checked_keys(key for key, _ in pairs)
+    return Pairs(pairs)
 
 
 def _set(_, items: Any = ()) -> set:
-    return set(items)
+    return set(checked_keys(items))
 
 
 def _encoded(_, text: str, encoding: str = "latin1") -> bytes:
@@ -168,7 +200,7 @@ def _not_called(full: str, *args: Any) -> Any:
 
 
 BUILDERS: dict[str, Callable[..., Any]] = {
-    "torch_utils.persistence._reconstruct_persistent_obj": lambda full, meta: Instance(full, (meta,)),
+    PERSISTENT: lambda full, meta: Instance(full, (meta,)),
     "dnnlib.tflib.network.Network": lambda full, *args: Instance(full, args),
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_tensor_v2": _tensor,

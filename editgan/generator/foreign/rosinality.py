@@ -49,7 +49,9 @@ def networks_of(content: Any) -> Networks:
     if "noises.noise_0" not in weights:
         notes.append("noise maps are not in the file; they are drawn with seed 0")
     D = content.get("d")
-    return Networks(G, built(Discriminator, discriminator(D)) if isinstance(D, Mapping) else None, kind, notes)
+    if D is not None and not isinstance(D, Mapping):
+        raise Refused(f"D is {type(D).__name__}, not the weights of a network")
+    return Networks(G, built(Discriminator, discriminator(D)) if D is not None else None, kind, notes)
 
 
 def _found(content: Mapping) -> tuple[Mapping[str, Tensor], Any, str]:
@@ -93,11 +95,11 @@ def generator(weights: Mapping[str, Tensor]) -> Described:
     convolutions = _numbers(weights, r"convs\.(\d+)\.conv\.weight")
     if not layers or not convolutions or len(convolutions) % 2 or "to_rgb1.bias" not in weights:
         raise Refused("G lacks its mapping layers, its convolutions or its layers to RGB")
-    sides = resolutions(4 * 2 ** (len(convolutions) // 2))
+    sides = resolutions(4 * 2 ** (len(convolutions) // 2), "G")
     only_rgb = weights["to_rgb1.bias"].numel()
     if only_rgb != 3:
         raise Refused(f"G makes images of {only_rgb} channels; only 3 are supported")
-    tensors = {"synthesis.b4.const": _taken(weights, "input.input")[0]}
+    tensors = {"synthesis.b4.const": _taken(weights, "input.input", ones=1)}
     for index, layer in enumerate(layers):
         for name in ("weight", "bias"):
             tensors[f"mapping.fc{index}.{name}"] = _taken(weights, f"style.{layer}.{name}")
@@ -111,7 +113,7 @@ def generator(weights: Mapping[str, Tensor]) -> Described:
         tensors[f"{ours}.bias"] = _taken(weights, f"{theirs}.activate.bias")
         tensors[f"{ours}.noise_strength"] = _taken(weights, f"{theirs}.noise.weight").reshape(())
         drawn = torch.randn(side, side, generator=generator_for(0, "foreign", "noise", index))
-        tensors[f"{ours}.noise_const"] = _taken(weights, f"noises.noise_{index}")[0, 0] if noises else drawn
+        tensors[f"{ours}.noise_const"] = _taken(weights, f"noises.noise_{index}", ones=2) if noises else drawn
     for k, side in enumerate(sides):
         ours, theirs = f"synthesis.b{side}.torgb", f"to_rgbs.{k - 1}" if k else "to_rgb1"
         tensors |= _modulated(weights, ours, theirs)
@@ -128,7 +130,7 @@ def discriminator(weights: Mapping[str, Tensor]) -> Described:
     """A discriminator by rosinality's names. Its groups have four images."""
     weights = without_filters(_tensors(weights, "D"), KERNEL)
     count = max(_numbers(weights, r"convs\.(\d+)\..*"), default=0)
-    sides = resolutions(4 * 2**count)[::-1]
+    sides = resolutions(4 * 2**count, "D")[::-1]
     layers = {f"b{sides[0]}.fromrgb": ("convs.0.0.weight", "convs.0.1.bias")}
     for j, side in enumerate(sides[:-1], 1):
         layers[f"b{side}.conv0"] = (f"convs.{j}.conv1.0.weight", f"convs.{j}.conv1.1.bias")
@@ -152,7 +154,7 @@ def discriminator(weights: Mapping[str, Tensor]) -> Described:
 def _modulated(weights: dict[str, Tensor], ours: str, theirs: str) -> dict[str, Tensor]:
     """Kernel and modulation of a convolution."""
     return {
-        f"{ours}.weight": _taken(weights, f"{theirs}.conv.weight")[0],
+        f"{ours}.weight": _taken(weights, f"{theirs}.conv.weight", ones=1),
         f"{ours}.affine.weight": _taken(weights, f"{theirs}.conv.modulation.weight"),
         f"{ours}.affine.bias": _taken(weights, f"{theirs}.conv.modulation.bias"),
     }
@@ -172,11 +174,17 @@ def _numbers(weights: Mapping[str, Tensor], pattern: str) -> list[int]:
     return sorted({int(found[1]) for name in weights if (found := re.fullmatch(pattern, name))})
 
 
-def _taken(weights: dict[str, Tensor], name: str) -> Tensor:
-    """Remove a tensor from `weights` and return it. Raises Refused: there is none, or it is a number."""
+def _taken(weights: dict[str, Tensor], name: str, *, ones: int = 0) -> Tensor:
+    """Remove a tensor from `weights` and return it without its first dimensions, which must be 1.
+
+    Raises:
+        Refused: there is none, it is empty, or one of these dimensions is not 1.
+    """
     if name not in weights:
         raise Refused(f"lacks the weights {name}")
     tensor = weights.pop(name)
     if tensor.numel() == 0:
         raise Refused(f"{name} is empty")
-    return tensor
+    if tuple(tensor.shape[:ones]) != (1,) * ones:
+        raise Refused(f"{name} has the shape {list(tensor.shape)}")
+    return tensor[(0,) * ones]

@@ -77,16 +77,17 @@ def generator(network: Instance) -> Described:
     for index in range(layers):
         tensors[f"mapping.fc{index}.weight"] = _tensor(arrays, f"mapping/Dense{index}/weight", "dense")
         tensors[f"mapping.fc{index}.bias"] = _tensor(arrays, f"mapping/Dense{index}/bias")
-    tensors["synthesis.b4.const"] = _tensor(arrays, "synthesis/4x4/Const/const")[0]
+    tensors["synthesis.b4.const"] = _tensor(arrays, "synthesis/4x4/Const/const", ones=1)
     noise = 0
-    for side in resolutions(resolution):
+    for side in resolutions(resolution, "G"):
         ours, theirs = f"synthesis.b{side}", f"synthesis/{side}x{side}"
         for layer, name in (("conv1", "Conv"),) if side == 4 else (("conv0", "Conv0_up"), ("conv1", "Conv1")):
             tensors |= _modulated(arrays, f"{ours}.{layer}", f"{theirs}/{name}", flipped=layer == "conv0")
             tensors[f"{ours}.{layer}.noise_strength"] = _tensor(arrays, f"{theirs}/{name}/noise_strength").reshape(())
-            tensors[f"{ours}.{layer}.noise_const"] = _tensor(arrays, f"synthesis/noise{noise}")[0, 0]
+            tensors[f"{ours}.{layer}.noise_const"] = _tensor(arrays, f"synthesis/noise{noise}", ones=2)
             noise += 1
         tensors |= _modulated(arrays, f"{ours}.torgb", f"{theirs}/ToRGB")
+    _check_empty(arrays, "G")
     return Described(config | limit(settings.get("conv_clamp"), "G"), tensors)
 
 
@@ -110,7 +111,7 @@ def discriminator(network: Instance) -> Described:
         mbstd_group=group_size(settings.get("mbstd_group_size", default_group)),
     )
     layers = {f"b{resolution}.fromrgb": f"{resolution}x{resolution}/FromRGB", "b4.conv": "4x4/Conv"}
-    for side in resolutions(resolution)[1:]:
+    for side in resolutions(resolution, "D")[1:]:
         layers |= {f"b{side}.conv0": f"{side}x{side}/Conv0", f"b{side}.conv1": f"{side}x{side}/Conv1_down"}
         layers[f"b{side}.skip"] = f"{side}x{side}/Skip"
     tensors = {}
@@ -121,6 +122,7 @@ def discriminator(network: Instance) -> Described:
     for ours, theirs in (("b4.fc", "4x4/Dense0"), ("b4.out", "Output")):
         tensors[f"{ours}.weight"] = _tensor(arrays, f"{theirs}/weight", "dense")
         tensors[f"{ours}.bias"] = _tensor(arrays, f"{theirs}/bias")
+    _check_empty(arrays, "D")
     return Described(config | limit(settings.get("conv_clamp"), "D"), tensors)
 
 
@@ -135,16 +137,25 @@ def _modulated(arrays: dict[str, np.ndarray], ours: str, theirs: str, flipped: b
     }
 
 
-def _tensor(arrays: dict[str, np.ndarray], name: str, kind: str = "") -> Tensor:
-    """An array in PyTorch's order. Raises Refused: there is none, or it has another number of dimensions."""
+def _check_empty(arrays: dict[str, np.ndarray], letter: str) -> None:
+    """Raise Refused for variables that no layer took; `lod` is a leftover of progressive growing."""
+    if left := sorted(name for name in arrays if name.rpartition("/")[2] != "lod"):
+        raise Refused(f"{letter} has the unknown variables {', '.join(left[:3])}")
+
+
+def _tensor(arrays: dict[str, np.ndarray], name: str, kind: str = "", *, ones: int = 0) -> Tensor:
+    """Remove an array from `arrays`, and return it in PyTorch's order without its first dimensions, which must be 1.
+
+    Raises:
+        Refused: there is none, or it has another number of dimensions.
+    """
     order = {"dense": (1, 0), "kernel": (3, 2, 0, 1)}.get(kind)
     if name not in arrays:
         raise Refused(f"lacks the variable {name}")
-    array = arrays[name]
-    if order is not None:
-        if array.ndim != len(order):
-            raise Refused(f"the variable {name} has the shape {list(array.shape)}")
-        array = array.transpose(order)
+    array = arrays.pop(name)
+    if (order and array.ndim != len(order)) or array.shape[:ones] != (1,) * ones:
+        raise Refused(f"the variable {name} has the shape {list(array.shape)}")
+    array = array.transpose(order) if order else array[(0,) * ones]
     return torch.from_numpy(np.array(array, np.float32, order="C"))
 
 
