@@ -88,6 +88,10 @@ def walk(person: Studio, strokes: list, to: Path) -> list[Image.Image]:
     page.wait_for_timeout(1500)
     film.append(shot(person))
     keep(film[-1], to / "studio" / "vectors.jpg")
+    person.tab("4 Save")
+    page.wait_for_selector("#take_session:not([disabled])")
+    page.wait_for_timeout(1500)
+    keep(shot(person).crop((0, 0, 1400, 620)), to / "studio" / "save.jpg")
     return film
 
 

@@ -15,7 +15,8 @@ from editgan.assets.alignment import HEADS
 from editgan.cli import pictures as cli
 from editgan.data.archive import encode_image, write_archive
 from editgan.data.photo import Face, Photo, crop_face
-from editgan.editor.session import HeadStart, Record, SeedStart, Session, picture_start, read_record, repeat
+from editgan.editor.record import HeadStart, Record, SeedStart, picture_start, read_record
+from editgan.editor.session import Session, repeat
 from editgan.encoder.encoder import EMBEDDED_SETS, save_latents
 from editgan.errors import UserError
 from editgan.images import read_image, save_png, to_pil
@@ -153,6 +154,12 @@ def test_edits_of_a_photo_add_up_in_the_photo(editor, outputs, tmp_path):
     whole = session.whole()
     again = repeat(editor, outputs, written(session, tmp_path / "s.json"), path)
     assert again.whole().tobytes() == whole.tobytes() != to_pil(picture).tobytes()
+    session.move({"red_hair": 1.0})
+    session.move({})
+    assert session.whole().tobytes() == whole.tobytes(), "the edits stay when a slider goes back to 0"
+    session.edit(repainted(session, 1, 4), steps=2)
+    session.keep("mine")
+    assert session.whole().tobytes() == whole.tobytes(), "as before the edit that was kept"
     other = save_png(tmp_path / "other.png", to_pil(picture.flip(2)))
     with pytest.raises(UserError, match="is another picture; the session was made with party.png"):
         repeat(editor, outputs, session.record(), other)
@@ -169,6 +176,9 @@ def test_test_heads_come_with_their_latents(editor, outputs, session):
     )
     with pytest.raises(UserError, match="no test head 3; there are 3"):
         session.start(HeadStart(head=3))
+    shown = session.image
+    save_latents(outputs / "encoder" / "latents.safetensors", dict.fromkeys(EMBEDDED_SETS, -editor.w_plus), 0)
+    assert torch.equal(repeat(editor, outputs, session.record()).image, shown), "the latent is part of the record"
 
 
 def test_what_an_edit_changed_is_measured(editor):
@@ -189,6 +199,22 @@ def test_what_an_edit_changed_is_measured(editor):
         editor.outcomes(edited, target)
 
 
+def test_an_edit_that_fails_changes_nothing(session, editor, outputs, monkeypatch):
+    session.edit(repainted(session), steps=3)
+    session.apply({"red_hair": 0.7})
+    shown, steps = session.image, []
+
+    def fails(step, *_):
+        steps.append(step)
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        session.edit(repainted(session, 3, 20), preview=fails)
+    assert steps == [0] and torch.equal(session.image, shown) and len(session.actions) == 2
+    session.move({"red_hair": 0.2})
+    assert torch.equal(repeat(editor, outputs, session.record()).image, session.image), "no vector counts twice"
+
+
 def test_records_of_strangers_are_refused(session, editor, outputs, tmp_path):
     session.edit(repainted(session), steps=1)
     session.apply({"red_hair": 1.0})
@@ -196,6 +222,8 @@ def test_records_of_strangers_are_refused(session, editor, outputs, tmp_path):
     huge = base64.b64encode(encode_image(photos()[0].permute(1, 2, 0).numpy().repeat(2, 0))).decode()
     for change, fault in (
         ({"generator": "0"}, "another generator"),
+        ({"segmentation": "0"}, "another segmentation"),
+        ({"latent": "AAAA"}, r"the latent in the session is not one of this generator, .8, 16"),
         ({"vectors": {"red_hair": "0"}}, "the vector red_hair is another one"),
         ({"vectors": {"lost": "0"}}, "the vector lost is missing"),
         ({"start": {"kind": "seed", "seed": -1}}, r"seed: .*greater than or equal to 0"),
@@ -231,9 +259,14 @@ def test_the_command_repeats_a_session(session, outputs, tmp_path, monkeypatch):
 
     assert run("--session", "session.json") == (0, "2 actions of session.json repeated; results in edited")
     assert torch.equal(read_image(tmp_path / "edited" / "session_edited.png"), session.image)
+    session.drop()
+    path.write_text(session.record().model_dump_json())
+    assert run("--session", "session.json", "--out", "undone")[0] == 0, "the edit before the one that was undone"
+    assert torch.equal(read_image(tmp_path / "undone" / "session_edited.png"), session.image)
     for arguments, fault in (
+        (("--session", "session.json", "--refine", "30"), "give only the session's photo"),
         ((), "give pictures and at least one --edit, or --session"),
-        (("--session", "session.json", "--edit", "red_hair"), "give no --edit"),
+        (("--session", "session.json", "--edit", "red_hair"), "give only"),
         (("--session", "none.json"), "none.json: no such file"),
         (("--session", "."), "Is a directory; give the session.json"),
         (("session.json", "--session", "session.json"), "is another picture; the session has no photo"),

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from editgan.cli import pictures as cli
 from editgan.editor import inputs
 from editgan.editor.edited import Edited
-from editgan.editor.session import SeedStart, read_record, repeat
+from editgan.editor.record import SeedStart, read_record
+from editgan.editor.session import repeat
 from editgan.errors import UserError
 from editgan.images import read_image, read_mask, save_png, to_pil
 from editgan.runtime.environment import PROJECT_ROOT
@@ -157,6 +158,21 @@ def test_what_goes_wrong_while_optimising_is_told(visits, monkeypatch):
         list(visit.optimise())
 
 
+def test_the_page_is_usable_after_an_error(visits):
+    pytest.importorskip("gradio", reason="the studio's extra is not installed: pip install -e '.[studio]'")
+    from editgan.studio.layout import Layout
+    from editgan.studio.page import Page
+
+    page, visit = Page(Layout(visits.editor, visits.outputs), visits), opened(visits)
+    at, shown = page.at, page._run(visit, (1 / 0 for _ in "x"), "Optimising")
+    assert not next(shown)[at.optimise].interactive
+    after = next(shown)
+    assert after[at.optimise].interactive and not after[at.stop].interactive
+    assert "edit failed" in after[at.status]
+    with pytest.raises(ZeroDivisionError):
+        next(shown)
+
+
 def test_what_is_taken_away_can_be_used(visits, editor, outputs):
     visit = opened(visits)
     paint(visit)
@@ -248,6 +264,10 @@ def test_an_aligned_picture_is_taken_as_it_is_and_faces_are_offered(visits, tmp_
 def test_wrong_options_are_refused(outputs):
     done = CliRunner().invoke(cli.app, ["studio", "--auth", "me", "--outputs", str(outputs)])
     assert done.exit_code == 1 and "write NAME:PASSWORD" in " ".join(done.output.split())
+    done = CliRunner().invoke(
+        cli.app, ["studio", "--outputs", "a/runs/cars/outputs", "--outputs", "b/runs/cars/outputs"]
+    )
+    assert done.exit_code == 1 and "two models have the name cars" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
@@ -317,8 +337,9 @@ def test_a_generator_without_segmentation_has_sliders_but_no_painting(editor, ou
     assert not layout.paint_tab.visible and "no segmentation" in str(layout.blocks.get_config_file())
     page = Page(layout, Visits(alone, outputs, outputs / "pages"))
     visit = opened(page.visits)
+    assert set(visit.files()) == {"picture", "latent", "session"}
     visit.move("red_hair", 1.0)
-    assert set(visit.files()) == {"picture", "mask", "latent", "session"}
+    assert set(visit.files()) == {"picture", "latent", "session"} and page.canvas_shown(0.5, None) == {}
     assert layout.picture in page._all(visit, "said")
 
 

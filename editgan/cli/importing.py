@@ -60,11 +60,11 @@ def import_(
         say(f"{done.G_ema}{f' and {done.D.name}' if done.D else ''}; use it with --outputs {run}")
     elif kind == "vectors":
         made = release.import_vectors(path, run, [part.strip() for part in parts.split(",") if part.strip()])
-        say(f"{len(made)} vectors in {made[0].parent}: {', '.join(file.stem for file in made)}")
+        say(f"vectors in {made[0].parent}: {', '.join(file.stem for file in made)}")
         if not parts:
             say("they name no parts (--parts), so they can be applied but not refined")
     elif kind == "latents":
-        say(f"{len(release.import_latents(path, outputs, into))} latents in {into}")
+        say(f"latents in {into}: {len(release.import_latents(path, outputs, into))}")
     elif kind == "classifiers":
         say(f"{release.import_classifiers(path, run, classes)}; the parts are in {run / 'data/classes.json'}")
     else:

@@ -222,8 +222,9 @@ def apply(
     from editgan.editor.results import write_edit
 
     if session is not None:
-        if edit or len(inputs or ()) > 1:
-            raise UserError("--session repeats what was done: give no --edit, and no picture but the session's photo")
+        check_own(own)
+        if edit or len(inputs or ()) > 1 or any((refine, steps, identity_weight, face, all_faces, paste_back)):
+            raise UserError("--session repeats what was done: give only the session's photo, --own, --outputs, --out")
         repeat_session(session, inputs[0] if inputs else None, loaded(outputs, device, own), outputs, out)
         return
     if not inputs or not edit:
@@ -241,7 +242,7 @@ def apply(
     with progress("refining") as advance:
         edited = editor.apply(strengths, refine=refine, progress=advance)
     write_edit(editor, edited, taken, out, paste_back)
-    say(f"{len({one.path for one in taken})} pictures edited in {out}")
+    say(f"edited pictures in {out}: {len({one.path for one in taken})}")
 
 
 @app.command()

@@ -41,7 +41,10 @@ def studio(
         raise UserError("--auth: write NAME:PASSWORD")
     check_own(own)
     folders = outputs or shown_by_default()
-    models = {model_name(folder): (loaded(folder, device, own), folder) for folder in folders}
+    names = [model_name(folder) for folder in folders]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--outputs: two models have the name {twice[0]}; rename the folder of one run")
+    models = {name: (loaded(folder, device, own), folder) for name, folder in zip(names, folders, strict=True)}
     for ending in (signal.SIGTERM, signal.SIGHUP):  # the files are removed then, too
         if signal.getsignal(ending) is not signal.SIG_IGN:  # `nohup`
             signal.signal(ending, signal.default_int_handler)
@@ -76,19 +79,18 @@ def model_name(outputs: Path) -> str:
 
 
 def repeat_session(path: Path, photo: Path | None, editor: "Editor", outputs: Path, out: Path) -> None:
-    """Repeat a session of the studio, and write the results of its last edit, named after the session.
+    """Repeat a session of the studio, and write its results, named after the session.
 
-    Raises UserError: another model, vector or photo than those of the session, or no edit in it.
+    Raises UserError: another model, vector or photo than those of the session.
     """
     from editgan.editor.inputs import Input
+    from editgan.editor.record import read_record
     from editgan.editor.results import write_edit
-    from editgan.editor.session import read_record, repeat
+    from editgan.editor.session import repeat
 
     record = read_record(path)
     session = repeat(editor, outputs, record, photo)
-    if session.current is None:
-        raise UserError(f"{path}: nothing was edited in this session")
     face = None if session.photo is None else session.photo[1]
     taken = Input(path.stem, path if photo is None else photo, face)
-    write_edit(session.editor, session.current, [taken], out, paste_back=False)
+    write_edit(session.editor, session.result, [taken], out, paste_back=False)
     say(f"{len(record.actions)} actions of {path} repeated; results in {out}")

@@ -49,7 +49,7 @@ class Representation:
 
     def __str__(self) -> str:
         if self.usual is None:
-            return f"cannot compare this with the model's usual reconstructions ({self.unknown})"
+            return f"cannot compare this with the model's usual reconstructions ({self.found}; {self.unknown})"
         least = f"95 % of its validation pictures reach {self.usual.lpips:.3f} and {self.usual.kept:.2f}"
         if self.possible:
             return f"the model can represent this picture ({self.found}; {least})"
@@ -80,7 +80,7 @@ def usual_likeness(
     latents, pictures = outputs / "encoder" / "latents.safetensors", outputs / "data" / "val.zip"
     for path, stage in ((latents, "encoder"), (pictures, "data")):
         if not path.exists():
-            raise UserError(f"{path}: missing; it is written by stage {stage}")
+            raise UserError(f"{path.relative_to(outputs)} is missing; stage {stage} writes it")
     w_plus = load_latents(latents)["val"]
     images = torch.as_tensor(load_images(pictures, range(min(OWN_KIND, len(w_plus)))))
     found = likenesses(images, render(w_plus[: len(images)]).cpu(), assets, protocol)

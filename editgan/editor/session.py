@@ -1,95 +1,39 @@
 """A session: one picture and the edits made on it, with a record from which the same picture can be made again."""
 
 import base64
-import binascii
-import hashlib
-import io
-import json
-from collections.abc import Sequence
+import copy
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
 from PIL import Image
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
-from editgan.config import Section, checked
-from editgan.data.archive import encode_image, encode_mask, load_images
+from editgan.data.archive import encode_mask, load_images
 from editgan.data.photo import Face, read_photo
 from editgan.editing.vectors import EditingVector, apply_vector, combined
 from editgan.editor.edited import Edited, Preview
 from editgan.editor.editor import Editor
+from editgan.editor.record import (
+    MOST_ACTIONS,
+    ApplyAction,
+    EditAction,
+    HeadStart,
+    KeepAction,
+    PictureStart,
+    Record,
+    SeedStart,
+    decoded,
+    decoded_latent,
+    encoded_latent,
+    fingerprint,
+    kept_in,
+)
 from editgan.editor.request import requested
-from editgan.editor.settings import Settings
 from editgan.encoder.encoder import load_latents
 from editgan.errors import UserError
-from editgan.generator.generator import TRUNCATION_PSI
 from editgan.images import read_image, read_mask, to_pil
 from editgan.weights import sha256
-
-Strength = Annotated[float, Field(ge=-100, le=100)]
-MOST_ACTIONS = 1000
-LARGEST_RECORD = 50_000_000  # bytes
-
-
-class SeedStart(Section):
-    kind: Literal["seed"] = "seed"
-    seed: int = Field(ge=0, lt=2**32)
-    truncation_psi: float = TRUNCATION_PSI
-
-
-class HeadStart(Section):
-    kind: Literal["head"] = "head"
-    head: int = Field(ge=0)  # index in data/test.zip
-
-
-class PhotoFace(Section):
-    """Where an aligned picture was cut out of a photo."""
-
-    name: str
-    sha256: str
-    points: list[tuple[float, float]] = Field(min_length=4, max_length=4)
-
-
-class PictureStart(Section):
-    kind: Literal["picture"] = "picture"
-    png: str  # the aligned picture, base64
-    photo: PhotoFace | None = None
-
-
-class EditAction(Section):
-    kind: Literal["edit"] = "edit"
-    mask: str  # the edited mask: an indexed PNG, base64
-    steps: int = Field(ge=0, le=100_000)  # as many as were run
-
-
-class ApplyAction(Section):
-    kind: Literal["apply"] = "apply"
-    edits: dict[str, Strength] = Field(min_length=1)
-    refine: int = Field(default=0, ge=0, le=100_000)  # as many steps as were run
-
-
-class KeepAction(Section):
-    """The result of the action before becomes a vector; the picture is again as it was before that action."""
-
-    kind: Literal["keep"] = "keep"
-    name: str = Field(pattern=r"^\w+$", max_length=40)  # becomes the name of a file
-
-
-Start = Annotated[SeedStart | HeadStart | PictureStart, Field(discriminator="kind")]
-Action = Annotated[EditAction | ApplyAction | KeepAction, Field(discriminator="kind")]
-
-
-class Record(Section):
-    """What was done in a session, as JSON. Pictures and masks are in it; a photo is named only."""
-
-    version: Literal[1] = 1
-    generator: str  # a hash of the generator's weights
-    settings: Settings
-    vectors: dict[str, str]  # hashes of the vectors that are used in the session and were not kept in it
-    start: Start
-    actions: list[Action] = Field(max_length=MOST_ACTIONS)
 
 
 class Session:
@@ -115,27 +59,36 @@ class Session:
         self.editor, self.outputs = editor.copy(), outputs
         self.began: SeedStart | HeadStart | PictureStart | None = None
         self.actions: list[EditAction | ApplyAction | KeepAction] = []
+        self.latent: Tensor | None = None  # of the picture as it was set  # [1, num_ws, w_dim]
         self._current: Edited | None = None
         self._moved: dict[str, float] | None = None  # strengths whose result is not computed yet
         self.photo: tuple[Path, Face] | None = None
 
     # --- the picture -----------------------------------------------------------------------------------------------
 
-    def start(self, start: SeedStart | HeadStart | PictureStart, photo: Path | None = None) -> None:
+    def start(
+        self, start: SeedStart | HeadStart | PictureStart, photo: Path | None = None, latent: Tensor | None = None
+    ) -> None:
         """Set a picture; everything done before is forgotten, except for the vectors that were kept.
 
         Args:
             photo: the photo that a `PictureStart` with `photo` was cut out of; None: it is not at hand
+            latent: of the picture, if it is known already  # [1, num_ws, w_dim]
         Raises:
             UserError: the picture cannot be read or has another size, there is no such head, or another photo.
         """
         if isinstance(start, SeedStart):
             self.editor.sample([start.seed], start.truncation_psi)
         elif isinstance(start, HeadStart):
-            self.set_head(start.head)
+            self.set_head(start.head, latent)
         else:
-            self.editor.set_image(read_image(decoded(start.png, "the picture", self.editor.G.img_resolution)))
-        self.began, self.actions, self.photo = start, [], None
+            image = read_image(decoded(start.png, "the picture", self.editor.G.img_resolution))
+            if latent is None:
+                self.editor.set_image(image)
+            else:
+                self.editor.set_latents(latent)
+                self.editor.photos = image[None]
+        self.began, self.actions, self.photo, self.latent = start, [], None, self.editor.w_plus
         self._current = self._moved = None
         if photo is not None:
             known = start.photo if isinstance(start, PictureStart) else None
@@ -144,12 +97,14 @@ class Session:
                 raise UserError(f"{photo}: is another picture; {wanted}")
             self.photo = photo, Face(torch.tensor(known.points), 1.0)
 
-    def set_head(self, head: int) -> None:
-        """Set a test head with the latent that stage encoder found for it."""
-        w_plus = load_latents(self.outputs / "encoder" / "latents.safetensors")["test"]
-        if head >= len(w_plus):
-            raise UserError(f"there is no test head {head}; there are {len(w_plus)}, from 0 on")
-        self.editor.set_latents(w_plus[head : head + 1])
+    def set_head(self, head: int, latent: Tensor | None = None) -> None:
+        """Set a test head with its latent; None: the one that stage encoder found."""
+        if latent is None:
+            w_plus = load_latents(self.outputs / "encoder" / "latents.safetensors")["test"]
+            if head >= len(w_plus):
+                raise UserError(f"there is no test head {head}; there are {len(w_plus)}, from 0 on")
+            latent = w_plus[head : head + 1]
+        self.editor.set_latents(latent)
         self.editor.photos = torch.as_tensor(load_images(self.outputs / "data" / "test.zip", [head]))
 
     @property
@@ -176,21 +131,34 @@ class Session:
         """Its latent.  # [1, num_ws, w_dim]"""
         return self.editor.w_plus if self.current is None else self.current.w_plus
 
+    @property
+    def result(self) -> Edited:
+        """What all edits since the start made of the picture, also if the last one was undone or kept."""
+        if self.current is not None:
+            return self.current
+        editor, images = self.editor, self.editor.reconstruct()
+        masks = editor.segment() if editor.class_names else torch.zeros_like(images[:, 0])
+        nowhere = torch.zeros_like(masks, dtype=torch.bool)
+        return Edited(images, masks, start=editor.w_plus, w_plus=editor.w_plus, region=nowhere, parts=((),))
+
     def whole(self) -> Image.Image:
         """The result: the full-size photo with the edits blended in, or else the picture as it is now."""
         if self.photo is None:
             return to_pil(self.image)
-        photo = read_photo(self.photo[0])
-        return (photo if self.current is None else self.editor.blend(self.current, photo, {0: self.photo[1]})).to_pil()
+        return self.editor.blend(self.result, read_photo(self.photo[0]), {0: self.photo[1]}).to_pil()
 
     # --- edits -----------------------------------------------------------------------------------------------------
 
     def edit(self, mask: Tensor, *, steps: int | None = None, preview: Preview | None = None) -> Edited:
-        """Optimise the picture towards an edited mask [H, W] (`Editor.edit`)."""
+        """Optimise the picture towards an edited mask [H, W] (`Editor.edit`). If that fails, nothing has changed."""
         self._check_room()
+        before, counted = (self.current, copy.copy(self.editor)), Counted(preview)
         self._settle()
-        counted = Counted(preview)
-        self._current = self.editor.edit(mask, steps=steps, preview=counted)
+        try:
+            self._current = self.editor.edit(mask, steps=steps, preview=counted)
+        except BaseException:
+            self._current, self.editor = before
+            raise
         png = encode_mask(mask.to(torch.uint8).numpy(), self.editor.palette.numpy())
         self.actions.append(EditAction(mask=base64.b64encode(png).decode(), steps=counted.steps))
         return self.current
@@ -274,9 +242,11 @@ class Session:
         used -= kept_in(self.actions)  # vectors that were kept before another start are named, like all others
         return Record(
             generator=fingerprint(self.editor.G.state_dict()),
+            segmentation=fingerprint(self.editor.S.state_dict()),
             settings=self.editor.settings,
             vectors={name: fingerprint({"": self.editor.vectors[name].delta_w_plus}) for name in sorted(used)},
             start=self.began,
+            latent=None if isinstance(self.began, SeedStart) else encoded_latent(self.latent),
             actions=self.actions,
         )
 
@@ -292,28 +262,17 @@ class Counted:
         return self.preview is not None and bool(self.preview(step, steps, w_plus))
 
 
-def picture_start(image: Tensor, photo: Path | None = None, face: Face | None = None) -> PictureStart:
-    """The start from an aligned picture uint8 [3, H, W], which was cut out of a photo if `photo` is given."""
-    cut = None
-    if photo is not None and face is not None:
-        cut = PhotoFace(name=photo.name, sha256=sha256(photo), points=face.points.tolist())
-    png = encode_image(image.permute(1, 2, 0).contiguous().numpy())
-    return PictureStart(png=base64.b64encode(png).decode(), photo=cut)
-
-
-def kept_in(actions: Sequence[Action]) -> set[str]:
-    """Names of the vectors that are made in a session."""
-    return {action.name for action in actions if isinstance(action, KeepAction)}
-
-
 def repeat(editor: Editor, outputs: Path, record: Record, photo: Path | None = None) -> Session:
     """Repeat a session.
 
     Raises:
-        UserError: the session was made with another generator, a vector is missing or another one, or another photo.
+        UserError: the session was made with another generator or segmentation, a vector is missing or another one, or
+            another photo.
     """
     if fingerprint(editor.G.state_dict()) != record.generator:
         raise UserError("the session was made with another generator; give the outputs of that one with --outputs")
+    if record.segmentation not in (None, fingerprint(editor.S.state_dict())):
+        raise UserError("the session was made with another segmentation; give the outputs of that one with --outputs")
     for name, known in record.vectors.items():
         if name not in editor.vectors or fingerprint({"": editor.vectors[name].delta_w_plus}) != known:
             fault = "is another one" if name in editor.vectors else "is missing"
@@ -322,7 +281,8 @@ def repeat(editor: Editor, outputs: Path, record: Record, photo: Path | None = N
     session.editor.settings = record.settings
     for name in kept_in(record.actions):  # also if the file of such a vector was put where the editor found it
         session.editor.vectors.pop(name, None)
-    session.start(record.start, photo)
+    size = editor.G.num_ws, editor.G.w_dim
+    session.start(record.start, photo, None if record.latent is None else decoded_latent(record.latent, *size))
     for number, action in enumerate(record.actions, 1):
         try:
             if isinstance(action, EditAction):
@@ -336,48 +296,3 @@ def repeat(editor: Editor, outputs: Path, record: Record, photo: Path | None = N
         except UserError as fault:
             raise UserError(f"action {number} of the session cannot be repeated: {fault}") from fault
     return session
-
-
-def read_record(path: Path) -> Record:
-    """Read the JSON of a session.
-
-    Raises:
-        UserError: missing, too large, not JSON, or not the record of a session; the message names the keys.
-    """
-    try:
-        if path.stat().st_size > LARGEST_RECORD:
-            raise UserError(f"{path}: is larger than {LARGEST_RECORD // 1_000_000} MB, so it is not a session")
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; give the session.json of the studio") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not a session of the studio ({error})") from None
-    return checked(Record, content, path)
-
-
-def decoded(text: str, what: str, side: int) -> io.BytesIO:
-    """A PNG in base64 as a file; its size is checked before it is decoded.
-
-    Raises:
-        UserError: not base64, not a PNG, or of another size.
-    """
-    try:
-        content = base64.b64decode(text, validate=True)
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as header:
-            size = header.size
-    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{what} in the session cannot be read ({error})") from None
-    if size != (side, side):
-        raise UserError(f"{what} in the session is {size[0]}x{size[1]}, the model needs {side}x{side}")
-    return io.BytesIO(content)
-
-
-def fingerprint(tensors: dict[str, Tensor]) -> str:
-    """A hash of names and values."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -126,7 +126,7 @@ class Layout:
             "Brush, eraser (back to what it was), colours and sizes are at the left, move, zoom, undo and redo at the "
             "top right.", elem_classes="hint",
         )  # fmt: skip
-        self.opacity = gr.Slider(0, 1, 0.45, step=0.05, label="Opacity of the mask over the picture")
+        self.opacity = gr.Slider(0, 1, 0.45, step=0.05, label="Opacity of the mask over the picture", buttons=[])
         self.wanted = gr.HTML(elem_id="wanted", container=False, padding=False)
         with gr.Row(elem_classes="buttons", equal_height=True):
             self.edit_name = gr.Textbox(label="Name", placeholder="my_smile", max_length=40, elem_id="edit_name")
@@ -144,13 +144,20 @@ class Layout:
                 for number in range(MOST_KEPT):
                     self.slots.append(
                         gr.Slider(-STRONGEST, STRONGEST, 0, step=0.05, label="-", visible=False, min_width=220,
-                                  elem_id=f"kept_{number}")
+                                  buttons=[], elem_id=f"kept_{number}")
                     )  # fmt: skip
         for group, names in self._groups().items():
             with gr.Accordion(group, open=len(self.sliders) < 8), gr.Row(elem_classes="sliders"):
                 for name in names:
                     self.sliders[name] = gr.Slider(
-                        -STRONGEST, STRONGEST, 0, step=0.05, label=name, min_width=220, elem_id=f"slider_{name}"
+                        -STRONGEST,
+                        STRONGEST,
+                        0,
+                        step=0.05,
+                        label=name,
+                        min_width=220,
+                        buttons=[],
+                        elem_id=f"slider_{name}",
                     )
         with gr.Row(elem_classes="buttons", equal_height=True):
             self.sum_name = gr.Textbox(label="Name", placeholder="my_mix", max_length=40, elem_id="sum_name")

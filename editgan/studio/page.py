@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from editgan.editor.edited import Edited
-from editgan.editor.session import HeadStart, SeedStart
+from editgan.editor.record import HeadStart, SeedStart
 from editgan.errors import UserError
 from editgan.images import colourize, to_pil
 from editgan.studio.layout import LARGEST_SEED, REFINE, Layout
@@ -82,6 +82,7 @@ class Page:
         slow = HEAVY | dict(show_progress="full", show_progress_on=at.picture)  # embedding takes seconds
         files = [*at.downloads.values(), at.kept_files]
         run = [*new, at.optimise, at.refine, at.stop, at.stop_refining]
+        again = dict(fn=told(self.saved_again), inputs=at.saving, outputs=files, js=SAVING, **LIGHT)
         at.blocks.load(told(self.opened), None, new, **LIGHT)
         at.blocks.unload(self.closed)
         at.show.click(told(self.sampled), at.seed, new, **LIGHT)
@@ -91,15 +92,17 @@ class Page:
         if at.heads is not None:
             at.heads.select(told(self.head_chosen), None, new, **slow)
         at.paint_tab.select(told(self.canvas_shown), at.opacity, canvas, **LIGHT).then(None, js=NUDGE)
-        at.opacity.release(told(self.faded), [at.opacity, at.canvas], at.canvas, **LIGHT)
+        at.opacity.input(told(self.faded), [at.opacity, at.canvas], at.canvas, trigger_mode="always_last", **LIGHT)
         at.part.input(None, at.part, at.canvas, js=at.brush_script())
         at.canvas.clear(told(self.cleared), at.opacity, canvas, **LIGHT)
         at.canvas.input(told(self.painted), at.canvas, canvas[1:], trigger_mode="always_last", **LIGHT)
         at.mask_up.upload(told(self.mask_uploaded), [at.mask_up, at.opacity], canvas, **LIGHT)
         at.optimise.click(told(self.painted_last), at.canvas, [*canvas[1:], at.status], **LIGHT).success(
             told(self.optimised), None, run, **HEAVY
-        ).success(told(self.canvas_shown), at.opacity, canvas, **LIGHT)
-        at.refine.click(lambda: WAITING, None, at.status, **LIGHT).success(told(self.refined), None, run, **HEAVY)
+        ).success(told(self.canvas_shown), at.opacity, canvas, **LIGHT).success(**again)
+        at.refine.click(lambda: WAITING, None, at.status, **LIGHT).success(
+            told(self.refined), None, run, **HEAVY
+        ).success(**again)
         for stop in (at.stop, at.stop_refining):
             stop.click(told(self.stopped), None, None, queue=False)
         for name, slider in [*at.sliders.items(), *enumerate(at.slots)]:
@@ -110,8 +113,8 @@ class Page:
         for button, work in ((at.undo, self.undone), (at.again, self.begun_again)):
             button.click(told(work), None, new, **LIGHT).success(
                 told(self.canvas_shown), at.opacity, canvas, **LIGHT
-            ).success(told(self.saved_again), at.saving, files, js=SAVING, **LIGHT)
-        at.save_tab.select(told(self.saved), None, files, **LIGHT)
+            ).success(**again)
+        at.save_tab.select(self.unsaved, None, files, **LIGHT).success(told(self.saved), None, files, **LIGHT)
 
     @contextmanager
     def _turn(self, request: gr.Request) -> Iterator[Visit]:
@@ -180,6 +183,8 @@ class Page:
 
     def canvas_shown(self, opacity: float, request: gr.Request) -> Changes:
         """The painting area with the picture as it is now, and what was painted on it."""
+        if not self.at.names:
+            return {}
         with self._turn(request) as visit:
             session, palette = visit.session, self.at.editor.palette
             below = background(session.image, session.mask, palette, opacity)
@@ -262,9 +267,10 @@ class Page:
                     said = f"{doing}: step {moment.step} of {moment.steps}, about {moment.seconds_left:.0f} s left."
                     bar = f'<progress max="{moment.steps}" value="{moment.step}"></progress>'
                     yield {at.picture: figures((doing, moment.picture)), at.status: said + bar}
-        except UserError as fault:
-            yield self._idle() | {at.status: escape(sentence(str(fault)))}
-            raise fault
+        except Exception as fault:
+            said = str(fault) if isinstance(fault, UserError) else f"the edit failed ({type(fault).__name__}: {fault})"
+            yield self._idle() | {at.status: escape(sentence(said))}
+            raise
 
     def _idle(self) -> Changes:
         at = self.at
@@ -300,7 +306,7 @@ class Page:
     def undone(self, request: gr.Request) -> Changes:
         with self._turn(request) as visit:
             if visit.session.current is None:
-                raise UserError("there is nothing to undo since the last start; `Back to the start` forgets all edits")
+                raise UserError("only the last edit can be undone; `Back to the start` undoes all")
             visit.session.drop()
             visit.begin()
             return self._all(visit, "The last edit is undone.")
@@ -317,8 +323,13 @@ class Page:
             buttons = {
                 button: gr.DownloadButton(value=str(files[kind]), interactive=True)
                 for kind, button in self.at.downloads.items()
+                if kind in files
             }
             return buttons | {self.at.kept_files: gr.File(vectors, visible=bool(vectors))}
+
+    def unsaved(self) -> Changes:
+        """Until the files are written, there is nothing to take away."""
+        return {button: gr.DownloadButton(interactive=False) for button in self.at.downloads.values()}
 
     def saved_again(self, saving: bool, request: gr.Request) -> Changes:
         """Write the files again if their tab is open while the picture changes."""

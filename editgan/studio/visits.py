@@ -21,7 +21,8 @@ from editgan.editing.vectors import save_vector
 from editgan.editor.edited import Edited, Preview
 from editgan.editor.editor import Editor
 from editgan.editor.inputs import Say, read_masks, read_pictures
-from editgan.editor.session import Session, picture_start
+from editgan.editor.record import picture_start
+from editgan.editor.session import Session
 from editgan.errors import UserError
 from editgan.images import save_mask, to_pil
 from editgan.weights import save_tensors, write_bytes
@@ -64,6 +65,8 @@ class Visit:
             self.begin()
             return []
         kept = self._kept_copy(path)
+        if len(inputs) > MOST_FACES:
+            say(f"{len(inputs)} faces were found; the first {MOST_FACES} can be chosen")
         self.faces = [(kept, one.face, image) for one, image in zip(inputs, images, strict=True)][:MOST_FACES]
         if len(self.faces) == 1:
             self.choose(0)
@@ -97,7 +100,8 @@ class Visit:
 
     def restart(self) -> None:
         """Forget all edits of the picture."""
-        self.session.start(self.session.began, self.session.photo and self.session.photo[0])
+        session = self.session
+        session.start(session.began, session.photo and session.photo[0], session.latent)
         self.begin()
 
     def move(self, name: str, strength: float) -> None:
@@ -161,7 +165,7 @@ class Visit:
             thread.join()
 
     def files(self) -> dict[str, Path]:
-        """Write what can be taken away: picture, mask, latent, session, and vectors that were kept.
+        """Write what can be taken away: picture, mask if there is a segmentation, latent, session, and kept vectors.
 
         Raises:
             UserError: no picture was chosen.
@@ -170,7 +174,10 @@ class Visit:
         paths = {name.partition(".")[0]: self.folder / name for name in names}
         self.folder.mkdir(parents=True, exist_ok=True)
         self.session.whole().save(paths["picture"])
-        save_mask(paths["mask"], self.session.mask, self.session.editor.palette.numpy())
+        if self.session.editor.class_names:
+            save_mask(paths["mask"], self.session.mask, self.session.editor.palette.numpy())
+        else:
+            del paths["mask"]
         save_tensors(paths["latent"], {"w_plus": self.session.w_plus})
         write_bytes(paths["session"], record.model_dump_json(indent=1).encode())
         for name in self.kept:
