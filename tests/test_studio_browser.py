@@ -138,7 +138,7 @@ def test_the_painting_area_is_cleared_and_the_brush_taken_again(person):
     person.until_said("Nothing is painted yet; choose a part")
 
 
-def test_strokes_are_undone_and_a_mask_leaves_and_returns(person):
+def test_strokes_are_undone_and_a_mask_leaves_and_returns(person, tmp_path):
     page, wanted = person.page, person.page.locator("#wanted")
     person.seed(SEED)
     person.to_paint()
@@ -150,9 +150,10 @@ def test_strokes_are_undone_and_a_mask_leaves_and_returns(person):
     page.locator("#wanted", has_text="glasses").wait_for()
     with page.expect_download() as waiting:
         page.locator("#mask_down").click()
+    waiting.value.save_as(tmp_path / "mask.png")
     page.get_by_role("button", name="Clear canvas").first.click()
     page.locator("#wanted", has_text="Nothing is painted yet").wait_for()
-    page.get_by_test_id("Load mask-upload-button").set_input_files(waiting.value.path())
+    page.get_by_test_id("Load mask-upload-button").set_input_files(tmp_path / "mask.png")
     page.locator("#wanted", has_text="glasses").wait_for()
     assert wanted.inner_text() == painted
 
