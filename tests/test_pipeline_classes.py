@@ -23,7 +23,7 @@ def tiny_params(name: str) -> dict:
     """params/NAME.yaml at the size of params/ci.yaml."""
     whole = read_params(PROJECT_ROOT / "params" / "ci.yaml")
     for section, values in yaml.safe_load((PROJECT_ROOT / "params" / f"{name}.yaml").read_text()).items():
-        sized = ("few_shot", "labelled_images", "kimg", "parser_kimg")
+        sized = ("few_shot", "labelled_images", "kimg", "warmup_kimg", "parser_kimg")
         whole[section] |= {key: value for key, value in values.items() if key not in sized}
     return whole
 
