@@ -18,6 +18,7 @@ from typing import Annotated
 
 import psutil
 import typer
+from filelock import FileLock
 
 from editgan.runtime import environment as project
 from editgan.runtime.environment import HEALTH, PROJECT_ROOT
@@ -98,9 +99,10 @@ def prefect_api(root: Path) -> str:
         return api
     url = project.running_servers(root).get("prefect")
     if url is None:  # a random port, so that two flows that start together get different ones
-        server, url = start_prefect(root, free_port(random.randrange(20000, 30000)), "--no-scheduler")
-        atexit.register(processes.stop, server, grace=5)  # at exit Prefect still sends its last logs
-        wait_until_up(server, f"{url}{HEALTH['prefect']}")
+        with FileLock(Path(os.environ["PREFECT_HOME"]) / "start.lock"):  # two first starts would fill one database
+            server, url = start_prefect(root, free_port(random.randrange(20000, 30000)), "--no-scheduler")
+            atexit.register(processes.stop, server, grace=5)  # at exit Prefect still sends its last logs
+            wait_until_up(server, f"{url}{HEALTH['prefect']}")
     return f"{url}/api"
 
 
